@@ -1,0 +1,66 @@
+# finitewidth: `make demo` and `make test` each do all the set-up they need. Paths are relative, so that a
+# checkout whose path holds spaces works; tools run as `python -m`, so that no script's first line matters.
+PYTHON ?= python3
+PYTEST_ARGS ?= -q
+BENCH_ARGS ?= -q -s
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types format bench lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
+
+# The stamp holds the path it was made at: a copied or moved checkout, or one whose Python has gone, installs again.
+ifneq ($(shell test -x $(PY) && cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml requirements.lock
+	@"$(PYTHON)" -c '$(AT_LEAST_3_11)' 2>/dev/null || { \
+		echo "finitewidth needs Python 3.11 or newer, but $(PYTHON) is: $$("$(PYTHON)" --version 2>&1 | head -n 1)." \
+		"Name a newer one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PY) -c '$(AT_LEAST_3_11)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@rm -f $(STAMP)
+	@echo "installing the locked requirements into $(VENV) (minutes, the first time)"
+	@$(PY) -m pip install -qq --requirement requirements.lock
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation --editable .
+	@pwd -P > $(STAMP)
+
+install: $(STAMP)  ## make .venv with the locked requirements and this package
+
+demo: install  ## predicted error against width on real digits: a table, and a picture in demo-output
+	@$(PY) -m finitewidth.cli demo --out demo-output
+
+test: install  ## run every test (PYTEST_ARGS="-q -m 'not slow'" for fewer)
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: install  ## check style and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+types: install  ## check types
+	@$(PY) -m mypy
+
+format: install  ## rewrite files in the project's format
+	@$(PY) -m ruff check --fix --exit-zero --quiet .
+	@$(PY) -m ruff format .
+
+bench: install  ## run the benchmarks
+	@$(PY) -m pytest $(BENCH_ARGS) benchmarks
+
+lock: install  ## resolve requirements.lock anew from pyproject.toml
+	@$(PY) -m pip install -qq uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--fork-strategy fewest --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--output-file requirements.lock pyproject.toml
+
+clean:  ## remove all that make made, .venv too
+	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

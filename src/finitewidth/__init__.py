@@ -1,0 +1,60 @@
+"""Predict the train and test error of finite-width Bayesian networks on your own data, and see what they learn.
+
+Bring your data and an architecture; finitewidth predicts the train and test error of the finite-width Bayesian network
+over any range of widths, in seconds and without averaging over the data.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from finitewidth import data, kernels
+    from finitewidth.activations import Activation
+    from finitewidth.data import Dataset
+    from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
+    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
+    from finitewidth.networks import FullyConnected
+    from finitewidth.prediction import Errors, Prediction
+    from finitewidth.theory import LearningCurve, Selection, Solution, learning_curve, predict, select, solve, theory_of
+
+# public name -> module; loaded on first use, so that `import finitewidth` is quick
+_PUBLIC = {
+    "Activation": "activations",
+    "ConvergenceWarning": "exceptions",
+    "Dataset": "data",
+    "Errors": "prediction",
+    "FiniteWidthClassifier": "estimators",
+    "FiniteWidthRegressor": "estimators",
+    "FullyConnected": "networks",
+    "InputError": "exceptions",
+    "LearningCurve": "theory",
+    "MemoryCapError": "exceptions",
+    "MissingExtraError": "exceptions",
+    "Prediction": "prediction",
+    "Selection": "theory",
+    "Solution": "theory",
+    "learning_curve": "theory",
+    "predict": "theory",
+    "select": "theory",
+    "solve": "theory",
+    "theory_of": "theory",
+}
+_MODULES = ("data", "kernels")
+
+__all__ = [*_PUBLIC, *_MODULES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"finitewidth.{_PUBLIC[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"finitewidth.{name}")
+    raise AttributeError(f"module 'finitewidth' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,500 @@
+"""Activations and their duals: how a nonlinearity turns one covariance into the next.
+
+The *dual* of an activation phi is ``kappa(c11, c12, c22) = E[phi(u) phi(v)]`` for ``(u, v)`` Gaussian with zero
+mean and covariance ``[[c11, c12], [c12, c22]]``. It is all that an infinitely wide layer knows of phi.
+Closed forms: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), linear, quadratic. Every other function,
+the user's own included, goes through its Hermite series (``HermiteDual``), which keeps Gram matrices positive
+semidefinite by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import special
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+
+Array = np.ndarray
+Gradient = tuple[Array, Array, Array, Array]
+
+
+class Dual(Protocol):
+    """kappa and its derivatives, split so that what belongs to one point is computed once a point.
+
+    ``prepare`` maps variances of any shape ``S`` to an array ``(k, *S)``; the other methods take two such arrays
+    whose trailing shapes broadcast against ``c12``. All methods are thread-safe and release the GIL in NumPy.
+    """
+
+    def prepare(self, c: Array) -> Array: ...
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        """E[phi(u) phi(v)]; ``out`` may be ``c12`` itself."""
+        ...
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        """(kappa, d kappa/d c11, d kappa/d c12, d kappa/d c22); the middle one is E[phi' phi']."""
+        ...
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        """E[phi(u)^2] for u of variance c, and its derivative in c."""
+        ...
+
+    def mean(self, c: Array) -> Array:
+        """E[phi(u)] for u of variance c."""
+        ...
+
+
+class LinearDual:
+    """phi(x) = x."""
+
+    def prepare(self, c: Array) -> Array:
+        return np.empty((0, *np.shape(c)))
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        if out is c12:
+            return c12
+        return np.positive(c12, out=out)
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        zero = np.zeros_like(c12)
+        return c12, zero, np.ones_like(c12), zero
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        return np.array(c, dtype=float), np.ones_like(c)
+
+    def mean(self, c: Array) -> Array:
+        return np.zeros_like(c)
+
+
+class QuadraticDual:
+    """phi(x) = x^2: kappa = c11 c22 + 2 c12^2 (Wick)."""
+
+    def prepare(self, c: Array) -> Array:
+        return np.asarray(c)[None]
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        out = np.multiply(c12, c12, out=out)
+        out *= 2.0
+        out += p1[0] * p2[0]
+        return out
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        c11, c22 = np.broadcast_arrays(p1[0], p2[0])
+        return self.kappa(p1, p2, c12), c22, 4.0 * c12, c11
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        return 3.0 * np.square(c), 6.0 * np.asarray(c)
+
+    def mean(self, c: Array) -> Array:
+        return np.array(c, dtype=float)
+
+
+class ErfDual:
+    """kappa = (2/pi) arcsin( 2 c12 / sqrt((1 + 2 c11)(1 + 2 c22)) ) (Williams 1997, eq. 11)."""
+
+    def prepare(self, c: Array) -> Array:
+        return np.sqrt(2.0 / (1.0 + 2.0 * np.asarray(c)))[None]
+
+    def _cosine(self, p1: Array, p2: Array, c12: Array, out: Array | None) -> Array:
+        out = np.multiply(c12, p1[0], out=out)
+        out *= p2[0]
+        if min(p1.min(initial=1.0), p2.min(initial=1.0)) < 1e-5:  # only then can rounding pass the ends
+            np.clip(out, -1.0, 1.0, out=out)
+        return out
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        out = self._cosine(p1, p2, c12, out)
+        np.arcsin(out, out=out)
+        out *= 2.0 / math.pi
+        return out
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        u = self._cosine(p1, p2, c12, None)
+        slope = (2.0 / math.pi) / np.sqrt(np.maximum((1.0 - u) * (1.0 + u), np.finfo(float).tiny))
+        return (
+            (2.0 / math.pi) * np.arcsin(u),
+            -0.5 * slope * u * p1[0] ** 2,
+            slope * p1[0] * p2[0],
+            -0.5 * slope * u * p2[0] ** 2,
+        )
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        c = np.asarray(c, dtype=float)
+        root = np.sqrt(1.0 + 4.0 * c)
+        return (2.0 / math.pi) * np.arctan2(2.0 * c, root), (4.0 / math.pi) / ((1.0 + 2.0 * c) * root)
+
+    def mean(self, c: Array) -> Array:
+        return np.zeros_like(c)
+
+
+class LeakyReluDual:
+    """phi(x) = x for x > 0, slope * x else; slope 0 is relu (Cho and Saul 2009, order 1).
+
+    With phi = slope x + (1 - slope) relu(x): kappa = slope c12 + (1 - slope)^2 kappa_relu.
+    """
+
+    def __init__(self, slope: float = 0.0) -> None:
+        self.slope = slope
+
+    def prepare(self, c: Array) -> Array:
+        root = np.sqrt(c)
+        inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
+        return np.stack([root, inverse])
+
+    def _cosine(self, p1: Array, p2: Array, c12: Array) -> Array:
+        u = c12 * p1[1]
+        u *= p2[1]
+        return np.clip(u, -1.0, 1.0, out=u)
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        u = self._cosine(p1, p2, c12)
+        kink = (1.0 - self.slope) ** 2 / (2.0 * math.pi)
+        angle = np.arcsin(u)
+        angle += 0.5 * math.pi + self.slope / kink if kink > 0.0 else 0.0
+        angle *= u
+        np.multiply(u, u, out=u)
+        np.subtract(1.0, u, out=u)
+        np.sqrt(u, out=u)
+        angle += u
+        angle *= p1[0] * kink
+        return np.multiply(angle, p2[0], out=out)
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        u = self._cosine(p1, p2, c12)
+        kink = (1.0 - self.slope) ** 2
+        sine = np.sqrt((1.0 - u) * (1.0 + u)) * (kink / (4.0 * math.pi))
+        return (
+            self.kappa(p1, p2, c12),
+            sine * p2[0] * p1[1],
+            self.slope + kink * (0.25 + np.arcsin(u) / (2.0 * math.pi)),
+            sine * p1[0] * p2[1],
+        )
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        gain = 0.5 * (1.0 + self.slope**2)
+        return gain * np.asarray(c), np.full_like(c, gain)
+
+    def mean(self, c: Array) -> Array:
+        return (1.0 - self.slope) * np.sqrt(np.asarray(c) / (2.0 * math.pi))
+
+
+# --- any other function ----------------------------------------------------------------------------------------------
+
+_REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
+_ORDERS = (48, 192, 1024)  # series lengths tried in turn
+_SERIES_TOLERANCE = 1e-13  # share of E[phi^2] that a series may leave out before the next length is tried
+_TAIL_NODES = 10
+_SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
+
+
+class HermiteDual:
+    """Dual of any function through its Hermite series (Mehler's formula).
+
+    With orthonormal Hermite polynomials h_n and ``a_n(c) = E[phi(sqrt(c) z) h_n(z)]``,
+    ``kappa = sum_n a_n(c11) a_n(c22) rho^n`` with ``rho = c12 / sqrt(c11 c22)``.
+    The weight beyond the last order is known exactly from Parseval's identity, apart for even and odd orders; it is
+    spread over the higher orders as n^(-5/2), the law of a function with a kink (Darboux). All terms are
+    positive semidefinite, so every Gram matrix is. The coefficients come from Gauss-Legendre panels with a break
+    at 0 and at the given ``kinks``.
+    """
+
+    def __init__(self, function: Callable[[Array], Array], kinks: Sequence[float] = ()) -> None:
+        self.function = function
+        self.kinks = tuple(float(k) for k in kinks)
+
+    # prepared rows: root variance, inverse root, even tail, odd tail, then the coefficients a_0 ... a_M
+    _HEAD = 4
+
+    def prepare(self, c: Array) -> Array:
+        c = np.asarray(c, dtype=float)
+        flat = c.reshape(-1)
+        for order in _ORDERS:
+            rows = self._coefficients(flat, order)
+            power = (rows[self._HEAD :] ** 2).sum(0) + rows[2] ** 2 + rows[3] ** 2
+            left_out = rows[2] ** 2 + rows[3] ** 2
+            if (left_out <= _SERIES_TOLERANCE * np.maximum(power, np.finfo(float).tiny)).all():
+                break
+        return rows.reshape(-1, *c.shape)
+
+    def _coefficients(self, c: Array, order: int) -> Array:
+        root = np.sqrt(c)
+        rows = np.empty((self._HEAD + order + 1, c.size))
+        rows[0] = root
+        rows[1] = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
+        step = 500  # points at a time: 500 x 3328 function values are 13 MB
+        for start in range(0, c.size, step):
+            part = slice(start, min(start + step, c.size))
+            rows[self._HEAD :, part], rows[2, part], rows[3, part] = self._expand(root[part], order)
+        return rows
+
+    def _expand(self, root: Array, order: int) -> tuple[Array, Array, Array]:
+        """Coefficients (order + 1, m) and the root weights of the even and odd tails, (m,) each."""
+        if self.kinks:  # the breaks move with the scale, so each point has panels of its own
+            columns = [self._expand_on(r[None], order, _breaks(self.kinks, float(r))) for r in root]
+            return tuple(np.concatenate(part, axis=-1) for part in zip(*columns, strict=True))  # type: ignore[return-value]
+        return self._expand_on(root, order, ())
+
+    def _expand_on(self, root: Array, order: int, breaks: tuple[float, ...]) -> tuple[Array, Array, Array]:
+        z, weight, hermite = _hermite_table(order, breaks) if not breaks else _hermite_table.__wrapped__(order, breaks)
+        values = _evaluate(self.function, root[:, None] * z)
+        half = values * np.sqrt(weight)  # weight = dz * Gaussian density; the table carries the other half
+        a = hermite @ half.T
+        mirrored = half[:, ::-1] if not breaks else _evaluate(self.function, -root[:, None] * z) * np.sqrt(weight)
+        power, cross = np.einsum("pz,pz->p", half, half), np.einsum("pz,pz->p", half, mirrored)
+        even = 0.5 * (power + cross) - (a[0::2] ** 2).sum(0)
+        odd = 0.5 * (power - cross) - (a[1::2] ** 2).sum(0)
+        floor = 1e-14 * power  # below this, the difference is rounding
+        return a, np.sqrt(np.where(even > floor, even, 0.0)), np.sqrt(np.where(odd > floor, odd, 0.0))
+
+    def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
+        total = self._series(p1, p2, rho)
+        total += self._tail(p1, p2, rho)
+        return np.positive(total, out=out)
+
+    def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
+        top = min(len(p1), len(p2)) - 1
+        total = np.array(np.broadcast_to(p1[top] * p2[top], rho.shape))
+        for k in range(top - 1, self._HEAD - 1, -1):
+            total *= rho
+            total += p1[k] * p2[k]
+        return total
+
+    def _tail(self, p1: Array, p2: Array, rho: Array, derivative: bool = False) -> Array | float:
+        even, odd = p1[2] * p2[2], p1[3] * p2[3]
+        if not (np.any(even) or np.any(odd)):
+            return 0.0
+        order = min(len(p1), len(p2)) - self._HEAD
+        size = np.maximum(np.abs(rho), 1e-300)
+        log_size = np.log(size)
+        exponents, weights = _tail_rule(order)
+        tail = np.zeros(np.broadcast_shapes(even.shape, rho.shape))
+        for m, w in zip(exponents, weights, strict=True):
+            tail += (w * m) * np.exp((m - 1.0) * log_size) if derivative else w * np.exp(m * log_size)
+        sign = np.sign(rho)
+        return tail * (even * sign + odd if derivative else even + odd * sign)
+
+    def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        p1, p2 = self._lifted(p1), self._lifted(p2)
+        rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
+        top = min(len(p1), len(p2)) - self._HEAD
+        a, b = p1[self._HEAD :], p2[self._HEAD :]
+        value = np.zeros(np.broadcast_shapes(a[0].shape, b[0].shape, rho.shape))
+        d12, d11, d22 = np.zeros_like(value), np.zeros_like(value), np.zeros_like(value)
+        for n in range(top - 1, -1, -1):  # Horner, all four series at once
+            value = value * rho + a[n] * b[n]
+            d12 = d12 * rho + ((n + 1) * a[n + 1] * b[n + 1] if n + 1 < top else 0.0)
+            if n + 2 < top:
+                climb = math.sqrt((n + 1.0) * (n + 2.0))
+                d11 = d11 * rho + climb * a[n + 2] * b[n]
+                d22 = d22 * rho + climb * a[n] * b[n + 2]
+        value += self._tail(p1, p2, rho)
+        d12 += self._tail(p1, p2, rho, derivative=True)
+        return value, 0.5 * d11 * p1[1] ** 2, d12 * p1[1] * p2[1], 0.5 * d22 * p2[1] ** 2
+
+    def _lifted(self, p: Array) -> Array:
+        """Prepared data with vanishing variances lifted to where derivatives exist numerically."""
+        low = p[0] ** 2 < _SMALLEST_VARIANCE
+        if not np.any(low):
+            return p
+        return self.prepare(np.maximum(p[0] ** 2, _SMALLEST_VARIANCE))
+
+    def diagonal(self, c: Array) -> tuple[Array, Array]:
+        c = np.asarray(c, dtype=float)
+        z, weight, _ = _hermite_table(_ORDERS[0], ())
+        safe = np.maximum(c, _SMALLEST_VARIANCE)
+        values = _evaluate(self.function, np.sqrt(c).reshape(-1, 1) * z) ** 2
+        lifted = values if (c >= _SMALLEST_VARIANCE).all() else _evaluate(self.function, np.sqrt(safe).reshape(-1, 1) * z) ** 2
+        slope = (lifted @ (weight * (z**2 - 1.0))).reshape(c.shape) / (2.0 * safe)  # Gaussian integration by parts
+        return (values @ weight).reshape(c.shape), slope
+
+    def mean(self, c: Array) -> Array:
+        return self.prepare(c)[self._HEAD]
+
+
+def _evaluate(function: Callable[[Array], Array], x: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.asarray(function(x), dtype=float)
+    if values.shape != x.shape or not np.isfinite(values).all():
+        what = f"values of shape {values.shape}" if values.shape != x.shape else "NaN or infinity"
+        raise InputError(
+            f"an activation that returns {what} on inputs of shape {x.shape} up to {np.abs(x).max():.3g}",
+            "a function that acts on every element of a NumPy array and stays finite",
+            "vectorise it, or bound it for large arguments",
+        )
+    return values
+
+
+def _breaks(kinks: tuple[float, ...], root: float) -> tuple[float, ...]:
+    return tuple(k / root for k in kinks if root > 0.0 and abs(k / root) < _REACH)
+
+
+@lru_cache(maxsize=8)
+def _hermite_table(order: int, breaks: tuple[float, ...]) -> tuple[Array, Array, Array]:
+    """Nodes z, weights dz * density(z), and h_n(z) * sqrt(weight) of shape (order + 1, nodes)."""
+    edges = np.unique(np.concatenate([np.linspace(-_REACH, _REACH, 209), np.asarray(breaks, dtype=float)]))
+    node, gauss = np.polynomial.legendre.leggauss(16)
+    half = 0.5 * np.diff(edges)
+    z = (0.5 * (edges[1:] + edges[:-1])[:, None] + half[:, None] * node).ravel()
+    weight = (half[:, None] * gauss).ravel() * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    table = np.empty((order + 1, z.size))
+    table[0] = np.sqrt(weight)
+    table[1] = z * table[0]
+    for n in range(1, order):
+        table[n + 1] = (z * table[n] - math.sqrt(n) * table[n - 1]) / math.sqrt(n + 1.0)
+    return z, weight, table
+
+
+@lru_cache(maxsize=8)
+def _tail_rule(order: int) -> tuple[Array, Array]:
+    """Exponents and weights with sum_j w_j rho^(m_j) ~ sum_{n >= order} n^(-5/2) rho^n, normalised to one at rho = 1.
+
+    n = (order - 1/2) / t^2 turns the sum into an integral of 3 t^2 rho^n over t in (0, 1), done by Gauss-Legendre.
+    """
+    t, w = np.polynomial.legendre.leggauss(_TAIL_NODES)
+    t, w = 0.5 * (t + 1.0), 0.5 * w
+    weights = 3.0 * t**2 * w
+    return (order - 0.5) / t**2, weights / weights.sum()
+
+
+# --- the public type -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A nonlinearity, its dual, and what theory may use of it.
+
+    Attributes
+    ----------
+    name: what tables and JSON call it.
+    function: phi on NumPy arrays, element by element.
+    dual: closed form where known, Hermite series otherwise.
+    odd: phi(-x) = -phi(x), so that the features have no mean.
+    homogeneous: phi(s x) = s phi(x) for s > 0 (linear, relu, leaky relu): layer scales then commute with phi.
+    jax_function: phi on JAX arrays, for sampling and training; loaded on first use.
+    """
+
+    name: str
+    function: Callable[[Array], Array] = field(repr=False, compare=False)
+    dual: Dual = field(repr=False, compare=False)
+    odd: bool = False
+    homogeneous: bool = False
+    jax_function: Callable[[Any], Any] = field(repr=False, compare=False, default=lambda x: x)
+
+    @classmethod
+    def from_function(
+        cls, function: Callable[[Any], Any], name: str | None = None, kinks: Sequence[float] = ()
+    ) -> Activation:
+        """Any element-wise function; ``kinks`` are the arguments where its slope jumps (0 is always taken care of).
+
+        Sampling and training hand the function JAX arrays: write it with operators or ``jax.numpy`` for these.
+        Raises InputError if it is not vectorised or not finite.
+        """
+        if not callable(function):
+            raise InputError(f"activation = {function!r}", "a function of one array", "pass a callable")
+        probe = np.array([-3.0, -1.7, -0.3, 0.0, 0.3, 1.7, 3.0])
+        values = _evaluate(function, probe)
+        label = name or getattr(function, "__name__", "function")
+        odd = bool(np.allclose(values, -values[::-1], rtol=1e-14, atol=0.0))
+        return cls(label, function, HermiteDual(function, kinks), odd=odd, jax_function=function)
+
+    def kappa(self, c11: Any, c12: Any, c22: Any) -> Array:
+        """E[phi(u) phi(v)], element by element over the broadcast arguments."""
+        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
+        return self.dual.kappa(p1, p2, c).reshape(shape)
+
+    def kappa_gradient(self, c11: Any, c12: Any, c22: Any) -> Gradient:
+        """(kappa, d/dc11, d/dc12, d/dc22), element by element over the broadcast arguments."""
+        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
+        value, d11, d12, d22 = (part.reshape(shape) for part in self.dual.gradient(p1, p2, c))
+        return value, d11, d12, d22
+
+    def mean(self, c: Any) -> Array:
+        """E[phi(u)] for u of variance c."""
+        return self.dual.mean(np.asarray(c, dtype=float))
+
+    def _elementwise(self, c11: Any, c12: Any, c22: Any) -> tuple[tuple[Array, Array, Array], tuple[int, ...]]:
+        c11, c12, c22 = np.broadcast_arrays(*(np.asarray(c, dtype=float) for c in (c11, c12, c22)))
+        both = self.dual.prepare(np.stack([c11.ravel(), c22.ravel()]))
+        return (both[:, 0], both[:, 1], c12.ravel()), c12.shape
+
+    def __call__(self, x: Any) -> Array:
+        return self.function(np.asarray(x, dtype=float))
+
+
+def _sigmoid(x: Array) -> Array:
+    return special.expit(x)
+
+
+def _gelu(x: Array) -> Array:
+    return x * special.ndtr(x)
+
+
+def _silu(x: Array) -> Array:
+    return x * special.expit(x)
+
+
+LEAKY_SLOPE = 0.01
+
+
+def _leaky_relu(x: Any) -> Any:
+    return LEAKY_SLOPE * x + (1.0 - LEAKY_SLOPE) * (abs(x) + x) / 2.0
+
+
+def _jax(path: str) -> Callable[[Any], Any]:
+    """A function of jax, imported when first called."""
+
+    def call(x: Any) -> Any:
+        import importlib
+
+        module, name = path.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)(x)
+
+    return call
+
+
+def _jax_gelu(x: Any) -> Any:
+    import jax
+
+    return jax.nn.gelu(x, approximate=False)
+
+
+_KNOWN: dict[str, Activation] = {
+    a.name: a
+    for a in (
+        Activation("erf", special.erf, ErfDual(), odd=True, jax_function=_jax("jax.scipy.special.erf")),
+        Activation(
+            "relu", lambda x: np.maximum(x, 0.0), LeakyReluDual(), homogeneous=True, jax_function=_jax("jax.nn.relu")
+        ),
+        Activation("linear", np.positive, LinearDual(), odd=True, homogeneous=True),
+        Activation("quadratic", np.square, QuadraticDual(), jax_function=_jax("jax.numpy.square")),
+        Activation("tanh", np.tanh, HermiteDual(np.tanh), odd=True, jax_function=_jax("jax.numpy.tanh")),
+        Activation("gelu", _gelu, HermiteDual(_gelu), jax_function=_jax_gelu),
+        Activation("sigmoid", _sigmoid, HermiteDual(_sigmoid), jax_function=_jax("jax.nn.sigmoid")),
+        Activation("silu", _silu, HermiteDual(_silu), jax_function=_jax("jax.nn.silu")),
+        Activation(
+            "leaky_relu", _leaky_relu, LeakyReluDual(LEAKY_SLOPE), homogeneous=True, jax_function=_leaky_relu
+        ),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The activations known by name."""
+    return tuple(_KNOWN)
+
+
+def activation_of(value: str | Activation | Callable[[Any], Any]) -> Activation:
+    """An Activation from its name, from itself, or from any element-wise function."""
+    if isinstance(value, Activation):
+        return value
+    if callable(value):
+        return Activation.from_function(value)
+    return _KNOWN[checks.choice("activation", value, _KNOWN)]

@@ -1,0 +1,37 @@
+"""Data: sets that check themselves, where they come from, how their inputs are standardised."""
+
+from finitewidth.data.builtin import digits, mnist, mnist5000
+from finitewidth.data.csv_file import csv
+from finitewidth.data.dataset import Dataset, InputScaling, split
+from finitewidth.data.images import block_average, image_folder
+from finitewidth.data.loaders import load
+from finitewidth.data.npz_file import npz
+from finitewidth.data.openml_set import openml
+from finitewidth.data.standardise import Standardiser, standardise
+from finitewidth.data.synthetic import (
+    gaussian_mixture,
+    linear_teacher,
+    one_hidden_layer_teacher,
+    random_labels,
+)
+
+__all__ = [
+    "Dataset",
+    "InputScaling",
+    "Standardiser",
+    "block_average",
+    "csv",
+    "digits",
+    "gaussian_mixture",
+    "image_folder",
+    "linear_teacher",
+    "load",
+    "mnist",
+    "mnist5000",
+    "npz",
+    "one_hidden_layer_teacher",
+    "openml",
+    "random_labels",
+    "split",
+    "standardise",
+]

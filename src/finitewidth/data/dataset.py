@@ -1,0 +1,250 @@
+"""A data set that checks itself: inputs, targets, and how the targets were made from class labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import numbers
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from finitewidth.checks import positive_integer, real_array
+from finitewidth.data.encoding import Label, as_targets, class_index, encode
+from finitewidth.exceptions import InputError
+
+
+class InputScaling(Protocol):
+    """What a Dataset remembers of how its inputs were shifted and scaled (see standardise.Standardiser)."""
+
+    @property
+    def kind(self) -> str: ...
+    def transform(self, x: Any) -> np.ndarray: ...
+    def inverse(self, z: Any) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Inputs and targets of P points, checked, float64, C-contiguous and read-only.
+
+    ``x``: (P, inputs), or images (P, height, width) or (P, height, width, channels).
+    ``y``: one of
+
+    * class labels (P,): whole numbers or booleans; names (text) only together with ``classes``;
+    * labels -1 and +1 (P,), whole or floating-point: kept as they are, with the classes (-1, 1);
+    * any other floating-point numbers (P,): regression;
+    * real outputs (P, D): regression with D outputs; a single column (P, 1) counts as (P,).
+
+    Two classes become -1, +1 (the smaller label -1), D > 2 classes centred one-hot e_c - 1/D, a column a
+    class in sorted order. ``classes`` fixes labels and order instead, so that a test set is encoded as its
+    training set; ``classes=()`` says that y holds numbers whatever its type. Afterwards ``y`` holds the
+    targets, (P,) or (P, D), and ``classes`` the labels in the order of the encoding, or None for regression.
+    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given.
+
+    Raises InputError for what cannot be used: wrong shapes, NaN, no points, one class only, an unseen class.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[Label, ...] | None = None
+    standardiser: InputScaling | None = None
+
+    def __post_init__(self) -> None:
+        x = real_array("x", self.x, (2, 3, 4))
+        values = as_targets(self.y)
+        _same_length(x, values)
+        y, classes = encode(values, self.classes)
+        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser)
+
+    @property
+    def n_points(self) -> int:
+        """P."""
+        return len(self.x)
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of one point, height x width x channels for images."""
+        return int(np.prod(self.x.shape[1:]))
+
+    @property
+    def n_outputs(self) -> int:
+        """D; 1 for a vector of targets."""
+        return 1 if self.y.ndim == 1 else self.y.shape[1]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """(height, width, channels) of images, None otherwise."""
+        if self.x.ndim == 2:
+            return None
+        height, width, *channels = self.x.shape[1:]
+        return (height, width, channels[0] if channels else 1)
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the targets encode classes."""
+        return self.classes is not None
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class label of each point, shape (P,); None for regression."""
+        return None if self.classes is None else np.array(self.classes)[class_index(self.y)]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The inputs as (P, inputs), a view."""
+        return self.x.reshape(self.n_points, -1)
+
+    def __len__(self) -> int:
+        return self.n_points
+
+    def __repr__(self) -> str:
+        kind = "regression" if self.classes is None else f"classes {self.classes}"
+        return (
+            f"Dataset(x {self.x.shape}, y {self.y.shape}, {kind}, standardise {_kind(self.standardiser)!r})"
+        )
+
+    def __getitem__(self, index: Any) -> Dataset:
+        """The points at an index, a slice, an array of indices or a mask, always as a Dataset."""
+        if isinstance(index, (int, np.integer, slice)):
+            index = np.atleast_1d(np.arange(len(self))[index])
+        return self.subset(index)
+
+    def subset(self, indices: Any) -> Dataset:
+        """The points at ``indices`` (whole numbers, or a mask of length P), encoded as here."""
+        chosen = _indices(indices, len(self))
+        return self._copy(self.x[chosen], self.y[chosen], self.standardiser)
+
+    def with_inputs(self, x: Any, standardiser: InputScaling | None = None) -> Dataset:
+        """The same points and targets with other inputs, for example reshaped or standardised."""
+        inputs = real_array("x", x, (2, 3, 4))
+        _same_length(inputs, self.y)
+        return self._copy(_own(inputs, x), self.y, standardiser)
+
+    def like(self, x: Any, y: Any) -> Dataset:
+        """New points encoded as these ones: their test set. Inputs and outputs must agree in shape."""
+        other = Dataset(x, y, classes=self.classes or ())
+        for name, ours, theirs in (("x", self.x, other.x), ("y", self.y, other.y)):
+            if ours.shape[1:] != theirs.shape[1:]:
+                raise InputError(
+                    f"test {name} of shape {theirs.shape} beside training {name} of shape {ours.shape}",
+                    "equal shapes but for the number of points",
+                    f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
+                )
+        return other
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the inputs, the targets and the classes; the same on every machine."""
+        digest = hashlib.sha256(json.dumps([self.x.shape, self.y.shape, self.classes]).encode())
+        for array in (self.x, self.y):
+            digest.update(np.ascontiguousarray(array, dtype="<f8").data)
+        return digest.hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What this data set is, in values that JSON knows."""
+        return {
+            "points": self.n_points,
+            "inputs": self.n_inputs,
+            "outputs": self.n_outputs,
+            "classes": None if self.classes is None else list(self.classes),
+            "shape": None if self.input_shape is None else list(self.input_shape),
+            "standardise": _kind(self.standardiser),
+            "fingerprint": self.fingerprint(),
+        }
+
+    def _copy(self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None) -> Dataset:
+        # Not through __init__: the targets are encoded already, and -1, +1 must not be read as labels again.
+        copy = object.__new__(Dataset)
+        copy._set(x, y, self.classes, standardiser)
+        return copy
+
+    def _set(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        classes: tuple[Label, ...] | None,
+        standardiser: InputScaling | None,
+    ) -> None:
+        x.flags.writeable = y.flags.writeable = False
+        for name, value in (("x", x), ("y", y), ("classes", classes), ("standardiser", standardiser)):
+            object.__setattr__(self, name, value)
+
+
+def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and test part by the recipe of THEORY.md section 9.
+
+    ``r = numpy.random.default_rng(seed).permutation(count)``: the first ``n_train`` points are for training,
+    the next ``n_test`` for test (None: all the rest). Raises InputError where there are too few points, or
+    where a class has none in the training part.
+    """
+    count, n_train = len(dataset), positive_integer("n_train", n_train)
+    n_test = max(count - n_train, 1) if n_test is None else positive_integer("n_test", n_test)
+    if n_train + n_test > count:
+        raise InputError(
+            f"n_train = {n_train} and n_test = {n_test} with {count} points available",
+            f"at most {count} points in all",
+            "lower n_train or n_test",
+        )
+    order = generator(seed).permutation(count)
+    train = dataset.subset(order[:n_train])
+    _refuse_missing_class(train, seed)
+    return train, dataset.subset(order[n_train : n_train + n_test])
+
+
+def generator(seed: int) -> np.random.Generator:
+    """NumPy's generator of an explicit seed, a whole number of at least 0."""
+    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, numbers.Integral) or int(seed) < 0:
+        raise InputError(f"seed = {seed!r}", "a whole number of at least 0", "write seed=0, for example")
+    return np.random.default_rng(int(seed))
+
+
+def _refuse_missing_class(train: Dataset, seed: int) -> None:
+    if train.classes is None:
+        return
+    missing = [c for i, c in enumerate(train.classes) if not (class_index(train.y) == i).any()]
+    if missing:
+        raise InputError(
+            f"n_train = {len(train)} with seed = {seed}, which leaves no training point of class "
+            + ", ".join(map(repr, missing)),
+            "at least one training point of each class",
+            "increase n_train or change the seed",
+        )
+
+
+def _same_length(x: np.ndarray, y: np.ndarray) -> None:
+    if len(x) != len(y):
+        raise InputError(
+            f"x with {len(x)} points and y with {len(y)}",
+            "one target a point",
+            "check which rows belong together",
+        )
+
+
+def _indices(indices: Any, count: int) -> np.ndarray:
+    chosen = np.asarray(indices)
+    if chosen.dtype == bool and chosen.shape == (count,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or chosen.size == 0 or chosen.dtype.kind not in "iu":
+        raise InputError(
+            f"indices of type {chosen.dtype} and shape {chosen.shape}",
+            f"whole numbers of shape (n,) with n >= 1, or a mask of length {count} that keeps a point",
+            "choose at least one point",
+        )
+    if chosen.min() < -count or chosen.max() >= count:
+        raise InputError(
+            f"indices from {chosen.min()} to {chosen.max()}",
+            f"below {count}, the number of points",
+            "leave them out",
+        )
+    return chosen
+
+
+def _own(array: np.ndarray, source: Any) -> np.ndarray:
+    # A copy where the caller could still write into the array, and never a lock on the caller's own.
+    converted = isinstance(source, np.ndarray) and array is not source and array.base is None
+    fresh = converted or isinstance(source, (list, tuple)) or not array.flags.writeable
+    return array if fresh else array.copy()
+
+
+def _kind(standardiser: InputScaling | None) -> str:
+    return "none" if standardiser is None else standardiser.kind

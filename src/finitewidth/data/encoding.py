@@ -1,0 +1,150 @@
+"""Targets: class labels become -1, +1 or centred one-hot, numbers stay numbers; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from finitewidth.checks import real_array
+from finitewidth.exceptions import InputError
+
+Label = int | float | str
+MANY_CLASSES = 50  # more classes than this, and than half the points, are taken for numbers by mistake
+
+
+def as_targets(y: Any) -> np.ndarray:
+    """``y`` as an array (P,) or (P, D) of numbers, booleans or text; a single column becomes a vector."""
+    try:
+        values = np.asarray(y)
+    except ValueError as error:
+        raise InputError(
+            "y of uneven rows", "a vector or a rectangular array", "make all rows equal"
+        ) from error
+    if values.dtype == object and values.size and all(isinstance(value, str) for value in values.flat):
+        values = values.astype(str)  # what pandas gives for a column of names
+    if values.dtype.kind not in "biufU":
+        raise InputError(
+            f"y of type {values.dtype}",
+            "numbers, labels -1 and +1, or class indices",
+            "convert y to one of them",
+        )
+    if values.ndim not in (1, 2):
+        raise InputError(
+            f"y of shape {values.shape}", "shape (points,) or (points, outputs)", "reshape y, one row a point"
+        )
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    return values
+
+
+def encode(
+    values: np.ndarray, classes: Sequence[Label] | None
+) -> tuple[np.ndarray, tuple[Label, ...] | None]:
+    """Targets as float64 and the classes behind them (None where the targets are numbers).
+
+    ``classes`` fixes the encoding; () says that the values are numbers of any type; None reads it off.
+    """
+    if values.ndim == 2:
+        return _encode_rows(values, classes)
+    if values.dtype.kind == "f":
+        real_array("y", values, (1,))
+    wanted = _classes_of(values) if classes is None else checked_classes(classes)
+    if not wanted:
+        return real_array("y", values, (1,)), None
+    return one_hot(_indices(values, wanted), len(wanted)), wanted
+
+
+def one_hot(index: np.ndarray, n_classes: int) -> np.ndarray:
+    """Two classes: -1, +1, shape (P,); more: e_c - 1/D, shape (P, D)."""
+    if n_classes == 2:
+        return 2.0 * index - 1.0
+    targets = np.full((len(index), n_classes), -1.0 / n_classes)
+    targets[np.arange(len(index)), index] += 1.0
+    return targets
+
+
+def class_index(targets: np.ndarray) -> np.ndarray:
+    """The inverse of one_hot: the place of each point's class, shape (P,)."""
+    return (targets > 0.0).astype(np.intp) if targets.ndim == 1 else targets.argmax(axis=1)
+
+
+def checked_classes(classes: Iterable[Label]) -> tuple[Label, ...]:
+    """Class labels as plain Python values: none of them (numbers), or at least two, all different."""
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise InputError(
+            f"classes = {classes!r}", "a tuple of class labels", "write classes=(0, 1), for example"
+        )
+    labels = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
+    if not (all(isinstance(c, str) for c in labels) or all(isinstance(c, (int, float)) for c in labels)):
+        raise InputError(f"classes = {labels}", "only numbers or only names", "write all classes in one way")
+    if len(labels) == 1 or len(set(labels)) < len(labels):
+        raise InputError(f"classes = {labels}", "at least two classes, all different", "name each class once")
+    return labels
+
+
+def refuse_odd_counts(n_classes: int, n_points: int) -> None:
+    """Raise InputError for one class, and for so many that the labels must be numbers."""
+    if n_classes == 1:
+        raise InputError(
+            "y with one class only",
+            "at least two classes",
+            "add points of another class, or fix them with classes=",
+        )
+    if n_classes > max(MANY_CLASSES, n_points / 2):
+        raise InputError(
+            f"y with {n_classes} different classes in {n_points} points",
+            "class labels that repeat, or real numbers",
+            "give numbers as floats (y.astype(float)) if this is regression",
+        )
+
+
+def _encode_rows(
+    values: np.ndarray, classes: Sequence[Label] | None
+) -> tuple[np.ndarray, tuple[Label, ...] | None]:
+    # Two-dimensional targets are real outputs. With classes they can only be an encoding made before.
+    targets = real_array("y", values, (2,))
+    wanted = checked_classes(classes) if classes is not None else ()
+    if not wanted:
+        return targets, None
+    fits = len(wanted) > 2 and targets.shape[1] == len(wanted)
+    if not (fits and np.allclose(targets, one_hot(class_index(targets), len(wanted)))):
+        raise InputError(
+            f"y of shape {values.shape} together with {len(wanted)} classes",
+            "one class label a point",
+            "give labels of shape (points,), or leave classes out",
+        )
+    return targets, wanted
+
+
+def _classes_of(values: np.ndarray) -> tuple[Label, ...]:
+    if values.dtype.kind == "U":
+        names = ", ".join(repr(str(name)) for name in np.unique(values)[:3])
+        raise InputError(
+            f"y of text ({names}, ...)",
+            "numbers, labels -1 and +1, or class indices",
+            "pass classes=tuple(sorted(set(y))) to encode the names",
+        )
+    signs = values.dtype.kind != "b" and bool(np.isin(values, (-1, 1)).all())
+    if signs and len(values) == 1:
+        return (-1, 1)  # one point cannot show two classes, and the encoding of a sign is known
+    if values.dtype.kind == "f" and not signs:
+        return ()
+    found = np.unique(values)
+    refuse_odd_counts(len(found), len(values))
+    return tuple((found.astype(int) if signs else found).tolist())
+
+
+def _indices(values: np.ndarray, classes: tuple[Label, ...]) -> np.ndarray:
+    distinct, place = np.unique(values, return_inverse=True)
+    column = {label: index for index, label in enumerate(classes)}
+    unseen = [label for label in distinct.tolist() if label not in column]
+    if unseen:
+        known = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        raise InputError(
+            f"y with class {unseen[0]!r}, unseen in training",
+            f"only the classes {known}",
+            "leave these points out, or name every class in classes=",
+        )
+    return np.array([column[label] for label in distinct.tolist()], dtype=np.intp)[place]

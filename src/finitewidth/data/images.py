@@ -1,0 +1,161 @@
+"""Images: block averages, and a folder of pictures with a subfolder a class."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finitewidth.checks import positive_integer, real_array
+from finitewidth.data.encoding import Label
+from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, of_classes, parts, refuse_above
+from finitewidth.exceptions import InputError, MissingExtraError
+
+MAX_PIXELS = 2**26  # 8192 x 8192
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def block_average(images: Any, side: int) -> np.ndarray:
+    """Images (P, n, n[, channels]) to (P, side, side[, channels]), means of square blocks."""
+    x, side = real_array("images", images, (3, 4)), positive_integer("side", side)
+    height, width = x.shape[1:3]
+    if height != width or height % side:
+        divisors = ", ".join(str(d) for d in range(1, height + 1) if height % d == 0)
+        raise InputError(
+            f"side = {side} for images of {height} x {width} pixels",
+            "square images and a side that divides theirs",
+            f"choose one of {divisors}" if height == width else "crop the images to squares first",
+        )
+    block = height // side
+    return x.reshape(len(x), side, block, side, block, *x.shape[3:]).mean(axis=(2, 4))
+
+
+def image_folder(
+    path: PathLike,
+    classes: Sequence[Label] | None = None,
+    n_train: int = 200,
+    n_test: int | None = None,
+    seed: int = 0,
+    standardise: str = "global",
+    side: int | None = None,
+    grey: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: float = MAX_BYTES,
+) -> TrainTest:
+    """Pictures of 8 bits, a subfolder a class (its name the label); needs Pillow (extra ``data``).
+
+    x is (P, height, width), the mean of the channels, or (P, height, width, 3) with ``grey=False``; pixels
+    are divided by 255. ``side`` resizes every picture to side x side by area averages; without it all must be
+    equally large. Hidden files are passed over; any other file that is no picture is an InputError that names
+    it, and so is a picture that declares more than ``max_pixels`` (nothing of it is decoded).
+    The points come in the order of the sorted names; the rest as for ``digits``.
+    """
+    root = existing(path, folder=True)
+    files = [(file, folder.name) for folder in _class_folders(root) for file in _visible(folder)]
+    if not files:
+        raise InputError(
+            f"folder {str(path)!r} without pictures", "a subfolder of pictures a class", "add pictures"
+        )
+    shape = _declared_shape(files[0][0], side, grey, max_pixels)
+    refuse_above(8.0 * len(files) * np.prod(shape), max_bytes, f"{len(files)} pictures of shape {shape}")
+    x = np.empty((len(files), *shape))
+    for place, (file, _) in enumerate(files):
+        x[place] = _read(file, shape, side, grey, max_pixels)
+    labels = np.array([name for _, name in files])
+    return parts(of_classes(x, labels, classes), n_train, n_test, seed, standardise)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    folders = [entry for entry in _visible(root) if entry.is_dir()]
+    if len(folders) < 2:
+        raise InputError(
+            f"folder {str(root)!r} with {len(folders)} subfolders",
+            "a subfolder of pictures for each of at least two classes",
+            "sort the pictures into subfolders named by class",
+        )
+    return folders
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _declared_shape(file: Path, side: int | None, grey: bool, max_pixels: int) -> tuple[int, ...]:
+    with _opened(file, max_pixels) as picture:
+        width, height = picture.size
+    if side is not None:
+        height = width = positive_integer("side", side)
+    return (height, width) if grey else (height, width, 3)
+
+
+def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_pixels: int) -> np.ndarray:
+    with _opened(file, max_pixels) as picture:
+        if side is None and picture.size != (shape[1], shape[0]):
+            raise InputError(
+                f"picture {str(file)!r} of {picture.size[1]} x {picture.size[0]} pixels among pictures of "
+                f"{shape[0]} x {shape[1]}",
+                "pictures of one size",
+                "give side= to resize all of them",
+            )
+        try:
+            pixels = np.asarray(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _not_a_picture(file) from error
+    values = (pixels.mean(axis=2) if grey else pixels) / 255.0
+    return values if side is None else _area_average(values, side)
+
+
+def _opened(file: Path, max_pixels: int) -> Any:
+    """The picture with its header read and nothing decoded."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("Pillow", "data", "a folder of images") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the cap below is lower
+        try:
+            picture = Image.open(file)
+        except Image.DecompressionBombError as error:
+            raise _too_large(file, "a huge number of", max_pixels) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _not_a_picture(file) from error
+    n_pixels = picture.size[0] * picture.size[1]
+    if n_pixels > max_pixels:
+        picture.close()
+        raise _too_large(file, str(n_pixels), max_pixels)
+    if picture.mode not in EIGHT_BIT_MODES:
+        picture.close()
+        raise InputError(
+            f"picture {str(file)!r} of mode {picture.mode!r}", "8 bits a channel", "save it as an 8-bit PNG"
+        )
+    return picture
+
+
+def _not_a_picture(file: Path) -> InputError:
+    return InputError(
+        f"file {str(file)!r}, which is not a picture or is damaged", "pictures only", "mend or remove it"
+    )
+
+
+def _too_large(file: Path, pixels: str, max_pixels: int) -> InputError:
+    return InputError(
+        f"picture {str(file)!r} that declares {pixels} pixels",
+        f"at most {max_pixels} pixels",
+        "scale it down, or raise max_pixels",
+    )
+
+
+def _area_average(image: np.ndarray, side: int) -> np.ndarray:
+    rows, columns = (_overlaps(n, side) for n in image.shape[:2])
+    return np.einsum("ih,hw...,jw->ij...", rows, image, columns, optimize=True)
+
+
+def _overlaps(n: int, side: int) -> np.ndarray:
+    """Weights (side, n): the share of each old pixel in each new one; equal blocks where side divides n."""
+    edges = np.arange(side + 1) * n / side
+    pixel = np.arange(n)
+    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return np.clip(shared, 0.0, None) * side / n

@@ -1,0 +1,76 @@
+"""One door to all data: a name or a path, as the command line gives it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from finitewidth.checks import choice
+from finitewidth.data.builtin import digits, mnist, mnist5000
+from finitewidth.data.csv_file import csv
+from finitewidth.data.files import PathLike, TrainTest, existing
+from finitewidth.data.images import image_folder
+from finitewidth.data.npz_file import npz
+from finitewidth.data.openml_set import openml
+from finitewidth.exceptions import InputError
+
+__all__ = ["csv", "digits", "image_folder", "load", "mnist", "mnist5000", "npz", "openml"]
+
+BUILT_IN: dict[str, Callable[..., TrainTest]] = {"digits": digits, "mnist": mnist, "mnist5000": mnist5000}
+FILES: dict[str, Callable[..., TrainTest]] = {".npz": npz, ".csv": csv}
+OPENML = "openml:"
+
+
+def load(source: PathLike, **options: Any) -> TrainTest:
+    """Training and test part of "digits", "mnist", "openml:NAME", an .npz or .csv file, or an image folder.
+
+    ``options`` go to the loader of that name; an option that is None counts as not given. A name of a
+    built-in set goes before a file of that name; write ./digits for the file. Raises InputError for an
+    unknown name (with the nearest known one), a missing file, and an option that this kind of data does not
+    take.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    loader, argument = _loader(source)
+    _refuse_unknown(loader, str(source), given)
+    return loader(*argument, **given)
+
+
+def _loader(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike, ...]]:
+    name = os.fspath(source)
+    if name in BUILT_IN:
+        return BUILT_IN[name], ()
+    if name.startswith(OPENML):
+        return openml, (name.removeprefix(OPENML),)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return image_folder, (name,)
+    if path.suffix.lower() in FILES:
+        return FILES[path.suffix.lower()], (name,)
+    if path.suffix or len(path.parts) > 1:
+        existing(path)
+        raise InputError(
+            f"file {name!r} of a kind that is not read",
+            "an .npz or .csv file, or a folder of images",
+            "convert it",
+        )
+    choice("data", name, [*BUILT_IN, "openml:NAME", "FILE.npz", "FILE.csv", "FOLDER"])
+    raise InputError(f"data = {name!r}", "a name or the path of a file", "put a real path in its place")
+
+
+def _refuse_unknown(loader: Callable[..., TrainTest], source: str, given: dict[str, Any]) -> None:
+    parameters = list(inspect.signature(loader).parameters.values())
+    wanted = [p.name for p in parameters if p.name not in ("path", "name")]
+    for name in given:
+        if name not in wanted:
+            raise InputError(
+                f"the option {name} for data {source!r}, which does not take it",
+                "only " + ", ".join(wanted),
+                f"leave {name} out",
+            )
+    if loader is csv and "target" not in given:
+        raise InputError(
+            f"csv file {source!r} without a target", "the name of its target column", "add target="
+        )

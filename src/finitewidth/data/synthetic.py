@@ -1,0 +1,164 @@
+"""Teachers: data whose law is known, each from an explicit seed.
+
+Teacher, training part and test part have random streams of their own: the teacher and the test set stay the
+same when ``n_train`` changes, and a smaller training set is the beginning of a larger one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from finitewidth.checks import choice, positive_integer
+from finitewidth.data.dataset import Dataset, generator
+from finitewidth.data.encoding import Label
+from finitewidth.data.files import TrainTest
+from finitewidth.exceptions import InputError
+
+Function = Callable[[np.ndarray], np.ndarray]
+CALIBRATION_POINTS = 10_000
+
+
+def _erf(h: np.ndarray) -> np.ndarray:
+    from scipy.special import erf  # SciPy doubles the time of the import
+
+    return erf(h)
+
+
+ACTIVATIONS: dict[str, Function] = {
+    "erf": _erf,
+    "relu": lambda h: np.maximum(h, 0.0),
+    "tanh": np.tanh,
+    "linear": lambda h: h,
+    "quadratic": np.square,
+}
+
+
+def linear_teacher(n_train: int, n_test: int, n_inputs: int, noise: float = 0.0, seed: int = 0) -> TrainTest:
+    """y = w·x / |w| + noise · e with x, w, e standard normal: without noise, y is standard normal.
+
+    ``noise`` is the standard deviation of the noise, in training and test targets alike.
+    """
+    weights = _streams(seed)[0].standard_normal(positive_integer("n_inputs", n_inputs))
+    weights /= np.linalg.norm(weights)
+    return _regression(lambda x: x @ weights, n_train, n_test, n_inputs, noise, seed)
+
+
+def one_hidden_layer_teacher(
+    n_train: int,
+    n_test: int,
+    n_inputs: int,
+    width: int,
+    activation: str = "erf",
+    noise: float = 0.0,
+    seed: int = 0,
+) -> TrainTest:
+    """y = (g(x) - m) / s + noise · e with g(x) = sum_a v_a phi(w_a·x / sqrt(N0)) / sqrt(width); x, v, w, e
+    standard normal.
+
+    m and s are the mean and the standard deviation of g over 10,000 inputs of their own, so that y has mean 0
+    and variance 1 (to about one per cent) without noise. ``activation``: erf, relu, tanh, linear or
+    quadratic.
+    """
+    shape = (positive_integer("width", width), positive_integer("n_inputs", n_inputs))
+    phi = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
+    rng = _streams(seed)[0]
+    first, last = rng.standard_normal(shape), rng.standard_normal(shape[0])
+
+    def network(x: np.ndarray) -> np.ndarray:
+        return phi(x @ first.T / math.sqrt(shape[1])) @ last / math.sqrt(shape[0])
+
+    blocks = [network(rng.standard_normal((1000, shape[1]))) for _ in range(CALIBRATION_POINTS // 1000)]
+    mean, scale = np.mean(blocks), np.std(blocks)
+    return _regression(lambda x: (network(x) - mean) / scale, n_train, n_test, n_inputs, noise, seed)
+
+
+def random_labels(n_train: int, n_test: int, n_inputs: int, seed: int = 0) -> TrainTest:
+    """x standard normal, y = -1 or +1 with probability 1/2 each, independent of x: nothing can be learned."""
+
+    def draw(rng: np.random.Generator, labels: np.random.Generator, count: int) -> Dataset:
+        return Dataset(rng.standard_normal((count, size)), labels.choice((-1, 1), count), classes=(-1, 1))
+
+    size = positive_integer("n_inputs", n_inputs)
+    return _both(draw, n_train, n_test, seed)
+
+
+def gaussian_mixture(
+    n_train: int, n_test: int, n_inputs: int, n_classes: int = 2, separation: float = 2.0, seed: int = 0
+) -> TrainTest:
+    """x = m_c + z with z standard normal; the class c of a point is its label, 0, 1, ..., n_classes - 1.
+
+    The means m_c are the corners of a regular simplex around 0 in a random direction, at distance
+    ``separation`` from one another; with two classes the best error rate is Phi(-separation / 2). The classes
+    take turns: 0, 1, ..., 0, 1, ...
+    Needs n_inputs >= n_classes - 1 and at least one training point a class.
+    """
+    size, n_classes = positive_integer("n_inputs", n_inputs), positive_integer("n_classes", n_classes)
+    n_train = positive_integer("n_train", n_train)
+    if not 2 <= n_classes <= min(n_train, size + 1):
+        raise InputError(
+            f"n_classes = {n_classes} with n_train = {n_train} and n_inputs = {size}",
+            "from 2 to n_train, and at most n_inputs + 1",
+            "change n_classes, n_train or n_inputs",
+        )
+    means = (
+        _simplex(n_classes, size, _streams(seed)[0])
+        * _not_negative("separation", separation)
+        / math.sqrt(2.0)
+    )
+    classes: tuple[Label, ...] = tuple(range(n_classes))
+
+    def draw(rng: np.random.Generator, _: np.random.Generator, count: int) -> Dataset:
+        labels = np.arange(count) % n_classes
+        return Dataset(means[labels] + rng.standard_normal((count, size)), labels, classes=classes)
+
+    return _both(draw, n_train, n_test, seed)
+
+
+def _regression(f: Function, n_train: int, n_test: int, n_inputs: int, noise: float, seed: int) -> TrainTest:
+    size, level = positive_integer("n_inputs", n_inputs), _not_negative("noise", noise)
+
+    def draw(rng: np.random.Generator, noises: np.random.Generator, count: int) -> Dataset:
+        x = rng.standard_normal((count, size))
+        return Dataset(x, f(x) + level * noises.standard_normal(count), classes=())
+
+    return _both(draw, n_train, n_test, seed)
+
+
+def _both(draw: Callable[..., Dataset], n_train: int, n_test: int, seed: int) -> TrainTest:
+    streams = _streams(seed)
+    train = draw(*streams[1:3], positive_integer("n_train", n_train))
+    return train, draw(*streams[3:5], positive_integer("n_test", n_test))
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """Independent streams: the teacher, the training inputs and targets, the test inputs and targets."""
+    return generator(seed).spawn(5)
+
+
+def _simplex(n_classes: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Corners (n_classes, size) at distance sqrt(2) from one another, centred, in random directions."""
+    directions, _ = np.linalg.qr(rng.standard_normal((size, n_classes - 1)))
+    return _helmert(n_classes).T @ directions.T
+
+
+def _helmert(n: int) -> np.ndarray:
+    """Orthonormal rows (n - 1, n), orthogonal to (1, ..., 1): row k is (1, ..., 1, -k, 0, ...) scaled."""
+    k = np.arange(1, n)
+    rows = np.tri(n - 1, n) - np.eye(n - 1, n, 1) * k[:, None]
+    return rows / np.sqrt(k * (k + 1.0))[:, None]
+
+
+def _not_negative(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0.0):
+        raise InputError(
+            f"{name} = {value!r}", "a finite number of at least 0", f"give {name} as 0.0 or above"
+        )
+    return number

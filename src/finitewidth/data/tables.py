@@ -1,0 +1,94 @@
+"""Tables with one target column: what a cell means, and when targets are classes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from finitewidth.checks import choice
+from finitewidth.data.dataset import Dataset
+from finitewidth.data.encoding import Label
+from finitewidth.data.files import of_classes
+from finitewidth.exceptions import InputError
+
+TASKS = ("auto", "regression", "classification")
+FEW_VALUES = 20  # whole numbers with more different values than this may be counts: the user has to say
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
+
+
+def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndarray:
+    """Cells as names (text), class labels (int64) or numbers (float64), shape (P,)."""
+    choice("task", task, TASKS)
+    if "" in cells:
+        raise bad_cell("", place(cells.index("")))
+    numbers = [number_of(cell) for cell in cells]
+    whole = all(_WHOLE.fullmatch(cell) for cell in cells)
+    if task == "classification":
+        return class_labels(cells, numbers)
+    if task == "auto" and all(number is None for number in numbers):
+        return np.array(cells)
+    for row, number in enumerate(numbers):
+        if number is None or not math.isfinite(number):
+            error = bad_cell(cells[row], place(row))
+            raise InputError(
+                error.given, error.wanted, error.remedy + "; class names need task='classification'"
+            )
+    if task == "regression" or not whole:
+        return np.array(numbers, dtype=np.float64)
+    return _few_whole_numbers(np.array([int(cell) for cell in cells]))
+
+
+def class_labels(cells: list[str], numbers: list[float | None]) -> np.ndarray:
+    # 1 and 1.0 are the class 1 where every label is a whole number; otherwise labels are names.
+    if all(number is not None and number.is_integer() and abs(number) < 2**53 for number in numbers):
+        return np.array(numbers, dtype=np.int64)
+    return np.array(cells)
+
+
+def table_dataset(x: np.ndarray, y: np.ndarray, task: str, classes: Sequence[Label] | None) -> Dataset:
+    if y.dtype.kind != "f":
+        return of_classes(x, y, classes)
+    dataset = Dataset(x, y, classes=() if task == "regression" else None)
+    if classes is None:
+        return dataset
+    if dataset.labels is None:
+        raise InputError(
+            f"classes = {tuple(classes)!r} for a target of real numbers",
+            "a target of class labels",
+            "leave classes out, or say task='classification'",
+        )
+    return of_classes(x, dataset.labels, classes)
+
+
+def number_of(cell: str) -> float | None:
+    try:
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number; a table means text
+    except ValueError:
+        return None
+
+
+def bad_cell(cell: str, place: str) -> InputError:
+    missing = (
+        not cell.strip() or number_of(cell) is not None or cell.strip().lower() in ("na", "n/a", "null", "?")
+    )
+    what = f"a missing or infinite value ({cell!r})" if missing else f"text ({cell!r}) in a number's place"
+    remedy = "remove or impute this row first" if missing else "mend the cell, or leave the column out"
+    return InputError(f"{what} in {place}", "finite numbers", remedy)
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _few_whole_numbers(labels: np.ndarray) -> np.ndarray:
+    distinct = len(np.unique(labels))
+    if distinct > FEW_VALUES:
+        raise InputError(
+            f"a target of whole numbers with {distinct} different values, classes or counts",
+            "the task",
+            "say task='regression' or task='classification'",
+        )
+    return labels

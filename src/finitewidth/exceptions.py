@@ -1,0 +1,33 @@
+"""What goes wrong at the public boundary, said in three parts: what was given, what is wanted, what to do."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """An input that cannot be used.
+
+    The message is one line of three parts, so that a user can mend it without a traceback:
+    ``given``; wanted: ``wanted``; ``remedy``.
+    """
+
+    def __init__(self, given: str, wanted: str, remedy: str) -> None:
+        self.given, self.wanted, self.remedy = given, wanted, remedy
+        super().__init__(" ".join(f"{given}; wanted: {wanted}; {remedy}".split()))
+
+
+class MemoryCapError(InputError):
+    """A computation whose estimated memory is above the cap; raised before anything is allocated."""
+
+
+class MissingExtraError(ImportError):
+    """An optional library that this feature needs is not installed."""
+
+    def __init__(self, library: str, extra: str, feature: str) -> None:
+        super().__init__(
+            f"{feature} needs {library}, which is not installed; wanted: the extra '{extra}'; "
+            f"run: pip install 'finitewidth[{extra}]'"
+        )
+
+
+class ConvergenceWarning(UserWarning):
+    """A result that did not reach its stated tolerance; the result carries ``converged=False``."""

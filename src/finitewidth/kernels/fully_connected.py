@@ -1,0 +1,190 @@
+"""The NNGP kernel of fully connected networks: covariance of the outputs at infinite width, and its derivatives.
+
+``K_0 = x.x' / (lambda_0 N0) + 1/lambda_b``, ``K_{l+1} = kappa[K_l] / lambda_{l+1} (+ 1/lambda_b below the readout)``
+(THEORY.md section 1; Lee et al. 2018, eq. 4-5). Work goes in blocks that stay in cache: all layers of a block are
+done before the next block is touched, the symmetric half only once, on all threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from scipy.linalg import blas
+
+from finitewidth import linalg
+from finitewidth.exceptions import InputError
+from finitewidth.networks.fully_connected import FullyConnected
+
+Array = np.ndarray
+_BLOCK = (96, 256)  # doubles of a block: 200 kB, with its temporaries inside a second-level cache
+
+
+def nngp(network: FullyConnected, x1: Any, x2: Any = None) -> Array:
+    """K_L of shape (points1, points2), float64, symmetric when ``x2`` is None.
+
+    ``x1``, ``x2``: (points, inputs) or images (points, height, width [, channels]), flattened.
+    The readout precision is included: this is the covariance of f. Raises InputError for unequal input sizes.
+    """
+    rows = Recursion.of(network, x1)
+    if x2 is None:
+        return rows.gram()
+    columns = Recursion.of(network, x2)
+    return rows.cross(columns)
+
+
+def nngp_diagonal(network: FullyConnected, x: Any) -> Array:
+    """K_L(x, x) for every point, shape (points,)."""
+    return Recursion.of(network, x).diagonals[-1]
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """What every layer needs to know of each point by itself: its variance there, and the dual's preparation."""
+
+    network: FullyConnected
+    x: Array
+    diagonals: list[Array]  # K_0 .. K_L of every point with itself
+    prepared: list[Array]  # layer l: dual.prepare(K_l)
+
+    @classmethod
+    def of(cls, network: FullyConnected, x: Any) -> Recursion:
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        x = x.reshape(len(x), -1)
+        variance = np.einsum("pi,pi->p", x, x) / (network.weight_precision[0] * x.shape[1])
+        diagonals, prepared = [variance + network.offset_variance], []
+        for layer in range(network.depth):
+            prepared.append(network.phi.dual.prepare(diagonals[-1]))
+            scale, offset = cls._affine(network, layer)
+            diagonals.append(network.phi.dual.diagonal(diagonals[-1])[0] * scale + offset)
+        return cls(network, x, diagonals, prepared)
+
+    @staticmethod
+    def _affine(network: FullyConnected, layer: int) -> tuple[float, float]:
+        """(1/lambda, offset variance) that follow the dual of hidden layer ``layer`` + 1."""
+        last = layer == network.depth - 1
+        precision = network.readout_precision if last else network.weight_precision[layer + 1]
+        return 1.0 / precision, 0.0 if last else network.offset_variance
+
+    @property
+    def _input_scale(self) -> float:
+        return 1.0 / (self.network.weight_precision[0] * self.x.shape[1])
+
+    def gram(self) -> Array:
+        """K_L of all pairs, (P, P)."""
+        count = len(self.x)
+        # x.T is Fortran-ordered without a copy; the lower triangle of that product is the upper one of `gram`
+        gram = blas.dsyrk(self._input_scale, self.x.T, trans=1, lower=1).T
+
+        def work(i: slice, j: slice) -> None:
+            block = gram[i, j]
+            if i.start == j.start or j.start < i.stop:  # on the diagonal: fill the missing half first
+                block = block.copy()
+                width = i.stop - i.start
+                square = block[:, :width]
+                lower = np.tril_indices(width, -1)
+                square[lower] = square.T[lower]
+                self._through_layers(block, self, i, j)
+                gram[i, j] = block
+                gram[j.start + width : j.stop, i] = block[:, width:].T
+            else:
+                self._through_layers(block, self, i, j)
+                gram[j, i] = block.T
+
+        linalg.run_blocks(work, _triangle(count))
+        gram[np.diag_indices(count)] = self.diagonals[-1]
+        return gram
+
+    def cross(self, other: Recursion) -> Array:
+        """K_L between the points of two sets, (P1, P2)."""
+        if self.x.shape[1] != other.x.shape[1]:
+            raise InputError(
+                f"points with {self.x.shape[1]} and with {other.x.shape[1]} inputs",
+                "the same number of inputs in both sets",
+                "prepare both in the same way",
+            )
+        out = self.x @ other.x.T
+        out *= self._input_scale
+
+        def work(i: slice, j: slice) -> None:
+            self._through_layers(out[i, j], other, i, j)
+
+        linalg.run_blocks(work, _rectangle(*out.shape))
+        return out
+
+    def _through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
+        """Turn a block of x.x' / (lambda_0 N0) into one of K_L, in place."""
+        network = self.network
+        if network.offset_variance:
+            block += network.offset_variance
+        for layer in range(network.depth):
+            p1, p2 = self.prepared[layer][:, i, None], other.prepared[layer][:, None, j]
+            network.phi.dual.kappa(p1, p2, block, out=block)
+            scale, offset = self._affine(network, layer)
+            if scale != 1.0:
+                block *= scale
+            if offset:
+                block += offset
+
+    def pullback(self, cotangent: Array) -> Array:
+        """``d <G, K_L> / d log lambda_l`` for l = 0..L, shape (L + 1,), G = ``cotangent`` symmetric (P, P).
+
+        Reverse mode through the recursion; nothing of size P x P is stored, each block is done forward and back.
+        With lambda_l -> lambda_l / Q_l these are also the derivatives in the order parameters of the nested closure.
+        """
+        network, count, depth = self.network, len(self.x), self.network.depth
+        offsets = [network.offset_variance] + [self._affine(network, layer)[1] for layer in range(depth)]
+        total = np.zeros(depth + 1)
+        diagonal_cotangent = [np.zeros(count) for _ in range(depth)] + [np.array(np.diagonal(cotangent))]
+        lock = Lock()
+
+        def work(i: slice, j: slice) -> None:
+            values = [self.x[i] @ self.x[j].T * self._input_scale + offsets[0]]
+            gradients = []
+            for layer in range(depth):
+                p1, p2 = self.prepared[layer][:, i, None], self.prepared[layer][:, None, j]
+                gradients.append(network.phi.dual.gradient(p1, p2, values[-1]))
+                scale, offset = self._affine(network, layer)
+                values.append(gradients[-1][0] * scale + offset)
+            # strictly upper triangle, twice: the diagonal goes its own way below
+            g = 2.0 * cotangent[i, j] * (np.arange(j.start, j.stop) > np.arange(i.start, i.stop)[:, None])
+            for layer in range(depth, -1, -1):
+                own = np.vdot(g, values[layer] - offsets[layer])
+                if layer:
+                    scale = self._affine(network, layer - 1)[0]
+                    _, d11, d12, d22 = gradients[layer - 1]
+                    rows, columns = scale * (g * d11).sum(1), scale * (g * d22).sum(0)
+                    g = scale * g * d12
+                with lock:
+                    total[layer] -= own
+                    if layer:
+                        diagonal_cotangent[layer - 1][i] += rows
+                        diagonal_cotangent[layer - 1][j] += columns
+
+        linalg.run_blocks(work, _triangle(count))
+        for layer in range(depth, -1, -1):
+            d = diagonal_cotangent[layer]
+            total[layer] -= d @ (self.diagonals[layer] - offsets[layer])
+            if layer:
+                slope = network.phi.dual.diagonal(self.diagonals[layer - 1])[1]
+                diagonal_cotangent[layer - 1] += self._affine(network, layer - 1)[0] * slope * d
+        return total
+
+
+def _slices(count: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _rectangle(rows: int, columns: int) -> list[tuple[slice, slice]]:
+    return [(i, j) for i in _slices(rows, _BLOCK[0]) for j in _slices(columns, _BLOCK[1])]
+
+
+def _triangle(count: int) -> list[tuple[slice, slice]]:
+    """Blocks (i, j) that cover the upper triangle; the first block of each row starts on the diagonal."""
+    blocks = []
+    for i in _slices(count, _BLOCK[0]):
+        starts = range(i.start, count, _BLOCK[1])
+        blocks += [(i, slice(start, min(start + _BLOCK[1], count))) for start in starts]
+    return blocks

@@ -1,0 +1,545 @@
+"""Local kernels of one hidden layer on patches, contracted over pairs of patches.
+
+``K_ij(mu, nu) = kappa( C_ii(mu,mu), C_ij(mu,nu), C_jj(nu,nu) )`` with
+``C_ij(mu, nu) = x_{mu,i}.x_{nu,j} / (lambda_0 M)``, plus 1/lambda_b where patches i and j share an offset. Without
+weight sharing ``K_ij = m_i m_j^T`` for i != j, m the prior mean of phi (THEORY.md section 1; Novak et al. 2019;
+Aiudi et al. 2025). The covariance of the outputs is ``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij`` for a
+symmetric order parameter Q (THEORY.md section 2).
+
+For symmetric Q only ``S_ij = K_ij + K_ij^T`` (i < j) and ``K_ii`` matter, and of these one half: as
+``K_ij(nu, mu) = K_ji(mu, nu)``, every dual is computed once. Points are cut into tiles, so that a few pairs of
+patches on one tile stay in cache; tiles are shared among threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from finitewidth import checks, linalg
+from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.networks.convolutional import Convolutional
+from finitewidth.networks.local import LocalNetwork
+from finitewidth.networks.patches import PatchGrid
+
+Array = np.ndarray
+PAIRS = ("all", "diagonal")
+_TILE = 64  # points along the side of a tile: small products, which BLAS leaves on the calling thread
+_BLOCK = 32_768  # duals in work at a time: 256 kB, inside a second-level cache
+_STRIP = 16  # pairs of patches of one task
+_SHARE = 0.7  # of the free memory that a cached Gram may take when no cap is given
+
+
+@dataclass(frozen=True)
+class LocalPoints:
+    """What every patch of every point brings by itself.
+
+    patches: (n, P, M), scaled so that C_ij = patches_i patches_j^T (+ offset).
+    variance: C_ii(mu, mu), (n, P). prepared: the dual's preparation of it, (k, n, P).
+    """
+
+    network: LocalNetwork
+    grid: PatchGrid
+    patches: Array
+    variance: Array
+    prepared: Array
+
+    @classmethod
+    def of(cls, network: LocalNetwork, x: Any) -> LocalPoints:
+        x = checks.real_array("x", x, (2, 3, 4))
+        grid = network.grid(x)
+        patches = np.ascontiguousarray(grid.extract(x).swapaxes(0, 1))
+        patches /= math.sqrt(network.weight_precision[0] * grid.patch_size)
+        variance = np.einsum("ipm,ipm->ip", patches, patches) + network.offset_variance
+        return cls(network, grid, patches, variance, network.phi.dual.prepare(variance))
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return self.patches.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """1 / (lambda_1 n)."""
+        return 1.0 / (self.network.readout_precision * self.grid.n_patches)
+
+    @cached_property
+    def means(self) -> Array | None:
+        """E[phi] of every patch, (n, P), where K_ij = m_i m_j^T; None where i != j needs a dual or vanishes."""
+        if isinstance(self.network, Convolutional) or self.network.phi.odd:
+            return None
+        return self.network.phi.mean(self.variance)
+
+    def duals(self, i: Array, rows: slice, other: LocalPoints, j: Array, columns: slice) -> Array:
+        """K_ij of the pairs (i[k], j[k]) between some points of both sets, (pairs, rows, columns)."""
+        block = self.patches[i, rows] @ other.patches[j, columns].swapaxes(1, 2)
+        if self.network.offset_variance:
+            block += self.network.offset_variance
+        p1, p2 = self.prepared[:, i, rows, None], other.prepared[:, j, None, columns]
+        return self.network.phi.dual.kappa(p1, p2, block, out=block)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the upper triangle of pairs of points, and its place in packed order.
+
+    Squares on the diagonal are packed without their lower half.
+    """
+
+    rows: slice
+    columns: slice
+    place: slice
+
+    @property
+    def diagonal(self) -> bool:
+        return self.rows == self.columns
+
+    def pack(self, blocks: Array) -> Array:
+        """(k, rows, columns) -> (k, size)."""
+        flat = blocks.reshape(len(blocks), -1)
+        return flat[:, _upper(blocks.shape[1])] if self.diagonal else flat
+
+    def put(self, packed: Array, out: Array) -> None:
+        """Write this tile of a packed symmetric matrix to both halves of ``out`` (P, P)."""
+        values = packed[self.place]
+        if self.diagonal:
+            square = np.zeros((self.rows.stop - self.rows.start,) * 2)
+            square.reshape(-1)[_upper(len(square))] = values
+            out[self.rows, self.rows] = square + np.triu(square, 1).T
+        else:
+            block = values.reshape(self.rows.stop - self.rows.start, -1)
+            out[self.rows, self.columns] = block
+            out[self.columns, self.rows] = block.T
+
+
+def memory_estimate(
+    n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all"
+) -> float:
+    """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, and the pairs if cached.
+
+    ``pairs`` is "all" of a convolutional network, and "diagonal" where K_ij of i != j are not computed.
+    """
+    P, n = float(n_points), float(n_patches)
+    rows = n * (n + 1) / 2 if pairs == "all" else n
+    work = linalg.n_threads() * (_STRIP * _TILE**2 + 3 * _BLOCK)
+    kept = rows * P * (P + 1) / 2 if cached else 0.0
+    return 8.0 * (2 * P * n * patch_size + 3 * P**2 + 6 * rows + work + kept)
+
+
+class LocalGram:
+    """All local kernels of P training points, ready to be contracted with one order parameter after another.
+
+    Attributes
+    ----------
+    storage: "cached": the symmetrised kernels are kept, (n(n+1)/2, P(P+1)/2) numbers, and a contraction is one
+        matrix-vector product; "streamed": they are computed anew, tile by tile, at every call, with the same
+        results.
+    pairs: "all": order parameters (n, n); "diagonal": only i = j, order parameters (n,).
+    points: the patches, LocalPoints.
+    """
+
+    def __init__(self, points: LocalPoints, pairs: str = "all") -> None:
+        self.points, self.pairs = points, checks.choice("pairs", pairs, PAIRS)
+        n = points.grid.n_patches
+        i, j = np.triu_indices(n, 1) if _all_pairs(points.network, pairs) else (np.empty(0, int),) * 2
+        self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
+        self._strips = _slices(0, n, _STRIP) + _slices(n, len(self._first), _STRIP)
+        self._tiles = _tiles(points.count)
+        self._store: Array | None = None
+
+    @classmethod
+    def of(cls, network: LocalNetwork, x: Any, cap: float | None = None, pairs: str = "all") -> LocalGram:
+        """The local kernels of points ``x``: cached if that takes at most ``cap`` bytes, else streamed.
+
+        Without a cap, 0.7 of the free memory. Raises MemoryCapError, before anything is computed, where even
+        streaming takes more, naming a stride that would fit; InputError for points that do not fit the network.
+        """
+        x = checks.real_array("x", x, (2, 3, 4))
+        limit = _SHARE * linalg.available_memory() if cap is None else cap
+        grid = network.grid(x)
+        kept = "all" if _all_pairs(network, checks.choice("pairs", pairs, PAIRS)) else "diagonal"
+        _require(grid, len(x), kept, limit)
+        gram = cls(LocalPoints.of(network, x), pairs)
+        if memory_estimate(len(x), grid.n_patches, True, grid.patch_size, kept) <= limit:
+            gram._assemble()
+        return gram
+
+    @property
+    def storage(self) -> str:
+        return "streamed" if self._store is None else "cached"
+
+    # --- the two contractions -----------------------------------------------------------------------------
+
+    def contract(self, order_parameter: Any) -> Array:
+        """``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij``, (P, P), exactly symmetric.
+
+        Q is symmetric (n, n), or (n,) with diagonal pairs: InputError for another shape.
+        """
+        Q = self._check(order_parameter)
+        weights = self._weights(Q)
+        packed = self._contract_stream(weights) if self._store is None else weights @ self._store
+        out = np.empty((self.points.count,) * 2)
+        for tile in self._tiles:
+            tile.put(packed, out)
+        means = self._means
+        if means is not None:
+            rest = self.points.scale * (means.T @ _off_diagonal(Q) @ means)
+            out += 0.5 * (rest + rest.T)
+        return out
+
+    def project(self, cotangent: Array) -> Array:
+        """``G_ij = (1/(lambda_1 n)) sum_{mu,nu} W_{mu nu} (K_ij + K_ij^T)(mu, nu) / 2`` for symmetric W (P, P).
+
+        (n, n), or (n,) with diagonal pairs. It is the adjoint: ``<W, contract(Q)> = sum(Q * project(W))``.
+        """
+        w = self._pack(cotangent)
+        sums = (self._project_stream(w) if self._store is None else self._store @ w) * self.points.scale
+        n = self.points.grid.n_patches
+        if self.pairs == "diagonal":
+            return sums
+        G = np.diag(sums[:n])
+        G[self._first[n:], self._second[n:]] = G[self._second[n:], self._first[n:]] = 0.5 * sums[n:]
+        means = self._means
+        if means is not None:
+            rest = self.points.scale * (means @ cotangent @ means.T)
+            G += _off_diagonal(0.5 * (rest + rest.T))
+        return G
+
+    # --- packing ------------------------------------------------------------------------------------------
+
+    @property
+    def _means(self) -> Array | None:
+        return self.points.means if self.pairs == "all" else None
+
+    def _check(self, order_parameter: Any) -> Array:
+        Q = np.asarray(order_parameter, dtype=float)
+        n = self.points.grid.n_patches
+        wanted = (n, n) if self.pairs == "all" else (n,)
+        if Q.shape != wanted:
+            raise InputError(
+                f"an order parameter of shape {Q.shape} for {n} patches and {self.pairs} pairs",
+                f"shape {wanted}",
+                'choose pairs="all" for matrices, pairs="diagonal" for one number a patch',
+            )
+        return Q
+
+    def _weights(self, Q: Array) -> Array:
+        """What multiplies each stored kernel: K_ii, then K_ij + K_ij^T for i < j."""
+        if Q.ndim == 1:
+            return self.points.scale * Q
+        return self.points.scale * 0.5 * (Q[self._first, self._second] + Q[self._second, self._first])
+
+    def _pack(self, cotangent: Array) -> Array:
+        """The packed half of W that gives <W, S> for symmetric S."""
+        W = np.asarray(cotangent, dtype=float)
+        packed = np.empty(self._tiles[-1].place.stop)
+        for tile in self._tiles:
+            block = W[tile.rows, tile.columns] + W[tile.columns, tile.rows].T
+            if tile.diagonal:
+                block[np.diag_indices(len(block))] *= 0.5
+            packed[tile.place] = tile.pack(block[None])[0]
+        return packed
+
+    # --- computing the kernels ----------------------------------------------------------------------------
+
+    def _assemble(self) -> None:
+        store = np.empty((len(self._first), self._tiles[-1].place.stop))
+        _run(
+            lambda tile, strip: self._fill(store[strip, tile.place], tile, strip),
+            [(tile, strip) for tile in self._tiles for strip in self._strips],
+        )
+        self._store = store
+
+    def _fill(self, out: Array, tile: Tile, strip: slice) -> None:
+        """Stored kernels of a strip of pairs on one tile, into ``out`` (pairs, tile size)."""
+        step = max(
+            1, _BLOCK // (2 * (tile.rows.stop - tile.rows.start) * (tile.columns.stop - tile.columns.start))
+        )
+        for part in _slices(strip.start, strip.stop, step):
+            i, j = self._first[part], self._second[part]
+            out[part.start - strip.start : part.stop - strip.start] = tile.pack(self._sums(i, j, tile))
+
+    def _sums(self, i: Array, j: Array, tile: Tile) -> Array:
+        """K_ii of a few patches, or K_ij + K_ij^T of a few pairs i < j, on one tile: (pairs, rows, columns)."""
+        points, rows, columns = self.points, tile.rows, tile.columns
+        if i[0] == j[0]:
+            return points.duals(i, rows, points, j, columns)
+        if tile.diagonal:
+            kernels = points.duals(i, rows, points, j, columns)
+            return kernels + kernels.swapaxes(1, 2)
+        both = points.duals(np.append(i, j), rows, points, np.append(j, i), columns)
+        return both[: len(i)] + both[len(i) :]
+
+    def _contract_stream(self, weights: Array) -> Array:
+        packed = np.zeros(self._tiles[-1].place.stop)
+
+        def work(tile: Tile) -> None:
+            for strip in self._strips:
+                packed[tile.place] += weights[strip] @ self._block(tile, strip)
+
+        _run(work, [(tile,) for tile in self._tiles])
+        return packed
+
+    def _project_stream(self, w: Array) -> Array:
+        sums = np.zeros(len(self._first))
+
+        def work(strip: slice) -> None:
+            for tile in self._tiles:
+                sums[strip] += self._block(tile, strip) @ w[tile.place]
+
+        _run(work, [(strip,) for strip in self._strips])
+        return sums
+
+    def _block(self, tile: Tile, strip: slice) -> Array:
+        out = np.empty((strip.stop - strip.start, tile.place.stop - tile.place.start))
+        self._fill(out, tile, strip)
+        return out
+
+
+# --- between two sets, on the diagonal, and at infinite width --------------------------------------------
+
+
+def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -> Array:
+    """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, nu)`` between two sets of points, (P1, P2).
+
+    Q is (n, n), or (n,) for the pairs i = j alone. Nothing of more than P1 x P2 numbers is stored. Raises InputError for points or Q of other shapes.
+    """
+    one, two = _both(network, x1, x2)
+    Q = _as_matrix_or_vector(order_parameter, one.grid.n_patches)
+    i, j, weights = _weighted_pairs(one, Q)
+    out = np.zeros((one.count, two.count))
+
+    def work(rows: slice, columns: slice) -> None:
+        step = max(1, _BLOCK // ((rows.stop - rows.start) * (columns.stop - columns.start)))
+        for part in _slices(0, len(i), step):
+            kernels = one.duals(i[part], rows, two, j[part], columns)
+            out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
+
+    _run(work, [(r, c) for r in _even(one.count) for c in _even(two.count)])
+    if Q.ndim == 2 and one.means is not None and two.means is not None:
+        out += one.scale * (one.means.T @ _off_diagonal(Q) @ two.means)
+    return out
+
+
+def local_diagonal(network: LocalNetwork, x: Any, order_parameter: Any) -> Array:
+    """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, mu)`` of every point, (P,); Q is (n, n), or (n,) for i = j."""
+    points = LocalPoints.of(network, x)
+    Q = _as_matrix_or_vector(order_parameter, points.grid.n_patches)
+    on_patches = network.phi.dual.diagonal(points.variance)[0]
+    own = Q if Q.ndim == 1 else np.diagonal(Q)
+    out = points.scale * (own @ on_patches)
+    if Q.ndim == 1:
+        return out
+    rest = points.scale * _off_diagonal(Q)
+    if points.means is not None:
+        out += np.einsum("ip,ij,jp->p", points.means, rest, points.means, optimize=True)
+    elif isinstance(network, Convolutional):
+        out += _pairs_on_diagonal(points, rest)
+    return out
+
+
+def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
+    """sum_ij weights_ij K_ij(mu, mu), (P,)."""
+    out = np.empty(points.count)
+
+    def work(part: slice) -> None:
+        patches, prepared = points.patches[:, part].swapaxes(0, 1), points.prepared[:, :, part].swapaxes(1, 2)
+        block = patches @ patches.swapaxes(1, 2)
+        block += points.network.offset_variance
+        points.network.phi.dual.kappa(prepared[..., None], prepared[..., None, :], block, out=block)
+        out[part] = np.einsum("pij,ij->p", block, weights)
+
+    step = max(1, _BLOCK // points.grid.n_patches**2)
+    _run(work, [(part,) for part in _slices(0, points.count, step)])
+    return out
+
+
+def local_nngp(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
+    """Covariance of f at infinite width, (P1, P2), symmetric when ``x2`` is None.
+
+    ``(1/(lambda_1 n)) sum_i K_ii``, or ``pooled_kernel`` for an average-pooled network.
+    """
+    return _with_fixed_order_parameter(network, x1, x2, network.pool == "average")
+
+
+def local_nngp_diagonal(network: LocalNetwork, x: Any) -> Array:
+    """Variance of f at infinite width for every point, (P,)."""
+    return local_diagonal(network, x, _infinite_width(network.grid(_array(x)), network.pool == "average"))
+
+
+def pooled_kernel(network: Convolutional, x1: Any, x2: Any = None) -> Array:
+    """``(1/(lambda_1 n^2)) sum_ij K_ij``, (P1, P2): covariance of an average-pooled readout at infinite width.
+
+    Pairs are not stored. Raises InputError for a network without shared weights, for which no pooled readout is defined.
+    """
+    _require_shared(network)
+    return _with_fixed_order_parameter(network, x1, x2, True)
+
+
+def pooled_diagonal(network: Convolutional, x: Any) -> Array:
+    """``pooled_kernel`` of every point with itself, (P,)."""
+    _require_shared(network)
+    return local_diagonal(network, x, _infinite_width(network.grid(_array(x)), True))
+
+
+def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
+    """K_ij(mu, nu) of all pairs of patches, (n, n, P1, P2): the definition, written down plainly.
+
+    For looking at, and for tests; it stores n^2 P1 P2 numbers (MemoryCapError where these do not fit).
+    """
+    one, two = _both(network, x1, x1 if x2 is None else x2)
+    n = one.grid.n_patches
+    linalg.require_memory(
+        8.0 * n**2 * one.count * two.count,
+        f"all {n}^2 pairs of patches",
+        "give fewer points, or use LocalGram",
+    )
+    K = np.empty((n, n, one.count, two.count))
+    for i in range(n):
+        for j in range(n):
+            if i == j or isinstance(network, Convolutional):
+                c12 = one.patches[i] @ two.patches[j].T + network.offset_variance
+                K[i, j] = network.phi.kappa(one.variance[i][:, None], c12, two.variance[j][None])
+            else:
+                K[i, j] = np.outer(network.phi.mean(one.variance[i]), network.phi.mean(two.variance[j]))
+    return K
+
+
+def _with_fixed_order_parameter(network: LocalNetwork, x1: Any, x2: Any, pooled: bool) -> Array:
+    if x2 is not None:
+        return local_cross(network, x1, x2, _infinite_width(network.grid(_array(x1)), pooled))
+    gram = LocalGram(LocalPoints.of(network, x1), "all" if pooled else "diagonal")
+    return gram.contract(_infinite_width(gram.points.grid, pooled))
+
+
+def _infinite_width(grid: PatchGrid, pooled: bool) -> Array:
+    """The order parameter at which K_R is the kernel of infinite width."""
+    n = grid.n_patches
+    return np.full((n, n), 1.0 / n) if pooled else np.ones(n)
+
+
+def _array(x: Any) -> Array:
+    return checks.real_array("x", x, (2, 3, 4))
+
+
+def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPoints]:
+    one, two = LocalPoints.of(network, x1), LocalPoints.of(network, x2)
+    if one.grid != two.grid:
+        raise InputError(
+            f"points of shapes {one.grid.input_shape} and {two.grid.input_shape}",
+            "the same shape in both sets",
+            "prepare both in the same way",
+        )
+    return one, two
+
+
+def _as_matrix_or_vector(order_parameter: Any, n: int) -> Array:
+    Q = np.asarray(order_parameter, dtype=float)
+    if Q.shape not in ((n, n), (n,)):
+        raise InputError(
+            f"an order parameter of shape {Q.shape}",
+            f"shape {(n, n)} or {(n,)} for {n} patches",
+            "check the patches",
+        )
+    return Q
+
+
+def _weighted_pairs(points: LocalPoints, Q: Array) -> tuple[Array, Array, Array]:
+    """Patches i, j and weights of the duals that Q needs; zeros of Q need none."""
+    if Q.ndim == 2 and isinstance(points.network, Convolutional):
+        i, j = np.nonzero(Q)
+        return i, j, points.scale * Q[i, j]
+    every = np.arange(len(Q))
+    return every, every, points.scale * (Q if Q.ndim == 1 else np.diagonal(Q))
+
+
+def _all_pairs(network: LocalNetwork, pairs: str) -> bool:
+    """Whether kernels of i != j are computed: without shared weights they are products of means."""
+    return pairs == "all" and isinstance(network, Convolutional)
+
+
+def _off_diagonal(matrix: Array) -> Array:
+    return matrix - np.diag(np.diagonal(matrix))
+
+
+def _require_shared(network: LocalNetwork) -> None:
+    if not isinstance(network, Convolutional):
+        raise InputError(
+            f"the pooled kernel of {type(network).__name__}",
+            "a Convolutional network",
+            "use local_nngp instead",
+        )
+
+
+# --- memory and blocks -----------------------------------------------------------------------------------
+
+
+def _require(grid: PatchGrid, count: int, pairs: str, limit: float) -> None:
+    """Refuse what does not fit even when streamed, naming a stride or a number of points that does."""
+    need = memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs)
+    if need <= limit:
+        return
+    raise MemoryCapError(
+        f"{count} points of {grid.n_patches} patches, which need about {linalg.format_bytes(need)} even when the "
+        "kernels are not kept",
+        f"at most {linalg.format_bytes(limit)}",
+        _what_fits(grid, count, pairs, limit),
+    )
+
+
+def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
+    for more in range(1, max(grid.space)):
+        stride = tuple(min(step + more, full) for step, full in zip(grid.stride, grid.space, strict=True))
+        coarser = PatchGrid(grid.input_shape, grid.patch, stride, grid.padding)
+        if memory_estimate(count, coarser.n_patches, False, grid.patch_size, pairs) <= limit:
+            return (
+                f"write stride={stride} ({coarser.n_patches} patches), raise the memory or take fewer points"
+            )
+    while count > 1 and memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs) > limit:
+        count //= 2
+    return f"raise the memory, or take {count} points"
+
+
+def _run(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> None:
+    """``linalg.run_blocks`` with one BLAS thread each: threads of BLAS inside ours wait for one another."""
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        linalg.run_blocks(work, blocks)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
+
+
+def _even(count: int) -> list[slice]:
+    """Slices of equal length, at most ``_TILE``."""
+    return _slices(0, count, -(-count // -(-count // _TILE)))
+
+
+def _tiles(count: int) -> list[Tile]:
+    """The upper triangle of (count, count), tile by tile."""
+    tiles, start, parts = [], 0, _even(count)
+    for a, rows in enumerate(parts):
+        for columns in parts[a:]:
+            height, width = rows.stop - rows.start, columns.stop - columns.start
+            size = height * (height + 1) // 2 if rows == columns else height * width
+            tiles.append(Tile(rows, columns, slice(start, start + size)))
+            start += size
+    return tiles
+
+
+@lru_cache(maxsize=8)
+def _upper(size: int) -> Array:
+    """Flat indices of the upper triangle of a square."""
+    i, j = np.triu_indices(size)
+    return i * size + j

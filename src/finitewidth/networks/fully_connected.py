@@ -1,0 +1,81 @@
+"""Fully connected networks of any depth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+from finitewidth.networks.base import Network
+
+
+@dataclass(frozen=True)
+class FullyConnected(Network):
+    """``h_1 = W_0 x / sqrt(N0)``, ``h_{l+1} = W_l phi(h_l) / sqrt(N_l)``, ``f = v.phi(h_L) / sqrt(N_L)``.
+
+    THEORY.md section 0; weights have prior variance ``1 / weight_precision[l]``. ``widths`` are N_1 .. N_L (a single
+    number is one hidden layer). See ``Network`` for the other fields.
+
+    Raises InputError for widths, precisions or names that cannot be.
+    """
+
+    widths: Any
+
+    def __post_init__(self) -> None:
+        widths = (self.widths,) if np.ndim(self.widths) == 0 else tuple(self.widths)
+        if not widths:
+            raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
+        widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))
+        object.__setattr__(self, "widths", widths)
+        super().__post_init__()
+
+    @property
+    def depth(self) -> int:
+        return len(self.widths)
+
+    def with_width(self, width: int) -> FullyConnected:
+        return replace(self, widths=(width,) * self.depth)
+
+    # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
+
+    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> dict[str, list[Any]]:
+        """``{"weights": [(N_{l+1}, N_l)] for l < L, "offsets": [(N_{l+1},)] or []}``."""
+        import jax
+
+        sizes = (math.prod(input_shape), *self.widths)
+        keys = jax.random.split(key, 2 * self.depth)
+        weights = [
+            jax.random.normal(keys[2 * i], (sizes[i + 1], sizes[i])) / math.sqrt(self.weight_precision[i])
+            for i in range(self.depth)
+        ]
+        if self.offset_precision is None:
+            return {"weights": weights, "offsets": []}
+        scale = math.sqrt(self.offset_variance)
+        offsets = [scale * jax.random.normal(keys[2 * i + 1], (sizes[i + 1],)) for i in range(self.depth)]
+        return {"weights": weights, "offsets": offsets}
+
+    def features(self, hidden: dict[str, list[Any]], x: Any) -> Any:
+        """phi(h_L) / sqrt(N_L), or / N_L with the mean-field readout; (points, N_L)."""
+        h = x.reshape(x.shape[0], -1)
+        for layer, weight in enumerate(hidden["weights"]):
+            h = h @ weight.T / math.sqrt(weight.shape[1])
+            if hidden["offsets"]:
+                h = h + hidden["offsets"][layer]
+            h = self.phi.jax_function(h)
+        width = self.widths[-1]
+        return h / (width if self.readout == "mean-field" else math.sqrt(width))
+
+    def hidden_log_prior(self, hidden: dict[str, list[Any]]) -> Any:
+        total: Any = 0.0
+        for precision, weight in zip(self.weight_precision, hidden["weights"], strict=False):
+            total = total - 0.5 * precision * (weight**2).sum()
+        for offset in hidden["offsets"]:
+            total = total - 0.5 * self.offset_precision * (offset**2).sum()
+        return total
+
+    def n_features(self, input_shape: tuple[int, ...]) -> int:
+        return self.widths[-1]

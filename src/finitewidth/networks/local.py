@@ -1,0 +1,153 @@
+"""What convolutional and locally connected networks share: one hidden layer that looks at patches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+from finitewidth.networks.base import Network
+from finitewidth.networks.patches import PADDINGS, PatchGrid, shape_of_input, sizes_of
+
+POOLS = ("none", "average")
+
+
+@dataclass(frozen=True)
+class LocalNetwork(Network):
+    """One hidden layer on patches i = 1..n of M inputs each, with N channels a (THEORY.md section 0).
+
+    Fields
+    ------
+    channels: N. Order parameters and errors depend on it as on the width of a fully connected layer.
+    patch, stride: a number or one number a direction; without ``stride`` the patches tile (stride = patch).
+    padding: "none" or "zero", see ``PatchGrid``.
+    pool: "none": the readout sees every patch and channel; "average": the mean over patches of each channel.
+    input_shape: (height, width, channels) or (length, channels); needed for flat points, else read off the
+        data, where points of two sizes are images (height, width) unless ``patch`` is a 1-tuple.
+    See ``Network`` for the other fields; ``weight_precision`` is (lambda_0, lambda_1).
+
+    Raises InputError for sizes and names that cannot be.
+    """
+
+    channels: Any
+    patch: Any
+    stride: Any = None
+    padding: str = "none"
+    pool: str = "none"
+    input_shape: Any = None
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "channels", checks.positive_integer("channels", self.channels))
+        set_field(self, "patch", sizes_of("patch", self.patch))
+        stride = self.patch if self.stride is None else sizes_of("stride", self.stride)
+        set_field(self, "stride", stride)
+        checks.choice("padding", self.padding, PADDINGS)
+        checks.choice("pool", self.pool, POOLS)
+        if self.input_shape is not None:
+            shape = shape_of_input(self.input_shape)
+            PatchGrid(shape, self.patch, self.stride, self.padding)  # refuses what does not fit
+            set_field(self, "input_shape", shape)
+        super().__post_init__()
+
+    @property
+    def depth(self) -> int:
+        return 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.channels,)
+
+    def with_width(self, width: int) -> Self:
+        return replace(self, channels=width)
+
+    # --- which patches ------------------------------------------------------------------------------------
+
+    def grid(self, x_or_shape: Any) -> PatchGrid:
+        """The patches of points ``x`` (P, ...), or of one point given by the tuple of its sizes.
+
+        Raises InputError for flat points without ``input_shape`` and for points of another size.
+        """
+        shape = x_or_shape if isinstance(x_or_shape, (tuple, list)) else x_or_shape.shape[1:]
+        point = tuple(int(size) for size in shape)
+        grid = PatchGrid(self._shape_of_point(point), self.patch, self.stride, self.padding)
+        grid.check_points((1, *point))
+        return grid
+
+    def _shape_of_point(self, point: tuple[int, ...]) -> tuple[int, ...]:
+        """(height, width, channels) or (length, channels) of a point of the given shape, flat or not."""
+        if self.input_shape is None:
+            if len(point) == 1:
+                raise InputError(
+                    f"flat points of {point[0]} inputs for a network on patches",
+                    "images (points, height, width [, channels]), or input_shape",
+                    f"write input_shape={_guess(point[0])}, for example",
+                )
+            signal = not isinstance(self.patch, int) and len(self.patch) == 1
+            return (*point, 1) if len(point) == 2 and not signal else point
+        if len(point) > 1 and self.input_shape not in (point, (*point, 1)):
+            raise InputError(
+                f"points of shape {point} for a network with input_shape={self.input_shape}",
+                f"points of shape {self.input_shape}, or flat ones",
+                "leave input_shape out to read it off the data",
+            )
+        return self.input_shape
+
+    # --- the finite network: JAX arrays in and out --------------------------------------------------------
+
+    def _weight_shape(self, grid: PatchGrid) -> tuple[int, ...]:
+        """Shape of the hidden weights, M last; without M it is that of the offsets."""
+        raise NotImplementedError
+
+    def _preactivations(self, weights: Any, patches: Any) -> Any:
+        """``w . x_i`` of patches (P, n, M), without scaling: (P, n, N)."""
+        raise NotImplementedError
+
+    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> dict[str, list[Any]]:
+        """``{"weights": [one array], "offsets": [one array] or []}``, see ``_weight_shape``."""
+        import jax
+
+        weight_key, offset_key = jax.random.split(key)
+        shape = self._weight_shape(self.grid(tuple(input_shape)))
+        weights = jax.random.normal(weight_key, shape) / math.sqrt(self.weight_precision[0])
+        if self.offset_precision is None:
+            return {"weights": [weights], "offsets": []}
+        offsets = math.sqrt(self.offset_variance) * jax.random.normal(offset_key, shape[:-1])
+        return {"weights": [weights], "offsets": [offsets]}
+
+    def features(self, hidden: dict[str, list[Any]], x: Any) -> Any:
+        """``phi(h_i^a) / sqrt(N n)``, (points, n N), patch by patch: feature i N + a is channel a of patch i.
+
+        Average-pooled: ``(1 / (sqrt(N) n)) sum_i phi(h_i^a)``, (points, N). The mean-field readout divides by
+        sqrt(N) once more.
+        """
+        grid = self.grid(x)
+        h = self._preactivations(hidden["weights"][0], grid.extract(x)) / math.sqrt(grid.patch_size)
+        if hidden["offsets"]:
+            h = h + hidden["offsets"][0]
+        phi = self.phi.jax_function(h)
+        scale = self.channels if self.readout == "mean-field" else math.sqrt(self.channels)
+        if self.pool == "average":
+            return phi.mean(axis=1) / scale
+        return phi.reshape(len(x), -1) / (scale * math.sqrt(grid.n_patches))
+
+    def hidden_log_prior(self, hidden: dict[str, list[Any]]) -> Any:
+        total = -0.5 * self.weight_precision[0] * (hidden["weights"][0] ** 2).sum()
+        for offset in hidden["offsets"]:
+            total = total - 0.5 * self.offset_precision * (offset**2).sum()
+        return total
+
+    def n_features(self, input_shape: tuple[int, ...]) -> int:
+        patches = 1 if self.pool == "average" else self.grid(tuple(input_shape)).n_patches
+        return self.channels * patches
+
+
+def _guess(size: int) -> tuple[int, ...]:
+    """A shape that flat points may have come from: a square image of one or three channels, else a signal."""
+    for channels in (1, 3):
+        side = math.isqrt(size // channels)
+        if side * side * channels == size:
+            return (side, side, channels)
+    return (size, 1)

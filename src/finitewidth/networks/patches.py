@@ -1,0 +1,208 @@
+"""How an image, or a one-dimensional signal, is cut into the patches that local networks look at."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+
+PADDINGS = ("none", "zero")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The n patches of an image (height, width, channels) or of a signal (length, channels).
+
+    Attributes
+    ----------
+    input_shape: (height, width, channels) or (length, channels). Two entries are a signal, so ``patch`` must
+        then be a number or a 1-tuple; (height, width) without channels is refused.
+    patch, stride: a number for every direction, or one number a direction; patches may overlap
+        (stride < patch) and may leave gaps (stride > patch).
+    padding: "none": the whole patches inside the image, ``floor((size - patch) / stride) + 1`` a direction;
+        what is left over at the end is not seen. "zero": ``ceil(size / stride)`` patches a direction, over
+        the image padded by ``max(0, (count - 1) stride + patch - size)`` zeros, half of them (rounded down)
+        before it and the rest behind it. M counts the padded zeros: preactivations are divided by sqrt(M) at
+        the border too.
+
+    Patches are numbered row by row; the M inputs of a patch run over (rows, columns, channels), channels
+    fastest. Raises InputError for patches that do not fit, strides of zero and missing channels.
+    """
+
+    input_shape: Any
+    patch: Any
+    stride: Any
+    padding: str = "none"
+
+    def __post_init__(self) -> None:
+        shape = shape_of_input(self.input_shape)
+        _refuse_missing_channels(shape, sizes_of("patch", self.patch))
+        object.__setattr__(self, "input_shape", shape)
+        for name in ("patch", "stride"):
+            object.__setattr__(self, name, _per_direction(name, getattr(self, name), shape))
+        checks.choice("padding", self.padding, PADDINGS)
+        if any(size > full for size, full in zip(self.patch, self.space, strict=True)):
+            raise InputError(
+                f"a patch of {times(self.patch)} in an input of {times(self.space)}",
+                f"a patch of at most {times(self.space)}",
+                f"give patch={tuple(map(min, self.patch, self.space))}, for example",
+            )
+
+    # --- geometry -----------------------------------------------------------------------------------------
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The input's shape without its channels."""
+        return self.input_shape[:-1]
+
+    @property
+    def n_channels(self) -> int:
+        return self.input_shape[-1]
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Patches in every direction."""
+        if self.padding == "zero":
+            return tuple(-(-full // step) for full, step in zip(self.space, self.stride, strict=True))
+        directions = zip(self.space, self.patch, self.stride, strict=True)
+        return tuple((full - size) // step + 1 for full, size, step in directions)
+
+    @property
+    def n_patches(self) -> int:
+        """n."""
+        return math.prod(self.grid_shape)
+
+    @property
+    def patch_size(self) -> int:
+        """M: inputs in one patch, channels and padded zeros included."""
+        return math.prod(self.patch) * self.n_channels
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """Zeros before the input in every direction."""
+        if self.padding == "none":
+            return (0,) * len(self.space)
+        directions = zip(self.grid_shape, self.stride, self.patch, self.space, strict=True)
+        return tuple(max(0, (count - 1) * step + size - full) // 2 for count, step, size, full in directions)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """First corner of every patch in the input, (n, directions); negative where it starts in the padding."""
+        corners = [
+            np.arange(count) * step - before
+            for count, step, before in zip(self.grid_shape, self.stride, self.margin, strict=True)
+        ]
+        return np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(self.n_patches, -1)
+
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """Where each patch finds its inputs in a flattened point, (n, M); the point's size is a padded zero."""
+        inside = np.stack(np.meshgrid(*map(np.arange, self.patch), indexing="ij"), axis=-1)
+        places = self.positions[:, None] + inside.reshape(1, -1, len(self.space))  # (n, pixels, directions)
+        padded = ((places < 0) | (places >= np.array(self.space))).any(-1)
+        pixels = np.ravel_multi_index(tuple(np.moveaxis(places, -1, 0)), self.space, mode="clip")
+        indices = pixels[..., None] * self.n_channels + np.arange(self.n_channels)
+        indices[padded] = math.prod(self.input_shape)
+        return indices.reshape(self.n_patches, self.patch_size)
+
+    def extract(self, x: Any) -> Any:
+        """Patches (P, n, M) of points (P, ...), flat or not; NumPy and JAX arrays alike, and inside ``jit``.
+
+        Raises InputError if the points do not have the size of ``input_shape``.
+        """
+        self.check_points(x.shape)
+        flat = x.reshape(x.shape[0], -1)
+        if self.padding == "zero":
+            xp = x.__array_namespace__()
+            flat = xp.concat([flat, xp.zeros((len(flat), 1), dtype=flat.dtype)], axis=1)
+        return flat[:, self.indices]
+
+    def check_points(self, shape: tuple[int, ...]) -> None:
+        """Refuse points (P, ...) whose inputs are not those of ``input_shape``."""
+        size = math.prod(shape[1:])
+        if size != math.prod(self.input_shape):
+            raise InputError(
+                f"points with {size} inputs and input_shape={self.input_shape}",
+                f"{times(self.input_shape)} = {math.prod(self.input_shape)} inputs a point",
+                _shape_remedy(size, self.input_shape),
+            )
+
+
+def shape_of_input(value: Any) -> tuple[int, ...]:
+    """(height, width, channels) or (length, channels) as a tuple, or InputError."""
+    if isinstance(value, (str, numbers.Real)) or not isinstance(value, Sequence) or len(value) not in (2, 3):
+        raise InputError(
+            f"input_shape = {value!r}",
+            "(height, width, channels) of an image or (length, channels) of a signal",
+            "give input_shape=(28, 28, 1), for example",
+        )
+    return tuple(checks.positive_integer(f"input_shape[{i}]", size) for i, size in enumerate(value))
+
+
+def times(sizes: Sequence[int]) -> str:
+    """28 x 28."""
+    return " x ".join(map(str, sizes))
+
+
+def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...]) -> None:
+    """Two sizes are a signal; a patch of two directions, or two equal sizes, say that an image was meant."""
+    if len(shape) != 2:
+        return
+    number = isinstance(patch, int)
+    if (number and shape[0] == shape[1] > 1) or (not isinstance(patch, int) and len(patch) == 2):
+        remedy = f"write input_shape=({shape[0]}, {shape[1]}, 1) for an image without colours"
+        if number:
+            remedy += f", or patch=({patch},) for a signal of {shape[1]} channels"
+        raise InputError(
+            f"input_shape = {shape} with patch = {patch!r}, without channels",
+            "(height, width, channels)",
+            remedy,
+        )
+
+
+def _per_direction(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    directions = len(shape) - 1
+    sizes = sizes_of(name, value)
+    if isinstance(sizes, int):
+        return (sizes,) * directions
+    if len(sizes) != directions:
+        raise InputError(
+            f"{name} = {sizes} for an input of shape {shape}",
+            f"1 number or {directions} of them: the last entry of input_shape counts channels",
+            f"give {name}={sizes[0]}, for example",
+        )
+    return sizes
+
+
+def sizes_of(name: str, value: Any) -> int | tuple[int, ...]:
+    """A patch or stride: one whole number of at least 1, or one a direction."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        return checks.positive_integer(name, value)
+    if len(value) not in (1, 2):
+        raise InputError(
+            f"{name} = {value!r}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example"
+        )
+    return tuple(checks.positive_integer(f"{name}[{i}]", size) for i, size in enumerate(value))
+
+
+def _shape_remedy(size: int, shape: tuple[int, ...]) -> str:
+    """A shape of that many inputs: other channels, else another size of a square image."""
+    space = math.prod(shape[:-1])
+    if size % space == 0:
+        return (
+            f"write input_shape={(*shape[:-1], size // space)}, if the points have {size // space} channels"
+        )
+    side = math.isqrt(size // shape[-1])
+    if len(shape) == 3 and side * side * shape[-1] == size:
+        return f"write input_shape={(side, side, shape[-1])}, if the images are square"
+    if len(shape) == 2 and size % shape[-1] == 0:
+        return f"write input_shape={(size // shape[-1], shape[-1])}"
+    return "give the input_shape that the points were flattened from"

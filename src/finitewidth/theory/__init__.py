@@ -1,0 +1,20 @@
+"""Theories: order parameters that renormalise a kernel, solved on your data."""
+
+from finitewidth.theory.choose import CLOSURES, METHODS, solve, theory_of
+from finitewidth.theory.curves import LearningCurve, Row, learning_curve
+from finitewidth.theory.select import Selection, select
+from finitewidth.theory.solution import Solution, predict
+
+__all__ = [
+    "CLOSURES",
+    "METHODS",
+    "LearningCurve",
+    "Row",
+    "Selection",
+    "Solution",
+    "learning_curve",
+    "predict",
+    "select",
+    "solve",
+    "theory_of",
+]

@@ -1,0 +1,115 @@
+"""The one action of every theory: ``F(Q) = 1/2 [ rate(Q) + log det A(Q) + y^T A(Q)^-1 y + P D log 2 pi ]`` in nats.
+
+``A = K_R(Q) + T`` is the renormalised Gram matrix of the training points with the temperature on its diagonal, the rate
+is the large-deviation cost of Q under its Wishart prior, and ``-log evidence = min F`` to leading order when P and the
+widths grow together (THEORY.md section 2; Pacelli et al. 2023, eq. 5; Aiudi et al. 2025, eq. 6).
+A theory is a rate and a covariance; here is what all of them share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from finitewidth.linalg import RegularisedGram, Spectrum, excess
+
+Array = np.ndarray
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def action(rate: Array | float, energy: Array | float) -> Array | float:
+    """F = rate/2 + energy, ``energy`` being -log N(y; 0, A)."""
+    return 0.5 * rate + energy
+
+
+def scalar_rate(width: float, surplus: Array | float) -> Array | float:
+    """``N (Q - log Q - 1)`` of one scalar order parameter Q = 1 + surplus, without cancellation at large N."""
+    return width * excess(surplus)
+
+
+def gaussian_energy(gram: RegularisedGram, y: Array) -> float:
+    """``-log N(y; 0, A)`` in nats, summed over the columns of ``y`` (P,) or (P, D)."""
+    outputs = 1 if y.ndim == 1 else y.shape[1]
+    return 0.5 * (outputs * gram.log_det + float(np.vdot(y, gram.solve(y))) + y.size * LOG_2PI)
+
+
+def energy_cotangent(gram: RegularisedGram, y: Array) -> Array:
+    """``d energy / d K_R = 1/2 (D A^-1 - a a^T)``, a = A^-1 y, shape (P, P)."""
+    a = gram.solve(y).reshape(gram.size, -1)
+    cotangent = gram.inverse()
+    cotangent *= 0.5 * a.shape[1]
+    cotangent -= 0.5 * a @ a.T
+    return cotangent
+
+
+@dataclass(frozen=True)
+class SpectralEnergy:
+    """The energy of ``A = s K + T`` for every scale s and temperature T, O(P) each after one factorisation.
+
+    spectrum: of K. power: squared targets in its eigenbasis, summed over outputs, (P,). outputs: D.
+    """
+
+    spectrum: Spectrum
+    rotated: Array  # U^T y, (P,) or (P, D)
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
+        return cls(spectrum, spectrum.rotate(y))
+
+    @cached_property
+    def power(self) -> Array:
+        return self.rotated**2 if self.rotated.ndim == 1 else (self.rotated**2).sum(1)
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.rotated.ndim == 1 else self.rotated.shape[1]
+
+    @property
+    def count(self) -> int:
+        """P D."""
+        return self.outputs * self.spectrum.size
+
+    def energy(self, scale: Array | float, temperature: float) -> Array:
+        """-log N(y; 0, sK + T) for scales of any shape."""
+        return self._sum(
+            scale,
+            temperature,
+            lambda shifted, _: 0.5 * (self.outputs * np.log(shifted) + self.power / shifted),
+        ) + 0.5 * (self.count * LOG_2PI)
+
+    def drive(self, scale: Array | float, temperature: float) -> Array:
+        """``y^T A^-1 K_R A^-1 y - D Tr(A^-1 K_R) = -2 d energy / d log s``: what pushes the scale up."""
+        return self._sum(
+            scale, temperature, lambda shifted, signal: signal / shifted * (self.power / shifted - self.outputs)
+        )
+
+    def drive_slope(self, scale: float, temperature: float) -> float:
+        """d drive / d log s."""
+        signal = scale * self.spectrum.values
+        shifted = signal + temperature
+        filtered = signal / shifted
+        change = self.power / shifted * (1.0 - 2.0 * filtered) - self.outputs * (1.0 - filtered)
+        return float(np.sum(filtered * change))
+
+    def train_error(self, scale: Array | float, temperature: float) -> Array:
+        """Posterior mean of (1/PD) sum (y - f)^2."""
+        return self._sum(
+            scale,
+            temperature,
+            lambda shifted, signal: (
+                (temperature / shifted) ** 2 * self.power + self.outputs * temperature * signal / shifted
+            ),
+        ) / (self.count)
+
+    def _sum(self, scale: Array | float, temperature: float, term) -> Array:  # type: ignore[no-untyped-def]
+        """Sum of a term over eigenvalues for every scale, a few scales at a time."""
+        scales = np.atleast_1d(np.asarray(scale, dtype=float))
+        out = np.empty(scales.size)
+        step = max(1, 200_000 // self.spectrum.size)
+        for start in range(0, scales.size, step):
+            signal = scales.ravel()[start : start + step, None] * self.spectrum.values
+            out[start : start + step] = term(signal + temperature, signal).sum(1)
+        return out.reshape(np.shape(scale))

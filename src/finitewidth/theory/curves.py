@@ -1,0 +1,137 @@
+"""Learning curves: the predicted errors over widths, temperatures and training-set sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.networks import Network
+from finitewidth.theory.choose import theory_of
+from finitewidth.theory.solution import Solution, predict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
+
+    width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
+    that rows share being counted in the first one.
+    """
+
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    closure: str
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    order_parameters: list[float]
+    log_evidence: float
+    converged: bool
+    message: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Rows in the order asked for: training-set sizes, then temperatures, then widths."""
+
+    rows: tuple[Row, ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of every row, for example ``curve.column("test_error")``."""
+        checks.choice("column", name, Row.__dataclass_fields__)
+        return np.array([getattr(row, name) for row in self.rows])
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
+        return [row.to_dict() for row in self.rows]
+
+
+def learning_curve(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    widths: Sequence[int] | None = None,
+    temperature: float | Sequence[float] = 0.05,
+    n_train: Sequence[int] | None = None,
+    closure: str | None = None,
+    method: str = "saddle",
+    memory: float | None = None,
+) -> LearningCurve:
+    """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
+
+    ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
+    One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
+    does). Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
+    """
+    temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
+    networks = [network] if widths is None else [network.with_width(w) for w in widths]
+    theories = [theory_of(net, float(t), closure, method) for t in temperatures for net in networks]
+    rows = []
+    for part in _parts(train, n_train):
+        shared = None
+        for theory in theories:
+            started = time.perf_counter()
+            shared = shared or theory.factorise(part, memory)
+            solution = theory.solve(part, shared, memory)
+            rows.append(row_of(solution, test, started))
+    return LearningCurve(tuple(rows))
+
+
+def row_of(solution: Solution, test: Dataset, started: float) -> Row:
+    """The row of one solution; ``started`` is the perf_counter value at which its work began."""
+    network = solution.theory.network
+    nan = float("nan")
+    errors = dict.fromkeys(("train_error", "test_error", "bias", "variance"), nan) | {"accuracy": None}
+    if solution.converged:
+        errors = asdict(predict(solution, test.x).errors(test.y))
+    widths = network.widths
+    return Row(
+        width=widths[0] if len(set(widths)) == 1 else tuple(widths),
+        depth=network.depth,
+        temperature=solution.theory.temperature,
+        n_train=solution.train.n_points,
+        method=solution.theory.method,
+        closure=solution.theory.closure,
+        order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
+        log_evidence=float(solution.log_evidence),
+        converged=solution.converged,
+        message=solution.message,
+        seconds=time.perf_counter() - started,
+        **errors,
+    )
+
+
+def _parts(train: Dataset, sizes: Sequence[int] | None) -> Iterator[Dataset]:
+    if sizes is None:
+        yield train
+        return
+    for size in [checks.positive_integer("n_train", size) for size in sizes]:
+        if size > train.n_points:
+            raise InputError(f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes")
+        yield train.subset(np.arange(size))

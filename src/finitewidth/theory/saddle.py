@@ -1,0 +1,178 @@
+"""Stationary points of the action: every minimum, with its gradient as certificate.
+
+Scalars are scanned in log Q and refined by Brent and Newton; vectors and matrices go through BFGS from several starts.
+F is not convex: several minima mean metastability, and all of them are returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from finitewidth.theory.action import SpectralEnergy, action, scalar_rate
+
+Array = np.ndarray
+GRADIENT_TOLERANCE = 1e-6  # nats per training value and unit of log Q; what "converged" certifies
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """A local minimum of the action.
+
+    order_parameters: Q there. action: F in nats. gradient_norm: largest |dF/d log Q| left, nats.
+    """
+
+    order_parameters: Array
+    action: float
+    gradient_norm: float
+
+
+# --- one scalar: the scale s = prod_l Q_l of a fixed kernel ----------------------------------------------------------
+
+
+def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array:
+    """The c with ``prod_l (1 + c/N_l) = s``: at fixed s the rate is least for ``Q_l = 1 + c/N_l``.
+
+    Monotone Newton from below: the sum of logarithms is concave and increasing in c > -min N.
+    """
+    x = np.asarray(log_scale, dtype=float)
+    n = np.asarray(widths, dtype=float)
+    small, large, depth = n.min(), n.max(), len(n)
+    if small == large:
+        return small * np.expm1(x / depth)
+    c = np.where(x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x)))
+    for _ in range(100):
+        ratio = np.log1p(c[..., None] / n).sum(-1) - x
+        step = ratio / (1.0 / (n + c[..., None])).sum(-1)
+        c = np.maximum(c - step, -small * (1.0 - 1e-15))
+        if (np.abs(step) <= 4e-16 * np.maximum(np.abs(c), 1e-300)).all():
+            break
+    return c
+
+
+def scale_of_surplus(surplus: Array | float, widths: Sequence[float]) -> Array:
+    """log s = sum_l log(1 + c/N_l)."""
+    return np.log1p(np.asarray(surplus, dtype=float)[..., None] / np.asarray(widths, dtype=float)).sum(-1)
+
+
+class DriveTable:
+    """The drive of ``SpectralEnergy`` on a lattice in log scale, kept: it is the same for every width."""
+
+    STEP = 0.05
+
+    def __init__(self, energy: SpectralEnergy, temperature: float) -> None:
+        self.energy, self.temperature = energy, temperature
+        self._first, self._values = 0, np.empty(0)
+
+    def over(self, low: float, high: float) -> tuple[Array, Array]:
+        """Lattice points that cover [low, high], and the drive there."""
+        first, last = int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1
+        known = range(self._first, self._first + len(self._values))
+        if not known:
+            self._first, self._values = first, self._compute(first, last)
+        if first < self._first:
+            self._values = np.concatenate([self._compute(first, self._first), self._values])
+            self._first = first
+        if last > self._first + len(self._values):
+            self._values = np.concatenate([self._values, self._compute(self._first + len(self._values), last)])
+        lattice = self.STEP * np.arange(first, last)
+        return lattice, self._values[first - self._first : last - self._first]
+
+    def _compute(self, first: int, last: int) -> Array:
+        return self.energy.drive(np.exp(self.STEP * np.arange(first, last)), self.temperature)
+
+
+def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: float) -> list[Minimum]:
+    """Every minimum over Q of a theory with ``K_R = exp(log_prior_scale) prod_l Q_l K``.
+
+    The stationarity of all Q_l is one equation in c = N_l (Q_l - 1), the same for every layer:
+    ``c = drive(s(c))`` (THEORY.md section 2). All its solutions lie where -PD <= c <= |y|^2 / 4T.
+    """
+    energy, temperature = table.energy, table.temperature
+
+    def imbalance(x: float | Array, c: Array | float) -> Array:  # 2 dF / d log s
+        return c - energy.drive(np.exp(x + log_prior_scale), temperature)
+
+    low, high = _search_range(energy, temperature, widths, log_prior_scale)
+    lattice, drive = table.over(low + log_prior_scale, high + log_prior_scale)
+    slope = surplus_of_scale(lattice - log_prior_scale, widths) - drive
+    minima = []
+    for k in np.flatnonzero((slope[:-1] < 0.0) & (slope[1:] >= 0.0)):
+        x = optimize.brentq(
+            lambda v: float(imbalance(v, surplus_of_scale(v, widths))),
+            lattice[k] - log_prior_scale,
+            lattice[k + 1] - log_prior_scale,
+            xtol=1e-13,
+        )
+        minima.append(_polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths))))
+    return sorted(minima, key=lambda m: m.action)
+
+
+def _search_range(
+    energy: SpectralEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float
+) -> tuple[float, float]:
+    """Bounds on log prod Q outside which the action has no stationary point."""
+    narrowest = float(min(widths))
+    high = float(scale_of_surplus(float(energy.power.sum()) / (4.0 * temperature) + 1.0, widths))
+    if energy.count < 0.9 * narrowest:
+        return float(scale_of_surplus(-float(energy.count), widths)), high
+    # drive >= -D s Tr K / T, so that below this scale it cannot balance c <= -N/2
+    trace = float(energy.outputs * energy.spectrum.values.sum()) + np.finfo(float).tiny
+    low = float(np.log(narrowest) + np.log(temperature / trace) - np.log(2.0)) - log_prior_scale
+    return min(low, float(scale_of_surplus(-0.5 * narrowest, widths))), high
+
+
+def _polish(
+    energy: SpectralEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float, c: float
+) -> Minimum:
+    """Newton in c, which resolves Q - 1 where log Q cannot (very wide layers)."""
+    n = np.asarray(widths, dtype=float)
+    left = np.inf
+    for _ in range(50):
+        scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
+        left, best = c - float(energy.drive(scale, temperature)), left
+        slope = 1.0 - energy.drive_slope(scale, temperature) * float((1.0 / (n + c)).sum())
+        step = left / slope if slope > 0.0 else 0.0
+        if abs(step) <= 1e-15 * max(1.0, abs(c)) or abs(left) >= abs(best) or c - step <= -n.min():
+            break
+        c -= step
+    scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
+    rate = sum(float(scalar_rate(width, c / width)) for width in n)
+    value = float(action(rate, energy.energy(scale, temperature)))
+    return Minimum(1.0 + c / n, value, 0.5 * abs(c - float(energy.drive(scale, temperature))))
+
+
+# --- several parameters ----------------------------------------------------------------------------------------------
+
+Objective = Callable[[Array], tuple[float, Array]]
+
+
+def local_minima(
+    objective: Objective, starts: Iterable[Array], tolerance: float, distinct: float = 1e-2
+) -> list[tuple[Array, float, float]]:
+    """(parameters, value, gradient norm) of every distinct minimum reached from the starts, the best first.
+
+    ``objective`` returns value and gradient in coordinates of unit curvature, about; BFGS stops at a largest gradient
+    component of ``tolerance``.
+    """
+    found: list[tuple[Array, float, float]] = []
+    for start in starts:
+        result = optimize.minimize(objective, start, jac=True, method="BFGS", options={"gtol": tolerance})
+        value, gradient = objective(result.x)
+        candidate = (np.asarray(result.x), float(value), float(np.abs(gradient).max()))
+        if not np.isfinite(value):
+            continue
+        twins = [k for k, known in enumerate(found) if _same(known, candidate, distinct)]
+        if not twins:
+            found.append(candidate)
+        elif candidate[2] < found[twins[0]][2]:
+            found[twins[0]] = candidate
+    return sorted(found, key=lambda item: item[1])
+
+
+def _same(a: tuple[Array, float, float], b: tuple[Array, float, float], distinct: float) -> bool:
+    """Two results are one minimum if they lie together; a flat direction must also agree in value."""
+    return float(np.abs(a[0] - b[0]).max()) <= distinct and abs(a[1] - b[1]) <= distinct

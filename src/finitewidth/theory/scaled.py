@@ -1,0 +1,207 @@
+"""Theories whose order parameters only rescale a fixed kernel: ``K_R = s K``.
+
+One hidden layer (s = Q), deep networks in the product closure (s = prod_l Q_l), average-pooled convolutions (s = Q), and,
+without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature and
+precision of the readout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from finitewidth import kernels
+from finitewidth.data import Dataset
+from finitewidth.linalg import Spectrum, excess, require_memory
+from finitewidth.networks import Network
+from finitewidth.prediction import Prediction
+from finitewidth.theory.action import SpectralEnergy
+from finitewidth.theory.saddle import GRADIENT_TOLERANCE, DriveTable, scale_minima
+from finitewidth.theory.solution import Solution
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class ScaledKernel:
+    """``K_R = (prod_l Q_l) K_L``, one scalar a layer; with ``infinite`` no order parameter at all.
+
+    Sources: Pacelli et al. 2023 (product closure); Aiudi et al. 2025 (pooled convolutions); Lee et al. 2018 (infinite).
+    """
+
+    network: Network
+    temperature: float
+    infinite: bool = False
+    closure = "product"
+
+    @property
+    def method(self) -> str:
+        return "infinite" if self.infinite else "saddle"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width behind each order parameter; none at infinite width."""
+        return () if self.infinite else self.network.widths
+
+    @property
+    def log_prior_scale(self) -> float:
+        """log of what multiplies the unit kernel (readout precision 1) at Q = 1."""
+        return -math.log(self.network.readout_precision)
+
+    def rate(self, order_parameters: Array) -> float:
+        """``sum_l N_l (Q_l - log Q_l - 1)``."""
+        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
+
+    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+        """K_R, (points1, points2)."""
+        return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+        """The work that all widths, temperatures and readout precisions share."""
+        return KernelSpectrum.of(self.network, train, memory)
+
+    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
+        """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
+        shared = shared or self.factorise(train, memory)
+        if self.infinite:
+            return self._solution(train, shared, np.empty(0), ())
+        minima = tuple(scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale))
+        if not minima:
+            nothing = Solution(
+                self, train, np.full(len(self.widths), np.nan), math.nan, False,
+                "no minimum of the action in the scanned range; check the scale of the targets", (), shared,
+            )  # fmt: skip
+            return nothing
+        return self._solution(train, shared, minima[0].order_parameters, minima)
+
+    def _solution(self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple) -> Solution:  # type: ignore[type-arg]
+        scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
+        if minima:
+            log_evidence, left = -minima[0].action, minima[0].gradient_norm
+        else:
+            log_evidence, left = -float(shared.energy.energy(scale, self.temperature)), 0.0
+        converged = bool(math.isfinite(log_evidence) and left <= GRADIENT_TOLERANCE * max(1, shared.energy.count))
+        message = "" if converged else f"gradient {left:.1e} nats is above the tolerance; rescale the data"
+        if converged and len(minima) > 1:
+            gap = minima[1].action - minima[0].action
+            message = f"{len(minima)} minima; the next is {gap:.3g} nats above the best (metastability)"
+        predictor = ScalePredictor(shared, np.array([scale]), np.ones(1), self.temperature)
+
+        def gradient() -> dict[str, Any]:
+            return evidence_gradient(self, shared, q, scale)
+
+        return Solution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
+
+
+class KernelSpectrum:
+    """One training set under one kernel of unit readout precision: Gram matrix, spectrum, rotated targets.
+
+    Also keeps what test points need, so that a learning curve computes their kernel once.
+    """
+
+    def __init__(self, network: Network, train: Dataset, spectrum: Spectrum) -> None:
+        self.network, self.train, self.spectrum = network, train, spectrum
+        self.energy = SpectralEnergy.of(spectrum, train.y)
+        self._tables: dict[float, DriveTable] = {}
+        self._points: tuple[Array, TestPoints] | None = None
+
+    @classmethod
+    def of(cls, network: Network, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+        """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
+        count = train.n_points
+        require_memory(
+            8.0 * 4 * count**2 + 3 * train.flat.nbytes,
+            f"the eigendecomposition of a {count} x {count} Gram matrix",
+            "use fewer training points, or raise the memory cap",
+            memory,
+        )
+        unit = unit_network(network)
+        return cls(unit, train, Spectrum.of(kernels.nngp(unit, train.x), overwrite=True))
+
+    def table(self, temperature: float) -> DriveTable:
+        if temperature not in self._tables:
+            self._tables[temperature] = DriveTable(self.energy, temperature)
+        return self._tables[temperature]
+
+    def points(self, x: Array) -> TestPoints:
+        """Kernel between test points and the eigenvectors of the training set, kept for the last ``x``."""
+        if self._points is None or self._points[0] is not x:
+            cross = kernels.nngp(self.network, x, self.train.x) @ self.spectrum.vectors
+            self._points = (x, TestPoints(cross, kernels.nngp_diagonal(self.network, x)))
+        return self._points[1]
+
+
+@dataclass(frozen=True)
+class TestPoints:
+    """cross: k(x, X) U, (P*, P). prior: k(x, x), (P*,)."""
+
+    __test__ = False  # not a pytest class
+    cross: Array
+    prior: Array
+
+    @cached_property
+    def power(self) -> Array:
+        return self.cross**2
+
+
+@dataclass(frozen=True)
+class ScalePredictor:
+    """The predictive distribution under a weighted set of scales: one at a saddle, many when Q is integrated.
+
+    ``mean = E_s[m_s]``, ``variance = E_s[v_s] + Var_s[m_s]``.
+    """
+
+    shared: KernelSpectrum
+    scales: Array
+    weights: Array
+    temperature: float
+
+    def predict(self, x: Array) -> Prediction:
+        points, energy = self.shared.points(x), self.shared.energy
+        shifted = self.scales * energy.spectrum.values[:, None] + self.temperature  # (P, nodes)
+        variances = self.scales * points.prior[:, None] - points.power @ (self.scales**2 / shifted)
+        variance = np.maximum(variances, 0.0) @ self.weights
+        rotated = energy.rotated.reshape(energy.spectrum.size, -1)
+        columns = [points.cross @ (self.scales * column[:, None] / shifted) for column in rotated.T]
+        mean = np.stack([m @ self.weights for m in columns], axis=-1)
+        spread = np.stack(
+            [(m - c[:, None]) ** 2 @ self.weights for m, c in zip(columns, mean.T, strict=True)], axis=-1
+        )
+        total = variance[:, None] + spread
+        error = float(energy.train_error(self.scales, self.temperature) @ self.weights)
+        if energy.rotated.ndim == 1:
+            return Prediction(mean[:, 0], total[:, 0], error)
+        return Prediction(mean, total, error)
+
+
+def unit_network(network: Network) -> Network:
+    """The network whose kernel carries no readout scale: precision 1, standard readout."""
+    return replace(network, weight_precision=(*network.weight_precision[:-1], 1.0), readout="standard")
+
+
+def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:
+    """See ``Solution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
+    energy, temperature, network = shared.energy, theory.temperature, theory.network
+    shifted = scale * energy.spectrum.values + temperature
+    by_temperature = 0.5 * float((energy.power / shifted**2 - energy.outputs / shifted).sum())
+    drive = float(energy.drive(scale, temperature))
+    by_log_precision = np.zeros(network.depth + 1)
+    by_log_precision[-1] = -0.5 * drive
+    a = energy.spectrum.vectors @ (energy.rotated.T / shifted).T
+    a = a.reshape(len(shifted), -1)
+    cotangent = (energy.spectrum.vectors * (energy.outputs / shifted)) @ energy.spectrum.vectors.T
+    cotangent -= a @ a.T
+    cotangent *= 0.5 * scale  # d energy / d K of the unit kernel
+    by_log_precision[:-1] = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)[:-1]
+    by_width = -0.5 * excess(q - 1.0)
+    if network.readout == "mean-field" and len(by_width):
+        by_width[-1] += by_log_precision[-1] / network.widths[-1]
+    return {
+        "temperature": by_temperature,
+        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
+        "width": by_width,
+    }

@@ -1,0 +1,155 @@
+"""Choose by evidence: temperature and precisions by gradient, width, depth and activation from lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from finitewidth import checks
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.networks import FullyConnected, Network
+from finitewidth.theory.choose import theory_of
+from finitewidth.theory.solution import Solution
+
+CONTINUOUS = ("temperature", "precision")
+_REACH = np.log(1e4)  # how far, in log, a continuous quantity may move from its start
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of the table a selection chose from; log_evidence in nats, at the optimised values."""
+
+    activation: str
+    depth: int
+    width: int | tuple[int, ...]
+    temperature: float
+    weight_precision: tuple[float, ...]
+    log_evidence: float
+    converged: bool
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The best network and temperature by evidence, and every candidate, the best first."""
+
+    network: Network
+    temperature: float
+    solution: Solution
+    table: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        head = f"{'activation':<12}{'depth':>5}{'width':>12}{'T':>11}  {'log evidence':>13}  precisions"
+        lines = [
+            f"{c.activation:<12}{c.depth:>5}{c.width!s:>12}{c.temperature:>11.3g}  {c.log_evidence:>13.2f}  "
+            + " ".join(f"{p:.3g}" for p in c.weight_precision)
+            + ("" if c.converged else "  (not converged)")
+            for c in self.table
+        ]
+        return "\n".join([head, *lines])
+
+
+def select(
+    network: Network,
+    train: Dataset,
+    temperature: float = 0.05,
+    widths: Sequence[int] | None = None,
+    activations: Sequence[str | Callable[[Any], Any]] | None = None,
+    depths: Sequence[int] | None = None,
+    optimise: Sequence[str] = CONTINUOUS,
+    closure: str | None = None,
+    method: str = "saddle",
+) -> Selection:
+    """The temperature, precisions, width, activation and depth of greatest evidence on the training set.
+
+    Lists are tried one by one; for each, the quantities named in ``optimise`` ("temperature", "precision") climb the
+    evidence gradient in logarithms from the given temperature and the network's precisions, within a factor 10^4.
+    No test data are used. Raises InputError for empty lists, unknown names, or ``method="integrate"``.
+    """
+    temperature = checks.positive("temperature", temperature)
+    if method == "integrate":
+        raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
+    names = [checks.choice("optimise", name, CONTINUOUS) for name in optimise]
+    found = []
+    for candidate in _candidates(network, widths, activations, depths):
+        found.append(_climb(candidate, train, temperature, names, closure, method))
+    ranked = sorted(found, key=lambda item: -item[2].log_evidence if item[3].converged else np.inf)
+    best_network, best_temperature, solution, _ = ranked[0]
+    if not ranked[0][3].converged:
+        raise InputError("candidates of which none converged", "at least one that does", "start from another temperature")
+    return Selection(best_network, best_temperature, solution, tuple(item[3] for item in ranked))
+
+
+def _candidates(
+    network: Network, widths: Any, activations: Any, depths: Any
+) -> list[Network]:
+    for name, values in (("widths", widths), ("activations", activations), ("depths", depths)):
+        if values is not None and not len(values):
+            raise InputError(f"{name} = {values!r}", "at least one value", f"leave {name} out to keep the network's own")
+    out = []
+    for depth in depths if depths is not None else [network.depth]:
+        deep = _with_depth(network, checks.positive_integer("depth", depth))
+        for activation in activations if activations is not None else [network.activation]:
+            active = replace(deep, activation=activation)
+            out += [active] if widths is None else [active.with_width(w) for w in widths]
+    return out
+
+
+def _with_depth(network: Network, depth: int) -> Network:
+    """More or fewer layers: the first width and the middle precision are repeated."""
+    if depth == network.depth:
+        return network
+    if not isinstance(network, FullyConnected):
+        raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
+    first, *_, last = network.weight_precision
+    inner = network.weight_precision[1] if network.depth > 1 else last
+    precision = (first, *[inner] * (depth - 1), last)
+    return replace(network, widths=(network.widths[0],) * depth, weight_precision=precision)
+
+
+def _climb(
+    network: Network, train: Dataset, temperature: float, names: list[str], closure: str | None, method: str
+) -> tuple[Network, float, Solution, Candidate]:
+    """Maximise the log evidence over the logarithms of temperature and precisions."""
+    start = np.log([temperature, *network.weight_precision])
+    free = np.array(["temperature" in names, *["precision" in names] * (network.depth + 1)])
+
+    def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
+        values = np.exp(log_values)
+        net = network.with_precision(tuple(values[1:]))
+        solution: Solution = theory_of(net, float(values[0]), closure, method).solve(train)
+        return net, float(values[0]), solution
+
+    def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:
+        full = start.copy()
+        full[free] = moved
+        _, t, solution = at(full)
+        if not solution.converged:
+            return np.inf, np.zeros(int(free.sum()))
+        gradient = solution.evidence_gradient()
+        log_gradient = np.concatenate([[gradient["temperature"] * t], gradient["weight_precision"] * np.exp(full[1:])])
+        return -solution.log_evidence / train.n_points, -log_gradient[free] / train.n_points
+
+    full, message = start.copy(), ""
+    if free.any():
+        bounds = [(value - _REACH, value + _REACH) for value in start[free]]
+        result = optimize.minimize(objective, start[free], jac=True, method="L-BFGS-B", bounds=bounds)
+        full[free] = result.x
+        at_edge = [abs(x - low) < 1e-6 or abs(x - high) < 1e-6 for x, (low, high) in zip(result.x, bounds, strict=True)]
+        message = "a value stopped at 10^4 times or 10^-4 times its start" if any(at_edge) else ""
+    net, t, solution = at(full)
+    widths = net.widths
+    candidate = Candidate(
+        net.phi.name, net.depth, widths[0] if len(set(widths)) == 1 else widths, t, net.weight_precision,
+        solution.log_evidence, solution.converged, message or solution.message,
+    )  # fmt: skip
+    return net, t, solution, candidate
