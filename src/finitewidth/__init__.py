@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
     from finitewidth.networks import FullyConnected
     from finitewidth.prediction import Errors, Prediction
-    from finitewidth.theory import LearningCurve, Selection, Solution, learning_curve, predict, select, solve, theory_of
+    from finitewidth.theory import (
+        LearningCurve,
+        Selection,
+        Solution,
+        learning_curve,
+        predict,
+        select,
+        solve,
+        theory_of,
+    )
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -45,7 +54,7 @@ _PUBLIC = {
 }
 _MODULES = ("data", "kernels")
 
-__all__ = [*_PUBLIC, *_MODULES, "__version__"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

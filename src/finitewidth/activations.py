@@ -10,7 +10,7 @@ semidefinite by construction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -38,6 +38,13 @@ class Dual(Protocol):
         """E[phi(u) phi(v)]; ``out`` may be ``c12`` itself."""
         ...
 
+    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
+        """Replace ``c12`` by ``kappa(scale * c12) / pending`` in place and return ``pending``.
+
+        A recursion carries constants along in ``scale`` so that no pass over the block is spent on them.
+        """
+        ...
+
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         """(kappa, d kappa/d c11, d kappa/d c12, d kappa/d c22); the middle one is E[phi' phi']."""
         ...
@@ -51,8 +58,21 @@ class Dual(Protocol):
         ...
 
 
-class LinearDual:
+class _Advance:
+    """``advance`` for duals that have no constant to carry."""
+
+    def advance(self: Any, p1: Array, p2: Array, c12: Array, scale: float) -> float:
+        if scale != 1.0:
+            c12 *= scale
+        self.kappa(p1, p2, c12, out=c12)
+        return 1.0
+
+
+class LinearDual(_Advance):
     """phi(x) = x."""
+
+    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
+        return scale
 
     def prepare(self, c: Array) -> Array:
         return np.empty((0, *np.shape(c)))
@@ -73,7 +93,7 @@ class LinearDual:
         return np.zeros_like(c)
 
 
-class QuadraticDual:
+class QuadraticDual(_Advance):
     """phi(x) = x^2: kappa = c11 c22 + 2 c12^2 (Wick)."""
 
     def prepare(self, c: Array) -> Array:
@@ -105,7 +125,7 @@ class ErfDual:
     def _cosine(self, p1: Array, p2: Array, c12: Array, out: Array | None) -> Array:
         out = np.multiply(c12, p1[0], out=out)
         out *= p2[0]
-        if min(p1.min(initial=1.0), p2.min(initial=1.0)) < 1e-5:  # only then can rounding pass the ends
+        if p2.min(initial=1.0) < 1e-5:  # only for huge variances can rounding pass the ends
             np.clip(out, -1.0, 1.0, out=out)
         return out
 
@@ -114,6 +134,10 @@ class ErfDual:
         np.arcsin(out, out=out)
         out *= 2.0 / math.pi
         return out
+
+    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
+        np.arcsin(self._cosine(p1 * scale, p2, c12, c12), out=c12)
+        return 2.0 / math.pi
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         u = self._cosine(p1, p2, c12, None)
@@ -134,7 +158,7 @@ class ErfDual:
         return np.zeros_like(c)
 
 
-class LeakyReluDual:
+class LeakyReluDual(_Advance):
     """phi(x) = x for x > 0, slope * x else; slope 0 is relu (Cho and Saul 2009, order 1).
 
     With phi = slope x + (1 - slope) relu(x): kappa = slope c12 + (1 - slope)^2 kappa_relu.
@@ -179,7 +203,7 @@ class LeakyReluDual:
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         gain = 0.5 * (1.0 + self.slope**2)
-        return gain * np.asarray(c), np.full_like(c, gain)
+        return gain * np.asarray(c), np.full(np.shape(c), gain)
 
     def mean(self, c: Array) -> Array:
         return (1.0 - self.slope) * np.sqrt(np.asarray(c) / (2.0 * math.pi))
@@ -191,10 +215,11 @@ _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond
 _ORDERS = (48, 192, 1024)  # series lengths tried in turn
 _SERIES_TOLERANCE = 1e-13  # share of E[phi^2] that a series may leave out before the next length is tried
 _TAIL_NODES = 10
+_PANEL_NODES = 16
 _SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
 
 
-class HermiteDual:
+class HermiteDual(_Advance):
     """Dual of any function through its Hermite series (Mehler's formula).
 
     With orthonormal Hermite polynomials h_n and ``a_n(c) = E[phi(sqrt(c) z) h_n(z)]``,
@@ -207,7 +232,8 @@ class HermiteDual:
 
     def __init__(self, function: Callable[[Array], Array], kinks: Sequence[float] = ()) -> None:
         self.function = function
-        self.kinks = tuple(float(k) for k in kinks)
+        mirrored = {float(k) for k in kinks} | {-float(k) for k in kinks}  # parity needs phi(-z) as well
+        self.kinks = tuple(sorted(mirrored - {0.0}))
 
     # prepared rows: root variance, inverse root, even tail, odd tail, then the coefficients a_0 ... a_M
     _HEAD = 4
@@ -236,22 +262,44 @@ class HermiteDual:
 
     def _expand(self, root: Array, order: int) -> tuple[Array, Array, Array]:
         """Coefficients (order + 1, m) and the root weights of the even and odd tails, (m,) each."""
-        if self.kinks:  # the breaks move with the scale, so each point has panels of its own
-            columns = [self._expand_on(r[None], order, _breaks(self.kinks, float(r))) for r in root]
-            return tuple(np.concatenate(part, axis=-1) for part in zip(*columns, strict=True))  # type: ignore[return-value]
-        return self._expand_on(root, order, ())
-
-    def _expand_on(self, root: Array, order: int, breaks: tuple[float, ...]) -> tuple[Array, Array, Array]:
-        z, weight, hermite = _hermite_table(order, breaks) if not breaks else _hermite_table.__wrapped__(order, breaks)
+        z, weight, hermite = _hermite_table(order)
         values = _evaluate(self.function, root[:, None] * z)
-        half = values * np.sqrt(weight)  # weight = dz * Gaussian density; the table carries the other half
+        root_weight = np.sqrt(weight)  # weight = dz * Gaussian density; the table carries the other half
+        if self.kinks:
+            root_weight = root_weight * self._split(root)[0]
+        half = values * root_weight
         a = hermite @ half.T
-        mirrored = half[:, ::-1] if not breaks else _evaluate(self.function, -root[:, None] * z) * np.sqrt(weight)
-        power, cross = np.einsum("pz,pz->p", half, half), np.einsum("pz,pz->p", half, mirrored)
+        power = np.einsum("pz,pz->p", half, half)
+        cross = np.einsum("pz,pz->p", half, values[:, ::-1] * root_weight)
+        if self.kinks:
+            _, z, weight = self._split(root)
+            half = _evaluate(self.function, root[:, None] * z) * np.sqrt(weight)
+            for n, h in enumerate(_hermite_rows(z, weight, order)):
+                a[n] += np.einsum("pz,pz->p", h, half)
+            power += np.einsum("pz,pz->p", half, half)
+            cross += np.einsum("pz,pz->p", half, _evaluate(self.function, -root[:, None] * z) * np.sqrt(weight))
         even = 0.5 * (power + cross) - (a[0::2] ** 2).sum(0)
         odd = 0.5 * (power - cross) - (a[1::2] ** 2).sum(0)
         floor = 1e-14 * power  # below this, the difference is rounding
         return a, np.sqrt(np.where(even > floor, even, 0.0)), np.sqrt(np.where(odd > floor, odd, 0.0))
+
+    def _split(self, root: Array) -> tuple[Array, Array, Array]:
+        """Panels that hold a kink are done in parts, which move with the scale of each point.
+
+        Returns which nodes of the table stay (m, nodes), and nodes and weights of the parts (m, parts).
+        """
+        edges = _panel_edges()
+        with np.errstate(divide="ignore", over="ignore"):
+            place = np.clip(np.asarray(self.kinks) / root[:, None], -_REACH, _REACH)
+        panel = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
+        stays = np.ones((len(root), len(edges) - 1))
+        np.put_along_axis(stays, panel, 0.0, axis=1)
+        low, high = edges[panel], edges[panel + 1]
+        together = panel[:, 1:] == panel[:, :-1]  # two kinks in a panel: the part between them belongs to the second
+        low[:, 1:] = np.where(together, place[:, :-1], low[:, 1:])
+        high[:, :-1] = np.where(together, place[:, :-1], high[:, :-1])
+        z, weight = _panel_rule(np.concatenate([low, place], axis=1), np.concatenate([place, high], axis=1))
+        return np.repeat(stays, _PANEL_NODES, axis=1), z, weight
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
@@ -296,7 +344,9 @@ class HermiteDual:
                 d11 = d11 * rho + climb * a[n + 2] * b[n]
                 d22 = d22 * rho + climb * a[n] * b[n + 2]
         value += self._tail(p1, p2, rho)
-        d12 += self._tail(p1, p2, rho, derivative=True)
+        steep = self._tail(p1, p2, rho, derivative=True)
+        d12 += steep
+        d11, d22 = d11 - rho * steep, d22 - rho * steep  # a_(n+2) ~ -a_n for a kink
         return value, 0.5 * d11 * p1[1] ** 2, d12 * p1[1] * p2[1], 0.5 * d22 * p2[1] ** 2
 
     def _lifted(self, p: Array) -> Array:
@@ -308,12 +358,24 @@ class HermiteDual:
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         c = np.asarray(c, dtype=float)
-        z, weight, _ = _hermite_table(_ORDERS[0], ())
         safe = np.maximum(c, _SMALLEST_VARIANCE)
-        values = _evaluate(self.function, np.sqrt(c).reshape(-1, 1) * z) ** 2
-        lifted = values if (c >= _SMALLEST_VARIANCE).all() else _evaluate(self.function, np.sqrt(safe).reshape(-1, 1) * z) ** 2
-        slope = (lifted @ (weight * (z**2 - 1.0))).reshape(c.shape) / (2.0 * safe)  # Gaussian integration by parts
-        return (values @ weight).reshape(c.shape), slope
+        lifted, slope = self._square_moments(np.sqrt(safe).ravel())
+        value = lifted if (c >= _SMALLEST_VARIANCE).all() else self._square_moments(np.sqrt(c).ravel())[0]
+        return value.reshape(c.shape), slope.reshape(c.shape) / (2.0 * safe)  # Gaussian integration by parts
+
+    def _square_moments(self, root: Array) -> tuple[Array, Array]:
+        """E[phi^2] and E[phi^2 (z^2 - 1)] of phi(root z), each (m,)."""
+        z, weight, _ = _hermite_table(_ORDERS[0])
+        square = _evaluate(self.function, root[:, None] * z) ** 2
+        if not self.kinks:
+            return square @ weight, square @ (weight * (z**2 - 1.0))
+        stays, parts, part_weight = self._split(root)
+        square *= stays
+        part_square = _evaluate(self.function, root[:, None] * parts) ** 2 * part_weight
+        return (
+            square @ weight + part_square.sum(1),
+            square @ (weight * (z**2 - 1.0)) + (part_square * (parts**2 - 1.0)).sum(1),
+        )
 
     def mean(self, c: Array) -> Array:
         return self.prepare(c)[self._HEAD]
@@ -332,24 +394,35 @@ def _evaluate(function: Callable[[Array], Array], x: Array) -> Array:
     return values
 
 
-def _breaks(kinks: tuple[float, ...], root: float) -> tuple[float, ...]:
-    return tuple(k / root for k in kinks if root > 0.0 and abs(k / root) < _REACH)
+@lru_cache(maxsize=1)
+def _panel_edges() -> Array:
+    return np.linspace(-_REACH, _REACH, 209)
+
+
+def _panel_rule(low: Array, high: Array) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes z and weights dz * density(z) on panels (..., panels): (..., panels * nodes)."""
+    node, gauss = np.polynomial.legendre.leggauss(_PANEL_NODES)
+    half = 0.5 * (high - low)[..., None]
+    z = 0.5 * (high + low)[..., None] + half * node
+    weight = half * gauss * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    shape = (*low.shape[:-1], -1)
+    return z.reshape(shape), weight.reshape(shape)
+
+
+def _hermite_rows(z: Array, weight: Array, order: int) -> Iterator[Array]:
+    """h_n(z) * sqrt(weight) for n = 0 .. order."""
+    before, row = np.zeros_like(z), np.sqrt(weight)
+    for n in range(order + 1):
+        yield row
+        before, row = row, (z * row - math.sqrt(n) * before) / math.sqrt(n + 1.0)
 
 
 @lru_cache(maxsize=8)
-def _hermite_table(order: int, breaks: tuple[float, ...]) -> tuple[Array, Array, Array]:
+def _hermite_table(order: int) -> tuple[Array, Array, Array]:
     """Nodes z, weights dz * density(z), and h_n(z) * sqrt(weight) of shape (order + 1, nodes)."""
-    edges = np.unique(np.concatenate([np.linspace(-_REACH, _REACH, 209), np.asarray(breaks, dtype=float)]))
-    node, gauss = np.polynomial.legendre.leggauss(16)
-    half = 0.5 * np.diff(edges)
-    z = (0.5 * (edges[1:] + edges[:-1])[:, None] + half[:, None] * node).ravel()
-    weight = (half[:, None] * gauss).ravel() * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
-    table = np.empty((order + 1, z.size))
-    table[0] = np.sqrt(weight)
-    table[1] = z * table[0]
-    for n in range(1, order):
-        table[n + 1] = (z * table[n] - math.sqrt(n) * table[n - 1]) / math.sqrt(n + 1.0)
-    return z, weight, table
+    edges = _panel_edges()
+    z, weight = _panel_rule(edges[:-1], edges[1:])
+    return z, weight, np.array(list(_hermite_rows(z, weight, order)))
 
 
 @lru_cache(maxsize=8)

@@ -1,35 +1,59 @@
-"""Covariances of networks at infinite width, for every architecture through the same three functions."""
+"""Covariances of networks at infinite width, for every architecture through the same few functions."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from finitewidth.kernels import fully_connected as _dense
-from finitewidth.networks import Network
+from finitewidth.kernels import local as _local
+from finitewidth.networks import FullyConnected, LocalNetwork, Network
 
 Array = np.ndarray
+_STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 1e-8
 
 
 def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
-    return _dense.nngp(network, x1, x2)  # type: ignore[arg-type]
+    if isinstance(network, LocalNetwork):
+        return _local.local_nngp(network, x1, x2)
+    return _dense.nngp(_fully_connected(network), x1, x2)
 
 
 def nngp_diagonal(network: Network, x: Any) -> Array:
     """Prior variance of the output at every point, (points,)."""
-    return _dense.nngp_diagonal(network, x)  # type: ignore[arg-type]
+    if isinstance(network, LocalNetwork):
+        return _local.local_nngp_diagonal(network, x)
+    return _dense.nngp_diagonal(_fully_connected(network), x)
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
-    """``d <G, K> / d log lambda_l``, l = 0..L, for symmetric G (P, P)."""
-    return _dense.Recursion.of(network, x).pullback(cotangent)  # type: ignore[arg-type]
+    """``d <G, K> / d log lambda_l``, l = 0..L, for symmetric G (P, P).
+
+    Analytic for fully connected networks; for local ones lambda_0 by a central difference.
+    """
+    if not isinstance(network, LocalNetwork):
+        return _dense.Recursion.of(_fully_connected(network), x).pullback(cotangent)
+    inner, readout = network.weight_precision
+    more, less = (
+        np.vdot(
+            cotangent, nngp(replace(network, weight_precision=(inner * np.exp(sign * _STEP), readout)), x)
+        )
+        for sign in (1.0, -1.0)
+    )
+    return np.array([(more - less) / (2.0 * _STEP), -np.vdot(cotangent, nngp(network, x))])
 
 
 def feature_mean(network: Network, x: Any) -> Array:
-    """``E[phi]`` of a neuron of the last hidden layer at every point, (points,)."""
-    return network.phi.mean(_dense.Recursion.of(network, x).diagonals[-2])  # type: ignore[arg-type]
+    """``E[phi]`` of a neuron of the last hidden layer of a fully connected network at every point, (points,)."""
+    return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
+
+
+def _fully_connected(network: Network) -> FullyConnected:
+    assert isinstance(network, FullyConnected)
+    return network
 
 
 __all__ = ["feature_mean", "nngp", "nngp_diagonal", "nngp_pullback"]

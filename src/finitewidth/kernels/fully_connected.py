@@ -76,7 +76,8 @@ class Recursion:
         """K_L of all pairs, (P, P)."""
         count = len(self.x)
         # x.T is Fortran-ordered without a copy; the lower triangle of that product is the upper one of `gram`
-        gram = blas.dsyrk(self._input_scale, self.x.T, trans=1, lower=1).T
+        gram = np.empty((count, count), order="F")
+        gram = blas.dsyrk(1.0, self.x.T, trans=1, lower=1, c=gram, overwrite_c=True).T
 
         def work(i: slice, j: slice) -> None:
             block = gram[i, j]
@@ -106,7 +107,6 @@ class Recursion:
                 "prepare both in the same way",
             )
         out = self.x @ other.x.T
-        out *= self._input_scale
 
         def work(i: slice, j: slice) -> None:
             self._through_layers(out[i, j], other, i, j)
@@ -115,18 +115,20 @@ class Recursion:
         return out
 
     def _through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
-        """Turn a block of x.x' / (lambda_0 N0) into one of K_L, in place."""
-        network = self.network
-        if network.offset_variance:
-            block += network.offset_variance
+        """Turn a block of x.x' into one of K_L, in place; constants wait in ``scale`` until something is added."""
+        network, scale = self.network, self._input_scale
+        offset = network.offset_variance
         for layer in range(network.depth):
-            p1, p2 = self.prepared[layer][:, i, None], other.prepared[layer][:, None, j]
-            network.phi.dual.kappa(p1, p2, block, out=block)
-            scale, offset = self._affine(network, layer)
-            if scale != 1.0:
-                block *= scale
             if offset:
+                block *= scale
                 block += offset
+                scale = 1.0
+            p1, p2 = self.prepared[layer][:, i, None], other.prepared[layer][:, None, j]
+            scale = network.phi.dual.advance(p1, p2, block, scale)
+            precision_scale, offset = self._affine(network, layer)
+            scale *= precision_scale
+        if scale != 1.0:
+            block *= scale
 
     def pullback(self, cotangent: Array) -> Array:
         """``d <G, K_L> / d log lambda_l`` for l = 0..L, shape (L + 1,), G = ``cotangent`` symmetric (P, P).

@@ -1,14 +1,14 @@
 """Local kernels of one hidden layer on patches, contracted over pairs of patches.
 
 ``K_ij(mu, nu) = kappa( C_ii(mu,mu), C_ij(mu,nu), C_jj(nu,nu) )`` with
-``C_ij(mu, nu) = x_{mu,i}.x_{nu,j} / (lambda_0 M)``, plus 1/lambda_b where patches i and j share an offset. Without
-weight sharing ``K_ij = m_i m_j^T`` for i != j, m the prior mean of phi (THEORY.md section 1; Novak et al. 2019;
-Aiudi et al. 2025). The covariance of the outputs is ``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij`` for a
+``C_ij(mu, nu) = x_{mu,i}.x_{nu,j} / (lambda_0 M)``, plus 1/lambda_b where patches i and j share an offset.
+Without weight sharing ``K_ij = m_i m_j^T`` for i != j, m the prior mean of phi (THEORY.md section 1; Novak et
+al. 2019; Aiudi et al. 2025). The outputs have covariance ``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij`` for a
 symmetric order parameter Q (THEORY.md section 2).
 
 For symmetric Q only ``S_ij = K_ij + K_ij^T`` (i < j) and ``K_ii`` matter, and of these one half: as
-``K_ij(nu, mu) = K_ji(mu, nu)``, every dual is computed once. Points are cut into tiles, so that a few pairs of
-patches on one tile stay in cache; tiles are shared among threads.
+``K_ij(nu, mu) = K_ji(mu, nu)``, every dual is computed once. Points are cut into tiles, so that a few pairs
+of patches on one tile stay in cache; tiles are shared among threads.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class LocalPoints:
 
     @cached_property
     def means(self) -> Array | None:
-        """E[phi] of every patch, (n, P), where K_ij = m_i m_j^T; None where i != j needs a dual or vanishes."""
+        """E[phi] of every patch, (n, P), where K_ij = m_i m_j^T; None where it needs a dual or is zero."""
         if isinstance(self.network, Convolutional) or self.network.phi.odd:
             return None
         return self.network.phi.mean(self.variance)
@@ -121,9 +121,10 @@ class Tile:
 def memory_estimate(
     n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all"
 ) -> float:
-    """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, and the pairs if cached.
+    """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, the pairs if cached.
 
     ``pairs`` is "all" of a convolutional network, and "diagonal" where K_ij of i != j are not computed.
+    Activations without a closed-form dual take up to 8 kB a patch of every point on top.
     """
     P, n = float(n_points), float(n_patches)
     rows = n * (n + 1) / 2 if pairs == "all" else n
@@ -137,9 +138,9 @@ class LocalGram:
 
     Attributes
     ----------
-    storage: "cached": the symmetrised kernels are kept, (n(n+1)/2, P(P+1)/2) numbers, and a contraction is one
-        matrix-vector product; "streamed": they are computed anew, tile by tile, at every call, with the same
-        results.
+    storage: "cached": the symmetrised kernels are kept, (n(n+1)/2, P(P+1)/2) numbers, and a contraction is
+        one matrix-vector product; "streamed": they are computed anew, tile by tile, at every call, with the
+        same results.
     pairs: "all": order parameters (n, n); "diagonal": only i = j, order parameters (n,).
     points: the patches, LocalPoints.
     """
@@ -158,7 +159,7 @@ class LocalGram:
         """The local kernels of points ``x``: cached if that takes at most ``cap`` bytes, else streamed.
 
         Without a cap, 0.7 of the free memory. Raises MemoryCapError, before anything is computed, where even
-        streaming takes more, naming a stride that would fit; InputError for points that do not fit the network.
+        streaming takes more, naming a stride that would fit; InputError for points of another shape.
         """
         x = checks.real_array("x", x, (2, 3, 4))
         limit = _SHARE * linalg.available_memory() if cap is None else cap
@@ -194,7 +195,7 @@ class LocalGram:
         return out
 
     def project(self, cotangent: Array) -> Array:
-        """``G_ij = (1/(lambda_1 n)) sum_{mu,nu} W_{mu nu} (K_ij + K_ij^T)(mu, nu) / 2`` for symmetric W (P, P).
+        """``G_ij = (1/(lambda_1 n)) sum_{mu,nu} W_{mu nu} (K_ij + K_ij^T)(mu, nu) / 2``, W symmetric (P, P).
 
         (n, n), or (n,) with diagonal pairs. It is the adjoint: ``<W, contract(Q)> = sum(Q * project(W))``.
         """
@@ -258,15 +259,12 @@ class LocalGram:
 
     def _fill(self, out: Array, tile: Tile, strip: slice) -> None:
         """Stored kernels of a strip of pairs on one tile, into ``out`` (pairs, tile size)."""
-        step = max(
-            1, _BLOCK // (2 * (tile.rows.stop - tile.rows.start) * (tile.columns.stop - tile.columns.start))
-        )
-        for part in _slices(strip.start, strip.stop, step):
+        for part in _slices(strip.start, strip.stop, _pairs_at_once(2, tile.rows, tile.columns)):
             i, j = self._first[part], self._second[part]
             out[part.start - strip.start : part.stop - strip.start] = tile.pack(self._sums(i, j, tile))
 
     def _sums(self, i: Array, j: Array, tile: Tile) -> Array:
-        """K_ii of a few patches, or K_ij + K_ij^T of a few pairs i < j, on one tile: (pairs, rows, columns)."""
+        """K_ii of some patches, or K_ij + K_ij^T of some pairs i < j, on one tile: (pairs, rows, columns)."""
         points, rows, columns = self.points, tile.rows, tile.columns
         if i[0] == j[0]:
             return points.duals(i, rows, points, j, columns)
@@ -308,7 +306,8 @@ class LocalGram:
 def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -> Array:
     """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, nu)`` between two sets of points, (P1, P2).
 
-    Q is (n, n), or (n,) for the pairs i = j alone. Nothing of more than P1 x P2 numbers is stored. Raises InputError for points or Q of other shapes.
+    Q is (n, n), or (n,) for the pairs i = j alone. Nothing larger than P1 x P2 is stored.
+    Raises InputError for points or Q of other shapes.
     """
     one, two = _both(network, x1, x2)
     Q = _as_matrix_or_vector(order_parameter, one.grid.n_patches)
@@ -316,8 +315,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
     out = np.zeros((one.count, two.count))
 
     def work(rows: slice, columns: slice) -> None:
-        step = max(1, _BLOCK // ((rows.stop - rows.start) * (columns.stop - columns.start)))
-        for part in _slices(0, len(i), step):
+        for part in _slices(0, len(i), _pairs_at_once(1, rows, columns)):
             kernels = one.duals(i[part], rows, two, j[part], columns)
             out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
 
@@ -374,9 +372,9 @@ def local_nngp_diagonal(network: LocalNetwork, x: Any) -> Array:
 
 
 def pooled_kernel(network: Convolutional, x1: Any, x2: Any = None) -> Array:
-    """``(1/(lambda_1 n^2)) sum_ij K_ij``, (P1, P2): covariance of an average-pooled readout at infinite width.
+    """``(1/(lambda_1 n^2)) sum_ij K_ij``, (P1, P2): infinite-width covariance of an average-pooled readout.
 
-    Pairs are not stored. Raises InputError for a network without shared weights, for which no pooled readout is defined.
+    Pairs are not stored. Raises InputError for a network without shared weights: it has no pooled readout.
     """
     _require_shared(network)
     return _with_fixed_order_parameter(network, x1, x2, True)
@@ -486,8 +484,8 @@ def _require(grid: PatchGrid, count: int, pairs: str, limit: float) -> None:
     if need <= limit:
         return
     raise MemoryCapError(
-        f"{count} points of {grid.n_patches} patches, which need about {linalg.format_bytes(need)} even when the "
-        "kernels are not kept",
+        f"{count} points of {grid.n_patches} patches, which need about {linalg.format_bytes(need)} even when "
+        "the kernels are not kept",
         f"at most {linalg.format_bytes(limit)}",
         _what_fits(grid, count, pairs, limit),
     )
@@ -519,6 +517,11 @@ def _thread_pools() -> ThreadpoolController:
 
 def _slices(start: int, stop: int, step: int) -> list[slice]:
     return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
+
+
+def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:
+    """Pairs of patches whose duals on a tile fill the cache."""
+    return max(1, _BLOCK // (kernels_a_pair * (rows.stop - rows.start) * (columns.stop - columns.start)))
 
 
 def _even(count: int) -> list[slice]:

@@ -1,6 +1,10 @@
 """Descriptions of architectures and of their priors."""
 
 from finitewidth.networks.base import Network
+from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.local import LocalNetwork
+from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.patches import PatchGrid
 
-__all__ = ["FullyConnected", "Network"]
+__all__ = ["Convolutional", "FullyConnected", "LocalNetwork", "LocallyConnected", "Network", "PatchGrid"]

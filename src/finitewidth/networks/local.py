@@ -136,7 +136,7 @@ class LocalNetwork(Network):
     def hidden_log_prior(self, hidden: dict[str, list[Any]]) -> Any:
         total = -0.5 * self.weight_precision[0] * (hidden["weights"][0] ** 2).sum()
         for offset in hidden["offsets"]:
-            total = total - 0.5 * self.offset_precision * (offset**2).sum()
+            total = total - 0.5 * (offset**2).sum() / self.offset_variance
         return total
 
     def n_features(self, input_shape: tuple[int, ...]) -> int:

@@ -95,7 +95,7 @@ class PatchGrid:
 
     @cached_property
     def positions(self) -> np.ndarray:
-        """First corner of every patch in the input, (n, directions); negative where it starts in the padding."""
+        """First corner of every patch in the input, (n, directions); negative where it is in the padding."""
         corners = [
             np.arange(count) * step - before
             for count, step, before in zip(self.grid_shape, self.stride, self.margin, strict=True)
@@ -104,7 +104,7 @@ class PatchGrid:
 
     @cached_property
     def indices(self) -> np.ndarray:
-        """Where each patch finds its inputs in a flattened point, (n, M); the point's size is a padded zero."""
+        """Where each patch finds its inputs in a flat point, (n, M); the point's size is a padded zero."""
         inside = np.stack(np.meshgrid(*map(np.arange, self.patch), indexing="ij"), axis=-1)
         places = self.positions[:, None] + inside.reshape(1, -1, len(self.space))  # (n, pixels, directions)
         padded = ((places < 0) | (places >= np.array(self.space))).any(-1)

@@ -83,7 +83,9 @@ class SpectralEnergy:
     def drive(self, scale: Array | float, temperature: float) -> Array:
         """``y^T A^-1 K_R A^-1 y - D Tr(A^-1 K_R) = -2 d energy / d log s``: what pushes the scale up."""
         return self._sum(
-            scale, temperature, lambda shifted, signal: signal / shifted * (self.power / shifted - self.outputs)
+            scale,
+            temperature,
+            lambda shifted, signal: signal / shifted * (self.power / shifted - self.outputs),
         )
 
     def drive_slope(self, scale: float, temperature: float) -> float:

@@ -6,9 +6,12 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.data import Dataset
-from finitewidth.networks import Network
+from finitewidth.exceptions import InputError
+from finitewidth.networks import LocalNetwork, Network
 from finitewidth.theory.integrate import Integrated
+from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
+from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Solution
 
@@ -16,28 +19,65 @@ CLOSURES = ("nested", "product")
 METHODS = ("saddle", "integrate", "infinite")
 
 
-def theory_of(network: Network, temperature: float, closure: str | None = None, method: str = "saddle") -> Any:
+def theory_of(
+    network: Network, temperature: float, closure: str | None = None, method: str = "saddle"
+) -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
-    closure: of deep networks: "nested" (the default; nearer to sampled networks in every erf case tried) or "product"
-        (one factorisation for all widths).
+    closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in every erf case tried)
+        or "product" (one factorisation for all widths; the default for several outputs).
     method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them).
     Raises InputError for anything else.
     """
     temperature = checks.positive("temperature", temperature)
-    closure = checks.choice("closure", closure or "nested", CLOSURES)
+    checks.choice("closure", closure or "nested", CLOSURES)
     if checks.choice("method", method, METHODS) == "infinite":
         return ScaledKernel(network, temperature, infinite=True)
+    if isinstance(network, LocalNetwork) and network.pool == "none":
+        if method == "integrate":
+            raise InputError(
+                "method = 'integrate' for a network on patches",
+                "scalar order parameters",
+                "use method='saddle'",
+            )
+        return LocalRenormalisation(network, temperature)
     same = network.depth == 1 or (network.phi.homogeneous and network.offset_precision is None)
     theory: Any
     if closure == "product" or same:
         theory = ScaledKernel(network, temperature)
     else:
-        theory = Nested(network, temperature)  # type: ignore[arg-type]
+        theory = Nested(network, temperature, by_default=closure is None)  # type: ignore[arg-type]
     return Integrated(theory) if method == "integrate" else theory
 
 
+def for_outputs(theory: Any, n_outputs: int) -> Any:
+    """The theory that serves a number of outputs: several of them give scalar order parameters a D x D matrix.
+
+    Raises InputError where there is none: integration over matrices, and the nested closure when asked for by name.
+    """
+    if n_outputs == 1 or getattr(theory, "infinite", False):
+        return theory
+    if isinstance(theory, Integrated):
+        raise InputError(
+            f"method = 'integrate' with {n_outputs} outputs",
+            "one output",
+            "use method='saddle', whose Q is a matrix",
+        )
+    if isinstance(theory, Nested) and not theory.by_default:
+        raise InputError(
+            f"closure = 'nested' with {n_outputs} outputs",
+            "the product closure, whose Q is a matrix",
+            "leave closure out",
+        )
+    if isinstance(theory, (Nested, ScaledKernel)):
+        return SeveralOutputs(theory.network, theory.temperature)
+    return theory
+
+
 def solve(theory: Any, train: Dataset, memory: float | None = None) -> Solution:
-    """Solve a theory on a training set; ``memory`` caps the bytes it may take (default: what is free)."""
-    solution: Solution = theory.solve(train, memory=memory)
+    """Solve a theory on a training set; ``memory`` caps the bytes it may take (default: what is free).
+
+    Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
+    """
+    solution: Solution = for_outputs(theory, train.n_outputs).solve(train, memory=memory)
     return solution

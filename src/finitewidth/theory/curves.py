@@ -13,7 +13,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.networks import Network
-from finitewidth.theory.choose import theory_of
+from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.solution import Solution, predict
 
 
@@ -91,7 +91,11 @@ def learning_curve(
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
     networks = [network] if widths is None else [network.with_width(w) for w in widths]
-    theories = [theory_of(net, float(t), closure, method) for t in temperatures for net in networks]
+    theories = [
+        for_outputs(theory_of(net, float(t), closure, method), train.n_outputs)
+        for t in temperatures
+        for net in networks
+    ]
     rows = []
     for part in _parts(train, n_train):
         shared = None
@@ -133,5 +137,7 @@ def _parts(train: Dataset, sizes: Sequence[int] | None) -> Iterator[Dataset]:
         return
     for size in [checks.positive_integer("n_train", size) for size in sizes]:
         if size > train.n_points:
-            raise InputError(f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes")
+            raise InputError(
+                f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes"
+            )
         yield train.subset(np.arange(size))

@@ -23,9 +23,9 @@ from scipy.stats import qmc
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import RegularisedGram, Spectrum, excess, require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.prediction import Prediction, condition, train_error
-from finitewidth.theory.action import LOG_2PI, SpectralEnergy, gaussian_energy
+from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.saddle import Minimum, surplus_of_scale
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
@@ -53,7 +53,9 @@ def log_scale_density(x: Array, widths: Sequence[int]) -> Array:
     theta = _mellin_saddle(x, widths, a)
     curvature = special.polygamma(1, a + theta[:, None]).sum(1)
     sigma = 1.0 / np.sqrt(curvature)
-    reach = np.arcsinh(9.0 + 30.0 / sigma)  # t = sigma sinh(v): fine in the middle, far enough for exponential tails
+    reach = np.arcsinh(
+        9.0 + 30.0 / sigma
+    )  # t = sigma sinh(v): fine in the middle, far enough for exponential tails
     v = np.linspace(0.0, 1.0, 241)
     t = sigma[:, None] * np.sinh(reach[:, None] * v)
     jacobian = sigma[:, None] * np.cosh(reach[:, None] * v) * reach[:, None] * (v[1] - v[0])
@@ -108,7 +110,9 @@ def _log_gamma_ratio(b: Array, t: Array) -> Array:
     if wide.any():
         base, z = b[wide], 1j * t[wide] / b[wide]
         log1p = 0.5 * np.log1p(z.imag**2) + 1j * np.arctan(z.imag)
-        out[wide] = base * ((1.0 + z) * log1p - z) - 0.5 * log1p + _stirling(base * (1.0 + z)) - _stirling(base)
+        out[wide] = (
+            base * ((1.0 + z) * log1p - z) - 0.5 * log1p + _stirling(base * (1.0 + z)) - _stirling(base)
+        )
     if not wide.all():
         base, s = b[~wide], t[~wide]
         out[~wide] = special.loggamma(base + 1j * s) - special.gammaln(base) - 1j * s * np.log(base)
@@ -128,7 +132,9 @@ class Nodes:
     settled: bool
 
 
-def integrate_log_density(log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]) -> Nodes:
+def integrate_log_density(
+    log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]
+) -> Nodes:
     """Integrate exp(log_density) by the trapezoid rule, which is spectrally accurate for a smooth bump.
 
     starts: (centre, width) of every bump. The window grows until the integrand is e^-42 of its maximum on both sides;
@@ -150,7 +156,9 @@ def integrate_log_density(log_density: Callable[[Array], Array], starts: Sequenc
         previous, count = log_integral, 2 * count - 1
 
 
-def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+def _window(
+    log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]
+) -> tuple[float, float, float]:
     """Walk outwards from every bump, in growing strides, until the integrand has vanished on both sides."""
     top = float(log_density(np.array([centre for centre, _ in starts])).max())
     edges = []
@@ -232,12 +240,29 @@ def _bumps(saddle: Solution, widths: Sequence[int]) -> list[tuple[float, float]]
 
 
 def _solution(
-    theory: Integrated, saddle: Solution, q: Array, log_evidence: float, settled: bool, predictor: Any, note: str = ""
+    theory: Integrated,
+    saddle: Solution,
+    q: Array,
+    log_evidence: float,
+    settled: bool,
+    predictor: Any,
+    note: str = "",
 ) -> Solution:
     minima: tuple[Minimum, ...] = saddle.minima
-    message = note if settled else f"the integral over the order parameters has not settled; {note}use method='saddle'"
+    message = (
+        note
+        if settled
+        else f"the integral over the order parameters has not settled; {note}use method='saddle'"
+    )
     return Solution(
-        theory, saddle.train, q, log_evidence, bool(settled and math.isfinite(log_evidence)), message, minima, predictor
+        theory,
+        saddle.train,
+        q,
+        log_evidence,
+        bool(settled and math.isfinite(log_evidence)),
+        message,
+        minima,
+        predictor,
     )
 
 
@@ -259,7 +284,13 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution) -> Solu
     gram -= np.outer(mean, mean)
     spectrum = Spectrum.of(gram, overwrite=True)
     model = MeanModel(
-        unit, train, SpectralEnergy.of(spectrum, train.y), spectrum.rotate(mean), precision, width, temperature
+        unit,
+        train,
+        SpectralEnergy.of(spectrum, train.y),
+        spectrum.rotate(mean),
+        precision,
+        width,
+        temperature,
     )
 
     def log_density(x: Array) -> Array:
@@ -326,7 +357,9 @@ class MeanModel:
     def log_likelihood(self, q: Array) -> Array:
         """log of int p(y | u, q) p(u | q) du."""
         _, log_weight, _ = self._angles(q)
-        return special.logsumexp(log_weight, axis=1) - self.energy.energy(q / self.precision, self.temperature)
+        return special.logsumexp(log_weight, axis=1) - self.energy.energy(
+            q / self.precision, self.temperature
+        )
 
     def moments(self, q: Array) -> tuple[Array, Array]:
         """Posterior E[u | q], E[u^2 | q]."""
@@ -403,7 +436,15 @@ def integrate_nested(theory: Integrated, train: Dataset, saddle: Solution) -> So
     predictor = NestedMixture(inner, train, np.exp(draws[kept]), weights[kept] / weights[kept].sum())
     note = f"{effective:.0f} effective of {len(draws)} draws, log evidence +- {error:.2g}; "
     settled = effective >= _FEWEST
-    return _solution(theory, saddle, weights @ np.exp(draws), log_evidence, settled, predictor, note.rstrip("; ") if settled else note)
+    return _solution(
+        theory,
+        saddle,
+        weights @ np.exp(draws),
+        log_evidence,
+        settled,
+        predictor,
+        note.rstrip("; ") if settled else note,
+    )
 
 
 def _laplace_root(inner: Nested, train: Dataset, centre: Array) -> Array:

@@ -6,8 +6,8 @@ Each order parameter renormalises its layer before the next activation acts, so 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from finitewidth.linalg import RegularisedGram, excess, require_memory
 from finitewidth.networks import FullyConnected
 from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import action, energy_cotangent, gaussian_energy, scalar_rate
-from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum, local_minima
+from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.solution import Solution, certify
 
 Array = np.ndarray
 _SCAN = np.linspace(-2.0, 2.0, 9)  # log Q, all layers alike, around the product closure's best scale
@@ -32,6 +32,7 @@ class Nested:
 
     network: FullyConnected
     temperature: float
+    by_default: bool = False  # not asked for by name: several outputs may then take the product closure
     closure = "nested"
     method = "saddle"
 
@@ -58,29 +59,23 @@ class Nested:
         """The work that all widths share."""
         return NestedScan(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: NestedScan | None = None, memory: float | None = None) -> Solution:
+    def solve(
+        self, train: Dataset, shared: NestedScan | None = None, memory: float | None = None
+    ) -> Solution:
         """Minimise the action from the scan's local minima and from the product closure's."""
         shared = shared or self.factorise(train, memory)
-        unit = np.sqrt(np.asarray(self.widths, dtype=float) + train.n_points)  # nats of curvature per log Q
+        unit = np.sqrt(0.5 * np.asarray(self.widths, dtype=float))  # one prior deviation of each log Q
 
         def objective(v: Array) -> tuple[float, Array]:
             return self._action(train, v / unit, unit)
 
-        found = local_minima(objective, [unit * start for start in shared.starts(self)], 1e-8 * train.y.size)
-        minima = tuple(
-            Minimum(np.exp(v / unit), value, float(np.abs(objective(v)[1] * unit).max())) for v, value, _ in found
-        )
+        starts = [unit * start for start in shared.starts(self)]
+        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
+        minima = tuple(Minimum(np.exp(v / unit), value, left) for v, value, left in found)
         best = minima[0]
-        converged = bool(best.gradient_norm <= GRADIENT_TOLERANCE * max(1, train.y.size))
-        message = "" if converged else f"gradient {best.gradient_norm:.1e} nats is above the tolerance; rescale the data"
-        if converged and len(minima) > 1:
-            gap = minima[1].action - best.action
-            message = f"{len(minima)} minima; the next is {gap:.3g} nats above the best (metastability)"
+        converged, message = certify(minima, train.y.size)
         predictor = GramPredictor(self.renormalised(best.order_parameters), train, self.temperature)
-
-        def gradient() -> dict[str, Any]:
-            return evidence_gradient(self, train, best.order_parameters)
-
+        gradient = partial(evidence_gradient, self, train, best.order_parameters)
         q = best.order_parameters
         return Solution(self, train, q, -best.action, converged, message, minima, predictor, gradient)
 
@@ -99,7 +94,9 @@ class Nested:
         rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, surplus, strict=True))
         value = float(action(rate, gaussian_energy(gram, train.y)))
         cotangent = energy_cotangent(gram, train.y)
-        slope = 0.5 * np.asarray(self.widths) * surplus - kernels.nngp_pullback(network, train.x, cotangent)[1:]
+        slope = (
+            0.5 * np.asarray(self.widths) * surplus - kernels.nngp_pullback(network, train.x, cotangent)[1:]
+        )
         return value, slope / unit
 
 

@@ -6,23 +6,27 @@ F is not convex: several minima mean metastability, and all of them are returned
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize
 
+from finitewidth.linalg import excess
 from finitewidth.theory.action import SpectralEnergy, action, scalar_rate
 
 Array = np.ndarray
-GRADIENT_TOLERANCE = 1e-6  # nats per training value and unit of log Q; what "converged" certifies
+GRADIENT_TOLERANCE = 1e-6  # nats per training value and prior deviation of log Q: what "converged" certifies
+DESCENT_TOLERANCE = 1e-7  # where a descent stops, in the same unit
 
 
 @dataclass(frozen=True)
 class Minimum:
     """A local minimum of the action.
 
-    order_parameters: Q there. action: F in nats. gradient_norm: largest |dF/d log Q| left, nats.
+    order_parameters: Q there. action: F in nats. gradient_norm: largest gradient
+    left, in nats per prior standard deviation sqrt(2/N) of log Q.
     """
 
     order_parameters: Array
@@ -43,7 +47,9 @@ def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array
     small, large, depth = n.min(), n.max(), len(n)
     if small == large:
         return small * np.expm1(x / depth)
-    c = np.where(x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x)))
+    c = np.where(
+        x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x))
+    )
     for _ in range(100):
         ratio = np.log1p(c[..., None] / n).sum(-1) - x
         step = ratio / (1.0 / (n + c[..., None])).sum(-1)
@@ -77,7 +83,9 @@ class DriveTable:
             self._values = np.concatenate([self._compute(first, self._first), self._values])
             self._first = first
         if last > self._first + len(self._values):
-            self._values = np.concatenate([self._values, self._compute(self._first + len(self._values), last)])
+            self._values = np.concatenate(
+                [self._values, self._compute(self._first + len(self._values), last)]
+            )
         lattice = self.STEP * np.arange(first, last)
         return lattice, self._values[first - self._first : last - self._first]
 
@@ -89,16 +97,17 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
     """Every minimum over Q of a theory with ``K_R = exp(log_prior_scale) prod_l Q_l K``.
 
     The stationarity of all Q_l is one equation in c = N_l (Q_l - 1), the same for every layer:
-    ``c = drive(s(c))`` (THEORY.md section 2). All its solutions lie where -PD <= c <= |y|^2 / 4T.
+    ``D c = drive(s(c))`` (THEORY.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
+    outputs they share the scale: the order parameter is restricted to a multiple of the identity.
     """
     energy, temperature = table.energy, table.temperature
 
     def imbalance(x: float | Array, c: Array | float) -> Array:  # 2 dF / d log s
-        return c - energy.drive(np.exp(x + log_prior_scale), temperature)
+        return energy.outputs * c - energy.drive(np.exp(x + log_prior_scale), temperature)
 
     low, high = _search_range(energy, temperature, widths, log_prior_scale)
     lattice, drive = table.over(low + log_prior_scale, high + log_prior_scale)
-    slope = surplus_of_scale(lattice - log_prior_scale, widths) - drive
+    slope = energy.outputs * surplus_of_scale(lattice - log_prior_scale, widths) - drive
     minima = []
     for k in np.flatnonzero((slope[:-1] < 0.0) & (slope[1:] >= 0.0)):
         x = optimize.brentq(
@@ -107,7 +116,9 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
             lattice[k + 1] - log_prior_scale,
             xtol=1e-13,
         )
-        minima.append(_polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths))))
+        minima.append(
+            _polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths)))
+        )
     return sorted(minima, key=lambda m: m.action)
 
 
@@ -116,11 +127,13 @@ def _search_range(
 ) -> tuple[float, float]:
     """Bounds on log prod Q outside which the action has no stationary point."""
     narrowest = float(min(widths))
-    high = float(scale_of_surplus(float(energy.power.sum()) / (4.0 * temperature) + 1.0, widths))
-    if energy.count < 0.9 * narrowest:
-        return float(scale_of_surplus(-float(energy.count), widths)), high
-    # drive >= -D s Tr K / T, so that below this scale it cannot balance c <= -N/2
-    trace = float(energy.outputs * energy.spectrum.values.sum()) + np.finfo(float).tiny
+    high = float(
+        scale_of_surplus(float(energy.power.sum()) / (4.0 * temperature * energy.outputs) + 1.0, widths)
+    )
+    if energy.spectrum.size < 0.9 * narrowest:
+        return float(scale_of_surplus(-float(energy.spectrum.size), widths)), high
+    # drive >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
+    trace = float(energy.spectrum.values.sum()) + np.finfo(float).tiny
     low = float(np.log(narrowest) + np.log(temperature / trace) - np.log(2.0)) - log_prior_scale
     return min(low, float(scale_of_surplus(-0.5 * narrowest, widths))), high
 
@@ -133,46 +146,118 @@ def _polish(
     left = np.inf
     for _ in range(50):
         scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
-        left, best = c - float(energy.drive(scale, temperature)), left
-        slope = 1.0 - energy.drive_slope(scale, temperature) * float((1.0 / (n + c)).sum())
+        left, best = c - float(energy.drive(scale, temperature)) / energy.outputs, left
+        slope = 1.0 - energy.drive_slope(scale, temperature) / energy.outputs * float((1.0 / (n + c)).sum())
         step = left / slope if slope > 0.0 else 0.0
         if abs(step) <= 1e-15 * max(1.0, abs(c)) or abs(left) >= abs(best) or c - step <= -n.min():
             break
         c -= step
     scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
-    rate = sum(float(scalar_rate(width, c / width)) for width in n)
+    rate = energy.outputs * sum(float(scalar_rate(width, c / width)) for width in n)
     value = float(action(rate, energy.energy(scale, temperature)))
-    return Minimum(1.0 + c / n, value, 0.5 * abs(c - float(energy.drive(scale, temperature))))
+    left = 0.5 * abs(energy.outputs * c - float(energy.drive(scale, temperature)))
+    return Minimum(1.0 + c / n, value, left * math.sqrt(2.0 / n.min()))
 
 
 # --- several parameters ----------------------------------------------------------------------------------------------
 
 Objective = Callable[[Array], tuple[float, Array]]
+_SAME_BASIN = (
+    0.5,
+    0.1,
+)  # closer than this in every coordinate, and in nats, a descent has joined an earlier one
 
 
 def local_minima(
-    objective: Objective, starts: Iterable[Array], tolerance: float, distinct: float = 1e-2
+    objective: Objective, starts: Iterable[Array], tolerance: float
 ) -> list[tuple[Array, float, float]]:
-    """(parameters, value, gradient norm) of every distinct minimum reached from the starts, the best first.
+    """(coordinates, F, largest gradient) of every distinct minimum reached from the starts, the best first.
 
-    ``objective`` returns value and gradient in coordinates of unit curvature, about; BFGS stops at a largest gradient
-    component of ``tolerance``.
+    ``objective`` returns F and its gradient in coordinates of unit curvature, about: one prior standard deviation of
+    log Q. BFGS stops at a largest gradient of ``tolerance``; a later descent that joins an earlier one is left there.
     """
     found: list[tuple[Array, float, float]] = []
     for start in starts:
-        result = optimize.minimize(objective, start, jac=True, method="BFGS", options={"gtol": tolerance})
-        value, gradient = objective(result.x)
-        candidate = (np.asarray(result.x), float(value), float(np.abs(gradient).max()))
-        if not np.isfinite(value):
+        try:
+            result = optimize.minimize(
+                objective, start, jac=True, method="BFGS", options={"gtol": tolerance}, callback=_Watch(found)
+            )
+        except _Joined:
             continue
-        twins = [k for k, known in enumerate(found) if _same(known, candidate, distinct)]
-        if not twins:
-            found.append(candidate)
-        elif candidate[2] < found[twins[0]][2]:
-            found[twins[0]] = candidate
+        if not np.isfinite(result.fun):
+            continue
+        reached = (np.asarray(result.x), float(result.fun), float(np.abs(result.jac).max()))
+        twin = [k for k, known in enumerate(found) if _same_basin(known, reached[0], reached[1])]
+        if not twin:
+            found.append(reached)
+        elif reached[1] < found[twin[0]][1]:
+            found[twin[0]] = reached
     return sorted(found, key=lambda item: item[1])
 
 
-def _same(a: tuple[Array, float, float], b: tuple[Array, float, float], distinct: float) -> bool:
-    """Two results are one minimum if they lie together; a flat direction must also agree in value."""
-    return float(np.abs(a[0] - b[0]).max()) <= distinct and abs(a[1] - b[1]) <= distinct
+class _Joined(Exception):
+    """A descent has entered the basin of a minimum that is known."""
+
+
+class _Watch:
+    """Ends a descent that enters a known basin."""
+
+    def __init__(self, found: list[tuple[Array, float, float]]) -> None:
+        self.found = found
+
+    def __call__(self, intermediate_result: optimize.OptimizeResult) -> None:
+        if any(_same_basin(known, intermediate_result.x, intermediate_result.fun) for known in self.found):
+            raise _Joined
+
+
+def _same_basin(known: tuple[Array, float, float], x: Array, value: float) -> bool:
+    apart, nats = _SAME_BASIN
+    return bool(np.abs(known[0] - x).max() < apart and value - known[1] < nats)
+
+
+# --- a positive definite matrix --------------------------------------------------------------------------------------
+
+
+class LogCholesky:
+    """Coordinates of symmetric positive definite Q: ``Q = (C L)(C L)^T``, L lower triangular, logs on its diagonal.
+
+    Any real vector is a positive definite Q, and v = 0 is ``centre`` = C C^T. ``unit`` scales the coordinates so that
+    the action has a curvature of about one in each.
+    """
+
+    def __init__(self, centre: Array, unit: float) -> None:
+        self.root, self.unit = np.linalg.cholesky(centre), unit
+        self.lower = np.tril_indices(len(centre))
+        self._diagonal = self.lower[0] == self.lower[1]
+
+    def matrix(self, v: Array) -> Array:
+        """Q (n, n)."""
+        half = self._half(v)
+        return half @ half.T
+
+    def coordinates_of(self, matrix: Array) -> Array:
+        """v of a positive definite Q."""
+        inner = np.linalg.solve(self.root, np.linalg.solve(self.root, matrix).T)
+        v = np.linalg.cholesky(0.5 * (inner + inner.T))[self.lower]
+        v[self._diagonal] = np.log(v[self._diagonal])
+        return v * self.unit
+
+    def pullback(self, v: Array, cotangent: Array) -> Array:
+        """dF/dv from symmetric dF/dQ."""
+        slope = (self.root.T @ (2.0 * cotangent @ self._half(v)))[self.lower]
+        slope[self._diagonal] *= np.exp(v[self._diagonal] / self.unit)
+        return slope / self.unit
+
+    def _half(self, v: Array) -> Array:
+        entries = v / self.unit
+        entries[self._diagonal] = np.exp(entries[self._diagonal])
+        L = np.zeros_like(self.root)
+        L[self.lower] = entries
+        return self.root @ L
+
+
+def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:
+    """``N (tr Q - log det Q - dim)`` and its gradient ``N (1 - Q^-1)``, without cancellation at large N."""
+    surplus, vectors = np.linalg.eigh(order_parameter - np.eye(len(order_parameter)))
+    gradient = (vectors * (width * surplus / (1.0 + surplus))) @ vectors.T
+    return float(width * excess(surplus).sum()), gradient

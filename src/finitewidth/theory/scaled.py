@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from finitewidth.linalg import Spectrum, excess, require_memory
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import GRADIENT_TOLERANCE, DriveTable, scale_minima
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
+from finitewidth.theory.solution import Solution, certify
 
 Array = np.ndarray
 
@@ -64,36 +64,36 @@ class ScaledKernel:
         """The work that all widths, temperatures and readout precisions share."""
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
+    def solve(
+        self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
+    ) -> Solution:
         """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
         shared = shared or self.factorise(train, memory)
         if self.infinite:
             return self._solution(train, shared, np.empty(0), ())
         minima = tuple(scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale))
         if not minima:
-            nothing = Solution(
-                self, train, np.full(len(self.widths), np.nan), math.nan, False,
-                "no minimum of the action in the scanned range; check the scale of the targets", (), shared,
-            )  # fmt: skip
-            return nothing
+            message = "no minimum of the action in the scanned range; check the scale of the targets"
+            nothing = np.full(len(self.widths), math.nan)
+            return Solution(self, train, nothing, math.nan, False, message, (), shared)
         return self._solution(train, shared, minima[0].order_parameters, minima)
 
-    def _solution(self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple) -> Solution:  # type: ignore[type-arg]
+    def best_common_scale(self, shared: KernelSpectrum) -> float:
+        """prod_l Q_l of the best minimum; with several outputs, of the multiples of the identity."""
+        minima = scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale)
+        return float(np.prod(minima[0].order_parameters)) if minima else 1.0
+
+    def _solution(
+        self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple[Minimum, ...]
+    ) -> Solution:
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
-        if minima:
-            log_evidence, left = -minima[0].action, minima[0].gradient_norm
-        else:
-            log_evidence, left = -float(shared.energy.energy(scale, self.temperature)), 0.0
-        converged = bool(math.isfinite(log_evidence) and left <= GRADIENT_TOLERANCE * max(1, shared.energy.count))
-        message = "" if converged else f"gradient {left:.1e} nats is above the tolerance; rescale the data"
-        if converged and len(minima) > 1:
-            gap = minima[1].action - minima[0].action
-            message = f"{len(minima)} minima; the next is {gap:.3g} nats above the best (metastability)"
         predictor = ScalePredictor(shared, np.array([scale]), np.ones(1), self.temperature)
-
-        def gradient() -> dict[str, Any]:
-            return evidence_gradient(self, shared, q, scale)
-
+        gradient = partial(evidence_gradient, self, shared, q, scale)
+        if minima:
+            log_evidence, (converged, message) = -minima[0].action, certify(minima, train.y.size)
+        else:
+            log_evidence = -float(shared.energy.energy(scale, self.temperature))
+            converged, message = math.isfinite(log_evidence), ""
         return Solution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
 
 
@@ -126,6 +126,9 @@ class KernelSpectrum:
         if temperature not in self._tables:
             self._tables[temperature] = DriveTable(self.energy, temperature)
         return self._tables[temperature]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
 
     def points(self, x: Array) -> TestPoints:
         """Kernel between test points and the eigenvectors of the training set, kept for the last ``x``."""

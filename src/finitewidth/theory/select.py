@@ -13,7 +13,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.networks import FullyConnected, Network
-from finitewidth.theory.choose import theory_of
+from finitewidth.theory.choose import solve, theory_of
 from finitewidth.theory.solution import Solution
 
 CONTINUOUS = ("temperature", "precision")
@@ -77,7 +77,9 @@ def select(
     """
     temperature = checks.positive("temperature", temperature)
     if method == "integrate":
-        raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
+        raise InputError(
+            "method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'"
+        )
     names = [checks.choice("optimise", name, CONTINUOUS) for name in optimise]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
@@ -85,16 +87,18 @@ def select(
     ranked = sorted(found, key=lambda item: -item[2].log_evidence if item[3].converged else np.inf)
     best_network, best_temperature, solution, _ = ranked[0]
     if not ranked[0][3].converged:
-        raise InputError("candidates of which none converged", "at least one that does", "start from another temperature")
+        raise InputError(
+            "candidates of which none converged", "at least one that does", "start from another temperature"
+        )
     return Selection(best_network, best_temperature, solution, tuple(item[3] for item in ranked))
 
 
-def _candidates(
-    network: Network, widths: Any, activations: Any, depths: Any
-) -> list[Network]:
+def _candidates(network: Network, widths: Any, activations: Any, depths: Any) -> list[Network]:
     for name, values in (("widths", widths), ("activations", activations), ("depths", depths)):
         if values is not None and not len(values):
-            raise InputError(f"{name} = {values!r}", "at least one value", f"leave {name} out to keep the network's own")
+            raise InputError(
+                f"{name} = {values!r}", "at least one value", f"leave {name} out to keep the network's own"
+            )
     out = []
     for depth in depths if depths is not None else [network.depth]:
         deep = _with_depth(network, checks.positive_integer("depth", depth))
@@ -109,7 +113,9 @@ def _with_depth(network: Network, depth: int) -> Network:
     if depth == network.depth:
         return network
     if not isinstance(network, FullyConnected):
-        raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
+        raise InputError(
+            f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks"
+        )
     first, *_, last = network.weight_precision
     inner = network.weight_precision[1] if network.depth > 1 else last
     precision = (first, *[inner] * (depth - 1), last)
@@ -126,7 +132,7 @@ def _climb(
     def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
         values = np.exp(log_values)
         net = network.with_precision(tuple(values[1:]))
-        solution: Solution = theory_of(net, float(values[0]), closure, method).solve(train)
+        solution = solve(theory_of(net, float(values[0]), closure, method), train)
         return net, float(values[0]), solution
 
     def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:
@@ -136,7 +142,9 @@ def _climb(
         if not solution.converged:
             return np.inf, np.zeros(int(free.sum()))
         gradient = solution.evidence_gradient()
-        log_gradient = np.concatenate([[gradient["temperature"] * t], gradient["weight_precision"] * np.exp(full[1:])])
+        log_gradient = np.concatenate(
+            [[gradient["temperature"] * t], gradient["weight_precision"] * np.exp(full[1:])]
+        )
         return -solution.log_evidence / train.n_points, -log_gradient[free] / train.n_points
 
     full, message = start.copy(), ""
@@ -144,7 +152,10 @@ def _climb(
         bounds = [(value - _REACH, value + _REACH) for value in start[free]]
         result = optimize.minimize(objective, start[free], jac=True, method="L-BFGS-B", bounds=bounds)
         full[free] = result.x
-        at_edge = [abs(x - low) < 1e-6 or abs(x - high) < 1e-6 for x, (low, high) in zip(result.x, bounds, strict=True)]
+        at_edge = [
+            abs(x - low) < 1e-6 or abs(x - high) < 1e-6
+            for x, (low, high) in zip(result.x, bounds, strict=True)
+        ]
         message = "a value stopped at 10^4 times or 10^-4 times its start" if any(at_edge) else ""
     net, t, solution = at(full)
     widths = net.widths

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copyreg
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from finitewidth.activations import Activation, activation_of, names
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.prediction import Prediction
-from finitewidth.theory.saddle import Minimum
+from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 Array = np.ndarray
 
@@ -23,6 +27,39 @@ class Predictor(Protocol):
 
 class EvidenceGradient(Protocol):
     def __call__(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class QMap:
+    """Order parameters of a network on patches, with the places they belong to.
+
+    matrix: Q, (n, n), or (n,) without weight sharing. positions: first pixel of every patch, (n, directions).
+    patch: its sizes. input_shape: of one image, channels last. grid_shape: patches in each direction.
+    """
+
+    matrix: Array
+    positions: Array
+    patch: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    grid_shape: tuple[int, ...]
+
+    @property
+    def square(self) -> Array:
+        """Q as a matrix (n, n), diagonal without weight sharing."""
+        return self.matrix if self.matrix.ndim == 2 else np.diag(self.matrix)
+
+    @property
+    def diagonal(self) -> Array:
+        """Q_ii laid out as the patches are, ``grid_shape``."""
+        return np.diagonal(self.square).reshape(self.grid_shape)
+
+    def eigenvectors(self, count: int = 3) -> tuple[Array, Array]:
+        """Leading eigenvalues (count,) and eigenvectors laid out as the patches are, (count, *grid_shape)."""
+        values, vectors = np.linalg.eigh(self.square)
+        count = min(count, len(values))
+        leading = vectors[:, ::-1][:, :count].T
+        leading = leading * np.where(leading.sum(1, keepdims=True) < 0.0, -1.0, 1.0)
+        return values[::-1][:count], leading.reshape(count, *self.grid_shape)
 
 
 @dataclass(frozen=True)
@@ -57,6 +94,20 @@ class Solution:
         """Largest |dF/d log Q| left at the best minimum, nats: the certificate of convergence."""
         return self.minima[0].gradient_norm if self.minima else 0.0
 
+    def q_map(self) -> QMap:
+        """Q labelled with the positions of the patches.
+
+        Raises InputError for an architecture without patches, or at infinite width.
+        """
+        if not hasattr(self.theory, "q_map"):
+            raise InputError(
+                f"the map of {type(self.theory).__name__}, whose order parameters belong to no patches",
+                "a convolutional or locally connected network with a readout over all patches",
+                "look at solution.order_parameters instead",
+            )
+        mapped: QMap = self.theory.q_map(self.order_parameters, self.train)
+        return mapped
+
     def evidence_gradient(self) -> dict[str, Any]:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.
 
@@ -65,9 +116,25 @@ class Solution:
         """
         if self.gradient is None:
             raise InputError(
-                "the evidence gradient of an integrated solution", "a saddle or infinite width", "use method='saddle'"
+                "the evidence gradient of an integrated solution",
+                "a saddle or infinite width",
+                "use method='saddle'",
             )
         return self.gradient()
+
+
+def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
+    """(converged, message) of the minima found for a number of training values, the best first."""
+    best = minima[0]
+    if not (math.isfinite(best.action) and best.gradient_norm <= GRADIENT_TOLERANCE * max(1, values)):
+        left = (
+            f"gradient {best.gradient_norm:.1e} nats is above the tolerance {GRADIENT_TOLERANCE * values:.1e}"
+        )
+        return False, f"{left}; rescale the data or raise the temperature"
+    if len(minima) > 1:
+        gap = minima[1].action - best.action
+        return True, f"{len(minima)} minima; the next is {gap:.3g} nats above the best (metastability)"
+    return True, ""
 
 
 def predict(solution: Solution, x: Any) -> Prediction:
@@ -86,3 +153,13 @@ def predict(solution: Solution, x: Any) -> Prediction:
             "prepare test points as the training points were prepared",
         )
     return solution.predictor.predict(x)
+
+
+def _reduce_activation(activation: Activation) -> Any:
+    """Pickle a known activation by its name: its functions are partly lambdas and closures."""
+    if activation.name in names() and activation_of(activation.name) is activation:
+        return activation_of, (activation.name,)
+    return activation.__reduce_ex__(2)
+
+
+copyreg.pickle(Activation, _reduce_activation)  # type: ignore[arg-type]  # typeshed wants a tuple or str

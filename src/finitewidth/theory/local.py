@@ -1,0 +1,343 @@
+"""Local kernel renormalisation: one hidden layer on patches, one number for each pair of patches.
+
+``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij``. In convolutional networks all patches share their neurons and Q is a full
+n x n matrix (n D x n D with D outputs): there their features show. Without weight sharing the neurons of different patches
+are independent and Q is one number a patch (one D x D matrix a patch). Sources: Aiudi et al. 2025, eq. 8-11; THEORY.md
+section 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
+from finitewidth.linalg import RegularisedGram, Spectrum, excess, require_memory
+from finitewidth.networks import Convolutional, LocalNetwork
+from finitewidth.prediction import Prediction, condition, condition_outputs, train_error
+from finitewidth.theory.action import SpectralEnergy, action, energy_cotangent, gaussian_energy
+from finitewidth.theory.saddle import (
+    DESCENT_TOLERANCE,
+    DriveTable,
+    LogCholesky,
+    Minimum,
+    local_minima,
+    matrix_rate,
+    scale_minima,
+)
+from finitewidth.theory.scaled import unit_network
+from finitewidth.theory.solution import QMap, Solution, certify
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class LocalRenormalisation:
+    """Networks on patches with a readout over all of them.
+
+    Inside, Q is an array of independent blocks (B, d, d): one block of n D for convolutional networks, n blocks of D for
+    locally connected ones. A locally connected activation with a mean has Q_ij = O(1/N) between patches: the n blocks on
+    second moments are enough (THEORY.md section 3).
+    """
+
+    network: LocalNetwork
+    temperature: float
+    closure = "product"
+    method = "saddle"
+
+    @property
+    def shared_weights(self) -> bool:
+        """Whether Q couples patches."""
+        return isinstance(self.network, Convolutional)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.network.widths
+
+    def rate(self, order_parameters: Array) -> float:
+        """``N (tr Q - log det Q - dim)``; Q is (n, n), or (n,) without weight sharing (one output)."""
+        q = np.asarray(order_parameters, dtype=float)
+        if self.shared_weights:
+            return matrix_rate(self.network.channels, q.reshape(math.isqrt(q.size), -1))[0]
+        return float(self.network.channels * excess(q - 1.0).sum())
+
+    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+        """K_R of one output, (points1, points2)."""
+        q = np.asarray(order_parameters, dtype=float)
+        q = q.reshape(math.isqrt(q.size), -1) if self.shared_weights else q
+        return local_cross(self.network, x1, x1 if x2 is None else x2, q)
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> PatchGram:
+        """The local kernels of all pairs of patches: the work that all widths and temperatures share.
+
+        Raises MemoryCapError if they do not fit even when streamed.
+        """
+        unit = unit_network(self.network)
+        return SymmetricPairs(unit, train, memory) if train.n_outputs == 1 else FullPairs(unit, train, memory)
+
+    def solve(self, train: Dataset, shared: PatchGram | None = None, memory: float | None = None) -> Solution:
+        """Minimise the action over positive definite Q from several starts."""
+        problem = LocalProblem(self, train, shared or self.factorise(train, memory))
+        blocks, minima = problem.minima()
+        converged, message = certify(minima, train.y.size)
+        q = minima[0].order_parameters.ravel()
+        predictor = LocalPredictor(self, train, blocks, problem.scale * problem.gram.contract(blocks))
+        gradient = partial(evidence_gradient, problem, blocks)
+        return Solution(self, train, q, -minima[0].action, converged, message, minima, predictor, gradient)
+
+    def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
+        """Q with the positions of its patches; with several outputs, averaged over them."""
+        grid, dim = self.network.grid(train.x), train.n_outputs
+        q = np.asarray(order_parameters, dtype=float)
+        if self.shared_weights:
+            matrix = np.einsum("idjd->ij", q.reshape(grid.n_patches, dim, grid.n_patches, dim)) / dim
+        else:
+            matrix = np.einsum("idd->i", q.reshape(grid.n_patches, dim, dim)) / dim
+        return QMap(matrix, grid.positions, grid.patch, grid.input_shape, grid.grid_shape)
+
+
+# --- kernels of the patches, contracted with Q -----------------------------------------------------------------------
+
+
+class PatchGram(Protocol):
+    """All local kernels of a training set at unit readout precision.
+
+    ``contract(Q)`` is K_R of all training values, (P D, P D), outputs running fastest; ``project(W)`` its adjoint.
+    """
+
+    @property
+    def n_patches(self) -> int: ...
+
+    def contract(self, blocks: Array) -> Array: ...
+
+    def project(self, cotangent: Array) -> Array: ...
+
+
+class SymmetricPairs:
+    """Symmetrised kernels, packed, or streamed where they do not fit (``LocalGram``)."""
+
+    def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
+        self.shared_weights = isinstance(unit, Convolutional)
+        self.gram = LocalGram.of(
+            unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal"
+        )
+
+    @property
+    def n_patches(self) -> int:
+        return self.gram.points.grid.n_patches
+
+    def contract(self, blocks: Array) -> Array:
+        return self.gram.contract(blocks[0] if self.shared_weights else blocks[:, 0, 0])
+
+    def project(self, cotangent: Array) -> Array:
+        projected = self.gram.project(cotangent)
+        return projected[None] if self.shared_weights else projected[:, None, None]
+
+
+class FullPairs:
+    """All pairs of patches in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
+
+    def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
+        self.shared_weights, self.outputs = isinstance(unit, Convolutional), train.n_outputs
+        self.n_patches, self._count = unit.grid(train.x).n_patches, train.n_points
+        require_memory(
+            8.0 * (2 * self.n_patches**2 * self._count**2 + 6 * (self._count * self.outputs) ** 2),
+            f"{self._count} points of {self.n_patches} patches with {self.outputs} outputs",
+            "use fewer points, larger patches or strides, or average pooling",
+            memory,
+        )
+        self._kernels = pair_kernels(unit, train.x, train.x)
+
+    def contract(self, blocks: Array) -> Array:
+        return mix_outputs(self._kernels, blocks, (self._count, self._count))
+
+    def project(self, cotangent: Array) -> Array:
+        n, dim, count = self.n_patches, self.outputs, self._count
+        by_outputs = cotangent.reshape(count, dim, count, dim).transpose(1, 3, 0, 2).reshape(dim**2, -1)
+        pairs = by_outputs @ self._kernels.T  # (D D, pairs)
+        if self.shared_weights:
+            full = pairs.reshape(dim, dim, n, n).transpose(2, 0, 3, 1).reshape(1, n * dim, n * dim)
+        else:
+            full = pairs.reshape(dim, dim, n).transpose(2, 0, 1)
+        return 0.5 * (full + full.swapaxes(1, 2))
+
+
+def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
+    """``K_ij / (lambda_1 n)`` of all pairs, or of i = j without weight sharing: (pairs, points1 points2)."""
+    K = local_kernels(network, x1, x2)
+    n = len(K)
+    K = (
+        K.reshape(n * n, -1)
+        if isinstance(network, Convolutional)
+        else K[np.arange(n), np.arange(n)].reshape(n, -1)
+    )
+    return K / (network.readout_precision * n)
+
+
+def mix_outputs(pairs: Array, blocks: Array, points: tuple[int, int]) -> Array:
+    """``sum_ij Q_(id),(je) K_ij`` between two sets, (points1 D, points2 D), outputs running fastest."""
+    if len(blocks) == 1:
+        n = math.isqrt(len(pairs))
+        dim = blocks.shape[1] // n
+        q = blocks.reshape(n, dim, n, dim).transpose(1, 3, 0, 2)
+    else:
+        dim = blocks.shape[1]
+        q = blocks.transpose(1, 2, 0)
+    mixed = (q.reshape(dim * dim, -1) @ pairs).reshape(dim, dim, *points)
+    return mixed.transpose(2, 0, 3, 1).reshape(points[0] * dim, points[1] * dim)
+
+
+# --- the action and its minima ---------------------------------------------------------------------------------------
+
+
+class LocalProblem:
+    """The action of one network on one training set, as a function of coordinates of Q."""
+
+    def __init__(self, theory: LocalRenormalisation, train: Dataset, gram: PatchGram) -> None:
+        self.theory, self.train, self.gram = theory, train, gram
+        self.y = train.y.reshape(-1)
+        self.scale = 1.0 / theory.network.readout_precision
+        self.channels = theory.network.channels
+        n, dim = gram.n_patches, train.n_outputs
+        self.shape = (1, n * dim, n * dim) if theory.shared_weights else (n, dim, dim)
+
+    @property
+    def identity(self) -> Array:
+        """Q at infinite width."""
+        return np.broadcast_to(np.eye(self.shape[1]), self.shape)
+
+    def minima(self) -> tuple[Array, tuple[Minimum, ...]]:
+        """(blocks of the best Q, every minimum found)."""
+        scales = self._scales()
+        coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
+        starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
+        vectors = [np.concatenate([coordinates.coordinates_of(block) for block in start]) for start in starts]
+        objective = partial(self._objective, coordinates)
+        found = local_minima(objective, vectors, DESCENT_TOLERANCE * self.y.size)
+        minima = tuple(
+            Minimum(self._flat(self._blocks(coordinates, v)), value, left) for v, value, left in found
+        )
+        return self._blocks(coordinates, found[0][0]), minima
+
+    def _scales(self) -> list[float]:
+        """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
+        spectrum = Spectrum.of(self.gram.contract(self.identity), overwrite=True)
+        table = DriveTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
+        together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
+        minima = scale_minima(table, (together,), math.log(self.scale))
+        return [float(m.order_parameters[0]) for m in minima] or [1.0]
+
+    def _aligned(self, scale: float) -> Array:
+        """A start far from the identity: Q stretched along the direction in which the labels pull most."""
+        gram = RegularisedGram(
+            self.scale * scale * self.gram.contract(self.identity), self.theory.temperature
+        )
+        a = gram.solve(self.y)
+        pull = self.gram.project(np.outer(a, a))
+        leading = np.linalg.eigh(pull)[1][:, :, -1]
+        dim = self.shape[1]
+        return 0.5 * scale * (self.identity + dim * leading[:, :, None] * leading[:, None, :])
+
+    def energy(self, blocks: Array) -> tuple[float, Array]:
+        """-log N(y; 0, K_R + T) and its derivative in Q."""
+        gram = self.regularised(blocks)
+        cotangent = energy_cotangent(gram, self.y)
+        return gaussian_energy(gram, self.y), self.scale * self.gram.project(cotangent)
+
+    def regularised(self, blocks: Array) -> RegularisedGram:
+        """A(Q)."""
+        return RegularisedGram(self.scale * self.gram.contract(blocks), self.theory.temperature)
+
+    def _objective(self, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
+        if np.abs(v).max() > 30.0 * coordinates.unit:  # a wild step is infinitely bad, not an error
+            return np.inf, np.zeros_like(v)
+        parts = v.reshape(self.shape[0], -1)
+        blocks = self._blocks(coordinates, v)
+        energy, slope = self.energy(blocks)
+        rates = [matrix_rate(self.channels, q) for q in blocks]
+        gradient = [
+            coordinates.pullback(part, 0.5 * rate[1] + s)
+            for part, rate, s in zip(parts, rates, slope, strict=True)
+        ]
+        return float(action(sum(rate[0] for rate in rates), energy)), np.concatenate(gradient)
+
+    def _blocks(self, coordinates: LogCholesky, v: Array) -> Array:
+        return np.stack([coordinates.matrix(part) for part in v.reshape(self.shape[0], -1)])
+
+    def _flat(self, blocks: Array) -> Array:
+        """Q as the public face shows it: (n D, n D), (n, D, D), or (n,) for one output without weight sharing."""
+        if self.theory.shared_weights:
+            return blocks[0]
+        return blocks[:, 0, 0] if self.shape[1] == 1 else blocks
+
+
+# --- prediction ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LocalPredictor:
+    """Gaussian conditioning under K_R(Q); covariance: K_R of the training values, (P D, P D)."""
+
+    theory: LocalRenormalisation
+    train: Dataset
+    blocks: Array
+    covariance: Array
+
+    def predict(self, x: Array) -> Prediction:
+        if self.train.n_outputs > 1:
+            return self._predict_outputs(x)
+        network = self.theory.network
+        q = self.blocks[0] if self.theory.shared_weights else self.blocks[:, 0, 0]
+        gram = RegularisedGram(self.covariance, self.theory.temperature)
+        cross = local_cross(network, x, self.train.x, q)
+        mean, variance = condition(gram, self.train.y, cross, local_diagonal(network, x, q))
+        return Prediction(mean, variance, train_error(gram, self.train.y))
+
+    def _predict_outputs(self, x: Array) -> Prediction:
+        train, dim = self.train, self.train.n_outputs
+        gram = RegularisedGram(self.covariance, self.theory.temperature)
+        means, covariances = [], []
+        for part in np.array_split(np.asarray(x), math.ceil(len(x) / 32)):
+            own = self._mixed(part, part).reshape(len(part), dim, len(part), dim)
+            prior = own[np.arange(len(part)), :, np.arange(len(part))]
+            mean, covariance = condition_outputs(gram, train.y.reshape(-1), self._mixed(part, train.x), prior)
+            means.append(mean)
+            covariances.append(covariance)
+        covariance = np.concatenate(covariances)
+        variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
+        return Prediction(np.concatenate(means), variance, train_error(gram, train.y.reshape(-1)), covariance)
+
+    def _mixed(self, x1: Array, x2: Array) -> Array:
+        pairs = pair_kernels(self.theory.network, x1, x2)
+        return mix_outputs(pairs, self.blocks, (len(x1), len(x2)))
+
+
+def evidence_gradient(problem: LocalProblem, blocks: Array) -> dict[str, Any]:
+    """See ``Solution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
+    theory, train = problem.theory, problem.train
+    network, step = theory.network, 1e-4
+    gram = problem.regularised(blocks)
+    cotangent = energy_cotangent(gram, problem.y)
+    inner, readout = network.weight_precision
+    energies = []
+    for sign in (1.0, -1.0):
+        moved = replace(theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
+        energies.append(
+            gaussian_energy(LocalProblem(moved, train, moved.factorise(train)).regularised(blocks), problem.y)
+        )
+    by_readout = float(np.vdot(cotangent, problem.scale * problem.gram.contract(blocks)))
+    by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
+    if network.readout == "mean-field":
+        by_width += by_readout / network.channels
+    return {
+        "temperature": -float(np.trace(cotangent)),
+        "weight_precision": np.array(
+            [-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]
+        ),
+        "width": np.array([by_width]),
+    }

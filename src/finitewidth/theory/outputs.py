@@ -1,0 +1,166 @@
+"""Several outputs: a D x D order parameter, ``K_R = Q (x) K``.
+
+In the eigenbasis of Q the outputs are D independent Gaussian processes with scales q_d, and in that of K every data
+mode stands alone: one eigendecomposition of K, then O(P D^2) a step.
+Layers of different widths: ``q_d = prod_l x_dl``, ``x_dl = 1 + c_d / N_l``, rate ``sum_dl N_l (x_dl - log x_dl - 1)``, which
+for equal widths is ``N (L tr Q^(1/L) - log det Q - L D)`` (THEORY.md section 2; Baglioni et al. 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from finitewidth import kernels
+from finitewidth.data import Dataset
+from finitewidth.linalg import excess
+from finitewidth.networks import Network
+from finitewidth.prediction import Prediction
+from finitewidth.theory.action import LOG_2PI, action
+from finitewidth.theory.saddle import DESCENT_TOLERANCE, LogCholesky, Minimum, local_minima, surplus_of_scale
+from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
+from finitewidth.theory.solution import Solution, certify
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class SeveralOutputs:
+    """Fully connected networks of any depth in the product closure, and average-pooled convolutions, with D outputs."""
+
+    network: Network
+    temperature: float
+    closure = "product"
+    method = "saddle"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.network.widths
+
+    def rate(self, order_parameter: Array) -> float:
+        """Twice the cost of Q (D, D) in nats."""
+        return self._rate(np.linalg.eigvalsh(_square(order_parameter)))[0]
+
+    def covariance(self, order_parameter: Array, x1: Any, x2: Any = None) -> Array:
+        """K_R of all outputs, (points1 D, points2 D), outputs running fastest."""
+        return np.kron(kernels.nngp(self.network, x1, x2), _square(order_parameter))
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+        """The work that all widths, temperatures and readout precisions share."""
+        return KernelSpectrum.of(self.network, train, memory)
+
+    def solve(
+        self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
+    ) -> Solution:
+        """Minimise the action over positive definite Q from several starts."""
+        shared = shared or self.factorise(train, memory)
+        coordinates = LogCholesky(
+            self._common_scale(shared) * np.eye(train.n_outputs), math.sqrt(2.0 * min(self.widths))
+        )
+        starts = [coordinates.coordinates_of(start) for start in self._starts(shared)]
+        objective = partial(self._objective, shared, coordinates)
+        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
+        minima = tuple(Minimum(coordinates.matrix(v), value, left) for v, value, left in found)
+        q = minima[0].order_parameters
+        converged, message = certify(minima, train.y.size)
+        predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
+        gradient = partial(evidence_gradient, self, shared, q)
+        return Solution(
+            self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient
+        )
+
+    def _common_scale(self, shared: KernelSpectrum) -> float:
+        return ScaledKernel(self.network, self.temperature).best_common_scale(shared)
+
+    def _starts(self, shared: KernelSpectrum) -> list[Array]:
+        """The best multiple of the identity; the identity; the outputs' own covariance, which breaks their symmetry."""
+        y = shared.train.y - shared.train.y.mean(0)
+        spread, dim = y.T @ y, y.shape[1]
+        spread = spread / max(float(np.trace(spread)) / dim, np.finfo(float).tiny)
+        scale = self._common_scale(shared)
+        return [scale * np.eye(dim), np.eye(dim), scale * (0.3 * np.eye(dim) + 3.0 * spread)]
+
+    def _rate(self, eigenvalues: Array) -> tuple[float, Array]:
+        """Rate of the eigenvalues q_d, and its derivative in log q_d, which is c_d."""
+        surplus = surplus_of_scale(np.log1p(eigenvalues - 1.0), self.widths)
+        return float(sum((n * excess(surplus / n)).sum() for n in self.widths)), surplus
+
+    def _objective(self, shared: KernelSpectrum, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
+        Q = coordinates.matrix(v)
+        if not np.isfinite(Q).all():
+            return np.inf, np.zeros_like(v)
+        q, vectors = np.linalg.eigh(Q)
+        q = np.maximum(q, np.finfo(float).tiny)
+        rate, surplus = self._rate(q)
+        energy, slope = self._energy(shared, q, shared.energy.rotated @ vectors)
+        slope = slope + np.diag(0.5 * surplus / q)
+        return float(action(rate, energy)), coordinates.pullback(v, vectors @ slope @ vectors.T)
+
+    def _energy(self, shared: KernelSpectrum, q: Array, rotated: Array) -> tuple[float, Array]:
+        """-log N(y; 0, Q (x) K + T) and d/dQ, both in the eigenbasis of Q. rotated: targets, (P, D)."""
+        values = shared.spectrum.values / self.network.readout_precision
+        shifted = values[:, None] * q + self.temperature
+        weighted = rotated / shifted
+        energy = 0.5 * (np.log(shifted).sum() + np.vdot(weighted, rotated) + rotated.size * LOG_2PI)
+        slope = -0.5 * (weighted.T * values) @ weighted
+        slope[np.diag_indices(len(q))] += 0.5 * (values[:, None] / shifted).sum(0)
+        return float(energy), slope
+
+
+@dataclass(frozen=True)
+class OutputsPredictor:
+    """D independent processes in the eigenbasis of Q, turned back into the outputs."""
+
+    shared: KernelSpectrum
+    order_parameter: Array
+    scale: float  # 1 / readout precision
+    temperature: float
+
+    def predict(self, x: Array) -> Prediction:
+        points, energy = self.shared.points(x), self.shared.energy
+        q, vectors = np.linalg.eigh(self.order_parameter)
+        scales = self.scale * q
+        shifted = scales * energy.spectrum.values[:, None] + self.temperature  # (P, D)
+        rotated = energy.rotated @ vectors
+        mean = points.cross @ (scales * rotated / shifted)
+        own = np.maximum(scales * points.prior[:, None] - points.power @ (scales**2 / shifted), 0.0)
+        covariance = np.einsum("ad,pd,bd->pab", vectors, own, vectors, optimize=True)
+        residual = (self.temperature / shifted) ** 2 * rotated**2
+        spread = self.temperature * (1.0 - self.temperature / shifted)
+        variance = np.einsum("paa->pa", covariance).copy()
+        return Prediction(mean @ vectors.T, variance, float(np.mean(residual + spread)), covariance)
+
+
+def evidence_gradient(
+    theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array
+) -> dict[str, Any]:
+    """See ``Solution.evidence_gradient``."""
+    q, vectors = np.linalg.eigh(order_parameter)
+    network, basis = theory.network, shared.spectrum.vectors
+    scale = 1.0 / network.readout_precision
+    shifted = scale * shared.spectrum.values[:, None] * q + theory.temperature
+    a = shared.energy.rotated @ vectors / shifted  # in both eigenbases
+    by_temperature = 0.5 * float((a**2 - 1.0 / shifted).sum())
+    outer = (a * q) @ a.T
+    outer[np.diag_indices(len(outer))] -= (q / shifted).sum(1)
+    cotangent = -0.5 * scale * basis @ outer @ basis.T  # d energy / d K of the unit kernel
+    by_log_precision = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)
+    _, surplus = theory._rate(q)
+    by_width = np.array([-0.5 * excess(surplus / n).sum() for n in theory.widths])
+    if network.readout == "mean-field":
+        by_width[-1] += by_log_precision[-1] / network.widths[-1]
+    return {
+        "temperature": by_temperature,
+        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
+        "width": by_width,
+    }
+
+
+def _square(order_parameter: Array) -> Array:
+    flat = np.asarray(order_parameter, dtype=float)
+    dim = math.isqrt(flat.size)
+    return flat.reshape(dim, dim)

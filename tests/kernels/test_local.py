@@ -1,0 +1,251 @@
+"""Local kernels: packed and streamed contractions against the plain definition, and known limits."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from finitewidth import linalg
+from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.kernels import local
+from finitewidth.kernels.fully_connected import nngp, nngp_diagonal
+from finitewidth.kernels.local import (
+    LocalGram,
+    LocalPoints,
+    local_cross,
+    local_diagonal,
+    local_kernels,
+    local_nngp,
+    local_nngp_diagonal,
+    memory_estimate,
+    pooled_diagonal,
+    pooled_kernel,
+)
+from finitewidth.networks.convolutional import Convolutional
+from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.locally_connected import LocallyConnected
+
+IMAGES, SIGNALS = (6, 4, 2), (9, 2)
+CASES = [
+    (Convolutional(8, patch=2), IMAGES),
+    (Convolutional(8, patch=2, activation="relu", offset_precision=2.0), IMAGES),
+    (Convolutional(8, patch=(3, 2), stride=(1, 2), activation="tanh", weight_precision=(0.5, 3.0)), IMAGES),
+    (Convolutional(8, patch=3, stride=2, padding="zero", readout="mean-field"), IMAGES),
+    (Convolutional(8, patch=(3,), stride=(2,), padding="zero", activation="quadratic"), SIGNALS),
+    (LocallyConnected(8, patch=2), IMAGES),
+    (LocallyConnected(8, patch=2, stride=1, activation="relu", offset_precision=2.0), IMAGES),
+    (LocallyConnected(8, patch=(3,), activation="gelu", weight_precision=(0.5, 3.0)), SIGNALS),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: repr(case[0]))
+def case(request):
+    """(network, x, Q, W): more than one tile, symmetric Q and W."""
+    network, shape = request.param
+    r = np.random.default_rng(5)
+    x = r.standard_normal((70, *shape))
+    n = network.grid(x).n_patches
+    Q, W = r.standard_normal((n, n)), r.standard_normal((70, 70))
+    return network, x, Q @ Q.T, W + W.T
+
+
+def scale(network, n):
+    return 1.0 / (network.readout_precision * n)
+
+
+def test_reference_kernels_by_their_definition(case):
+    network, x, _, _ = case
+    x = x[:4]
+    K, patches = local_kernels(network, x), network.grid(x).extract(x)
+    n, M = patches.shape[1:]
+    for i, j, mu, nu in itertools.product(range(min(n, 3)), range(min(n, 3)), range(4), range(4)):
+        u, v = patches[mu, i], patches[nu, j]
+        c11, c12, c22 = np.array([u @ u, u @ v, v @ v]) / (network.weight_precision[0] * M)
+        c11, c12, c22 = (c + network.offset_variance for c in (c11, c12, c22))
+        if i != j and isinstance(network, LocallyConnected):
+            expected = network.phi.mean(c11) * network.phi.mean(c22)
+        else:
+            expected = network.phi.kappa(c11, c12, c22)
+        assert K[i, j, mu, nu] == pytest.approx(float(expected), abs=1e-12)
+    np.testing.assert_allclose(K, local_kernels(network, x, x), atol=1e-14)
+
+
+def test_contract_is_the_sum_over_pairs(case):
+    network, x, Q, _ = case
+    gram, K = LocalGram.of(network, x), local_kernels(network, x)
+    result = gram.contract(Q)
+    np.testing.assert_allclose(result, scale(network, len(Q)) * np.einsum("ij,ijab->ab", Q, K), atol=1e-12)
+    np.testing.assert_array_equal(result, result.T)
+    diagonal = LocalGram.of(network, x, pairs="diagonal").contract(np.diagonal(Q))
+    on_patches = np.einsum("i,iiab->ab", np.diagonal(Q), K)
+    np.testing.assert_allclose(diagonal, scale(network, len(Q)) * on_patches, atol=1e-12)
+
+
+def test_project_is_the_sum_over_points(case):
+    network, x, Q, W = case
+    K, factor = local_kernels(network, x), scale(network, len(Q))
+    G = factor * np.einsum("ab,ijab->ij", W, K)
+    result = LocalGram.of(network, x).project(W)
+    np.testing.assert_allclose(result, 0.5 * (G + G.T), atol=1e-11)
+    np.testing.assert_array_equal(result, result.T)
+    diagonal = LocalGram.of(network, x, pairs="diagonal").project(W)
+    np.testing.assert_allclose(diagonal, np.diagonal(G), atol=1e-11)
+
+
+@pytest.mark.parametrize("pairs", ["all", "diagonal"])
+def test_project_is_the_adjoint_of_contract(case, pairs):
+    network, x, Q, W = case
+    gram = LocalGram.of(network, x, pairs=pairs)
+    Q = Q if pairs == "all" else np.diagonal(Q)
+    assert np.sum(W * gram.contract(Q)) == pytest.approx(np.sum(Q * gram.project(W)), rel=1e-11)
+
+
+@pytest.mark.parametrize("pairs", ["all", "diagonal"])
+def test_streamed_equals_cached(case, pairs):
+    network, x, Q, W = case
+    Q = Q if pairs == "all" else np.diagonal(Q)
+    cached = LocalGram.of(network, x, pairs=pairs)
+    streamed = LocalGram(LocalPoints.of(network, x), pairs)
+    assert (cached.storage, streamed.storage) == ("cached", "streamed")
+    np.testing.assert_allclose(streamed.contract(Q), cached.contract(Q), atol=1e-13)
+    np.testing.assert_allclose(streamed.project(W), cached.project(W), atol=1e-11)
+    np.testing.assert_array_equal(streamed.project(W), streamed.project(W))  # whatever the threads do
+
+
+def test_cross_and_diagonal_agree_with_the_reference(case):
+    network, x, Q, _ = case
+    other = np.random.default_rng(6).standard_normal((9, *x.shape[1:]))
+    factor, K = scale(network, len(Q)), local_kernels(network, x, other)
+    cross = local_cross(network, x, other, Q)
+    np.testing.assert_allclose(cross, factor * np.einsum("ij,ijab->ab", Q, K), atol=1e-12)
+    np.testing.assert_allclose(
+        local_cross(network, x, other, np.diagonal(Q)),
+        factor * np.einsum("i,iiab->ab", np.diagonal(Q), K),
+        atol=1e-12,
+    )
+    # a matrix that is not symmetric has a meaning between two outputs
+    skew = np.triu(Q)
+    np.testing.assert_allclose(
+        local_cross(network, x, other, skew), factor * np.einsum("ij,ijab->ab", skew, K), atol=1e-12
+    )
+    for weights in (Q, np.diagonal(Q)):
+        whole = local_cross(network, x, x, weights)
+        np.testing.assert_allclose(local_diagonal(network, x, weights), np.diagonal(whole), atol=1e-12)
+
+
+def test_covariances_are_positive_semidefinite(case):
+    network, x, Q, _ = case
+    for gram in (LocalGram.of(network, x).contract(Q), local_nngp(network, x)):
+        values = np.linalg.eigvalsh(gram)
+        assert values[0] > -1e-12 * values[-1]
+
+
+# --- limits that are known ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", [Convolutional, LocallyConnected])
+@pytest.mark.parametrize("activation", ["erf", "relu", "tanh"])
+def test_one_patch_as_large_as_the_image_is_the_fully_connected_kernel(architecture, activation):
+    x, other = np.random.default_rng(0).standard_normal((2, 30, 5, 4, 2))
+    fields = {"activation": activation, "weight_precision": (0.7, 2.0), "offset_precision": 3.0}
+    network, dense = architecture(50, patch=(5, 4), **fields), FullyConnected(50, **fields)
+    np.testing.assert_allclose(local_nngp(network, x), nngp(dense, x), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(local_nngp(network, x, other), nngp(dense, x, other), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(local_nngp_diagonal(network, x), nngp_diagonal(dense, x), rtol=0, atol=1e-10)
+    Q = np.array([[1.7]])
+    np.testing.assert_allclose(LocalGram.of(network, x).contract(Q), 1.7 * nngp(dense, x), atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ["erf", "relu"])
+def test_infinite_width_kernels(activation):
+    x, other = np.random.default_rng(0).standard_normal((2, 20, 6, 6, 1))
+    network = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0))
+    K, cross = local_kernels(network, x), local_kernels(network, x, other)
+    n = len(K)
+    np.testing.assert_allclose(local_nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
+    np.testing.assert_allclose(pooled_kernel(network, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    np.testing.assert_allclose(pooled_kernel(network, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    np.testing.assert_allclose(
+        pooled_diagonal(network, x), np.diagonal(pooled_kernel(network, x)), atol=1e-13
+    )
+    pooled = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0), pool="average")
+    np.testing.assert_array_equal(local_nngp(pooled, x), pooled_kernel(network, x))
+    np.testing.assert_array_equal(local_nngp_diagonal(pooled, x), pooled_diagonal(network, x))
+
+
+def test_patches_without_any_light_do_no_harm():
+    x = np.random.default_rng(0).standard_normal((5, 6, 6, 1))
+    x[:, :2] = 0.0
+    for network in (Convolutional(5, patch=2, activation="relu"), LocallyConnected(5, patch=2)):
+        assert np.isfinite(LocalGram.of(network, x).contract(np.ones((9, 9)))).all()
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+def test_a_cap_decides_between_cached_streamed_and_refused():
+    x = np.random.default_rng(0).standard_normal((40, 8, 8, 1))
+    network = Convolutional(5, patch=2, stride=1)
+    grid = network.grid(x)
+    cached, streamed = (memory_estimate(40, grid.n_patches, keep, grid.patch_size) for keep in (True, False))
+    assert cached > streamed + 8 * (49 * 50 / 2) * (40 * 41 / 2) - 1
+    assert LocalGram.of(network, x, cap=cached).storage == "cached"
+    assert LocalGram.of(network, x, cap=cached - 1).storage == "streamed"
+    with pytest.raises(MemoryCapError, match=r"write stride=\(2, 2\) \(16 patches\)") as caught:
+        LocalGram.of(network, x, cap=streamed - 1)
+    remedy = Convolutional(5, patch=2, stride=(2, 2))
+    assert LocalGram.of(remedy, x, cap=streamed - 1).points.grid.n_patches == 16
+    assert linalg.format_bytes(streamed) in str(caught.value)
+
+
+def test_the_streamed_estimate_holds(monkeypatch):
+    tracemalloc = pytest.importorskip("tracemalloc")
+    monkeypatch.setattr(linalg, "n_threads", lambda: 1)
+    x = np.random.default_rng(0).standard_normal((150, 16, 16, 1))
+    network = Convolutional(5, patch=4)
+    for cached in (True, False):
+        estimate = memory_estimate(150, 16, cached, 16)
+        tracemalloc.start()
+        gram = LocalGram.of(network, x, cap=estimate)
+        gram.project(gram.contract(np.eye(16)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert gram.storage == ("cached" if cached else "streamed")
+        assert peak < 1.2 * estimate
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    x = np.ones((4, 4, 4))
+    network = Convolutional(5, patch=2)
+    gram = LocalGram.of(network, x)
+    for call in (
+        lambda: gram.contract(np.ones(4)),
+        lambda: gram.contract(np.ones((3, 3))),
+        lambda: gram.project(np.ones((3, 3))),
+        lambda: LocalGram.of(network, x, pairs="diagonal").contract(np.ones((4, 4))),
+        lambda: LocalGram.of(network, x, pairs="some"),
+        lambda: local_cross(network, x, np.ones((4, 6, 4)), np.ones(4)),
+        lambda: local_cross(network, x, x, np.ones(3)),
+        lambda: local_diagonal(network, x, np.ones((4, 3))),
+        lambda: pooled_kernel(LocallyConnected(5, patch=2), x),
+        lambda: local_nngp(network, np.ones((4, 16))),
+        lambda: LocalGram.of(network, np.full((4, 4, 4), np.nan)),
+    ):
+        with pytest.raises(InputError, match="wanted"):
+            call()
+
+
+def test_every_dual_is_computed_once(monkeypatch):
+    """n^2 P^2 / 2 of them, and on the squares of the diagonal a little more."""
+    counted = []
+    kappa = LocalPoints.duals
+
+    def counting(self, i, rows, other, j, columns):
+        block = kappa(self, i, rows, other, j, columns)
+        counted.append(block.size)
+        return block
+
+    monkeypatch.setattr(local.LocalPoints, "duals", counting)
+    x = np.random.default_rng(0).standard_normal((256, 8, 8, 1))
+    LocalGram.of(Convolutional(5, patch=2), x)
+    assert sum(counted) < 1.02 * (16 * 256) ** 2 / 2
