@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from finitewidth import data, kernels
+    from finitewidth import data, features, kernels
     from finitewidth.activations import Activation
     from finitewidth.data import Dataset
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
     from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
-    from finitewidth.networks import FullyConnected
+    from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.theory import (
         LearningCurve,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Activation": "activations",
     "ConvergenceWarning": "exceptions",
+    "Convolutional": "networks",
     "Dataset": "data",
     "Errors": "prediction",
     "FiniteWidthClassifier": "estimators",
@@ -41,6 +42,7 @@ _PUBLIC = {
     "FullyConnected": "networks",
     "InputError": "exceptions",
     "LearningCurve": "theory",
+    "LocallyConnected": "networks",
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
     "Prediction": "prediction",
@@ -52,7 +54,7 @@ _PUBLIC = {
     "solve": "theory",
     "theory_of": "theory",
 }
-_MODULES = ("data", "kernels")
+_MODULES = ("data", "features", "kernels")
 
 __all__ = [*_PUBLIC, *_MODULES, "__version__"]
 

@@ -1,7 +1,7 @@
 """scikit-learn's skin: finite-width Bayesian networks as a regressor and a classifier.
 
-Nothing is rescaled or centred behind your back: neither X nor y. Put a ``StandardScaler`` in front with a Pipeline, and
-wrap the regressor in ``TransformedTargetRegressor`` where y is far from mean 0 and variance 1.
+Nothing is rescaled or centred behind your back: neither X nor y. Put a ``StandardScaler`` in front with a
+Pipeline, and wrap the regressor in ``TransformedTargetRegressor`` where y is far from mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -14,24 +14,20 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from finitewidth import checks, prediction
 from finitewidth.data import Dataset
 from finitewidth.exceptions import ConvergenceWarning, InputError
-from finitewidth.networks import FullyConnected, Network
-from finitewidth.prediction import Prediction
+from finitewidth.networks import Network
+from finitewidth.networks.build import network_of
+from finitewidth.prediction import Prediction, class_probabilities
 from finitewidth.theory import Solution, predict, solve, theory_of
 
 Array = np.ndarray
-NETWORKS = ("fc",)
-_MULTI_CLASS = False  # the one line to change once theories with several outputs are there
-_ARCHITECTURE = (
-    "widths", "activation", "weight_precision", "offset_precision", "readout",
-    "input_shape", "patch", "stride", "padding", "pool",
-)  # fmt: skip
+_PRIOR = ("activation", "offset_precision", "readout")
+_PATCHES = ("patch", "stride", "padding", "pool", "input_shape")
+_ARCHITECTURE = ("widths", "weight_precision", *_PRIOR, *_PATCHES)
 
 
 class _FiniteWidth(BaseEstimator):
@@ -51,8 +47,8 @@ class _FiniteWidth(BaseEstimator):
         input_shape: Sequence[int] | None = None,
         patch: int | Sequence[int] | None = None,
         stride: int | Sequence[int] | None = None,
-        padding: str = "none",
-        pool: str = "none",
+        padding: str | None = None,
+        pool: str | None = None,
     ) -> None:
         self.widths = widths
         self.activation = activation
@@ -94,27 +90,31 @@ class _FiniteWidth(BaseEstimator):
 class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     """Bayesian network of finite width, solved instead of sampled, as a scikit-learn regressor.
 
-    The likelihood is Gaussian with variance ``temperature``. X and y are used as given: no scaling, no centring.
+    The likelihood is Gaussian with variance ``temperature``. X and y are used as given: no scaling and no
+    centring of either.
 
     Parameters
     ----------
-    widths: neurons of each hidden layer; a number is one layer.
-    activation: name, ``fw.Activation``, or any element-wise function (defined in a module if it is to be pickled).
+    widths: neurons of each hidden layer; a number is one layer. Channels of networks on patches.
+    activation: name, ``fw.Activation``, or any element-wise function (of a module, if it is to be pickled).
     weight_precision: prior precision of the weights, one number or one a layer (lambda_0 .. lambda_L).
     offset_precision: prior precision of offsets, None for none. readout: "standard" or "mean-field".
     temperature: variance of the Gaussian likelihood.
-    closure: of deep networks, "nested" (default) or "product". method: "saddle", "integrate" or "infinite".
-    network: "fc", or a ready network (``fw.FullyConnected(...)``), with which ``widths`` ... ``pool`` stay at their defaults.
-    input_shape, patch, stride, padding, pool: for networks on patches, whose images come as rows of X.
+    closure: of deep networks, "nested" or "product"; None chooses. method: "saddle", "integrate", "infinite".
+    network: "fc", "cnn", "lcn"; or a ready network (``fw.FullyConnected(...)``), beside which all parameters
+        of the architecture stay at their defaults.
+    input_shape: (height, width, channels) of the images that the rows of X hold; with "cnn" and "lcn" only.
+    patch, stride, padding, pool: see ``fw.Convolutional``; with "cnn" and "lcn" only.
 
     Attributes
     ----------
-    solution_: the ``fw.Solution``. order_parameters_: Q, flat. log_evidence_: nats; NaN if not converged.
+    solution_: the ``fw.Solution``. order_parameters_: its Q, flat.
+    log_evidence_: in nats; NaN if not converged.
     n_features_in_, n_outputs_; feature_names_in_ where X has names.
 
-    ``fit`` raises InputError for what cannot be used, MemoryCapError for what does not fit into memory, and warns with
-    ConvergenceWarning where the solver did not converge; ``solution_.converged`` is False then, and predicting raises
-    InputError.
+    ``fit`` raises InputError for what cannot be used, MemoryCapError for what does not fit into memory. Where
+    the solver did not converge it warns with ConvergenceWarning; ``solution_.converged`` is False then, and
+    predicting raises InputError.
     """
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -123,10 +123,10 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
         return self._solve(Dataset(x, targets, classes=()))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predictive mean of f at X, (points,) or (points, outputs); with ``return_std`` also its standard deviation.
+        """Predictive mean of f at X, with ``return_std`` also its standard deviation.
 
-        As in ``GaussianProcessRegressor`` the deviation is that of f and does not contain the noise: that of a new
-        observation is ``sqrt(std**2 + temperature)``.
+        Both are (points,) or (points, outputs). As in ``GaussianProcessRegressor`` the deviation is that of f
+        and does not contain the noise: that of a new observation is ``sqrt(std**2 + temperature)``.
         """
         result = self._predict(X)
         return (result.mean, result.std) if return_std else result.mean
@@ -135,11 +135,13 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
 class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
     """Bayesian network of finite width as a scikit-learn classifier: regression on encoded labels.
 
-    Two classes are targets -1, +1, in the order of ``classes_``; labels are numbers or text. The likelihood is Gaussian
-    with variance ``temperature`` around the encoded label; X is used as given.
+    Labels are numbers or text. Two classes are targets -1, +1 in the order of ``classes_``, more are centred
+    one-hot. The likelihood is Gaussian with variance ``temperature`` around the encoded label; X is used as
+    given.
 
-    Parameters and attributes are those of ``FiniteWidthRegressor``, and ``classes_``. ``score`` is the share of right
-    predictions; the theory's expected accuracy is ``fw.predict(solution_, X).errors(y).accuracy``.
+    Parameters and attributes are those of ``FiniteWidthRegressor``, and ``classes_``. ``score`` is the share
+    of right predictions; the accuracy that the theory itself expects is the mean over points of
+    ``predict_proba`` at the right label.
     """
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -147,20 +149,21 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
         x, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
-        _check_class_count(len(self.classes_))
+        if len(self.classes_) == 1:
+            raise InputError("y with one class only", "at least two classes", "add points of another class")
         return self._solve(Dataset(x, index, classes=tuple(range(len(self.classes_)))))
 
     def decision_function(self, X: Any) -> Array:
         """Two classes: mean output over its standard deviation, (points,), above 0 for ``classes_[1]``.
 
-        Divided by the deviation, so that it orders points as ``predict_proba`` does. More classes: the mean outputs,
-        (points, classes).
+        Divided by the deviation, so that it orders points as ``predict_proba`` does. More classes: the mean
+        outputs, (points, classes).
         """
         result = self._predict(X)
         return _standardised(result) if result.mean.ndim == 1 else result.mean
 
     def predict(self, X: Any) -> Array:
-        """The likelier label at X, (points,)."""
+        """The label at X, (points,): the sign of the mean output, or the class of the largest one."""
         mean = self._predict(X).mean
         return self.classes_[(mean > 0.0).astype(int) if mean.ndim == 1 else mean.argmax(axis=1)]
 
@@ -169,16 +172,7 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
 
         Two classes: P(f < 0), P(f > 0). More: that the output of the class is the largest.
         """
-        result = self._predict(X)
-        if result.mean.ndim == 1:
-            columns = [prediction.sign_probability(sign * result.mean, result.variance) for sign in (-1.0, 1.0)]
-            return np.stack(columns, axis=1)
-        return prediction.class_probabilities(result)  # type: ignore[attr-defined]
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = _MULTI_CLASS
-        return tags
+        return class_probabilities(self._predict(X))
 
 
 def _network_of(estimator: _FiniteWidth) -> Network:
@@ -186,14 +180,10 @@ def _network_of(estimator: _FiniteWidth) -> Network:
     if isinstance(estimator.network, Network):
         _refuse_a_second_architecture(estimator)
         return estimator.network
-    checks.choice("network", estimator.network, NETWORKS)
-    return FullyConnected(
-        widths=estimator.widths,
-        activation=estimator.activation,
-        weight_precision=estimator.weight_precision,
-        offset_precision=estimator.offset_precision,
-        readout=estimator.readout,
-    )
+    widths: Any = estimator.widths
+    widths = (widths,) if np.ndim(widths) == 0 else tuple(widths)
+    options = {name: getattr(estimator, name) for name in (*_PRIOR, *_PATCHES)}
+    return network_of(estimator.network, widths, precision=estimator.weight_precision, **options)
 
 
 def _refuse_a_second_architecture(estimator: _FiniteWidth) -> None:
@@ -207,17 +197,6 @@ def _refuse_a_second_architecture(estimator: _FiniteWidth) -> None:
                 "the architecture in one place",
                 f"set {name} in the network, or give network='fc'",
             )
-
-
-def _check_class_count(count: int) -> None:
-    if count == 1:
-        raise InputError("y with one class only", "at least two classes", "add points of another class")
-    if count > 2 and not _MULTI_CLASS:
-        raise InputError(
-            f"y with {count} classes. Only binary classification is supported. The type of the target is multiclass",
-            "two classes",
-            "keep the points of two classes",
-        )
 
 
 def _standardised(result: Prediction) -> Array:

@@ -11,15 +11,17 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from scipy import linalg as sla
+from threadpoolctl import ThreadpoolController
 
 from finitewidth.exceptions import InputError, MemoryCapError
 
 Array = np.ndarray
+_LARGEST = 1e150  # its square is a finite double
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Spectrum:
 
     @classmethod
     def of(cls, gram: Array, overwrite: bool = False) -> Spectrum:
-        """Factorise a symmetric (P, P) matrix; negative eigenvalues (rounding) become 0.
+        """Factorise a symmetric (P, P) matrix; eigenvalues within its rounding error become 0.
+
+        That error is read off from the most negative eigenvalue. Left in, it would be taken for signal by a large
+        scale: contradictory targets at T -> 0 are then fitted by noise.
 
         With ``overwrite`` the matrix is used as work space: the peak is then three P x P arrays, the given one
         included.
@@ -40,7 +45,8 @@ class Spectrum:
         values, vectors = sla.eigh(
             gram.T, overwrite_a=overwrite, check_finite=False, driver="evd"
         )  # .T: Fortran order without a copy
-        np.maximum(values, 0.0, out=values)
+        noise = max(-2.0 * values[0], 4.0 * np.finfo(float).eps * values[-1])
+        values[values <= noise] = 0.0
         return cls(values, vectors)
 
     @property
@@ -97,17 +103,17 @@ class RegularisedGram:
             return (self._vectors / self._shifted) @ self._vectors.T
         inverse, info = sla.lapack.dpotri(self._factor, lower=True)
         assert info == 0
-        lower = np.tril_indices(self.size, -1)
-        inverse.T[lower] = inverse[lower]
+        inverse = np.tril(inverse)
+        inverse += np.tril(inverse, -1).T
         return inverse
 
 
 def check_finite(gram: Array) -> None:
     """A covariance that overflowed cannot be factorised; say so where it is noticed."""
-    if not np.isfinite(gram).all():
+    if not (gram.min() > -_LARGEST and gram.max() < _LARGEST):  # False for NaN
         raise InputError(
-            "a covariance with NaN or infinity",
-            "finite covariances",
+            "a covariance with NaN, infinity or entries above 1e150",
+            "covariances whose squares are finite",
             "rescale the inputs (standardise them) or raise the prior precisions",
         )
 
@@ -134,16 +140,24 @@ def n_threads() -> int:
 
 
 def run_blocks(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> None:
-    """Call ``work(*block)`` for every block, on all threads; NumPy releases the GIL inside."""
+    """Call ``work(*block)`` for every block, on all threads; NumPy releases the GIL inside.
+
+    BLAS keeps to the calling thread meanwhile: its own threads inside ours would wait for one another.
+    """
     blocks = list(blocks)
     threads = min(n_threads(), len(blocks) // 4)  # a few small blocks are done before a pool has started
     if threads <= 1:
         for block in blocks:
             work(*block)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, *block) for block in blocks]:
             done.result()
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def parse_memory(text: str | float) -> float:

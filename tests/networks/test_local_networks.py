@@ -68,7 +68,7 @@ PRIOR_CASES = [
 
 
 def deviations(network, draws=4000):
-    """Differences of <f f> over prior draws from the kernel, for pairs of three points, and standard errors."""
+    """Differences of <f f> over prior draws from the kernel, and their standard errors, for three points."""
     jax = pytest.importorskip("jax")
     x = np.random.default_rng(3).standard_normal((3, 3, 4, 1))
     with jax.enable_x64(True):

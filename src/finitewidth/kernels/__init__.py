@@ -9,6 +9,13 @@ import numpy as np
 
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
+from finitewidth.kernels.local import (
+    LocalGram,
+    local_cross,
+    local_diagonal,
+    local_kernels,
+    memory_estimate,
+)
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
 
 Array = np.ndarray
@@ -56,4 +63,14 @@ def _fully_connected(network: Network) -> FullyConnected:
     return network
 
 
-__all__ = ["feature_mean", "nngp", "nngp_diagonal", "nngp_pullback"]
+__all__ = [
+    "LocalGram",
+    "feature_mean",
+    "local_cross",
+    "local_diagonal",
+    "local_kernels",
+    "memory_estimate",
+    "nngp",
+    "nngp_diagonal",
+    "nngp_pullback",
+]

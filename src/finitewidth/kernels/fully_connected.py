@@ -88,6 +88,7 @@ class Recursion:
                 lower = np.tril_indices(width, -1)
                 square[lower] = square.T[lower]
                 self._through_layers(block, self, i, j)
+                square[lower] = square.T[lower]  # again: rounding differs between (i, j) and (j, i)
                 gram[i, j] = block
                 gram[j.start + width : j.stop, i] = block[:, width:].T
             else:

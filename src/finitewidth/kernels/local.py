@@ -14,13 +14,11 @@ of patches on one tile stay in cache; tiles are shared among threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from finitewidth import checks, linalg
 from finitewidth.exceptions import InputError, MemoryCapError
@@ -199,7 +197,12 @@ class LocalGram:
 
         (n, n), or (n,) with diagonal pairs. It is the adjoint: ``<W, contract(Q)> = sum(Q * project(W))``.
         """
-        w = self._pack(cotangent)
+        W, count = np.asarray(cotangent, dtype=float), self.points.count
+        if W.shape != (count, count):
+            raise InputError(
+                f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry"
+            )
+        w = self._pack(W)
         sums = (self._project_stream(w) if self._store is None else self._store @ w) * self.points.scale
         n = self.points.grid.n_patches
         if self.pairs == "diagonal":
@@ -208,7 +211,7 @@ class LocalGram:
         G[self._first[n:], self._second[n:]] = G[self._second[n:], self._first[n:]] = 0.5 * sums[n:]
         means = self._means
         if means is not None:
-            rest = self.points.scale * (means @ cotangent @ means.T)
+            rest = self.points.scale * (means @ W @ means.T)
             G += _off_diagonal(0.5 * (rest + rest.T))
         return G
 
@@ -236,9 +239,8 @@ class LocalGram:
             return self.points.scale * Q
         return self.points.scale * 0.5 * (Q[self._first, self._second] + Q[self._second, self._first])
 
-    def _pack(self, cotangent: Array) -> Array:
+    def _pack(self, W: Array) -> Array:
         """The packed half of W that gives <W, S> for symmetric S."""
-        W = np.asarray(cotangent, dtype=float)
         packed = np.empty(self._tiles[-1].place.stop)
         for tile in self._tiles:
             block = W[tile.rows, tile.columns] + W[tile.columns, tile.rows].T
@@ -251,7 +253,7 @@ class LocalGram:
 
     def _assemble(self) -> None:
         store = np.empty((len(self._first), self._tiles[-1].place.stop))
-        _run(
+        linalg.run_blocks(
             lambda tile, strip: self._fill(store[strip, tile.place], tile, strip),
             [(tile, strip) for tile in self._tiles for strip in self._strips],
         )
@@ -281,7 +283,7 @@ class LocalGram:
             for strip in self._strips:
                 packed[tile.place] += weights[strip] @ self._block(tile, strip)
 
-        _run(work, [(tile,) for tile in self._tiles])
+        linalg.run_blocks(work, [(tile,) for tile in self._tiles])
         return packed
 
     def _project_stream(self, w: Array) -> Array:
@@ -291,7 +293,7 @@ class LocalGram:
             for tile in self._tiles:
                 sums[strip] += self._block(tile, strip) @ w[tile.place]
 
-        _run(work, [(strip,) for strip in self._strips])
+        linalg.run_blocks(work, [(strip,) for strip in self._strips])
         return sums
 
     def _block(self, tile: Tile, strip: slice) -> Array:
@@ -319,7 +321,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
             kernels = one.duals(i[part], rows, two, j[part], columns)
             out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
 
-    _run(work, [(r, c) for r in _even(one.count) for c in _even(two.count)])
+    linalg.run_blocks(work, [(r, c) for r in _even(one.count) for c in _even(two.count)])
     if Q.ndim == 2 and one.means is not None and two.means is not None:
         out += one.scale * (one.means.T @ _off_diagonal(Q) @ two.means)
     return out
@@ -354,7 +356,7 @@ def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
         out[part] = np.einsum("pij,ij->p", block, weights)
 
     step = max(1, _BLOCK // points.grid.n_patches**2)
-    _run(work, [(part,) for part in _slices(0, points.count, step)])
+    linalg.run_blocks(work, [(part,) for part in _slices(0, points.count, step)])
     return out
 
 
@@ -399,13 +401,16 @@ def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
         "give fewer points, or use LocalGram",
     )
     K = np.empty((n, n, one.count, two.count))
+    means = network.phi.mean(one.variance), network.phi.mean(two.variance)
     for i in range(n):
         for j in range(n):
             if i == j or isinstance(network, Convolutional):
                 c12 = one.patches[i] @ two.patches[j].T + network.offset_variance
-                K[i, j] = network.phi.kappa(one.variance[i][:, None], c12, two.variance[j][None])
+                K[i, j] = network.phi.dual.kappa(
+                    one.prepared[:, i, :, None], two.prepared[:, j, None, :], c12
+                )
             else:
-                K[i, j] = np.outer(network.phi.mean(one.variance[i]), network.phi.mean(two.variance[j]))
+                K[i, j] = np.outer(means[0][i], means[1][j])
     return K
 
 
@@ -502,17 +507,6 @@ def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
     while count > 1 and memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs) > limit:
         count //= 2
     return f"raise the memory, or take {count} points"
-
-
-def _run(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> None:
-    """``linalg.run_blocks`` with one BLAS thread each: threads of BLAS inside ours wait for one another."""
-    with _thread_pools().limit(limits=1, user_api="blas"):
-        linalg.run_blocks(work, blocks)
-
-
-@lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _slices(start: int, stop: int, step: int) -> list[slice]:

@@ -160,9 +160,10 @@ def _window(
     log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]
 ) -> tuple[float, float, float]:
     """Walk outwards from every bump, in growing strides, until the integrand has vanished on both sides."""
-    top = float(log_density(np.array([centre for centre, _ in starts])).max())
+    heights = log_density(np.array([centre for centre, _ in starts]))
+    top = float(heights.max())
     edges = []
-    for centre, width in starts:
+    for centre, width in [s for s, height in zip(starts, heights, strict=True) if height > top - 2.0 * _DEPTH]:
         for sign in (-1.0, 1.0):
             reach, stride = 0.0, 2.0 * width
             while True:
@@ -226,17 +227,23 @@ def integrate_scale(theory: Integrated, train: Dataset, saddle: Solution, shared
     def log_density(x: Array) -> Array:
         return log_scale_density(x, inner.widths) - energy.energy(np.exp(x + shift), temperature)
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, inner.widths))
+    nodes = integrate_log_density(log_density, _bumps(saddle, inner, energy))
     predictor = ScalePredictor(shared, np.exp(nodes.x + shift), nodes.weights, temperature)
     surplus = surplus_of_scale(nodes.x, inner.widths)
     mean = np.array([1.0 + nodes.weights @ surplus / n for n in inner.widths])
     return _solution(theory, saddle, mean, nodes.log_integral, nodes.settled, predictor)
 
 
-def _bumps(saddle: Solution, widths: Sequence[int]) -> list[tuple[float, float]]:
-    """Where the posterior of log s can have weight: every minimum of the action, as wide as prior and data allow."""
-    width = math.sqrt(1.0 / (1.0 / sum(2.0 / n for n in widths) + 0.25 * saddle.train.n_points))
-    return [(float(np.log(m.order_parameters).sum()), width) for m in saddle.minima]
+def _bumps(saddle: Solution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
+    """Where the posterior of log s can have weight: every minimum of the action, as wide as its curvature says."""
+    least = 1.0 / sum(2.0 / n for n in inner.widths) + 0.25 * saddle.train.n_points
+    out = []
+    for minimum in saddle.minima:
+        log_q = np.log(minimum.order_parameters)
+        stiffness = energy.outputs / (1.0 / (np.asarray(inner.widths) * minimum.order_parameters)).sum()
+        slope = energy.drive_slope(float(np.exp(log_q.sum() + inner.log_prior_scale)), inner.temperature)
+        out.append((float(log_q.sum()), 1.0 / math.sqrt(max(least, 0.5 * (stiffness - slope)))))
+    return out
 
 
 def _solution(
@@ -296,7 +303,7 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution) -> Solu
     def log_density(x: Array) -> Array:
         return log_scale_density(x, (width,)) + model.log_likelihood(np.exp(x))
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, (width,)))
+    nodes = integrate_log_density(log_density, _bumps(saddle, theory.theory, saddle.predictor.shared.energy))
     q = np.exp(nodes.x)
     first, second = model.moments(q)
     predictor = MeanPredictor(model, q, nodes.weights, first, second)

@@ -86,7 +86,7 @@ class SeveralOutputs:
 
     def _rate(self, eigenvalues: Array) -> tuple[float, Array]:
         """Rate of the eigenvalues q_d, and its derivative in log q_d, which is c_d."""
-        surplus = surplus_of_scale(np.log1p(eigenvalues - 1.0), self.widths)
+        surplus = surplus_of_scale(np.log(eigenvalues), self.widths)
         return float(sum((n * excess(surplus / n)).sum() for n in self.widths)), surplus
 
     def _objective(self, shared: KernelSpectrum, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
@@ -94,7 +94,8 @@ class SeveralOutputs:
         if not np.isfinite(Q).all():
             return np.inf, np.zeros_like(v)
         q, vectors = np.linalg.eigh(Q)
-        q = np.maximum(q, np.finfo(float).tiny)
+        if q[0] <= 1e-15 * q[-1]:  # a wild step is infinitely bad, not an error
+            return np.inf, np.zeros_like(v)
         rate, surplus = self._rate(q)
         energy, slope = self._energy(shared, q, shared.energy.rotated @ vectors)
         slope = slope + np.diag(0.5 * surplus / q)

@@ -50,6 +50,7 @@ def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array
     c = np.where(
         x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x))
     )
+    c = np.maximum(c, -small * (1.0 - 1e-15))
     for _ in range(100):
         ratio = np.log1p(c[..., None] / n).sum(-1) - x
         step = ratio / (1.0 / (n + c[..., None])).sum(-1)
@@ -127,36 +128,57 @@ def _search_range(
 ) -> tuple[float, float]:
     """Bounds on log prod Q outside which the action has no stationary point."""
     narrowest = float(min(widths))
-    high = float(
-        scale_of_surplus(float(energy.power.sum()) / (4.0 * temperature * energy.outputs) + 1.0, widths)
-    )
+    largest = float(energy.power.sum()) / (4.0 * temperature * energy.outputs) + 1.0
+    high = min(float(scale_of_surplus(largest, widths)), 340.0 - log_prior_scale)  # beyond, s K overflows
     if energy.spectrum.size < 0.9 * narrowest:
         return float(scale_of_surplus(-float(energy.spectrum.size), widths)), high
     # drive >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
     trace = float(energy.spectrum.values.sum()) + np.finfo(float).tiny
-    low = float(np.log(narrowest) + np.log(temperature / trace) - np.log(2.0)) - log_prior_scale
+    low = float(np.log(0.5 * narrowest) + np.log(temperature) - np.log(trace)) - log_prior_scale
     return min(low, float(scale_of_surplus(-0.5 * narrowest, widths))), high
 
 
 def _polish(
     energy: SpectralEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float, c: float
 ) -> Minimum:
-    """Newton in c, which resolves Q - 1 where log Q cannot (very wide layers)."""
+    """Newton in c, which resolves Q - 1 where log Q cannot (very wide layers), or in log(N + c) where Q is small."""
     n = np.asarray(widths, dtype=float)
+    outputs, narrowest = energy.outputs, float(n.min())
+    small = c < -0.9 * narrowest
+    d = max(narrowest + c, np.finfo(float).tiny)  # Q = (N - narrowest + d) / N, exact where c nearly cancels N
     left = np.inf
     for _ in range(50):
-        scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
-        left, best = c - float(energy.drive(scale, temperature)) / energy.outputs, left
-        slope = 1.0 - energy.drive_slope(scale, temperature) / energy.outputs * float((1.0 / (n + c)).sum())
+        scale = float(np.exp(_log_scale(n, c, d, small) + log_prior_scale))
+        left, best = c - float(energy.drive(scale, temperature)) / outputs, left
+        spread = float((1.0 / (n - narrowest + d if small else n + c)).sum())
+        slope = 1.0 - energy.drive_slope(scale, temperature) / outputs * spread
         step = left / slope if slope > 0.0 else 0.0
-        if abs(step) <= 1e-15 * max(1.0, abs(c)) or abs(left) >= abs(best) or c - step <= -n.min():
+        if abs(left) >= abs(best):
             break
-        c -= step
-    scale = float(np.exp(scale_of_surplus(c, widths) + log_prior_scale))
-    rate = energy.outputs * sum(float(scalar_rate(width, c / width)) for width in n)
-    value = float(action(rate, energy.energy(scale, temperature)))
-    left = 0.5 * abs(energy.outputs * c - float(energy.drive(scale, temperature)))
-    return Minimum(1.0 + c / n, value, left * math.sqrt(2.0 / n.min()))
+        if small:
+            factor = float(np.exp(np.clip(-step / d, -1.0, 1.0)))
+            if abs(factor - 1.0) <= 1e-15:
+                break
+            d *= factor
+            c = d - narrowest
+        elif abs(step) <= 1e-15 * max(1.0, abs(c)) or c - step <= -narrowest:
+            break
+        else:
+            c -= step
+    log_scale = _log_scale(n, c, d, small)
+    scale = float(np.exp(log_scale + log_prior_scale))
+    q = (n - narrowest + d) / n if small else 1.0 + c / n
+    rate = sum(float(scalar_rate(width, c / width)) for width in n)
+    if small:
+        rate = float((n * (q - 1.0)).sum() - (n * np.log(q)).sum())
+    value = float(action(outputs * rate, energy.energy(scale, temperature)))
+    left = 0.5 * abs(outputs * c - float(energy.drive(scale, temperature)))
+    return Minimum(q, value, left * math.sqrt(2.0 / narrowest))
+
+
+def _log_scale(n: Array, c: float, d: float, small: bool) -> float:
+    """log prod Q from c, or from d = narrowest N + c."""
+    return float(np.log((n - n.min() + d) / n).sum() if small else np.log1p(c / n).sum())
 
 
 # --- several parameters ----------------------------------------------------------------------------------------------
@@ -186,13 +208,38 @@ def local_minima(
             continue
         if not np.isfinite(result.fun):
             continue
-        reached = (np.asarray(result.x), float(result.fun), float(np.abs(result.jac).max()))
+        reached = _newton(objective, (np.asarray(result.x), float(result.fun), result.jac), tolerance)
         twin = [k for k, known in enumerate(found) if _same_basin(known, reached[0], reached[1])]
         if not twin:
             found.append(reached)
         elif reached[1] < found[twin[0]][1]:
             found[twin[0]] = reached
     return sorted(found, key=lambda item: item[1])
+
+
+_FEW = 8  # parameters up to which a Hessian by differences of the gradient is cheap
+
+
+def _newton(
+    objective: Objective, reached: tuple[Array, float, Array], tolerance: float
+) -> tuple[Array, float, float]:
+    """A few Newton steps on the gradient alone, where BFGS ended because F no longer resolves its descent."""
+    x, value, gradient = reached
+    left = float(np.abs(gradient).max())
+    for _ in range(5):
+        if left <= tolerance or len(x) > _FEW:
+            break
+        steps = 1e-3 * np.eye(len(x))
+        hessian = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / 2e-3 for h in steps])
+        hessian = 0.5 * (hessian + hessian.T)
+        if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0.0:
+            break
+        moved = x - np.linalg.solve(hessian, gradient)
+        new_value, new_gradient = objective(moved)
+        if not float(np.abs(new_gradient).max()) < left:
+            break
+        x, value, gradient, left = moved, new_value, new_gradient, float(np.abs(new_gradient).max())
+    return x, float(value), left
 
 
 class _Joined(Exception):

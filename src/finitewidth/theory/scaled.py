@@ -131,11 +131,15 @@ class KernelSpectrum:
         return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
 
     def points(self, x: Array) -> TestPoints:
-        """Kernel between test points and the eigenvectors of the training set, kept for the last ``x``."""
-        if self._points is None or self._points[0] is not x:
-            cross = kernels.nngp(self.network, x, self.train.x) @ self.spectrum.vectors
-            self._points = (x, TestPoints(cross, kernels.nngp_diagonal(self.network, x)))
-        return self._points[1]
+        """Kernel between test points and the eigenvectors of the training set; kept for the last read-only ``x``."""
+        known = self._points
+        if known is not None and known[0] is x:
+            return known[1]
+        cross = kernels.nngp(self.network, x, self.train.x) @ self.spectrum.vectors
+        points = TestPoints(cross, kernels.nngp_diagonal(self.network, x))
+        if not x.flags.writeable:  # one that can be written to may come again with other contents
+            self._points = (x, points)
+        return points
 
 
 @dataclass(frozen=True)

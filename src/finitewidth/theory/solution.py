@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from finitewidth.activations import Activation, activation_of, names
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.prediction import Prediction
@@ -153,13 +151,3 @@ def predict(solution: Solution, x: Any) -> Prediction:
             "prepare test points as the training points were prepared",
         )
     return solution.predictor.predict(x)
-
-
-def _reduce_activation(activation: Activation) -> Any:
-    """Pickle a known activation by its name: its functions are partly lambdas and closures."""
-    if activation.name in names() and activation_of(activation.name) is activation:
-        return activation_of, (activation.name,)
-    return activation.__reduce_ex__(2)
-
-
-copyreg.pickle(Activation, _reduce_activation)  # type: ignore[arg-type]  # typeshed wants a tuple or str

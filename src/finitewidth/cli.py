@@ -1,0 +1,217 @@
+"""The command line: parse, call, print. What it imports at the top is light, so that --help is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from finitewidth import __version__
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.options import PredictOptions, figure_path, job_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
+
+app = typer.Typer(
+    name="finitewidth",
+    help="Predict the errors of finite-width Bayesian networks on your own data.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # its import takes as long as all the rest
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    0, or 2 with one line on stderr for bad input, or 130 when interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters is no reason to fail
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            status = app(arguments, prog_name="finitewidth", standalone_mode=False)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InputError, MissingExtraError, OSError, MemoryError) as error:
+        return _refused(str(error) or "out of memory")
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # help has been printed
+            return 2
+        if hasattr(error, "format_message"):  # a usage error; its class is private to Typer
+            return _refused(_usage(error))
+        raise
+    for line in dict.fromkeys(str(warning.message) for warning in caught):
+        _say(f"warning: {line}")
+    return status if isinstance(status, int) else 0
+
+
+def _refused(message: str) -> int:
+    _say(message)
+    return 2
+
+
+def _say(message: str) -> None:
+    print(f"finitewidth: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _usage(error: Any) -> str:
+    near = getattr(error, "possibilities", None)
+    if near:
+        return f"no option {error.option_name}; wanted: one that exists; did you mean {near[0]}?"
+    if hasattr(error, "option_name"):
+        return f"{error.format_message()}; see finitewidth --help"
+    return f"{error.format_message() or 'no command'} See finitewidth --help"
+
+
+# --- commands -----------------------------------------------------------------------------------------
+
+
+def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Register a function of one options object as a command with one option for each of its fields."""
+
+    def register(function: Callable[[Any], None]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            function(options(**given))
+
+        hints = {f.name: Annotated[f.type, _option(f)] for f in _fields(options)}
+        parameters = [
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
+            )
+            for f in _fields(options)
+        ]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = hints
+        command.__doc__ = function.__doc__
+        return app.command(function.__name__)(command)
+
+    return register
+
+
+def _fields(options: type) -> list[dataclasses.Field[Any]]:
+    """The fields with their types resolved."""
+    fields, hints = list(dataclasses.fields(options)), get_type_hints(options)
+    for field in fields:
+        field.type = hints[field.name]
+    return fields
+
+
+def _option(field: dataclasses.Field[Any]) -> Any:
+    return typer.Option(f"--{field.name.replace('_', '-')}", show_default=False, **field.metadata)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"finitewidth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@_command(PredictOptions)
+def predict(options: PredictOptions) -> None:
+    """Predict the train and test error of a network, at one width or many."""
+    job = job_of(options)
+    figure = figure_path(options.figure)
+    from finitewidth.theory import learning_curve, theory_of
+
+    for temperature in job.temperatures:
+        theory_of(
+            job.network, temperature, options.closure, options.method
+        )  # refuses before the data are read
+    train, test = job.load()
+    widths = None if job.layer_widths else job.widths
+    solving: dict[str, Any] = {
+        "temperature": job.temperatures,
+        "closure": options.closure,
+        "memory": job.memory,
+    }
+    curve = learning_curve(job.network, train, test, widths=widths, method=options.method, **solving)
+    infinite = None
+    wanted = figure is not None or not options.json
+    if wanted and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
+        infinite = learning_curve(job.network, train, test, method="infinite", **solving)
+    if figure is not None:
+        from finitewidth.report import plots
+
+        plots.save(plots.learning_curve_figure(curve, infinite=infinite), figure)
+    if options.json:
+        from finitewidth.report.documents import predict_document
+
+        _print_json(predict_document(curve, job.source, train, test, job.layer_widths))
+        return
+    from finitewidth.report import tables
+
+    console = _console()
+    title = tables.title(job.source, train, test, options.network, job.network, job.temperatures)
+    console.print(tables.predictions(curve, title))
+    for note in tables.notes(curve, infinite):
+        console.print(note)
+    if figure is not None:
+        console.print(f"Figure: {figure}")
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Where demo.png and demo.pdf go.")
+    ] = "demo-output",
+    no_sample: Annotated[
+        bool, typer.Option("--no-sample", help="Leave out the check by sampling.", show_default=False)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document.", show_default=False)
+    ] = False,
+) -> None:
+    """Predict error against width on real digits: a table, a picture, and a check by sampling."""
+    from finitewidth.studies import demo as study
+
+    folder = study.folder_of(out)
+    console = _console()
+    say = (lambda text: None) if as_json else console.print
+    result = study.run(study.Setting(), sampling=not no_sample, say=say)
+    figures = study.draw(result, folder)
+    if as_json:
+        _print_json(study.document(result, figures))
+        return
+    for part in study.tables(result):
+        console.print(part)
+    console.print("Figures: " + ", ".join(map(str, figures)))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

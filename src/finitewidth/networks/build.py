@@ -1,0 +1,79 @@
+"""A network from plain options, as the command line and sweep plans give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+from finitewidth.networks.base import Network
+from finitewidth.networks.fully_connected import FullyConnected
+
+KINDS = ("fc", "cnn", "lcn")
+
+
+def network_of(
+    kind: str,
+    widths: Sequence[int],
+    *,
+    activation: Any = "erf",
+    precision: float | Sequence[float] = 1.0,
+    offset_precision: float | None = None,
+    readout: str = "standard",
+    patch: Any = None,
+    stride: Any = None,
+    padding: str | None = None,
+    pool: str | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> Network:
+    """The network of a kind: "fc", "cnn" or "lcn".
+
+    widths: one a hidden layer; local networks have one layer, as wide as they have channels.
+    precision: of every layer's weights, or lambda_0..lambda_L.
+    patch .. input_shape: options of local networks; None: not given.
+    Raises InputError for an unknown kind, an option that the kind does not take, and values that cannot be.
+    """
+    checks.choice("network", kind, KINDS)
+    prior = {
+        "activation": activation,
+        "weight_precision": precision,
+        "offset_precision": offset_precision,
+        "readout": readout,
+    }
+    local = {"patch": patch, "stride": stride, "padding": padding, "pool": pool, "input_shape": input_shape}
+    given = {name: value for name, value in local.items() if value is not None}
+    if kind == "fc":
+        _refuse(given)
+        return FullyConnected(widths=tuple(widths), **prior)
+    if len(widths) != 1:
+        raise InputError(
+            f"{len(widths)} hidden layers for network {kind!r}",
+            "one hidden layer",
+            "leave depth out, or use network 'fc'",
+        )
+    if patch is None:
+        raise InputError(
+            f"network {kind!r} without a patch", "the size of a patch", "add patch 8, for example"
+        )
+    network: Network = _local_class(kind)(channels=widths[0], **given, **prior)
+    return network
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    for name in given:
+        raise InputError(
+            f"the option {name} for network 'fc'",
+            "an option of fully connected networks, which have no patches",
+            f"leave {name} out, or use network 'cnn' or 'lcn'",
+        )
+
+
+def _local_class(kind: str) -> Any:
+    if kind == "cnn":
+        from finitewidth.networks.convolutional import Convolutional
+
+        return Convolutional
+    from finitewidth.networks.locally_connected import LocallyConnected
+
+    return LocallyConnected

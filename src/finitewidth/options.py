@@ -1,0 +1,289 @@
+"""The options of the command line, and the values that their texts stand for.
+
+Options arrive as text, so that a bad one is answered like any other bad input: what was given, what is
+wanted, what to do. Everything that does not need the data is checked before the data are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finitewidth.data import Dataset
+    from finitewidth.networks import Network
+
+FIGURES = (".png", ".pdf", ".svg")
+
+
+def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
+    """A field that is an option of one text; the command line reads its name and its help from here."""
+    return dataclasses.field(default=default, metadata={"metavar": metavar, "help": meaning})
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What to predict or sample: data, network, temperature. Texts as typed; None where nothing was given."""
+
+    data: str | None = _text(
+        "NAME|FILE", "digits, mnist, openml:NAME, a .npz or .csv file, or a folder of images."
+    )
+    target: str | None = _text("COLUMN", "Target column of a csv file or OpenML set.")
+    task: str | None = _text("KIND", "regression or classification, where a csv file leaves it open.")
+    classes: str | None = _text("A,B", "Keep these classes; of two, the first is -1, the second +1.")
+    n_train: str | None = _text("P", "Training points. Default: 200.")
+    n_test: str | None = _text("P", "Test points. Default: all that are left.")
+    seed: str | None = _text("S", "Seed of the split into training and test part. Default: 0.")
+    standardise: str | None = _text("KIND", "none, global or feature, fitted on the training part.")
+    network: str = _text("KIND", "fc, cnn or lcn. Default: fc.", "fc")
+    depth: str | None = _text("L", "Hidden layers. Default: 1.")
+    width: str | None = _text("N,N,..", "One network a width, every hidden layer that wide. Default: 100.")
+    widths: str | None = _text("N1,N2,..", "One network with these layer widths.")
+    activation: str = _text("NAME", "erf, relu, linear, tanh, gelu, ... Default: erf.", "erf")
+    precision: str = _text(
+        "X", "Prior precision of all weights, or lambda_0,..,lambda_L. Default: 1.0.", "1.0"
+    )
+    offset_precision: str | None = _text("X", "Prior precision of offsets (biases). Default: no offsets.")
+    readout: str = _text("KIND", "standard (1/sqrt(N)) or mean-field (1/N). Default: standard.", "standard")
+    patch: str | None = _text("8|8x8", "Size of a patch (cnn, lcn).")
+    stride: str | None = _text("8|8x8", "Step between patches (cnn, lcn). Default: the patch.")
+    padding: str | None = _text("KIND", "none or zero (cnn, lcn). Default: none.")
+    pool: str | None = _text("KIND", "none or average (cnn, lcn). Default: none.")
+    input_shape: str | None = _text("16x16x1", "Height, width, channels (cnn, lcn). Default: as in the data.")
+    temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
+    memory: str | None = _text("8GB", "Refuse what would need more. Default: what is free.")
+    json: bool = dataclasses.field(default=False, metadata={"help": "Print one JSON document."})
+
+
+@dataclass(frozen=True)
+class PredictOptions(JobOptions):
+    """The options of ``finitewidth predict``."""
+
+    method: str = _text("NAME", "saddle, integrate or infinite. Default: saddle.", "saddle")
+    closure: str | None = _text("NAME", "Of deep networks: nested or product. Default: nested.")
+    figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Options that have passed their checks. ``layer_widths``: given with --widths, None otherwise."""
+
+    source: str
+    data_options: dict[str, Any]
+    network: Network
+    widths: list[int]
+    layer_widths: list[int] | None
+    temperatures: list[float]
+    memory: float | None
+
+    def load(self) -> tuple[Dataset, Dataset]:
+        """The training and the test part."""
+        from finitewidth.data import load
+
+        return load(self.source, **self.data_options)
+
+
+def job_of(options: JobOptions) -> Job:
+    """Check everything that can be checked without the data; raises InputError."""
+    from finitewidth import checks
+    from finitewidth.linalg import parse_memory
+
+    layers, widths = _layers(options)
+    network = _network(options, layers)
+    temperatures = [checks.positive("temperature", t) for t in numbers("--temperature", options.temperature)]
+    memory = None if options.memory is None else parse_memory(options.memory)
+    source, data_options = _data(options, memory)
+    layer_widths = None if options.widths is None else layers
+    return Job(source, data_options, network, widths, layer_widths, temperatures, memory)
+
+
+def figure_path(text: str | None) -> Path | None:
+    """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
+    from finitewidth.exceptions import InputError
+
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in FIGURES:
+        raise InputError(
+            f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(
+            f"--figure {text!r}", "a file in a folder that exists", f"make the folder {path.parent} first"
+        )
+    from finitewidth.report.plots import require_matplotlib
+
+    require_matplotlib()
+    return path
+
+
+# --- network ------------------------------------------------------------------------------------------
+
+
+def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
+    """The layer widths of the first network, and the width of every network (one of them with --widths)."""
+    from finitewidth.exceptions import InputError
+
+    depth = None if options.depth is None else _one(whole_numbers, "--depth", options.depth)
+    if options.widths is None:
+        widths = whole_numbers("--width", "100" if options.width is None else options.width)
+        return [widths[0]] * (depth or 1), widths
+    if options.width is not None:
+        raise InputError(
+            f"--width {options.width} and --widths {options.widths}",
+            "only one of them",
+            "--width is one network a width, --widths one network with one width a layer",
+        )
+    layers = whole_numbers("--widths", options.widths)
+    if depth not in (None, len(layers)):
+        raise InputError(
+            f"--depth {depth} and --widths {options.widths}",
+            f"{depth} widths, or no depth",
+            "leave --depth out",
+        )
+    return layers, layers[:1]
+
+
+def _network(options: JobOptions, layers: list[int]) -> Network:
+    from finitewidth.networks.build import network_of
+
+    precision = numbers("--precision", options.precision)
+    offset = options.offset_precision
+    return network_of(
+        options.network,
+        layers,
+        activation=options.activation,
+        precision=precision[0] if len(precision) == 1 else precision,
+        offset_precision=None if offset is None else _one(numbers, "--offset-precision", offset),
+        readout=options.readout,
+        patch=_size("--patch", options.patch),
+        stride=_size("--stride", options.stride),
+        padding=options.padding,
+        pool=options.pool,
+        input_shape=None if options.input_shape is None else sizes("--input-shape", options.input_shape),
+    )
+
+
+# --- data ---------------------------------------------------------------------------------------------
+
+
+def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any]]:
+    from finitewidth import checks
+    from finitewidth.data.loaders import BUILT_IN
+    from finitewidth.exceptions import InputError
+
+    if not options.data:
+        raise InputError("no --data", "digits, mnist, openml:NAME, a file or a folder", "write --data digits")
+    if options.standardise is not None:
+        checks.choice("standardise", options.standardise, ("none", "global", "feature"))
+    if options.task is not None:
+        checks.choice("task", options.task, ("regression", "classification"))
+    given = {
+        "target": options.target,
+        "task": options.task,
+        "classes": _optional(_names, "--classes", options.classes),
+        "n_train": _optional(_whole, "--n-train", options.n_train),
+        "n_test": _optional(_whole, "--n-test", options.n_test),
+        "seed": _optional(_seed, "--seed", options.seed),
+        "standardise": options.standardise,
+    }
+    kept = {name: value for name, value in given.items() if value is not None}
+    if options.data.lower().endswith(".npz"):
+        for name in kept:
+            raise InputError(
+                f"--{name.replace('_', '-')} for the npz file {options.data!r}",
+                "no such option: an npz file is used exactly as given",
+                "leave it out, or choose and scale the points before saving them",
+            )
+    if memory is not None and options.data not in BUILT_IN:
+        kept["max_bytes"] = memory
+    return options.data, kept
+
+
+# --- texts --------------------------------------------------------------------------------------------
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Numbers separated by commas."""
+    return [_number(option, item, text) for item in text.split(",")]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Whole numbers of at least one, separated by commas; 1e12 is one of them."""
+    from finitewidth import checks
+
+    return [checks.positive_integer(option, _number(option, item, text)) for item in text.split(",")]
+
+
+def sizes(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers separated by x: 16x16x1."""
+    from finitewidth import checks
+    from finitewidth.exceptions import InputError
+
+    items = text.lower().split("x")
+    if not all(item.strip().isdecimal() for item in items):
+        example = "16x16x1" if option == "--input-shape" else "8 or 8x8"
+        raise InputError(f"{option} {text!r}", "whole numbers separated by x", f"write {option} {example}")
+    return tuple(checks.positive_integer(option, int(item)) for item in items)
+
+
+def _number(option: str, item: str, text: str) -> float:
+    from finitewidth.exceptions import InputError
+
+    for kind in (int, float):
+        try:
+            return kind(item)
+        except ValueError:
+            continue
+    raise InputError(
+        f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits"
+    )
+
+
+def _one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
+    from finitewidth.exceptions import InputError
+
+    values = read(option, text)
+    if len(values) != 1:
+        raise InputError(f"{option} {text!r}", "a single number", f"write {option} {values[0]}")
+    return values[0]
+
+
+def _optional(read: Callable[[str, str], Any], option: str, text: str | None) -> Any:
+    return None if text is None else read(option, text)
+
+
+def _whole(option: str, text: str) -> int:
+    return int(_one(whole_numbers, option, text))
+
+
+def _seed(option: str, text: str) -> int:
+    from finitewidth.exceptions import InputError
+
+    if not text.strip().isdecimal():
+        raise InputError(
+            f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example"
+        )
+    return int(text)
+
+
+def _names(option: str, text: str) -> tuple[str, ...]:
+    from finitewidth.exceptions import InputError
+
+    names = tuple(item.strip() for item in text.split(","))
+    if "" in names or len(set(names)) < len(names) or len(names) < 2:
+        raise InputError(
+            f"{option} {text!r}", "at least two different classes, separated by commas", f"write {option} 0,1"
+        )
+    return names
+
+
+def _size(option: str, text: str | None) -> int | tuple[int, ...] | None:
+    if text is None:
+        return None
+    values = sizes(option, text)
+    return values[0] if len(values) == 1 else values

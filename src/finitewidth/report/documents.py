@@ -1,0 +1,50 @@
+"""JSON documents: plain data, NaN as null, and nothing that looks like a result where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from finitewidth import __version__
+from finitewidth.data import Dataset
+
+RESULTS = ("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
+
+
+def predict_document(
+    rows: Iterable[Any], source: str, train: Dataset, test: Dataset, layer_widths: list[int] | None = None
+) -> dict[str, Any]:
+    """``{"rows", "data", "version"}`` as DESIGN.md has them; ``layer_widths`` replaces every row's width."""
+    return {
+        "rows": [row_document(row, layer_widths) for row in rows],
+        "data": data_document(source, train, test),
+        "version": __version__,
+    }
+
+
+def data_document(source: str, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """Where the data come from, and what each part is."""
+    return {"source": source, "train": train.summary(), "test": test.summary()}
+
+
+def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, Any]:
+    """One row of a learning curve; where it did not converge, every result is null."""
+    plain: dict[str, Any] = row.to_dict()
+    if layer_widths is not None:
+        plain["width"] = layer_widths
+    if not row.converged:
+        plain |= dict.fromkeys(RESULTS)
+    cleaned: dict[str, Any] = json_ready(plain)
+    return cleaned
+
+
+def json_ready(value: Any) -> Any:
+    """The same value with NaN and infinity as None and tuples as lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    return value

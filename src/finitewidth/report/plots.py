@@ -1,0 +1,237 @@
+"""Figures. Every plot takes ``ax=`` and returns the Axes; pyplot, backend and global settings stay alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe, Ito 2008
+QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence")
+_LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
+_LABELS |= {"temperature": "temperature $T$"}
+_LIMIT = "infinite width"
+
+
+def require_matplotlib() -> None:
+    """Raise MissingExtraError without matplotlib."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "a figure")
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """finitewidth's settings for print, inside a with-block only."""
+    require_matplotlib()
+    from matplotlib import style as matplotlib_style
+
+    with matplotlib_style.context(str(STYLE)):
+        yield
+
+
+def new_figure(n_axes: int = 1, width: float = COLUMN, height: float = 2.6) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n_axes`` axes side by side in our style, sizes in inches."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(width, height))
+        return figure, list(np.atleast_1d(figure.subplots(1, n_axes)))
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure whole or not at all; the ending of the name is its format."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    kind = path.suffix.lower().removeprefix(".")
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    try:
+        with style():
+            figure.savefig(draft, format=kind, metadata=metadata)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def learning_curve(
+    curve: Iterable[Any],
+    ax: Axes | None = None,
+    infinite: Any = None,
+    sampled: Iterable[Any] | None = None,
+    quantity: str = "test_error",
+    split: bool = True,
+    label: str | None = None,
+    colour: str | None = None,
+) -> Axes:
+    """One quantity of a learning curve against what varies: width, temperature or number of training points.
+
+    curve: rows of ``fw.learning_curve``; rows that did not converge leave a gap.
+    infinite: the infinite-width limit (a number, a row, or rows), drawn dashed.
+    sampled: objects or mappings with ``width``, the quantity and ``<quantity>_se``, drawn with error bars of
+        two standard errors.
+    split: fill the test error with its two parts, bias and variance.
+    Rows that vary in more than one way become one line each.
+    Raises InputError for an empty curve or an unknown quantity, MissingExtraError without matplotlib.
+    """
+    checks.choice("quantity", quantity, QUANTITIES)
+    rows = list(curve)
+    if not rows:
+        raise InputError("a learning curve without rows", "at least one row", "give widths")
+    ax = ax if ax is not None else new_figure()[1][0]
+    axis, groups = _lines(rows)
+    split = split and quantity == "test_error" and len(groups) == 1
+    for (name, group), own in zip(groups, _cycle(colour), strict=False):
+        text = ", ".join(part for part in (label, name) if part) or "theory"
+        _draw_line(ax, group, axis, quantity, split, text, own)
+        if axis == "width":
+            _draw_limit(ax, _limit(infinite, group), quantity, own)
+    if sampled is not None:
+        draw_sampled(ax, sampled, quantity, colour or COLOURS[0])
+    _finish(ax, axis, quantity, rows, from_zero=split)
+    return ax
+
+
+def learning_curve_figure(curve: Iterable[Any], infinite: Any = None, sampled: Any = None) -> Figure:
+    """Test error with its two parts beside train error, a page wide."""
+    rows = list(curve)
+    figure, (left, right) = new_figure(2, PAGE, 2.7)
+    with style():
+        for ax, quantity, letter in ((left, "test_error", "a"), (right, "train_error", "b")):
+            learning_curve(rows, ax, infinite, sampled, quantity)
+            panel(ax, letter)
+            ax.legend()
+    return figure
+
+
+def draw_sampled(
+    ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled"
+) -> None:
+    """Points with bars of two standard errors; see ``learning_curve``."""
+    points = [(_of(p, "width"), _of(p, quantity), _of(p, f"{quantity}_se")) for p in sampled]
+    if points:
+        x, y, se = np.array(points, dtype=float).T
+        ax.errorbar(
+            x,
+            y,
+            2 * se,
+            fmt="o",
+            mfc="white",
+            mec=colour,
+            ecolor=colour,
+            mew=1.1,
+            elinewidth=1.1,
+            label=label,
+            zorder=5,
+        )
+
+
+def panel(ax: Axes, letter: str) -> None:
+    """(a), (b), ... at the upper left, outside the axes."""
+    ax.set_title(f"({letter})", loc="left")
+
+
+# --- parts --------------------------------------------------------------------------------------------
+
+
+def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
+    """What runs along the axis, and the rows of each line with the name of what tells the lines apart."""
+    varying = [
+        name for name in ("width", "temperature", "n_train") if len({getattr(r, name) for r in rows}) > 1
+    ]
+    axis = varying[0] if varying else "width"
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        groups.setdefault(tuple(getattr(row, name) for name in varying[1:]), []).append(row)
+    symbols = {"temperature": "$T$", "n_train": "$P$"}
+    named = [
+        (", ".join(f"{symbols[n]} = {v:g}" for n, v in zip(varying[1:], key, strict=True)), group)
+        for key, group in groups.items()
+    ]
+    return axis, named
+
+
+def _cycle(colour: str | None) -> Iterator[str]:
+    if colour is not None:
+        yield colour
+    while True:
+        yield from COLOURS
+
+
+def _position(row: Any, axis: str) -> float:
+    value = getattr(row, axis)
+    return float(np.exp(np.mean(np.log(value)))) if isinstance(value, tuple) else float(value)
+
+
+def _values(rows: Sequence[Any], quantity: str) -> np.ndarray:
+    """The quantity of each row, NaN (a gap) where it did not converge or does not exist."""
+    found = [getattr(row, quantity) if row.converged else None for row in rows]
+    return np.array([np.nan if value is None else value for value in found], dtype=float)
+
+
+def _draw_line(
+    ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str
+) -> None:
+    rows = sorted(rows, key=lambda row: _position(row, axis))
+    x, y = [_position(row, axis) for row in rows], _values(rows, quantity)
+    mark = "o" if len(rows) == 1 else None
+    ax.plot(x, y, color=colour, label=label, marker=mark, zorder=3)
+    if split and len(rows) > 1:
+        bias = _values(rows, "bias")
+        ax.fill_between(x, 0.0, bias, color=colour, alpha=0.28, lw=0, label="bias", zorder=1)
+        ax.fill_between(x, bias, y, color=colour, alpha=0.12, lw=0, label="variance", zorder=1)
+
+
+def _limit(infinite: Any, group: list[Any]) -> Any:
+    """The row (or number) of the limit that belongs to a line."""
+    if infinite is None or isinstance(infinite, (int, float)) or hasattr(infinite, "converged"):
+        return infinite
+    keys = ("temperature", "n_train")
+    found = [row for row in infinite if all(getattr(row, k) == getattr(group[0], k) for k in keys)]
+    return found[0] if found else None
+
+
+def _draw_limit(ax: Axes, limit: Any, quantity: str, colour: str) -> None:
+    """A dashed line; the first one in the axes is named, the others tell themselves apart by colour."""
+    if limit is None:
+        return
+    value = limit if isinstance(limit, (int, float)) else _values([limit], quantity)[0]
+    if np.isfinite(value):
+        named = _LIMIT in ax.get_legend_handles_labels()[1]
+        ax.axhline(value, color=colour, ls=(0, (4, 2.2)), lw=1.0, label=None if named else _LIMIT, zorder=2)
+
+
+def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool) -> None:
+    ax.set_xscale("log")
+    ax.set_xlabel(_LABELS[axis])
+    ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
+    if from_zero:
+        ax.set_ylim(bottom=0.0)
+    places = sorted({_position(row, axis) for row in rows})
+    if len(places) > 1:
+        ax.set_xlim(places[0], places[-1])
+    if places[-1] < 30 * places[0]:  # decades alone would leave the axis without labels
+        ax.set_xticks(places[:: max(1, len(places) // 5)])
+        ax.set_xticks([], minor=True)
+    if places[0] >= 1 and places[-1] <= 1e5:
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
+
+
+def _of(point: Any, name: str) -> float:
+    value = point[name] if isinstance(point, dict) else getattr(point, name)
+    return float(value)

@@ -1,0 +1,133 @@
+"""Tables for people: 80 columns, readable without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from finitewidth.data import Dataset
+from finitewidth.networks import Network
+
+NOTHING = "—"  # stands where there is no result
+_NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
+
+
+def title(
+    source: str, train: Dataset, test: Dataset, kind: str, network: Network, temperatures: Sequence[float]
+) -> str:
+    """Data, architecture and temperature in two lines."""
+    names = train.classes or ()
+    classes = (
+        f", classes {_listed(names)}" if 0 < len(names) <= 4 else f", {len(names)} classes" * bool(names)
+    )
+    layers = f"{network.depth} hidden layer" + ("s" if network.depth > 1 else "")
+    heat = _listed([f"{t:g}" for t in temperatures])
+    return (
+        f"{source}{classes}: {train.n_points} training points, {test.n_points} test points\n"
+        f"{_NAMES[kind]}, {layers}, {network.phi.name}, T = {heat}"
+    )
+
+
+def predictions(rows: Iterable[Any], heading: str) -> Table:
+    """One line a prediction: width, errors, accuracy, log evidence; no number where it did not converge."""
+    rows = list(rows)
+    columns = _columns(rows)
+    table = plain_table(heading, columns)
+    for row in rows:
+        table.add_row(*[_cell(row, name) for name in columns])
+    return table
+
+
+def plain_table(heading: str, columns: Sequence[str]) -> Table:
+    """An empty table in our style; a heading of several words takes several lines."""
+    table = Table(
+        title=heading,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="",
+        header_style="",
+        pad_edge=False,
+    )
+    for name in columns:
+        table.add_column("\n".join(name.rsplit(" ", 1)), justify="right", no_wrap=True)
+    return table
+
+
+def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterator[Text]:
+    """What to know about the rows: those without a result, other minima, the distance to infinite width."""
+    rows = list(rows)
+    several = len({row.temperature for row in rows}) > 1
+    for row in rows:
+        place = f"width {width(row)}" + (f", T = {row.temperature:g}" if several else "")
+        if not row.converged:
+            yield Text(f"NOT CONVERGED, no result: {place}: {row.message}")
+        elif row.message:
+            yield Text(f"Note: {place}: {row.message}")
+    for limit in infinite or ():
+        yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or three digits and an exponent where they would be lost."""
+    if value is None or value != value:
+        return NOTHING
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
+
+
+def width(row: Any) -> str:
+    """50, 40-60 (one width a layer), 1e+12, ∞."""
+    if row.method == "infinite":
+        return "∞"
+    sizes = row.width if isinstance(row.width, (list, tuple)) else [row.width]
+    return "-".join(str(n) if n < 1e6 else f"{n:.3g}" for n in sizes)
+
+
+def _columns(rows: list[Any]) -> list[str]:
+    several = len({row.temperature for row in rows}) > 1
+    layers = max(len(row.order_parameters) for row in rows)
+    named = any(row.accuracy is not None for row in rows)
+    shown = layers == 1
+    return [
+        "width",
+        *(["T"] if several else []),
+        *("test error", "bias", "variance", "train error"),
+        *(["accuracy"] if named else []),
+        *(["Q"] if shown else []),
+        *([] if several and named and shown else ["log evidence"]),
+    ]
+
+
+def _cell(row: Any, column: str) -> str:
+    if column == "width":
+        return width(row)
+    if column == "T":
+        return f"{row.temperature:g}"
+    if not row.converged:
+        return NOTHING
+    if column == "Q":
+        return " ".join(f"{q:.3g}" for q in row.order_parameters)
+    if column == "accuracy":
+        return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
+    if column == "log evidence":
+        return f"{row.log_evidence:.2f}"
+    return number(getattr(row, column.replace(" ", "_")))
+
+
+def _against_infinite(rows: list[Any], limit: Any) -> str:
+    text = f"Infinite width (T = {limit.temperature:g}): test error {number(limit.test_error)}"
+    solved = [row for row in rows if row.converged]
+    if not (solved and limit.converged):
+        return text
+    row = min(solved, key=lambda r: min(r.width) if isinstance(r.width, tuple) else r.width)
+    change = 100 * (row.test_error / limit.test_error - 1)
+    side = "above" if change > 0 else "below"
+    return f"{text}; width {width(row)} is {abs(change):.2g} % {side} it."
+
+
+def _listed(items: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, items[:10]))
+    return shown if len(items) <= 10 else f"{shown}, ..."

@@ -1,0 +1,139 @@
+"""Hamiltonian Monte Carlo on the hidden weights, readouts integrated exactly (THEORY.md section 7; Neal 2011).
+
+The prior is N(0, 1) in whitened weights, so its flow is a rotation, done exactly: half a kick by the likelihood, a
+rotation of (theta, momentum) by the step size, half a kick (Shahbaba et al. 2014). The step size is limited by the
+likelihood alone. Warmup adapts it by dual averaging (Hoffman and Gelman 2014), then tries trajectory lengths and
+keeps the one that moves the energy and the predictions farthest for its cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from finitewidth.sampling.engine import Info, Moment, Records, Settings, Stage
+from finitewidth.sampling.posterior import Array, Arrays, Target
+
+DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
+MAX_STEPS = 512  # leapfrog steps of one draw at most
+_LARGEST_STEP = 1.0
+_LENGTHS = (0.5, 1.0, 2.0, 4.0)  # trajectory lengths tried, in radians of the prior's rotation
+
+
+class State(NamedTuple):
+    """One chain: whitened weights (dim,), the likelihood's potential and its gradient there."""
+
+    theta: Array
+    potential: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Collapsed:
+    """The collapsed sampler. step_size, trajectory: fixed, or None to be adapted in warmup."""
+
+    target: Target
+    step_size: float | None = None
+    trajectory: float | None = None
+    acceptance: float = 0.8
+
+    conditional = True
+
+    def init(self, key: Array, arrays: Arrays) -> State:
+        """A draw from the prior."""
+        return self._state(jax.random.normal(key, arrays.scale.shape), arrays)
+
+    def settings(self) -> Settings:
+        """Before warmup."""
+        step = self.step_size or 0.1
+        return {"step_size": step, "trajectory": self.trajectory or 1.0, "max_steps": 32.0}
+
+    def stages(self, warmup: int, draws: int) -> list[Stage]:
+        """Burn-in, the race of trajectory lengths, the final step size, and the draws."""
+        adapt = self.step_size is None
+        if self.trajectory is not None:
+            stages = [Stage("burn-in", warmup, adapt)]
+        else:
+            burn, race = warmup // 2, warmup // (4 * len(_LENGTHS))
+            tries = [Stage(f"length {length}", race) for length in _LENGTHS]
+            stages = [Stage("burn-in", burn, adapt), *tries]
+            stages.append(Stage("step size", warmup - burn - race * len(_LENGTHS), adapt))
+        return [*(stage for stage in stages if stage.iterations > 0), Stage("draws", draws, kept=True)]
+
+    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
+        """Settings a stage starts with; ``scores`` holds the scores of the lengths tried."""
+        if stage.name.startswith("length"):
+            return {**settings, "trajectory": float(stage.name.split()[1]), "max_steps": float(MAX_STEPS)}
+        if stage.name == "burn-in":
+            return settings
+        chosen = self.trajectory or max(_LENGTHS, key=lambda length: scores.get(f"length {length}", -length))
+        return {**settings, "trajectory": chosen, "max_steps": float(MAX_STEPS)}
+
+    def score(self, stage: Stage, records: Records) -> float | None:
+        """Squared jumps of energy and predictions, in units of twice their variance, per gradient.
+
+        For a stationary chain the jump is 1 - the autocorrelation at one draw. The slower of the two counts.
+        """
+        if not stage.name.startswith("length") or records["energy"].shape[1] < 2:
+            return None
+        cost = float(records["steps"].mean()) + 2.0  # observing a draw costs about two gradients
+        return min(_jump(records["energy"][..., None]), _jump(_flat(records["mean"]))) / cost
+
+    def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
+        """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test."""
+        momentum_key, accept_key = jax.random.split(key)
+        step_size = jnp.minimum(settings["step_size"], _LARGEST_STEP)
+        length = settings["trajectory"] * (0.5 + moment.jitter)
+        steps = jnp.clip(jnp.ceil(length / step_size), 1, settings["max_steps"]).astype(int)
+        momentum = jax.random.normal(momentum_key, state.theta.shape)
+        end, end_momentum = self._integrate(state, momentum, step_size, steps, arrays)
+        start_energy, end_energy = _total(state, momentum), _total(end, end_momentum)
+        change = jnp.where(jnp.isfinite(end_energy), end_energy - start_energy, jnp.inf)
+        acceptance = jnp.exp(jnp.minimum(0.0, -change))
+        accepted = jax.random.uniform(accept_key) < acceptance
+        state = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, state)
+        return state, Info(acceptance, steps, change > DIVERGENCE)
+
+    def position(self, state: State) -> Array:
+        """Whitened hidden weights."""
+        return state.theta
+
+    def energy(self, state: State, arrays: Arrays) -> Array:
+        """U, without constants."""
+        return state.potential + 0.5 * (state.theta**2).sum()
+
+    def _state(self, theta: Array, arrays: Arrays) -> State:
+        return State(theta, *jax.value_and_grad(self.target.potential)(theta, arrays))
+
+    def _integrate(
+        self, state: State, momentum: Array, step_size: Array, steps: Array, arrays: Arrays
+    ) -> tuple[State, Array]:
+        cosine, sine = jnp.cos(step_size), jnp.sin(step_size)
+
+        def leap(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
+            state, momentum = carry
+            momentum = momentum - 0.5 * step_size * state.gradient
+            theta = cosine * state.theta + sine * momentum
+            momentum = cosine * momentum - sine * state.theta
+            state = self._state(theta, arrays)
+            return state, momentum - 0.5 * step_size * state.gradient
+
+        return jax.lax.fori_loop(0, steps, leap, (state, momentum))
+
+
+def _total(state: State, momentum: Array) -> Array:
+    return state.potential + 0.5 * ((state.theta**2).sum() + (momentum**2).sum())
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _jump(values: np.ndarray) -> float:
+    """Mean squared step of (chains, draws, n) series over twice their variance."""
+    power = values.var(axis=(0, 1)).mean()
+    return float((np.diff(values, axis=1) ** 2).mean() / (2.0 * power)) if power > 0.0 else 0.0

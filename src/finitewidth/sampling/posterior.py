@@ -1,0 +1,209 @@
+"""The posterior of a finite network as pure functions of its weights, for every architecture (THEORY.md section 7).
+
+Weights are whitened: ``theta`` (dim,) has the prior N(0, 1), the network's own weights are ``scale * theta``. With
+the features ``Phi`` (P, F) of the last hidden layer, all scalings included and divided by sqrt(lambda_L), whitened
+readouts ``z`` (F, D) have the prior N(0, 1) too and ``f = Phi z``. Given Phi the readouts are Gaussian, so they are
+integrated exactly: what remains is the collapsed posterior of the hidden weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import cho_solve, solve_triangular
+
+from finitewidth.networks import Network
+
+Array = Any  # a JAX array
+
+
+class Arrays(NamedTuple):
+    """What the compiled functions read.
+
+    train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than ``train``
+    where the inputs were rotated (see inputs.py). scale: prior standard deviation of every weight, (dim,).
+    """
+
+    train: Array
+    y: Array
+    test: Array
+    scale: Array
+
+
+class Conditional(NamedTuple):
+    """The readouts given the features: z ~ N(mean, covariance) independently for every output.
+
+    factor: lower Cholesky factor of ``Phi^T Phi + T`` (F, F) if F < P, else of ``Phi Phi^T + T`` (P, P).
+    mean: (F, D). residual: ``A^-1 y`` (P, D), which is ``(y - Phi mean) / T``.
+    """
+
+    factor: Array
+    mean: Array
+    residual: Array
+
+
+@dataclass(frozen=True)
+class Target:
+    """The posterior of one network on one data set: shapes and settings, no data.
+
+    unravel: (dim,) -> pytree of hidden weights. n_extra: inputs of the test points outside the training span.
+    """
+
+    network: Network
+    temperature: float
+    unravel: Callable[[Array], Any]
+    n_extra: int
+    n_features: int
+
+    @property
+    def readout_scale(self) -> float:
+        """Prior standard deviation of the network's own readout weights."""
+        return 1.0 / math.sqrt(self.network.weight_precision[-1])
+
+    def hidden(self, theta: Array, arrays: Arrays) -> Any:
+        """The network's hidden weights of a whitened vector (dim,)."""
+        return self.unravel(theta * arrays.scale)
+
+    def features(self, hidden: Any, x: Array) -> Array:
+        """Phi: features divided by sqrt(lambda_L), (points, F)."""
+        return self.network.features(hidden, x) * self.readout_scale
+
+    def potential(self, theta: Array, arrays: Arrays) -> Array:
+        """- log likelihood of the hidden weights with the readouts integrated; U is this plus ``|theta|^2 / 2``."""
+        phi = self.features(self.hidden(theta, arrays), arrays.train)
+        return collapsed_energy(phi, arrays.y, self.temperature)
+
+    def full_potential(self, theta: Array, arrays: Arrays) -> Array:
+        """- log likelihood of hidden weights and readouts, ``theta`` (dim + F D,); no constant."""
+        residual = arrays.y - self.outputs(theta, arrays, arrays.train)
+        return 0.5 * (residual**2).sum() / self.temperature
+
+    def outputs(self, theta: Array, arrays: Arrays, x: Array, key: Array | None = None) -> Array:
+        """f(x) of all weights, (points, D); with a key, the weights outside the training span come from the prior."""
+        hidden, readout = self.split(theta, arrays)
+        hidden = hidden if key is None else self.extended(hidden, key)
+        return self.features(hidden, x) @ readout
+
+    def split(self, theta: Array, arrays: Arrays) -> tuple[Any, Array]:
+        """Hidden weights, and whitened readouts (F, D)."""
+        dim = arrays.scale.size
+        return self.hidden(theta[:dim], arrays), theta[dim:].reshape(self.n_features, -1)
+
+    def extended(self, hidden: Any, key: Array) -> Any:
+        """The first layer's weights for inputs outside the training span: these still have their prior."""
+        if self.n_extra == 0:
+            return hidden
+        first, *others = hidden["weights"]
+        shape = (*first.shape[:-1], self.n_extra)
+        fresh = jax.random.normal(key, shape) / math.sqrt(self.network.weight_precision[0])
+        return {**hidden, "weights": [jnp.concatenate([first, fresh], axis=-1), *others]}
+
+
+def target_of(network: Network, x: Array, temperature: float, n_extra: int) -> tuple[Target, Array]:
+    """The target for training inputs ``x``, and the prior standard deviation of every hidden weight, (dim,)."""
+    shape = tuple(x.shape[1:])
+    hidden = network.init_hidden(jax.random.key(0), shape)
+    ones = jax.tree.map(jnp.ones_like, hidden)
+    precision = jax.tree.map(jnp.negative, jax.grad(lambda w: network.hidden_log_prior(w) * 1.0)(ones))
+    scale, unravel = ravel_pytree(jax.tree.map(lambda p: 1.0 / jnp.sqrt(p), precision))
+    return Target(network, temperature, unravel, n_extra, network.n_features(shape)), scale
+
+
+# --- the collapsed energy ------------------------------------------------------------------------------------------
+
+
+def condition(phi: Array, y: Array, temperature: float) -> Conditional:
+    """Posterior of whitened readouts given features Phi (P, F), on the smaller side of Woodbury's identity."""
+    points, features = phi.shape
+    if features < points:
+        factor = jnp.linalg.cholesky(phi.T @ phi + temperature * jnp.eye(features))
+        mean = cho_solve((factor, True), phi.T @ y)
+        return Conditional(factor, mean, (y - phi @ mean) / temperature)
+    factor = jnp.linalg.cholesky(phi @ phi.T + temperature * jnp.eye(points))
+    residual = cho_solve((factor, True), y)
+    return Conditional(factor, phi.T @ residual, residual)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def collapsed_energy(phi: Array, y: Array, temperature: float) -> Array:
+    """``D/2 log det A + 1/2 tr y^T A^-1 y`` with ``A = Phi Phi^T + T``; differentiable in ``phi`` only.
+
+    The gradient is ``D A^-1 Phi - A^-1 y mean^T``: one more solve with the factor of the value.
+    """
+    return _energy(phi, y, temperature, condition(phi, y, temperature))
+
+
+def _energy(phi: Array, y: Array, temperature: float, given: Conditional) -> Array:
+    points, features = phi.shape
+    log_det = 2.0 * jnp.log(jnp.diagonal(given.factor)).sum()
+    log_det += max(points - features, 0) * math.log(temperature)
+    return 0.5 * y.shape[1] * log_det + 0.5 * (y * given.residual).sum()
+
+
+def _forward(phi: Array, y: Array, temperature: float) -> tuple[Array, tuple[Array, Conditional]]:
+    given = condition(phi, y, temperature)
+    return _energy(phi, y, temperature, given), (phi, given)
+
+
+def _backward(temperature: float, saved: tuple[Array, Conditional], slope: Array) -> tuple[Array, Array]:
+    phi, given = saved
+    points, features = phi.shape
+    n_outputs = given.mean.shape[1]
+    right = phi.T if features < points else phi
+    solved = cho_solve((given.factor, True), right)
+    solved = solved.T if features < points else solved
+    gradient = n_outputs * solved - given.residual @ given.mean.T
+    return slope * gradient, jnp.zeros_like(given.residual)
+
+
+collapsed_energy.defvjp(_forward, _backward)
+
+
+# --- exact conditional expectations ----------------------------------------------------------------------------------
+
+
+def predict(given: Conditional, phi: Array, at: Array, temperature: float) -> tuple[Array, Array]:
+    """Mean (points, D) and variance (points,), the same for every output, of f where the features are ``at``."""
+    points, features = phi.shape
+    if features < points:
+        variance = temperature * (solve_triangular(given.factor, at.T, lower=True) ** 2).sum(0)
+    else:
+        whitened = solve_triangular(given.factor, phi @ at.T, lower=True)
+        variance = jnp.maximum((at**2).sum(1) - (whitened**2).sum(0), 0.0)
+    return at @ given.mean, variance
+
+
+def train_error(given: Conditional, phi: Array, temperature: float) -> Array:
+    """E[(1/PD) sum (y - f)^2 | Phi] = T^2 |A^-1 y|^2 / (P D) + T Tr(K A^-1) / P (THEORY.md section 4)."""
+    size = len(given.factor)
+    inverse = solve_triangular(given.factor, jnp.eye(size), lower=True)
+    used = size - temperature * (inverse**2).sum()  # Tr(K A^-1), the effective number of features
+    return temperature**2 * (given.residual**2).mean() + temperature * used / len(phi)
+
+
+def readout_gram(given: Conditional, phi: Array, temperature: float, width: int) -> Array:
+    """Q = E[z z^T | Phi] / N between patches and outputs, (n D, n D) with index i D + d for patch i, output d.
+
+    z are whitened readouts, so this is ``lambda_L <v v^T> / N`` of THEORY.md section 2. Features are ordered patch
+    by patch, i N + a; without patches n = 1 and Q is (D, D).
+    """
+    points, features = phi.shape
+    n_outputs = given.mean.shape[1]
+    patches = features // width
+    means = given.mean.reshape(patches, width, n_outputs)
+    if features < points:
+        root = solve_triangular(given.factor, jnp.eye(features), lower=True).reshape(-1, patches, width)
+        covariance = temperature * jnp.einsum("kia,kja->ij", root, root)
+    else:
+        root = solve_triangular(given.factor, phi, lower=True).reshape(-1, patches, width)
+        covariance = width * jnp.eye(patches) - jnp.einsum("kia,kja->ij", root, root)
+    total = jnp.einsum("iad,jae->idje", means, means)
+    total += jnp.einsum("ij,de->idje", covariance, jnp.eye(n_outputs))
+    return total.reshape(patches * n_outputs, -1) / width

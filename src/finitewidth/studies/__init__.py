@@ -1,0 +1,1 @@
+"""Ready-made studies: each a plan, a table, a figure and what must hold."""

@@ -1,0 +1,245 @@
+"""The demo: predicted error against width on real digits, and a check by sampling.
+
+Sixes against nines, a hundred images, relu: at low temperature a narrow network beats its infinite-width
+limit, and what it gains is variance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from finitewidth import __version__
+from finitewidth.data import Dataset, digits
+from finitewidth.exceptions import InputError
+from finitewidth.networks import FullyConnected
+from finitewidth.report import documents, plots
+from finitewidth.report import tables as report_tables
+from finitewidth.theory import LearningCurve, learning_curve
+
+FILES = ("demo.png", "demo.pdf")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the demo predicts; ``budget``: seconds after which no further width is sampled."""
+
+    classes: tuple[int, int] = (6, 9)
+    n_train: int = 100
+    activation: str = "relu"
+    temperature: float = 0.01
+    widths: tuple[int, ...] = (10, 15, 22, 33, 50, 75, 110, 170, 300, 600, 1500, 5000)
+    depths: tuple[int, ...] = (1, 2)
+    sampled_widths: tuple[int, ...] = (30, 100, 300)
+    chains: int = 4
+    draws: int = 100
+    budget: float = 40.0
+
+    def network(self, depth: int, width: int) -> FullyConnected:
+        return FullyConnected(widths=(width,) * depth, activation=self.activation)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Errors of the sampled network of one hidden layer, with standard errors."""
+
+    width: int
+    test_error: float
+    test_error_se: float
+    train_error: float
+    train_error_se: float
+    r_hat: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """Curves and limits by depth, sampled points, and what is to be said about them."""
+
+    setting: Setting
+    train: Dataset
+    test: Dataset
+    curves: dict[int, LearningCurve]
+    limits: dict[int, Any]
+    sampled: tuple[Sampled, ...]
+    note: str
+
+
+def run(setting: Setting, sampling: bool = True, say: Callable[[str], Any] = print) -> Result:
+    """Solve the theory at every width and depth, then sample a few widths."""
+    train, test = digits(classes=setting.classes, n_train=setting.n_train)
+    t = setting.temperature
+    curves, limits = {}, {}
+    for depth in setting.depths:
+        network = setting.network(depth, setting.widths[0])
+        curves[depth] = learning_curve(network, train, test, widths=setting.widths, temperature=t)
+        limits[depth] = learning_curve(network, train, test, temperature=t, method="infinite")[0]
+    points, note = (
+        sampled_check(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
+    )
+    return Result(setting, train, test, curves, limits, points, note)
+
+
+def sampled_check(
+    setting: Setting, train: Dataset, test: Dataset, say: Callable[[str], Any]
+) -> tuple[tuple[Sampled, ...], str]:
+    """Sampled errors at a few widths, and a line about what was left out, if anything."""
+    try:
+        from finitewidth.sampling import sample
+    except ImportError as error:
+        return (), f"Sampled check left out: {error}."
+    points: list[Sampled] = []
+    started = time.perf_counter()
+    for width in setting.sampled_widths:
+        if time.perf_counter() - started > setting.budget:
+            return tuple(
+                points
+            ), f"Sampled check ended after {len(points)} widths, {setting.budget:g} s being spent."
+        say(f"Sampling the network of width {width} ...")
+        try:
+            draws = sample(
+                setting.network(1, width),
+                train,
+                test,
+                temperature=setting.temperature,
+                chains=setting.chains,
+                draws=setting.draws,
+                seed=0,
+            )
+        except ImportError as error:
+            return (), f"Sampled check left out: {error}."
+        points.append(_sampled(width, draws.errors(test.y)))
+    return tuple(points), ""
+
+
+def _sampled(width: int, errors: Any) -> Sampled:
+    names = ("test_error", "test_error_se", "train_error", "train_error_se", "r_hat")
+    return Sampled(width, *(float(getattr(errors, name)) for name in names))
+
+
+# --- for people ---------------------------------------------------------------------------------------
+
+
+def tables(result: Result) -> Iterator[Table | Text]:
+    """A table for each depth with its limit as last line, then theory beside samples."""
+    for depth, curve in result.curves.items():
+        network = result.setting.network(depth, result.setting.widths[0])
+        heading = report_tables.title(
+            "digits", result.train, result.test, "fc", network, [result.setting.temperature]
+        )
+        yield report_tables.predictions([*curve, result.limits[depth]], heading)
+        yield from report_tables.notes(curve)
+    if result.sampled:
+        yield _sampled_table(result)
+    if result.note:
+        yield Text(result.note)
+
+
+def _sampled_table(result: Result) -> Table:
+    table = report_tables.plain_table(
+        "One hidden layer: theory beside the sampled network (± one standard error)",
+        ("width", "test theory", "test sampled", "theory off by", "train theory", "train sampled", "R-hat"),
+    )
+    for point, row in zip(result.sampled, _theory_at(result), strict=True):
+        table.add_row(
+            str(point.width),
+            f"{row.test_error:.4f}",
+            f"{point.test_error:.4f} ± {point.test_error_se:.4f}",
+            f"{100 * (row.test_error / point.test_error - 1):+.1f} %",
+            f"{row.train_error:.4f}",
+            f"{point.train_error:.4f}",
+            f"{point.r_hat:.3f}",
+        )
+    return table
+
+
+def _theory_at(result: Result) -> LearningCurve:
+    """The theory at the sampled widths."""
+    widths = [point.width for point in result.sampled]
+    network = result.setting.network(1, widths[0])
+    return learning_curve(
+        network, result.train, result.test, widths=widths, temperature=result.setting.temperature
+    )
+
+
+def folder_of(text: str) -> Path:
+    """The folder for the figures, made if need be; raises InputError where it cannot be."""
+    plots.require_matplotlib()
+    folder = Path(text).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {text!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+        ) from error
+    return folder
+
+
+def draw(result: Result, folder: Path) -> list[Path]:
+    """demo.png and demo.pdf: (a) test error with its two parts, (b) train error."""
+    figure, (left, right) = plots.new_figure(2, plots.PAGE, 2.9)
+    with plots.style():
+        _draw_panel(left, result, "test_error")
+        _draw_panel(right, result, "train_error")
+        plots.panel(left, "a")
+        plots.panel(right, "b")
+        _name_parts(left, result)
+        _say_what(right, result)
+        handles, names = left.get_legend_handles_labels()
+        shown = [i for i, name in enumerate(names) if name not in ("bias", "variance")]
+        figure.legend(
+            [handles[i] for i in shown],
+            [names[i] for i in shown],
+            loc="outside upper center",
+            ncols=len(shown),
+        )
+    return [plots.save(figure, folder / name) for name in FILES]
+
+
+def _draw_panel(ax: Any, result: Result, quantity: str) -> None:
+    for (depth, curve), colour in zip(result.curves.items(), plots.COLOURS, strict=False):
+        plots.learning_curve(
+            curve,
+            ax,
+            infinite=result.limits[depth],
+            quantity=quantity,
+            split=depth == 1,
+            label={1: "one hidden layer", 2: "two hidden layers"}.get(depth, f"{depth} hidden layers"),
+            colour=colour,
+        )
+    plots.draw_sampled(ax, result.sampled, quantity, plots.COLOURS[0], "sampled, one hidden layer")
+
+
+def _name_parts(ax: Any, result: Result) -> None:
+    """Write bias and variance into their areas, at one hidden layer."""
+    row = result.curves[1][len(result.curves[1]) // 2]
+    for name, height in (("bias", 0.5 * row.bias), ("variance", row.bias + 0.5 * row.variance)):
+        ax.text(row.width, height, name, color=plots.COLOURS[0], ha="center", va="center")
+
+
+def _say_what(ax: Any, result: Result) -> None:
+    setting = result.setting
+    first, second = setting.classes
+    text = f"digits {first} and {second}, $P = {setting.n_train}$\n"
+    text += f"{setting.activation}, $T = {setting.temperature:g}$"
+    ax.text(0.97, 0.05, text, transform=ax.transAxes, ha="right", va="bottom", linespacing=1.4)
+
+
+# --- for programs -------------------------------------------------------------------------------------
+
+
+def document(result: Result, figures: list[Path]) -> dict[str, Any]:
+    """Rows of predict (infinite width last at each depth), sampled points, data, figures."""
+    rows = [row for depth, curve in result.curves.items() for row in (*curve, result.limits[depth])]
+    plain = documents.predict_document(rows, "digits", result.train, result.test)
+    return plain | {
+        "sampled": documents.json_ready([asdict(point) for point in result.sampled]),
+        "note": result.note,
+        "figures": [str(path) for path in figures],
+        "version": __version__,
+    }

@@ -1,0 +1,37 @@
+"""Small data sets that every test may use; all are deterministic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from finitewidth.data import Dataset
+
+
+def small_data(n_points: int = 12, n_inputs: int = 5, seed: int = 0, noise: float = 0.3) -> Dataset:
+    """A noisy linear and quadratic target of standard normal inputs."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n_points, n_inputs))
+    y = x[:, 0] + 0.5 * x[:, -1] ** 2 - 0.5 + noise * rng.standard_normal(n_points)
+    return Dataset(x, y, classes=())
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def train() -> Dataset:
+    return small_data()
+
+
+@pytest.fixture
+def test_set() -> Dataset:
+    return small_data(9, seed=1)
+
+
+@pytest.fixture
+def make_data():
+    """``make_data(n_points, n_inputs, seed, noise)`` -> Dataset."""
+    return small_data

@@ -1,0 +1,139 @@
+"""Plots draw into the axes they are given, return them, and change nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+
+pytest.importorskip("matplotlib")
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.report import plots
+
+
+@pytest.fixture(scope="module")
+def data():
+    return fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fw.FullyConnected(widths=20)
+
+
+@pytest.fixture(scope="module")
+def curve(data, network):
+    return fw.learning_curve(network, *data, widths=[10, 30, 100], temperature=0.1)
+
+
+@pytest.fixture(scope="module")
+def limit(data, network):
+    return fw.learning_curve(network, *data, temperature=0.1, method="infinite")
+
+
+def line(ax, label):
+    (found,) = [one for one in ax.lines if one.get_label() == label]
+    return found
+
+
+def test_draws_the_rows_it_is_given(curve):
+    ax = plots.learning_curve(curve)
+    assert isinstance(ax, Axes)
+    drawn = line(ax, "theory")
+    assert np.array_equal(drawn.get_xdata(), [10, 30, 100])
+    assert np.array_equal(drawn.get_ydata(), curve.column("test_error"))
+    assert ax.get_legend_handles_labels()[1] == ["theory", "bias", "variance"]
+
+
+def test_uses_the_axes_it_is_given(curve):
+    ax = Figure().subplots()
+    assert plots.learning_curve(curve, ax=ax, quantity="train_error") is ax
+    assert np.array_equal(line(ax, "theory").get_ydata(), curve.column("train_error"))
+
+
+@pytest.mark.parametrize("kind", ["number", "row", "rows"])
+def test_limit_is_a_dashed_line(curve, limit, kind):
+    given = {"number": limit[0].test_error, "row": limit[0], "rows": limit}[kind]
+    drawn = line(plots.learning_curve(curve, infinite=given), "infinite width")
+    assert drawn.get_ydata()[0] == limit[0].test_error
+    assert drawn.get_linestyle() == "--"
+
+
+def test_sampled_points_have_bars_of_two_standard_errors(curve):
+    points = [{"width": 20, "test_error": 0.1, "test_error_se": 0.01}]
+    ax = plots.learning_curve(curve, sampled=points)
+    (bars,) = ax.containers
+    (segment,) = bars[2][0].get_segments()
+    assert segment[:, 1] == pytest.approx([0.08, 0.12])
+
+
+def test_one_line_for_each_temperature(data, network):
+    rows = fw.learning_curve(network, *data, widths=[10, 30], temperature=[0.1, 1.0])
+    ax = plots.learning_curve(rows)
+    assert [one.get_label() for one in ax.lines] == ["theory, $T$ = 0.1", "theory, $T$ = 1"] or [
+        one.get_label() for one in ax.lines
+    ] == ["$T$ = 0.1", "$T$ = 1"]
+
+
+def test_axis_is_what_varies(data, network):
+    assert (
+        plots.learning_curve(fw.learning_curve(network, *data, temperature=[0.1, 1.0])).get_xlabel()
+        == "temperature $T$"
+    )
+    sizes = fw.learning_curve(network, *data, n_train=[10, 20, 30])
+    assert plots.learning_curve(sizes).get_xlabel() == "training points $P$"
+
+
+def test_what_did_not_converge_is_a_gap(curve):
+    from dataclasses import replace
+
+    rows = [curve[0], replace(curve[1], converged=False), curve[2]]
+    assert np.isnan(line(plots.learning_curve(rows), "theory").get_ydata()).tolist() == [False, True, False]
+
+
+def test_one_row_is_a_point(curve):
+    assert line(plots.learning_curve([curve[0]]), "theory").get_marker() == "o"
+
+
+def test_nothing_global_changes(curve, limit, tmp_path):
+    before, backend = dict(mpl.rcParams), mpl.rcParams._get("backend")
+    had_pyplot = "matplotlib.pyplot" in sys.modules
+    plots.save(plots.learning_curve_figure(curve, infinite=limit), tmp_path / "curve.png")
+    assert {k: v for k, v in mpl.rcParams.items() if before[k] != v} == {}
+    assert mpl.rcParams._get("backend") == backend
+    assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
+
+
+def test_saved_whole_or_not_at_all(curve, tmp_path, monkeypatch):
+    figure = plots.learning_curve_figure(curve)
+    path = tmp_path / "curve.pdf"
+    assert plots.save(figure, path) == path
+    first = path.read_bytes()
+
+    def fail(file, **_):
+        file.write_bytes(b"half a fig")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plots.save(figure, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["curve.pdf"]
+    assert path.read_bytes() == first
+
+
+def test_refusals(curve, monkeypatch):
+    with pytest.raises(InputError, match="did you mean 'test_error'"):
+        plots.learning_curve(curve, quantity="testerror")
+    with pytest.raises(InputError, match="without rows"):
+        plots.learning_curve([])
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"finitewidth\[plot\]"):
+        plots.learning_curve(curve)

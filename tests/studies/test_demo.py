@@ -1,0 +1,122 @@
+"""The demo at a small scale: what it prints, what it writes, and what it says when it cannot sample."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from finitewidth.cli import main
+from finitewidth.studies import demo
+
+pytest.importorskip("matplotlib")
+
+SMALL = demo.Setting(n_train=40, widths=(10, 30, 100), sampled_widths=(20, 60))
+
+
+def fake_sampling(monkeypatch, sample):
+    module = ModuleType("finitewidth.sampling")
+    module.sample = sample
+    monkeypatch.setitem(sys.modules, "finitewidth.sampling", module)
+
+
+def one_sample(network, train, test, *, temperature, chains, draws, seed):
+    errors = {
+        "test_error": 0.06,
+        "test_error_se": 0.001,
+        "train_error": 0.008,
+        "train_error_se": 1e-4,
+        "r_hat": 1.01,
+    }
+    return SimpleNamespace(errors=lambda y: SimpleNamespace(**errors))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(demo, "Setting", lambda: SMALL)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_table_and_figures(small, monkeypatch, capsys, tmp_path):
+    fake_sampling(monkeypatch, one_sample)
+    assert main(["demo", "--out", str(tmp_path / "a" / "b")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "…" not in out
+    assert out.count("∞") == 2
+    assert "0.0600 ± 0.0010" in out
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["demo.pdf", "demo.png"]
+
+
+def test_json(small, monkeypatch, capsys, tmp_path):
+    fake_sampling(monkeypatch, one_sample)
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert [(row["depth"], row["width"], row["method"]) for row in found["rows"][:4]] == [
+        *((1, width, "saddle") for width in SMALL.widths),
+        (1, 10, "infinite"),
+    ]
+    assert [point["width"] for point in found["sampled"]] == [20, 60]
+
+
+def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "finitewidth.sampling", ModuleType("finitewidth.sampling"))
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert "Sampled check left out: cannot import name 'sample'" in capsys.readouterr().out
+    assert main(["demo", "--out", str(tmp_path), "--no-sample"]) == 0
+    assert "Sampled check left out as asked." in capsys.readouterr().out
+
+
+def test_stops_sampling_when_time_is_up(monkeypatch):
+    fake_sampling(monkeypatch, one_sample)
+    result = demo.run(replace(SMALL, budget=-1.0), say=lambda text: None)
+    assert result.sampled == ()
+    assert "ended after 0 widths" in result.note
+
+
+def test_a_folder_that_cannot_be(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+def test_what_the_demo_claims_holds():
+    """A narrow network beats its limit by variance; the error grows with width."""
+    result = demo.run(replace(demo.Setting(), widths=(10, 100, 5000)), sampling=False)
+    errors = [row.test_error for row in result.curves[1]]
+    assert np.all(np.diff(errors) > 0)
+    assert errors[0] < 0.65 * result.limits[1].test_error
+    assert errors[-1] == pytest.approx(result.limits[1].test_error, rel=0.01)
+    assert result.curves[1][0].bias == pytest.approx(result.limits[1].bias, rel=0.06)
+
+
+def can_sample() -> bool:
+    if (
+        importlib.util.find_spec("finitewidth.sampling") is None
+        or importlib.util.find_spec("blackjax") is None
+    ):
+        return False
+    return hasattr(importlib.import_module("finitewidth.sampling"), "sample")
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+@pytest.mark.skipif(
+    not can_sample(), reason="finitewidth.sampling has no sample, or its libraries are missing"
+)
+def test_sampled_network_is_near_the_theory():
+    """At width 100 theory and network differ by some per cent, far less than either from infinite width."""
+    result = demo.run(replace(demo.Setting(), widths=(100,), sampled_widths=(100,)), say=lambda text: None)
+    (point,), row = result.sampled, result.curves[1][0]
+    assert point.r_hat < 1.1
+    assert abs(row.test_error - point.test_error) < 0.08 * point.test_error + 3 * point.test_error_se
+    assert point.test_error + 5 * point.test_error_se < result.limits[1].test_error  # the negative control

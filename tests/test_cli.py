@@ -1,0 +1,326 @@
+"""The command line: its JSON, its exit status, and one line for whatever cannot be used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.cli import main
+
+QUICK = ("--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20")
+ROW_KEYS = {
+    *("width", "depth", "temperature", "method", "train_error", "test_error", "bias", "variance", "accuracy"),
+    *("order_parameters", "log_evidence", "converged", "seconds", "closure", "n_train", "message"),
+}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def arrays():
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((40, 6))
+    y = np.where(x[:, 0] > 0, 1, -1)
+    return {"x_train": x[:30], "y_train": y[:30], "x_test": x[30:], "y_test": y[30:]}
+
+
+@pytest.fixture
+def npz(arrays):
+    np.savez("data.npz", **arrays)
+    return "data.npz"
+
+
+def document(capsys, *arguments: str) -> dict:
+    assert main(["predict", *arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def refusal(capsys, *arguments: str) -> str:
+    """The one line of a command that must fail, and leave nothing behind."""
+    before = sorted(Path().iterdir())
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("finitewidth: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(Path().iterdir()) == before
+    return err
+
+
+# --- what it prints -----------------------------------------------------------------------------------
+
+
+def test_json_of_predict(capsys):
+    found = document(capsys, *QUICK, "--width", "20,1e12", "--temperature", "0.1")
+    assert set(found) == {"rows", "data", "version"}
+    assert found["version"] == fw.__version__
+    assert found["data"]["source"] == "digits"
+    assert (found["data"]["train"]["points"], found["data"]["test"]["points"]) == (30, 20)
+    assert [row["width"] for row in found["rows"]] == [20, 10**12]
+    for row in found["rows"]:
+        assert set(row) >= ROW_KEYS
+        assert row["test_error"] == pytest.approx(row["bias"] + row["variance"])
+        assert len(row["order_parameters"]) == 1
+        assert row["converged"] is True
+
+
+def test_same_numbers_as_in_python(capsys):
+    (row,) = document(capsys, *QUICK, "--widths", "20,30", "--precision", "1,2,3", "--method", "integrate")[
+        "rows"
+    ]
+    train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+    network = fw.FullyConnected(widths=(20, 30), weight_precision=(1.0, 2.0, 3.0))
+    (expected,) = fw.learning_curve(network, train, test, method="integrate")
+    assert row["width"] == [20, 30]
+    assert row["test_error"] == pytest.approx(expected.test_error, rel=1e-12)
+    assert row["log_evidence"] == pytest.approx(expected.log_evidence, rel=1e-12)
+
+
+@pytest.mark.parametrize("widths", ["40", "40,40"])
+def test_width_is_a_list_with_widths(capsys, widths):
+    (row,) = document(capsys, *QUICK, "--widths", widths)["rows"]
+    assert row["width"] == [40] * len(widths.split(","))
+    assert row["depth"] == len(row["width"])
+
+
+def test_every_width_at_every_temperature(capsys):
+    rows = document(
+        capsys, *QUICK, "--width", "20,30", "--depth", "2", "--temperature", "0.1,1", "--closure", "product"
+    )
+    pairs = [(row["temperature"], row["width"]) for row in rows["rows"]]
+    assert pairs == [(0.1, 20), (0.1, 30), (1.0, 20), (1.0, 30)]
+    assert {row["closure"] for row in rows["rows"]} == {"product"}
+
+
+def test_prior_options_reach_the_network(capsys):
+    options = ("--offset-precision", "2", "--readout", "mean-field", "--activation", "relu", "--width", "20")
+    (row,) = document(capsys, *QUICK, *options)["rows"]
+    train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+    network = fw.FullyConnected(widths=20, activation="relu", offset_precision=2.0, readout="mean-field")
+    assert row["test_error"] == fw.learning_curve(network, train, test)[0].test_error
+
+
+def test_infinite_width_has_no_order_parameters(capsys):
+    (row,) = document(capsys, *QUICK, "--method", "infinite")["rows"]
+    assert row["order_parameters"] == []
+    assert row["method"] == "infinite"
+
+
+def test_npz_is_used_as_given(capsys, npz, arrays):
+    (row,) = document(capsys, "--data", npz, "--width", "25")["rows"]
+    train = fw.Dataset(arrays["x_train"], arrays["y_train"])
+    test = fw.Dataset(arrays["x_test"], arrays["y_test"])
+    network = fw.FullyConnected(widths=25)
+    assert row["test_error"] == fw.learning_curve(network, train, test)[0].test_error
+
+
+def test_csv(capsys, arrays):
+    table = np.column_stack([arrays["x_train"], arrays["x_train"] @ np.arange(6.0)])
+    np.savetxt("data.csv", table, delimiter=",", header="a,b,c,d,e,f,price", comments="")
+    found = document(capsys, "--data", "data.csv", "--target", "price", "--n-train", "20", "--seed", "3")
+    assert found["data"]["test"]["points"] == 10
+    assert found["rows"][0]["accuracy"] is None
+
+
+def test_table_fits_80_columns_and_names_the_limit(capsys):
+    assert main(["predict", *QUICK, "--width", "20,1e12", "--temperature", "0.1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert "\x1b" not in out
+    assert "1e+12" in out
+    assert "Infinite width (T = 0.1): test error" in out
+
+
+def test_what_did_not_converge_shows_no_number(capsys, monkeypatch):
+    solve = fw.theory_of(fw.FullyConnected(widths=20), 0.05).__class__.solve
+
+    def failing(self, *arguments, **options):
+        solution = solve(self, *arguments, **options)
+        for name, value in (("converged", False), ("message", "gradient too large")):
+            object.__setattr__(solution, name, value)
+        return solution
+
+    monkeypatch.setattr("finitewidth.theory.scaled.ScaledKernel.solve", failing)
+    assert main(["predict", *QUICK, "--width", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "NOT CONVERGED, no result: width 20: gradient too large" in out
+    (line,) = [line for line in out.splitlines() if line.split()[:1] == ["20"]]
+    assert set(line.split()[1:]) == {"—"}
+    (row,) = document(capsys, *QUICK, "--width", "20")["rows"]
+    assert row["converged"] is False
+    names = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
+    assert [row[name] for name in names] == [None] * len(names)
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_figure(capsys, ending):
+    pytest.importorskip("matplotlib")
+    assert main(["predict", *QUICK, "--width", "20,40", "--figure", f"curve.{ending}"]) == 0
+    assert [path.name for path in Path().iterdir()] == [f"curve.{ending}"]
+    assert Path(f"curve.{ending}").stat().st_size > 1000
+    assert f"curve.{ending}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"finitewidth {fw.__version__}\n"
+
+
+def test_interrupt_is_130(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finitewidth.theory.learning_curve", interrupt)
+    assert main(["predict", *QUICK]) == 130
+
+
+def test_as_a_program():
+    command = [sys.executable, "-m", "finitewidth.cli", "predict"]
+    good = subprocess.run([*command, *QUICK, "--json"], capture_output=True, text=True, check=True)
+    assert len(json.loads(good.stdout)["rows"]) == 1
+    assert good.stderr == ""
+    bad = subprocess.run([*command, *QUICK, "--width", "-3"], capture_output=True, text=True, check=False)
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
+
+
+# --- what it refuses ----------------------------------------------------------------------------------
+
+# fmt: off
+REFUSED = [
+    (("--temperature", "0"), "above 0"),
+    (("--temperature", "-1"), "above 0"),
+    (("--temperature", "nan"), "finite number"),
+    (("--temperature", "warm"), "--temperature 'warm'"),
+    (("--temperature", ""), "--temperature ''"),
+    (("--width", "0"), "at least 1"),
+    (("--width", "10,2.5"), "whole number"),
+    (("--width", "inf"), "whole number"),
+    (("--width", "wide"), "--width 'wide'"),
+    (("--width", ""), "--width ''"),
+    (("--depth", "0"), "at least 1"),
+    (("--depth", "1,2"), "a single number"),
+    (("--widths", "10,20", "--width", "10"), "only one of them"),
+    (("--widths", "10,20", "--depth", "3"), "leave --depth out"),
+    (("--precision", "-1"), "above 0"),
+    (("--precision", "1,2,3"), "1 value or 2"),
+    (("--offset-precision", "0"), "above 0"),
+    (("--activation", "erg"), "did you mean 'erf'?"),
+    (("--method", "sadle"), "did you mean 'saddle'?"),
+    (("--closure", "nestled"), "did you mean 'nested'?"),
+    (("--readout", "meanfield"), "did you mean 'mean-field'?"),
+    (("--network", "cnnn"), "did you mean 'cnn'?"),
+    (("--standardise", "globl"), "did you mean 'global'?"),
+    (("--patch", "8"), "network 'fc'"),
+    (("--network", "cnn"), "without a patch"),
+    (("--network", "cnn", "--patch", "big"), "--patch 'big'"),
+    (("--network", "cnn", "--patch", "4", "--stride", "0"), "at least 1"),
+    (("--network", "cnn", "--patch", "9", "--input-shape", "8x8x1"), "patch"),
+    (("--network", "cnn", "--patch", "4", "--depth", "2"), "one hidden layer"),
+    (("--network", "lcn", "--patch", "4", "--input-shape", "eight"), "16x16x1"),
+    (("--memory", "lots"), "8GB"),
+    (("--memory", "1kB"), "which needs about"),
+    (("--classes", "0"), "at least two"),
+    (("--classes", "0,11"), "one of"),
+    (("--n-train", "0"), "at least 1"),
+    (("--n-train", "5000"), "at most"),
+    (("--seed", "-1"), "at least 0"),
+    (("--figure", "curve.jpeg"), ".png"),
+    (("--figure", "nowhere/curve.png"), "folder"),
+    (("--widht", "10"), "did you mean --width?"),
+    (("--temperature",), "--temperature"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), REFUSED, ids=lambda value: "_".join(value) if isinstance(value, tuple) else ""
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
+def test_refused(capsys, options, words, as_json):
+    assert words in refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []), *options)
+
+
+def test_refused_before_the_data_are_read(capsys, monkeypatch):
+    monkeypatch.setattr("finitewidth.data.load", lambda *_, **__: pytest.fail("data were read"))
+    for options, words in (("--method", "x"), "one of"), (("--temperature", "1,-1"), "above 0"):
+        assert words in refusal(capsys, "predict", *QUICK, *options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("predict",), "no --data"),
+        (("predict", "--data", "digts"), "did you mean 'digits'?"),
+        (("predict", "--data", "none.npz"), "does not exist"),
+        (("predct",), "predict"),
+        (("predict", "digits"), "digits"),
+        (("--versoin",), "did you mean --version?"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
+)
+def test_refused_commands_and_data(capsys, arguments, words):
+    assert words in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("x_train", np.full((30, 6), np.nan), "NaN or infinity"),
+        ("x_train", np.zeros((30, 2, 2, 2, 2)), "dimensions"),
+        ("x_train", np.zeros((29, 6)), "29 points"),
+        ("x_train", np.zeros((0, 6)), "at least one point"),
+        ("x_test", np.zeros((10, 5)), "x of shape"),
+        ("y_train", np.ones(30, dtype=int), "class"),
+        ("y_train", np.array(["a", "b"] * 15), "text"),
+        ("y_test", np.array([7] * 10), "unseen in training"),
+        ("x_train", np.array([[object()] * 6] * 30), "pickle"),
+    ],
+)
+def test_refused_npz(capsys, arrays, name, value, words):
+    np.savez("bad.npz", **(arrays | {name: value}))
+    assert words in refusal(capsys, "predict", "--data", "bad.npz")
+
+
+def test_refused_truncated_npz(capsys, npz):
+    content = Path(npz).read_bytes()
+    Path(npz).write_bytes(content[: len(content) // 2])
+    assert "damaged or truncated" in refusal(capsys, "predict", "--data", npz)
+
+
+@pytest.mark.parametrize(
+    "option", ["--n-train", "--n-test", "--seed", "--classes", "--standardise", "--target"]
+)
+def test_npz_takes_no_choice_of_points(capsys, npz, option):
+    value = {"--classes": "0,1", "--standardise": "global"}.get(option, "5")
+    assert "exactly as given" in refusal(capsys, "predict", "--data", npz, option, value)
+
+
+def test_refused_csv(capsys):
+    Path("bad.csv").write_text("a,b,yield\n1,2,0.5\n1,two,0.25\n")
+    assert "text ('two') in a number's place" in refusal(
+        capsys, "predict", "--data", "bad.csv", "--target", "yield"
+    )
+    assert "did you mean" in refusal(capsys, "predict", "--data", "bad.csv", "--target", "yeild")
+    assert "target" in refusal(capsys, "predict", "--data", "bad.csv")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_integer_and_single_precision_inputs_work(capsys, arrays, dtype):
+    inputs = {name: (10 * arrays[name]).astype(dtype) for name in ("x_train", "x_test")}
+    np.savez("data.npz", **(arrays | inputs))
+    assert document(capsys, "--data", "data.npz")["rows"][0]["converged"]

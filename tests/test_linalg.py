@@ -1,0 +1,158 @@
+"""Factorisations against dense NumPy, singular matrices, memory sizes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from finitewidth import linalg
+from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.linalg import RegularisedGram, Spectrum
+
+
+def covariance(rng, size=7, rank=None):
+    half = rng.standard_normal((size, rank or size))
+    return half @ half.T
+
+
+class TestSpectrum:
+    def test_equals_numpy(self, rng):
+        K = covariance(rng)
+        before = K.copy()
+        spectrum = Spectrum.of(K)
+        np.testing.assert_allclose(spectrum.values, np.linalg.eigvalsh(K), rtol=1e-12)
+        np.testing.assert_allclose((spectrum.vectors * spectrum.values) @ spectrum.vectors.T, K, atol=1e-13)
+        np.testing.assert_allclose(spectrum.rotate(K), spectrum.vectors.T @ K, rtol=1e-13)
+        assert (K == before).all()
+        assert spectrum.size == 7
+
+    def test_overwrite_gives_the_same(self, rng):
+        K = covariance(rng)
+        np.testing.assert_allclose(Spectrum.of(K.copy(), overwrite=True).values, Spectrum.of(K).values, rtol=1e-13)
+
+    @pytest.mark.parametrize("rank", [1, 3])
+    @pytest.mark.parametrize("scale", [1e-100, 1.0, 1e100])
+    def test_rounding_is_not_signal(self, rank, scale, rng):
+        """Null directions must be exactly null: at T -> 0 a large scale would take rounding for signal."""
+        spectrum = Spectrum.of(scale * covariance(rng, 9, rank))
+        assert (spectrum.values > 0.0).sum() == rank
+        assert (spectrum.values[:-rank] == 0.0).all()
+
+    def test_zero_matrix(self):
+        assert (Spectrum.of(np.zeros((4, 4))).values == 0.0).all()
+
+
+class TestRegularisedGram:
+    @pytest.mark.parametrize("rank", [7, 2])
+    def test_equals_dense_inverse(self, rank, rng):
+        K, ridge = covariance(rng, rank=rank), 0.3
+        A = K + ridge * np.eye(7)
+        gram, y = RegularisedGram(K, ridge), rng.standard_normal((7, 2))
+        np.testing.assert_allclose(gram.solve(y), np.linalg.solve(A, y), rtol=1e-10)
+        np.testing.assert_allclose(gram.solve(y[:, 0]), np.linalg.solve(A, y[:, 0]), rtol=1e-10)
+        np.testing.assert_allclose(gram.inverse(), np.linalg.inv(A), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(gram.whiten(y).T @ gram.whiten(y), y.T @ np.linalg.solve(A, y), rtol=1e-10)
+        assert gram.log_det == pytest.approx(np.linalg.slogdet(A)[1], rel=1e-12)
+        assert gram.size == 7
+
+    def test_inverse_is_symmetric(self, rng):
+        inverse = RegularisedGram(covariance(rng), 0.1).inverse()
+        assert (inverse == inverse.T).all()
+
+    def test_where_cholesky_fails(self):
+        """A negative eigenvalue of rounding that the ridge cannot mend: the eigendecomposition takes over."""
+        K = np.array([[1.0, 1.0 + 1e-12], [1.0 + 1e-12, 1.0]])
+        gram, exact = RegularisedGram(K, 1e-14), np.array([1.0, 1.0]) / 2.0
+        np.testing.assert_allclose(gram.solve(np.ones(2)), exact, rtol=1e-10)
+        assert gram.log_det == pytest.approx(math.log(2.0) + math.log(1e-14), rel=1e-10)
+        np.testing.assert_allclose(gram.inverse() @ np.ones(2), exact, atol=0.05)
+        w = gram.whiten(np.ones((2, 1)))
+        assert (w.T @ w).item() == pytest.approx(1.0, rel=1e-10)
+
+    def test_nothing_is_changed(self, rng):
+        K, y = covariance(rng), rng.standard_normal(7)
+        before = K.copy(), y.copy()
+        gram = RegularisedGram(K, 0.1)
+        gram.solve(y), gram.whiten(y), gram.inverse()
+        assert (K == before[0]).all()
+        assert (y == before[1]).all()
+
+
+@pytest.mark.parametrize("factorise", [Spectrum.of, lambda K: RegularisedGram(K, 1.0)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_covariances_that_overflowed_are_refused(factorise, bad):
+    K = np.eye(3)
+    K[1, 2] = K[2, 1] = bad
+    with pytest.raises(InputError, match="rescale the inputs"):
+        factorise(K)
+
+
+@pytest.mark.parametrize("x", [1e-300, 1e-12, -1e-12, 1e-5, 0.0199, 0.0201, -0.0199, -0.5, -1 + 1e-9, 3.0, 1e12])
+def test_excess_against_a_long_sum(x):
+    """x - log(1 + x): Taylor with exact binary fractions for small x, plain subtraction for large."""
+    if abs(x) < 0.1:
+        exact = math.fsum((-1) ** k * x**k / k for k in range(2, 40))
+    else:
+        exact = x - math.log1p(x)
+    assert linalg.excess(x) == pytest.approx(exact, rel=1e-14)
+
+
+def test_excess_at_minus_one_is_infinite():
+    assert linalg.excess(-1.0) == np.inf
+    assert linalg.excess(np.array([0.0, 1.0])).tolist() == pytest.approx([0.0, 1.0 - math.log(2.0)])
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [("8GB", 8e9), ("500 MB", 5e8), ("2GiB", 2**31), ("1.5tb", 1.5e12), ("100", 100.0), (" 3 kb ", 3e3), (7, 7.0)],
+    )
+    def test_sizes(self, text, size):
+        assert linalg.parse_memory(text) == size
+
+    @pytest.mark.parametrize("text", ["", "lots", "8XB", "-1GB", "nan GB", "infGB", "0", "GB", "1e"])
+    def test_what_is_no_size(self, text):
+        with pytest.raises(InputError, match="8GB"):
+            linalg.parse_memory(text)
+
+    @pytest.mark.parametrize(
+        ("size", "text"), [(1.5e9, "1.5 GB"), (3e8, "300 MB"), (12.0, "12 B"), (2e12, "2 TB"), (4e3, "4 kB")]
+    )
+    def test_format(self, size, text):
+        assert linalg.format_bytes(size) == text
+
+    def test_refusal_says_how_much(self):
+        with pytest.raises(MemoryCapError, match=r"a thing, which needs about 2 GB; wanted: at most 1 GB .*; do less"):
+            linalg.require_memory(2e9, "a thing", "do less", 1e9)
+        linalg.require_memory(1e9, "a thing", "do less", 1e9)
+        with pytest.raises(MemoryCapError, match="available now"):
+            linalg.require_memory(1e30, "a thing", "do less")
+
+    def test_available(self):
+        assert 1e6 < linalg.available_memory() < 1e15
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("threads", ["1", "2", "3"])
+    def test_every_block_once(self, threads, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        done = np.zeros(40)
+
+        def work(k):
+            done[k] += 1
+
+        linalg.run_blocks(work, [(k,) for k in range(40)])
+        assert (done == 1).all()
+        assert linalg.n_threads() == int(threads)
+
+    def test_an_error_in_a_thread_is_raised(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with pytest.raises(ZeroDivisionError):
+            linalg.run_blocks(lambda k: 1 // k, [(k,) for k in range(40)])
+
+    @pytest.mark.parametrize("text", ["", "0", "many"])
+    def test_threads_without_a_setting(self, text, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert linalg.n_threads() >= 1
