@@ -29,7 +29,7 @@ class Ratio:
 
     def __str__(self) -> str:
         return (
-            f"ratio {self.median:.2f} (pairs {min(self.pairs):.2f}-{max(self.pairs):.2f}, best of each {self.best:.2f}); "
+            f"ratio {self.median:.2f} (pairs {min(self.pairs):.2f}-{max(self.pairs):.2f}, best {self.best:.2f}); "
             f"{statistics.median(self.ours):.4f} s against {statistics.median(self.yardstick):.4f} s"
         )
 

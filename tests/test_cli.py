@@ -78,9 +78,7 @@ def test_json_of_predict(capsys):
 
 
 def test_same_numbers_as_in_python(capsys):
-    (row,) = document(capsys, *QUICK, "--widths", "20,30", "--precision", "1,2,3", "--method", "integrate")[
-        "rows"
-    ]
+    (row,) = document(capsys, *QUICK, "--widths", "20,30", "--precision", "1,2,3", "--method", "integrate")["rows"]
     train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
     network = fw.FullyConnected(widths=(20, 30), weight_precision=(1.0, 2.0, 3.0))
     (expected,) = fw.learning_curve(network, train, test, method="integrate")
@@ -302,19 +300,21 @@ def test_refused_truncated_npz(capsys, npz):
     assert "damaged or truncated" in refusal(capsys, "predict", "--data", npz)
 
 
-@pytest.mark.parametrize(
-    "option", ["--n-train", "--n-test", "--seed", "--classes", "--standardise", "--target"]
-)
-def test_npz_takes_no_choice_of_points(capsys, npz, option):
+@pytest.mark.parametrize("option", ["--classes", "--standardise", "--target"])
+def test_npz_is_not_recoded(capsys, npz, option):
     value = {"--classes": "0,1", "--standardise": "global"}.get(option, "5")
     assert "exactly as given" in refusal(capsys, "predict", "--data", npz, option, value)
 
 
+def test_npz_gives_its_first_points(capsys, npz, arrays):
+    out = document(capsys, "--data", npz, "--n-train", "12", "--n-test", "5", "--seed", "3")
+    assert (out["data"]["train"]["points"], out["data"]["test"]["points"]) == (12, 5)
+    assert "at most the" in refusal(capsys, "predict", "--data", npz, "--n-train", "100000")
+
+
 def test_refused_csv(capsys):
     Path("bad.csv").write_text("a,b,yield\n1,2,0.5\n1,two,0.25\n")
-    assert "text ('two') in a number's place" in refusal(
-        capsys, "predict", "--data", "bad.csv", "--target", "yield"
-    )
+    assert "text ('two') in a number's place" in refusal(capsys, "predict", "--data", "bad.csv", "--target", "yield")
     assert "did you mean" in refusal(capsys, "predict", "--data", "bad.csv", "--target", "yeild")
     assert "target" in refusal(capsys, "predict", "--data", "bad.csv")
 

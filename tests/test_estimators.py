@@ -103,9 +103,7 @@ class TestInfiniteWidth:
 
 class TestRegressor:
     @pytest.mark.parametrize("method", ["saddle", "integrate", "infinite"])
-    @pytest.mark.parametrize(
-        ("activation", "closure"), [("relu", "product"), ("tanh", "product"), ("erf", "nested")]
-    )
+    @pytest.mark.parametrize(("activation", "closure"), [("relu", "product"), ("tanh", "product"), ("erf", "nested")])
     def test_is_the_theory(self, activation, closure, method):
         widths = (30,) if closure == "product" else (30, 20)
         given = {"activation": activation, "weight_precision": 0.8, "offset_precision": 2.0}
@@ -215,9 +213,7 @@ class TestClassifier:
         assert ours.log_evidence_ == solution.log_evidence
         assert ours.score(x[50:], y[50:]) > 0.8
 
-    @pytest.mark.parametrize(
-        "names", [("yes", "no"), (0, 1), (1, 2), (-1, 1), (False, True), (2.0, 5.0)], ids=str
-    )
+    @pytest.mark.parametrize("names", [("yes", "no"), (0, 1), (1, 2), (-1, 1), (False, True), (2.0, 5.0)], ids=str)
     def test_any_labels(self, names):
         x, y = MOONS
         labels = np.array(names)[y]
@@ -277,9 +273,7 @@ class TestInScikitLearn:
         assert search.best_estimator_[-1].solution_.converged
         assert search.score(X, Y) > 0.5
 
-    @pytest.mark.parametrize(
-        ("scoring", "least"), [("accuracy", 0.75), ("roc_auc", 0.8), ("neg_brier_score", -0.2)]
-    )
+    @pytest.mark.parametrize(("scoring", "least"), [("accuracy", 0.75), ("roc_auc", 0.8), ("neg_brier_score", -0.2)])
     def test_classifier_scores(self, scoring, least):
         classifier = FiniteWidthClassifier(offset_precision=1.0, temperature=0.3)
         assert cross_val_score(classifier, *MOONS, scoring=scoring, cv=3).min() > least

@@ -90,7 +90,12 @@ class TestErrors:
         assert accuracy == pytest.approx(np.mean(norm.cdf(y * mean / np.sqrt(variance))))
 
     def test_certain_and_undecided_predictions(self):
-        assert sign_probability(np.array([1.0, -1.0, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])).tolist() == [1, 0, 0.5, 0.5]
+        assert sign_probability(np.array([1.0, -1.0, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])).tolist() == [
+            1,
+            0,
+            0.5,
+            0.5,
+        ]
 
     def test_std(self):
         assert Prediction(np.zeros(2), np.array([4.0, 9.0]), 0.0).std.tolist() == [2.0, 3.0]

@@ -26,9 +26,7 @@ def test_public_methods_are_documented(name):
     thing = getattr(fw, name)
     members = vars(thing) if inspect.isclass(thing) else {}
     public = set(members) - set(getattr(thing, "__dataclass_fields__", ()))
-    methods = [
-        n for n in public if not n.startswith("_") and isinstance(members[n], (FunctionType, property))
-    ]
+    methods = [n for n in public if not n.startswith("_") and isinstance(members[n], (FunctionType, property))]
     assert [n for n in methods if not inspect.getdoc(getattr(thing, n))] == []
 
 

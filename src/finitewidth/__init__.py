@@ -56,7 +56,33 @@ _PUBLIC = {
 }
 _MODULES = ("data", "features", "kernels")
 
-__all__ = [*_PUBLIC, *_MODULES, "__version__"]
+__all__ = [
+    "Activation",
+    "ConvergenceWarning",
+    "Convolutional",
+    "Dataset",
+    "Errors",
+    "FiniteWidthClassifier",
+    "FiniteWidthRegressor",
+    "FullyConnected",
+    "InputError",
+    "LearningCurve",
+    "LocallyConnected",
+    "MemoryCapError",
+    "MissingExtraError",
+    "Prediction",
+    "Selection",
+    "Solution",
+    "__version__",
+    "data",
+    "features",
+    "kernels",
+    "learning_curve",
+    "predict",
+    "select",
+    "solve",
+    "theory_of",
+]
 
 
 def __getattr__(name: str) -> Any:

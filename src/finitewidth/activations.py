@@ -117,7 +117,7 @@ class QuadraticDual(_Advance):
 
 
 class ErfDual:
-    """kappa = (2/pi) arcsin( 2 c12 / sqrt((1 + 2 c11)(1 + 2 c22)) ) (Williams 1997, eq. 11)."""
+    """kappa = (2/pi) arcsin( 2 c12 / sqrt((1 + 2 c11)(1 + 2 c22)) ) (Williams 1997)."""
 
     def prepare(self, c: Array) -> Array:
         return np.sqrt(2.0 / (1.0 + 2.0 * np.asarray(c)))[None]
@@ -479,7 +479,7 @@ class Activation:
             raise InputError(f"activation = {function!r}", "a function of one array", "pass a callable")
         probe = np.array([-3.0, -1.7, -0.3, 0.0, 0.3, 1.7, 3.0])
         values = _evaluate(function, probe)
-        label = name or getattr(function, "__name__", "function")
+        label = name or str(getattr(function, "__name__", "function"))
         odd = bool(np.allclose(values, -values[::-1], rtol=1e-14, atol=0.0))
         return cls(label, function, HermiteDual(function, kinks), odd=odd, jax_function=function)
 
@@ -555,7 +555,11 @@ _KNOWN: dict[str, Activation] = {
     for a in (
         Activation("erf", special.erf, ErfDual(), odd=True, jax_function=_jax("jax.scipy.special.erf")),
         Activation(
-            "relu", lambda x: np.maximum(x, 0.0), LeakyReluDual(), homogeneous=True, jax_function=_jax("jax.nn.relu")
+            "relu",
+            lambda x: np.maximum(x, 0.0),
+            LeakyReluDual(),
+            homogeneous=True,
+            jax_function=_jax("jax.nn.relu"),
         ),
         Activation("linear", np.positive, LinearDual(), odd=True, homogeneous=True),
         Activation("quadratic", np.square, QuadraticDual(), jax_function=_jax("jax.numpy.square")),
@@ -563,9 +567,7 @@ _KNOWN: dict[str, Activation] = {
         Activation("gelu", _gelu, HermiteDual(_gelu), jax_function=_jax_gelu),
         Activation("sigmoid", _sigmoid, HermiteDual(_sigmoid), jax_function=_jax("jax.nn.sigmoid")),
         Activation("silu", _silu, HermiteDual(_silu), jax_function=_jax("jax.nn.silu")),
-        Activation(
-            "leaky_relu", _leaky_relu, LeakyReluDual(LEAKY_SLOPE), homogeneous=True, jax_function=_leaky_relu
-        ),
+        Activation("leaky_relu", _leaky_relu, LeakyReluDual(LEAKY_SLOPE), homogeneous=True, jax_function=_leaky_relu),
     )
 }
 

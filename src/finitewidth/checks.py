@@ -36,7 +36,9 @@ def positive_sequence(name: str, value: Any, length: int) -> tuple[float, ...]:
     items = tuple(positive(f"{name}[{i}]", item) for i, item in enumerate(value))
     if len(items) != length:
         raise InputError(
-            f"{name} with {len(items)} values", f"1 value or {length} of them", f"give one {name} for each layer"
+            f"{name} with {len(items)} values",
+            f"1 value or {length} of them",
+            f"give one {name} for each layer",
         )
     return items
 
@@ -59,10 +61,14 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(f"{name} of uneven rows", "a rectangular array of numbers", "make all rows equally long") from error
+        raise InputError(
+            f"{name} of uneven rows", "a rectangular array of numbers", "make all rows equally long"
+        ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(
-            f"{name} of type {array.dtype}", "real numbers (integer or floating point)", f"convert {name} to numbers first"
+            f"{name} of type {array.dtype}",
+            "real numbers (integer or floating point)",
+            f"convert {name} to numbers first",
         )
     if array.ndim not in ndims:
         raise InputError(
@@ -84,7 +90,7 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
 
 
 def _real(name: str, value: Any, wanted: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        if not (isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"):
-            raise InputError(f"{name} = {value!r}", wanted, f"give {name} as a number")
+    scalar_array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    if not scalar_array and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
+        raise InputError(f"{name} = {value!r}", wanted, f"give {name} as a number")
     return float(value)

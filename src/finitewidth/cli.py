@@ -92,9 +92,7 @@ def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., N
 
         hints = {f.name: Annotated[f.type, _option(f)] for f in _fields(options)}
         parameters = [
-            inspect.Parameter(
-                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
-            )
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
             for f in _fields(options)
         ]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -140,9 +138,7 @@ def predict(options: PredictOptions) -> None:
     from finitewidth.theory import learning_curve, theory_of
 
     for temperature in job.temperatures:
-        theory_of(
-            job.network, temperature, options.closure, options.method
-        )  # refuses before the data are read
+        theory_of(job.network, temperature, options.closure, options.method)  # refuses before the data are read
     train, test = job.load()
     widths = None if job.layer_widths else job.widths
     solving: dict[str, Any] = {
@@ -177,15 +173,11 @@ def predict(options: PredictOptions) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Where demo.png and demo.pdf go.")
-    ] = "demo-output",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where demo.png and demo.pdf go.")] = "demo-output",
     no_sample: Annotated[
         bool, typer.Option("--no-sample", help="Leave out the check by sampling.", show_default=False)
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document.", show_default=False)
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
 ) -> None:
     """Predict error against width on real digits: a table, a picture, and a check by sampling."""
     from finitewidth.studies import demo as study

@@ -1,4 +1,4 @@
-"""What a network has learned of its features, measured on a theory's solution (THEORY.md section 5).
+"""What a network has learned of its features, measured on a theory's solution (docs/theory.md section 5).
 
 The measures take plain matrices wherever they can, so that theory, samples and trained networks are compared with the
 same functions.
@@ -30,19 +30,25 @@ def information(solution: Solution) -> float:
 
 
 def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
-    """Centred kernel alignment of two (P, P) kernels, in [-1, 1] (Cortes, Mohri and Rostamizadeh 2012, eq. 4).
+    """Centred kernel alignment of two (P, P) kernels, in [-1, 1] (Cortes, Mohri and Rostamizadeh 2012).
 
     ``<HK1H, HK2H> / (|HK1H| |HK2H|)`` with H the centring matrix; without ``centred``, H = 1.
     Raises InputError for other shapes, or where a (centred) kernel vanishes.
     """
     a, b = (np.array(k, dtype=float) for k in (k1, k2))
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape != b.shape:
-        raise InputError(f"kernels of shapes {a.shape} and {b.shape}", "two square ones of one size", "use the same points")
+        raise InputError(
+            f"kernels of shapes {a.shape} and {b.shape}", "two square ones of one size", "use the same points"
+        )
     if centred:
         a, b = _centre(a), _centre(b)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0.0:
-        raise InputError("a kernel that is constant over the points", "one that varies", "use more points, or centred=False")
+        raise InputError(
+            "a kernel that is constant over the points",
+            "one that varies",
+            "use more points, or centred=False",
+        )
     return float(np.vdot(a, b)) / norms
 
 

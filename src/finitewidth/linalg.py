@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -155,6 +156,14 @@ def run_blocks(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> 
             done.result()
 
 
+SMALL = 400  # rows of a matrix below which a second BLAS thread costs more than it brings
+
+
+def blas_for(size: int) -> AbstractContextManager[Any]:
+    """One BLAS thread for work on small matrices, whose threads would mostly wait; otherwise as it is."""
+    return _thread_pools().limit(limits=1, user_api="blas") if size <= SMALL else nullcontext()
+
+
 @lru_cache(maxsize=1)
 def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
@@ -201,7 +210,9 @@ def require_memory(need: float, what: str, remedy: str, cap: float | None = None
     if need > limit:
         kind = "available now" if cap is None else "the cap given"
         raise MemoryCapError(
-            f"{what}, which needs about {format_bytes(need)}", f"at most {format_bytes(limit)} ({kind})", remedy
+            f"{what}, which needs about {format_bytes(need)}",
+            f"at most {format_bytes(limit)} ({kind})",
+            remedy,
         )
 
 

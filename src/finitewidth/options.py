@@ -28,9 +28,7 @@ def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
 class JobOptions:
     """What to predict or sample: data, network, temperature. Texts as typed; None where nothing was given."""
 
-    data: str | None = _text(
-        "NAME|FILE", "digits, mnist, openml:NAME, a .npz or .csv file, or a folder of images."
-    )
+    data: str | None = _text("NAME|FILE", "digits, mnist, openml:NAME, a .npz or .csv file, or a folder of images.")
     target: str | None = _text("COLUMN", "Target column of a csv file or OpenML set.")
     task: str | None = _text("KIND", "regression or classification, where a csv file leaves it open.")
     classes: str | None = _text("A,B", "Keep these classes; of two, the first is -1, the second +1.")
@@ -43,9 +41,7 @@ class JobOptions:
     width: str | None = _text("N,N,..", "One network a width, every hidden layer that wide. Default: 100.")
     widths: str | None = _text("N1,N2,..", "One network with these layer widths.")
     activation: str = _text("NAME", "erf, relu, linear, tanh, gelu, ... Default: erf.", "erf")
-    precision: str = _text(
-        "X", "Prior precision of all weights, or lambda_0,..,lambda_L. Default: 1.0.", "1.0"
-    )
+    precision: str = _text("X", "Prior precision of all weights, or lambda_0,..,lambda_L. Default: 1.0.", "1.0")
     offset_precision: str | None = _text("X", "Prior precision of offsets (biases). Default: no offsets.")
     readout: str = _text("KIND", "standard (1/sqrt(N)) or mean-field (1/N). Default: standard.", "standard")
     patch: str | None = _text("8|8x8", "Size of a patch (cnn, lcn).")
@@ -112,9 +108,7 @@ def figure_path(text: str | None) -> Path | None:
             f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"
         )
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(
-            f"--figure {text!r}", "a file in a folder that exists", f"make the folder {path.parent} first"
-        )
+        raise InputError(f"--figure {text!r}", "a file in a folder that exists", f"make the folder {path.parent} first")
     from finitewidth.report.plots import require_matplotlib
 
     require_matplotlib()
@@ -193,7 +187,8 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
     }
     kept = {name: value for name, value in given.items() if value is not None}
     if options.data.lower().endswith(".npz"):
-        for name in kept:
+        kept.pop("seed", None)  # nothing is drawn from a file that is used as given
+        for name in kept.keys() - {"n_train", "n_test"}:
             raise InputError(
                 f"--{name.replace('_', '-')} for the npz file {options.data!r}",
                 "no such option: an npz file is used exactly as given",
@@ -239,9 +234,7 @@ def _number(option: str, item: str, text: str) -> float:
             return kind(item)
         except ValueError:
             continue
-    raise InputError(
-        f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits"
-    )
+    raise InputError(f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits")
 
 
 def _one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
@@ -265,9 +258,7 @@ def _seed(option: str, text: str) -> int:
     from finitewidth.exceptions import InputError
 
     if not text.strip().isdecimal():
-        raise InputError(
-            f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example"
-        )
+        raise InputError(f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example")
     return int(text)
 
 

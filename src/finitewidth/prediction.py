@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from scipy.stats import qmc
 
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
@@ -53,7 +52,7 @@ class Prediction:
         return np.sqrt(self.variance)
 
     def errors(self, y: Any) -> Errors:
-        """Errors against targets ``y`` of the mean's shape, averaged over points and outputs (THEORY.md section 4).
+        """Errors against targets ``y`` of the mean's shape, averaged over points, outputs (docs/theory.md section 4).
 
         Raises InputError for another shape.
         """
@@ -100,9 +99,9 @@ _QUASI_DRAWS = 512  # of the orthant integrals below: their error is about 1e-4
 def class_probabilities(prediction: Prediction) -> Array:
     """P(output c is the largest) under the joint Gaussian of the outputs of each point, (points, D); rows sum to one.
 
-    Two labels -1, +1 (one output): (points, 2). For D outputs the D - 1 differences from output c are Gaussian, and their
-    orthant probability is integrated one direction after another on quasi-random points (Genz 1992), with an error of
-    about 1e-4.
+    Two labels -1, +1 (one output): (points, 2). For D outputs the D - 1 differences from output c are Gaussian, and
+    their orthant probability is integrated one direction after another on quasi-random points (Genz 1992), with an
+    error of about 1e-4.
     """
     mean = prediction.mean
     if mean.ndim == 1:
@@ -127,13 +126,13 @@ def _orthant_probability(mean: Array, covariance: Array) -> Array:
     trace = np.einsum("pkk->p", covariance)
     floor = np.maximum(1e-12 * trace, 1e-300)
     root = np.linalg.cholesky(covariance + floor[:, None, None] * np.eye(dim))
+    from scipy.stats import qmc  # slow to import, and seldom needed
+
     draws = qmc.Sobol(dim, seed=np.random.default_rng(0)).random(_QUASI_DRAWS)
     total = np.ones((points, _QUASI_DRAWS))
     z = np.zeros((points, _QUASI_DRAWS, dim))
     for k in range(dim):
-        bound = (
-            -(mean[:, k, None] + np.einsum("psj,pj->ps", z[:, :, :k], root[:, k, :k])) / root[:, k, k, None]
-        )
+        bound = -(mean[:, k, None] + np.einsum("psj,pj->ps", z[:, :, :k], root[:, k, :k])) / root[:, k, k, None]
         inside = special.ndtr(-bound)  # P(z_k > bound)
         total *= inside
         z[:, :, k] = -special.ndtri(np.clip(draws[:, k] * inside, 1e-300, 1.0))

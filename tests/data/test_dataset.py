@@ -1,4 +1,4 @@
-"""A Dataset checks itself, encodes its targets, and is split by the recipe of THEORY.md section 9."""
+"""A Dataset checks itself, encodes its targets, and is split by the recipe of docs/theory.md section 9."""
 
 from __future__ import annotations
 
@@ -177,9 +177,7 @@ class TestArrays:
         assert data.x.flags.c_contiguous
         np.testing.assert_array_equal(data.x, X)
 
-    @pytest.mark.parametrize(
-        ("shape", "image"), [((6, 12), None), ((6, 3, 4), (3, 4, 1)), ((6, 2, 2, 3), (2, 2, 3))]
-    )
+    @pytest.mark.parametrize(("shape", "image"), [((6, 12), None), ((6, 3, 4), (3, 4, 1)), ((6, 2, 2, 3), (2, 2, 3))])
     def test_shapes(self, shape, image):
         data = Dataset(np.zeros(shape), np.arange(6.0))
         assert (data.n_points, len(data), data.n_inputs, data.input_shape) == (6, 6, 12, image)

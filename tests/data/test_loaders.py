@@ -161,9 +161,7 @@ class TestNpz:
     @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 1), (2, 2, 3)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
     def test_shapes_and_types(self, tmp_path, shape, dtype):
-        train, _ = npz(
-            saved(tmp_path, x_train=np.ones((8, *shape), dtype), x_test=np.ones((4, *shape), dtype))
-        )
+        train, _ = npz(saved(tmp_path, x_train=np.ones((8, *shape), dtype), x_test=np.ones((4, *shape), dtype)))
         assert train.x.shape == (8, *shape)
 
     @pytest.mark.parametrize(
@@ -236,9 +234,7 @@ class TestNpz:
         whole = (tmp_path / "c.npz").read_bytes()
         noticed = 0
         for place in range(0, len(whole), 5):
-            (tmp_path / "bad.npz").write_bytes(
-                whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
-            )
+            (tmp_path / "bad.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
             try:
                 npz(tmp_path / "bad.npz")
             except InputError:
@@ -283,9 +279,7 @@ class TestNpz:
 
 
 HOUSES = "size,rooms,price\n1.5,2,10.5\n2.5,3,20.25\n3.5,3,30\n4,5,40.5\n"
-FLOWERS = "name,a,b\n" + "".join(
-    f"{name},{i},{i * i}\n" for i, name in enumerate(["rose", "lily", "iris"] * 4)
-)
+FLOWERS = "name,a,b\n" + "".join(f"{name},{i},{i * i}\n" for i, name in enumerate(["rose", "lily", "iris"] * 4))
 
 
 def written(folder, text, encoding="utf-8"):
@@ -608,7 +602,7 @@ class TestLoad:
             ("some/where", {}, "does not exist"),
             ("FOLDER", {}, "real path"),
             ("digits", {"target": "y"}, "option target"),
-            ("none.npz", {"n_train": 5}, "option n_train"),
+            ("none.npz", {"side": 5}, "option side"),
         ],
     )
     def test_errors(self, tmp_path, monkeypatch, source, options, message):

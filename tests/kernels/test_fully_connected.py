@@ -16,7 +16,7 @@ ALL = [*names(), USER]
 
 
 def naive_kernel(network, x1, x2):
-    """K_0 = C, K_{l+1} = kappa[K_l] / lambda_{l+1} (THEORY.md section 1), entry by entry from the dual."""
+    """K_0 = C, K_{l+1} = kappa[K_l] / lambda_{l+1} (docs/theory.md section 1), entry by entry from the dual."""
     kappa = network.phi.kappa
     both = np.concatenate([x1, x2])
     K = both @ both.T / (network.weight_precision[0] * both.shape[1]) + network.offset_variance
@@ -42,7 +42,11 @@ def test_equals_the_naive_recursion(activation, depth, rng):
 def test_offsets_and_readouts(activation, offset, readout, rng):
     x1, x2 = rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
     network = fw.FullyConnected(
-        widths=(7, 11), activation=activation, weight_precision=(0.7, 1.3, 2.0), offset_precision=offset, readout=readout
+        widths=(7, 11),
+        activation=activation,
+        weight_precision=(0.7, 1.3, 2.0),
+        offset_precision=offset,
+        readout=readout,
     )
     np.testing.assert_allclose(kernels.nngp(network, x1, x2), naive_kernel(network, x1, x2), rtol=1e-11)
 
@@ -142,14 +146,15 @@ def test_pullback_against_differences(activation, depth, offset, rng):
 
     def contracted(log_precision):
         network = fw.FullyConnected(
-            widths=(5,) * depth, activation=activation, weight_precision=tuple(np.exp(log_precision)), offset_precision=offset
+            widths=(5,) * depth,
+            activation=activation,
+            weight_precision=tuple(np.exp(log_precision)),
+            offset_precision=offset,
         )
         return np.vdot(G, kernels.nngp(network, x)), kernels.nngp_pullback(network, x, G)
 
     at, step = 0.1 * np.arange(depth + 1), 1e-5
-    numerical = [
-        (contracted(at + d)[0] - contracted(at - d)[0]) / (2 * step) for d in step * np.eye(depth + 1)
-    ]
+    numerical = [(contracted(at + d)[0] - contracted(at - d)[0]) / (2 * step) for d in step * np.eye(depth + 1)]
     np.testing.assert_allclose(contracted(at)[1], numerical, rtol=3e-6, atol=1e-7)
 
 

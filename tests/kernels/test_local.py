@@ -60,9 +60,7 @@ def test_reference_kernels_by_their_definition(case):
     for i, j in [(0, 0), (0, 1), (1, 0), (2, 1)]:
         u, v = patches[:3, i], patches[1:, j]  # three pairs of points
         c11, c12, c22 = (np.sum(a * b, axis=1) for a, b in ((u, u), (u, v), (v, v)))
-        c11, c12, c22 = (
-            c / (network.weight_precision[0] * M) + network.offset_variance for c in (c11, c12, c22)
-        )
+        c11, c12, c22 = (c / (network.weight_precision[0] * M) + network.offset_variance for c in (c11, c12, c22))
         if i != j and isinstance(network, LocallyConnected):
             expected = network.phi.mean(c11) * network.phi.mean(c22)
         else:
@@ -166,9 +164,7 @@ def test_infinite_width_kernels(activation):
     np.testing.assert_allclose(local_nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
     np.testing.assert_allclose(pooled_kernel(network, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
     np.testing.assert_allclose(pooled_kernel(network, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    np.testing.assert_allclose(
-        pooled_diagonal(network, x), np.diagonal(pooled_kernel(network, x)), atol=1e-13
-    )
+    np.testing.assert_allclose(pooled_diagonal(network, x), np.diagonal(pooled_kernel(network, x)), atol=1e-13)
     pooled = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0), pool="average")
     np.testing.assert_array_equal(local_nngp(pooled, x), pooled_kernel(network, x))
     np.testing.assert_array_equal(local_nngp_diagonal(pooled, x), pooled_diagonal(network, x))

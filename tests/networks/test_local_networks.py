@@ -23,7 +23,7 @@ CASES = [
 
 
 def by_loop(network, weights, offsets, x):
-    """Features neuron by neuron, THEORY.md section 0."""
+    """Features neuron by neuron, docs/theory.md section 0."""
     patches = network.grid(x).extract(x)
     P, n, M = patches.shape
     N, shared = network.channels, isinstance(network, Convolutional)
@@ -150,6 +150,4 @@ def test_one_patch_as_large_as_the_image_is_a_fully_connected_network():
         for network in (Convolutional(7, patch=(4, 6)), LocallyConnected(7, patch=(4, 6))):
             hidden = network.init_hidden(jax.random.key(0), x.shape[1:])
             dense = {"weights": [hidden["weights"][0].reshape(7, 48)], "offsets": []}
-            np.testing.assert_allclose(
-                network.features(hidden, x), FullyConnected(7).features(dense, x), rtol=1e-12
-            )
+            np.testing.assert_allclose(network.features(hidden, x), FullyConnected(7).features(dense, x), rtol=1e-12)

@@ -34,9 +34,7 @@ def by_loop(grid, x):
     image = np.pad(image, [*widths, (0, 0)])
     patches = []
     for place in itertools.product(*map(range, counts)):
-        window = tuple(
-            slice(k * s, k * s + m) for k, s, m in zip(place, grid.stride, grid.patch, strict=True)
-        )
+        window = tuple(slice(k * s, k * s + m) for k, s, m in zip(place, grid.stride, grid.patch, strict=True))
         patches.append(image[(slice(None), *window)].reshape(len(x), -1))
     return np.stack(patches, axis=1)
 

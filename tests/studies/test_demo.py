@@ -100,19 +100,14 @@ def test_what_the_demo_claims_holds():
 
 
 def can_sample() -> bool:
-    if (
-        importlib.util.find_spec("finitewidth.sampling") is None
-        or importlib.util.find_spec("blackjax") is None
-    ):
+    if importlib.util.find_spec("finitewidth.sampling") is None or importlib.util.find_spec("blackjax") is None:
         return False
     return hasattr(importlib.import_module("finitewidth.sampling"), "sample")
 
 
 @pytest.mark.slow
 @pytest.mark.statistical
-@pytest.mark.skipif(
-    not can_sample(), reason="finitewidth.sampling has no sample, or its libraries are missing"
-)
+@pytest.mark.skipif(not can_sample(), reason="finitewidth.sampling has no sample, or its libraries are missing")
 def test_sampled_network_is_near_the_theory():
     """At width 100 theory and network differ by some per cent, far less than either from infinite width."""
     result = demo.run(replace(demo.Setting(), widths=(100,), sampled_widths=(100,)), say=lambda text: None)

@@ -15,7 +15,7 @@ from finitewidth.kernels.local import local_kernels, memory_estimate
 from finitewidth.theory.local import FullPairs, LocalProblem
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="reference data of THEORY.md are not here")
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="reference data of docs/theory.md are not here")
 T = 0.05
 
 
@@ -42,7 +42,7 @@ def solved(network, train, temperature=T, **more):
     return solution
 
 
-# --- the dense action, written down from THEORY.md section 2 ------------------------------------------------------------
+# --- the dense action, written down from docs/theory.md section 2 ------------------------------------------------------------
 
 
 class Dense:
@@ -216,7 +216,9 @@ def erf_of_patches(x1, x2, pooled=False):
     return sum(kappa(p1[i], p2[j]) for i, j in pairs) / (16 if pooled else 4)
 
 
-@pytest.mark.parametrize("network", [cnn(10**12), lcn(10**12), cnn(10**12, pool="average")], ids=["cnn", "lcn", "pooled"])
+@pytest.mark.parametrize(
+    "network", [cnn(10**12), lcn(10**12), cnn(10**12, pool="average")], ids=["cnn", "lcn", "pooled"]
+)
 @pytest.mark.parametrize("outputs", [0, 3])
 def test_width_1e12_is_the_gaussian_process(network, outputs):
     train, x = toy(outputs=outputs), toy(count=9, seed=4).x
@@ -233,7 +235,9 @@ def test_width_1e12_is_the_gaussian_process(network, outputs):
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
-@pytest.mark.parametrize("build", [cnn, lcn, lambda *a, **k: cnn(*a, pool="average", **k)], ids=["cnn", "lcn", "pooled"])
+@pytest.mark.parametrize(
+    "build", [cnn, lcn, lambda *a, **k: cnn(*a, pool="average", **k)], ids=["cnn", "lcn", "pooled"]
+)
 @pytest.mark.parametrize("outputs", [0, 2])
 def test_one_patch_as_large_as_the_image_is_fully_connected(build, activation, outputs):
     train, x = toy(outputs=outputs), toy(count=9, seed=4).x
@@ -292,7 +296,9 @@ def test_pooled_is_one_scalar_on_the_pooled_kernel():
 # --- several outputs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", [cnn(), cnn(patch=(3, 2), stride=(1, 2), activation="relu"), lcn()], ids=["cnn", "relu", "lcn"])
+@pytest.mark.parametrize(
+    "network", [cnn(), cnn(patch=(3, 2), stride=(1, 2), activation="relu"), lcn()], ids=["cnn", "relu", "lcn"]
+)
 @pytest.mark.parametrize("outputs", [2, 3])
 def test_several_outputs_are_the_dense_theory(network, outputs):
     train, x = toy(outputs=outputs, count=12), toy(count=5, seed=4).x
@@ -403,7 +409,9 @@ def test_every_minimum_is_reported():
             assert dense.F(half @ half.T) > minimum.action
 
 
-@pytest.mark.parametrize("network", [cnn(), cnn(readout="mean-field"), lcn(activation="relu")], ids=["cnn", "mean-field", "lcn"])
+@pytest.mark.parametrize(
+    "network", [cnn(), cnn(readout="mean-field"), lcn(activation="relu")], ids=["cnn", "mean-field", "lcn"]
+)
 def test_the_evidence_gradient_is_that_of_finite_differences(network):
     train = toy()
     gradient = solved(network, train).evidence_gradient()
@@ -443,11 +451,11 @@ def test_the_map_is_labelled_with_its_patches():
     np.testing.assert_allclose(qmap.diagonal.ravel(), np.diagonal(qmap.square))
 
 
-# --- THEORY.md section 9 ----------------------------------------------------------------------------------------------
+# --- docs/theory.md section 9 ----------------------------------------------------------------------------------------------
 
 
 def reference(name, side):
-    """(train, test) by the recipe of THEORY.md section 9: classes 0 and 1, 100 and 200 points, seed 0."""
+    """(train, test) by the recipe of docs/theory.md section 9: classes 0 and 1, 100 and 200 points, seed 0."""
     if name == "cifar":
         with np.load(SHARED / "cifar10_subset.npz", allow_pickle=False) as file:
             images = np.concatenate([file["x_train"], file["x_test"]]).mean(-1) / 255.0
@@ -480,9 +488,12 @@ def test_erf_of_the_witness_is_the_activation_of_the_networks():
     """The closed form above against neurons drawn here."""
     w = np.random.default_rng(0).standard_normal((4, 400_000))
     x = toy(count=3).flat
-    sampled = sum(
-        np.cov(erf(x.reshape(3, 4, 4)[:, a : a + 2, b : b + 2].reshape(3, 4) @ w / 2.0), bias=True)
-        for a in (0, 2)
-        for b in (0, 2)
-    ) / 4
+    sampled = (
+        sum(
+            np.cov(erf(x.reshape(3, 4, 4)[:, a : a + 2, b : b + 2].reshape(3, 4) @ w / 2.0), bias=True)
+            for a in (0, 2)
+            for b in (0, 2)
+        )
+        / 4
+    )
     assert np.abs(sampled - erf_of_patches(x, x)).max() < 0.005

@@ -30,7 +30,9 @@ NETWORKS = {
 def toy(outputs=3, count=18, seed=0):
     r = np.random.default_rng(seed)
     x = r.standard_normal((count, 6))
-    y = np.sin(x @ r.standard_normal((6, outputs))) @ (np.eye(outputs) + 0.5) + 0.1 * r.standard_normal((count, outputs))
+    y = np.sin(x @ r.standard_normal((6, outputs))) @ (np.eye(outputs) + 0.5) + 0.1 * r.standard_normal(
+        (count, outputs)
+    )
     return fw.Dataset(x, y)
 
 
@@ -134,7 +136,9 @@ def test_one_output_is_the_scalar_theory():
         column = fw.Dataset(train.x, train.y[:, 0], classes=())
         scalar = fw.solve(fw.theory_of(network, T, closure="product"), column)
         matrix = fw.Dataset(train.x, np.stack([train.y[:, 0], 0 * train.y[:, 0]], 1))
-        silent = fw.solve(fw.theory_of(network, T, closure="product"), fw.Dataset(train.x, 0 * train.y[:, 0], classes=()))
+        silent = fw.solve(
+            fw.theory_of(network, T, closure="product"), fw.Dataset(train.x, 0 * train.y[:, 0], classes=())
+        )
         two = solved(network, matrix)
         assert isinstance(two.theory, SeveralOutputs)
         scale = np.prod(scalar.order_parameters)

@@ -62,20 +62,14 @@ class _Table:
 
 def _read(file: Path, target: str, delimiter: str) -> _Table:
     if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise InputError(
-            f"delimiter = {delimiter!r}", "one character, no quote", "write delimiter=';', for example"
-        )
+        raise InputError(f"delimiter = {delimiter!r}", "one character, no quote", "write delimiter=';', for example")
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             return _parse(csv_format.reader(stream, delimiter=delimiter, strict=True), target)
     except OSError as error:
-        raise InputError(
-            f"unreadable ({error.strerror})", "a file you may read", "change its permissions"
-        ) from error
+        raise InputError(f"unreadable ({error.strerror})", "a file you may read", "change its permissions") from error
     except (UnicodeDecodeError, csv_format.Error) as error:
-        raise InputError(
-            f"text that is no csv ({error})", "UTF-8 text in columns", "save it as csv again"
-        ) from error
+        raise InputError(f"text that is no csv ({error})", "UTF-8 text in columns", "save it as csv again") from error
 
 
 def _parse(reader: Any, target: str) -> _Table:
@@ -115,9 +109,7 @@ def _header(names: list[str], target: str) -> list[str]:
             f"did you mean {near[0]!r}?" if near else "check the name and the delimiter",
         )
     if len(names) == 1:
-        raise InputError(
-            f"the target column {target!r} alone", "at least one input column", "check the delimiter"
-        )
+        raise InputError(f"the target column {target!r} alone", "at least one input column", "check the delimiter")
     return names
 
 

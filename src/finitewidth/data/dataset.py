@@ -100,9 +100,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         kind = "regression" if self.classes is None else f"classes {self.classes}"
-        return (
-            f"Dataset(x {self.x.shape}, y {self.y.shape}, {kind}, standardise {_kind(self.standardiser)!r})"
-        )
+        return f"Dataset(x {self.x.shape}, y {self.y.shape}, {kind}, standardise {_kind(self.standardiser)!r})"
 
     def __getitem__(self, index: Any) -> Dataset:
         """The points at an index, a slice, an array of indices or a mask, always as a Dataset."""
@@ -171,7 +169,7 @@ class Dataset:
 
 
 def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tuple[Dataset, Dataset]:
-    """Training and test part by the recipe of THEORY.md section 9.
+    """Training and test part by the recipe of docs/theory.md section 9.
 
     ``r = numpy.random.default_rng(seed).permutation(count)``: the first ``n_train`` points are for training,
     the next ``n_test`` for test (None: all the rest). Raises InputError where there are too few points, or

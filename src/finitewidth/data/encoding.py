@@ -19,9 +19,7 @@ def as_targets(y: Any) -> np.ndarray:
     try:
         values = np.asarray(y)
     except ValueError as error:
-        raise InputError(
-            "y of uneven rows", "a vector or a rectangular array", "make all rows equal"
-        ) from error
+        raise InputError("y of uneven rows", "a vector or a rectangular array", "make all rows equal") from error
     if values.dtype == object and values.size and all(isinstance(value, str) for value in values.flat):
         values = values.astype(str)  # what pandas gives for a column of names
     if values.dtype.kind not in "biufU":
@@ -39,9 +37,7 @@ def as_targets(y: Any) -> np.ndarray:
     return values
 
 
-def encode(
-    values: np.ndarray, classes: Sequence[Label] | None
-) -> tuple[np.ndarray, tuple[Label, ...] | None]:
+def encode(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndarray, tuple[Label, ...] | None]:
     """Targets as float64 and the classes behind them (None where the targets are numbers).
 
     ``classes`` fixes the encoding; () says that the values are numbers of any type; None reads it off.
@@ -73,9 +69,7 @@ def class_index(targets: np.ndarray) -> np.ndarray:
 def checked_classes(classes: Iterable[Label]) -> tuple[Label, ...]:
     """Class labels as plain Python values: none of them (numbers), or at least two, all different."""
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise InputError(
-            f"classes = {classes!r}", "a tuple of class labels", "write classes=(0, 1), for example"
-        )
+        raise InputError(f"classes = {classes!r}", "a tuple of class labels", "write classes=(0, 1), for example")
     labels = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
     if not (all(isinstance(c, str) for c in labels) or all(isinstance(c, (int, float)) for c in labels)):
         raise InputError(f"classes = {labels}", "only numbers or only names", "write all classes in one way")
@@ -100,9 +94,7 @@ def refuse_odd_counts(n_classes: int, n_points: int) -> None:
         )
 
 
-def _encode_rows(
-    values: np.ndarray, classes: Sequence[Label] | None
-) -> tuple[np.ndarray, tuple[Label, ...] | None]:
+def _encode_rows(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndarray, tuple[Label, ...] | None]:
     # Two-dimensional targets are real outputs. With classes they can only be an encoding made before.
     targets = real_array("y", values, (2,))
     wanted = checked_classes(classes) if classes is not None else ()

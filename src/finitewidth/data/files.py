@@ -26,9 +26,7 @@ def existing(path: PathLike, folder: bool = False) -> Path:
     found = Path(path).expanduser()
     kind = "folder" if folder else "file"
     if not found.exists():
-        raise InputError(
-            f"{kind} {str(path)!r}, which does not exist", f"the path of a {kind}", "check the path"
-        )
+        raise InputError(f"{kind} {str(path)!r}, which does not exist", f"the path of a {kind}", "check the path")
     if found.is_dir() != folder:
         raise InputError(f"{str(path)!r}, which is not a {kind}", f"the path of a {kind}", "check the path")
     return found

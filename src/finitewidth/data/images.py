@@ -56,9 +56,7 @@ def image_folder(
     root = existing(path, folder=True)
     files = [(file, folder.name) for folder in _class_folders(root) for file in _visible(folder)]
     if not files:
-        raise InputError(
-            f"folder {str(path)!r} without pictures", "a subfolder of pictures a class", "add pictures"
-        )
+        raise InputError(f"folder {str(path)!r} without pictures", "a subfolder of pictures a class", "add pictures")
     shape = _declared_shape(files[0][0], side, grey, max_pixels)
     refuse_above(8.0 * len(files) * np.prod(shape), max_bytes, f"{len(files)} pictures of shape {shape}")
     x = np.empty((len(files), *shape))
@@ -135,9 +133,7 @@ def _opened(file: Path, max_pixels: int) -> Any:
 
 
 def _not_a_picture(file: Path) -> InputError:
-    return InputError(
-        f"file {str(file)!r}, which is not a picture or is damaged", "pictures only", "mend or remove it"
-    )
+    return InputError(f"file {str(file)!r}, which is not a picture or is damaged", "pictures only", "mend or remove it")
 
 
 def _too_large(file: Path, pixels: str, max_pixels: int) -> InputError:

@@ -71,6 +71,4 @@ def _refuse_unknown(loader: Callable[..., TrainTest], source: str, given: dict[s
                 f"leave {name} out",
             )
     if loader is csv and "target" not in given:
-        raise InputError(
-            f"csv file {source!r} without a target", "the name of its target column", "add target="
-        )
+        raise InputError(f"csv file {source!r} without a target", "the name of its target column", "add target=")

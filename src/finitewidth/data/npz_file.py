@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from finitewidth.checks import positive_integer
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, refuse_above
 from finitewidth.exceptions import InputError
@@ -32,8 +33,12 @@ _DAMAGE = (
 )
 
 
-def npz(path: PathLike, max_bytes: float = MAX_BYTES) -> TrainTest:
+def npz(
+    path: PathLike, n_train: int | None = None, n_test: int | None = None, max_bytes: float = MAX_BYTES
+) -> TrainTest:
     """Training and test part of an npz file, used exactly as given: no rescaling, no reordering.
+
+    ``n_train`` and ``n_test`` take the first points of each part; None takes them all.
 
     The arrays ``x_train, y_train, x_test, y_test`` are as in ``Dataset``; the test part is encoded with the
     classes of the training part. Object arrays and pickles are refused, and so are files whose declared size
@@ -45,7 +50,16 @@ def npz(path: PathLike, max_bytes: float = MAX_BYTES) -> TrainTest:
     with located(f"file {str(path)!r}, training part"):
         train = Dataset(arrays["x_train"], arrays["y_train"])
     with located(f"file {str(path)!r}, test part"):
-        return train, train.like(arrays["x_test"], arrays["y_test"])
+        test = train.like(arrays["x_test"], arrays["y_test"])
+    return _first(train, "n_train", n_train), _first(test, "n_test", n_test)
+
+
+def _first(part: Dataset, name: str, count: int | None) -> Dataset:
+    if count is None:
+        return part
+    if positive_integer(name, count) > part.n_points:
+        raise InputError(f"{name} = {count}", f"at most the {part.n_points} points of the file", "ask for fewer")
+    return part.subset(np.arange(count))
 
 
 def _read_arrays(file: Path, max_bytes: float) -> dict[str, np.ndarray]:

@@ -57,9 +57,7 @@ def _fetch(name: str, version: int | str, target: str | None, timeout: float) ->
     try:
         with _socket_timeout(timeout), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a retry, and of several versions
-            return fetch_openml(
-                name, version=version, as_frame=False, parser=parser, n_retries=1, delay=0.1, **options
-            )
+            return fetch_openml(name, version=version, as_frame=False, parser=parser, n_retries=1, delay=0.1, **options)
     except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
         raise InputError(
             f"no answer from openml.org ({error})",
@@ -89,9 +87,7 @@ def _numeric_columns(bunch: Any, max_bytes: float) -> np.ndarray:
     refuse_above(8.0 * math.prod(bunch.data.shape), max_bytes, f"inputs of shape {bunch.data.shape}")
     dense = bunch.data.toarray() if hasattr(bunch.data, "toarray") else np.asarray(bunch.data)
     nominal = set(bunch.get("categories") or ())
-    bad = [
-        name for i, name in enumerate(bunch.feature_names) if name in nominal or not _is_numeric(dense[:, i])
-    ]
+    bad = [name for i, name in enumerate(bunch.feature_names) if name in nominal or not _is_numeric(dense[:, i])]
     if bad:
         raise InputError(
             f"categorical columns {some(bad)}",

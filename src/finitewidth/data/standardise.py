@@ -30,7 +30,7 @@ class Standardiser:
         """Fit on training inputs (P, inputs) or (P, height, width[, channels]).
 
         * "global": subtract the mean of each input, divide all by the root-mean-square of what is left (the
-          recipe of THEORY.md section 9);
+          recipe of docs/theory.md section 9);
         * "feature": each input to mean 0 and variance 1; an input that is constant is centred, with scale 1;
         * "none": mean 0, scale 1.
 

@@ -104,11 +104,7 @@ def gaussian_mixture(
             "from 2 to n_train, and at most n_inputs + 1",
             "change n_classes, n_train or n_inputs",
         )
-    means = (
-        _simplex(n_classes, size, _streams(seed)[0])
-        * _not_negative("separation", separation)
-        / math.sqrt(2.0)
-    )
+    means = _simplex(n_classes, size, _streams(seed)[0]) * _not_negative("separation", separation) / math.sqrt(2.0)
     classes: tuple[Label, ...] = tuple(range(n_classes))
 
     def draw(rng: np.random.Generator, _: np.random.Generator, count: int) -> Dataset:
@@ -158,7 +154,5 @@ def _not_negative(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(
-            f"{name} = {value!r}", "a finite number of at least 0", f"give {name} as 0.0 or above"
-        )
+        raise InputError(f"{name} = {value!r}", "a finite number of at least 0", f"give {name} as 0.0 or above")
     return number

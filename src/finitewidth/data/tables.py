@@ -33,9 +33,7 @@ def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndar
     for row, number in enumerate(numbers):
         if number is None or not math.isfinite(number):
             error = bad_cell(cells[row], place(row))
-            raise InputError(
-                error.given, error.wanted, error.remedy + "; class names need task='classification'"
-            )
+            raise InputError(error.given, error.wanted, error.remedy + "; class names need task='classification'")
     if task == "regression" or not whole:
         return np.array(numbers, dtype=np.float64)
     return _few_whole_numbers(np.array([int(cell) for cell in cells]))
@@ -71,9 +69,7 @@ def number_of(cell: str) -> float | None:
 
 
 def bad_cell(cell: str, place: str) -> InputError:
-    missing = (
-        not cell.strip() or number_of(cell) is not None or cell.strip().lower() in ("na", "n/a", "null", "?")
-    )
+    missing = not cell.strip() or number_of(cell) is not None or cell.strip().lower() in ("na", "n/a", "null", "?")
     what = f"a missing or infinite value ({cell!r})" if missing else f"text ({cell!r}) in a number's place"
     remedy = "remove or impute this row first" if missing else "mend the cell, or leave the column out"
     return InputError(f"{what} in {place}", "finite numbers", remedy)

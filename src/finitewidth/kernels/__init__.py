@@ -11,6 +11,7 @@ from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
 from finitewidth.kernels.local import (
     LocalGram,
+    LocalPoints,
     local_cross,
     local_diagonal,
     local_kernels,
@@ -45,16 +46,19 @@ def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
         return _dense.Recursion.of(_fully_connected(network), x).pullback(cotangent)
     inner, readout = network.weight_precision
     more, less = (
-        np.vdot(
-            cotangent, nngp(replace(network, weight_precision=(inner * np.exp(sign * _STEP), readout)), x)
-        )
+        np.vdot(cotangent, nngp(replace(network, weight_precision=(inner * np.exp(sign * _STEP), readout)), x))
         for sign in (1.0, -1.0)
     )
     return np.array([(more - less) / (2.0 * _STEP), -np.vdot(cotangent, nngp(network, x))])
 
 
 def feature_mean(network: Network, x: Any) -> Array:
-    """``E[phi]`` of a neuron of the last hidden layer of a fully connected network at every point, (points,)."""
+    """Prior mean of a readout feature (times sqrt(N)) at every point, (points,).
+
+    Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
+    """
+    if isinstance(network, LocalNetwork):
+        return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
     return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
 
 
@@ -65,6 +69,7 @@ def _fully_connected(network: Network) -> FullyConnected:
 
 __all__ = [
     "LocalGram",
+    "LocalPoints",
     "feature_mean",
     "local_cross",
     "local_diagonal",

@@ -1,7 +1,7 @@
 """The NNGP kernel of fully connected networks: covariance of the outputs at infinite width, and its derivatives.
 
 ``K_0 = x.x' / (lambda_0 N0) + 1/lambda_b``, ``K_{l+1} = kappa[K_l] / lambda_{l+1} (+ 1/lambda_b below the readout)``
-(THEORY.md section 1; Lee et al. 2018, eq. 4-5). Work goes in blocks that stay in cache: all layers of a block are
+(docs/theory.md section 1; Lee et al. 2018). Work goes in blocks that stay in cache: all layers of a block are
 done before the next block is touched, the symmetric half only once, on all threads.
 """
 

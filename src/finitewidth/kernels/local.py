@@ -2,9 +2,9 @@
 
 ``K_ij(mu, nu) = kappa( C_ii(mu,mu), C_ij(mu,nu), C_jj(nu,nu) )`` with
 ``C_ij(mu, nu) = x_{mu,i}.x_{nu,j} / (lambda_0 M)``, plus 1/lambda_b where patches i and j share an offset.
-Without weight sharing ``K_ij = m_i m_j^T`` for i != j, m the prior mean of phi (THEORY.md section 1; Novak et
+Without weight sharing ``K_ij = m_i m_j^T`` for i != j, m the prior mean of phi (docs/theory.md section 1; Novak et
 al. 2019; Aiudi et al. 2025). The outputs have covariance ``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij`` for a
-symmetric order parameter Q (THEORY.md section 2).
+symmetric order parameter Q (docs/theory.md section 2).
 
 For symmetric Q only ``S_ij = K_ij + K_ij^T`` (i < j) and ``K_ii`` matter, and of these one half: as
 ``K_ij(nu, mu) = K_ji(mu, nu)``, every dual is computed once. Points are cut into tiles, so that a few pairs
@@ -116,9 +116,7 @@ class Tile:
             out[self.columns, self.rows] = block.T
 
 
-def memory_estimate(
-    n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all"
-) -> float:
+def memory_estimate(n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all") -> float:
     """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, the pairs if cached.
 
     ``pairs`` is "all" of a convolutional network, and "diagonal" where K_ij of i != j are not computed.
@@ -199,9 +197,7 @@ class LocalGram:
         """
         W, count = np.asarray(cotangent, dtype=float), self.points.count
         if W.shape != (count, count):
-            raise InputError(
-                f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry"
-            )
+            raise InputError(f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry")
         w = self._pack(W)
         sums = (self._project_stream(w) if self._store is None else self._store @ w) * self.points.scale
         n = self.points.grid.n_patches
@@ -406,9 +402,7 @@ def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
         for j in range(n):
             if i == j or isinstance(network, Convolutional):
                 c12 = one.patches[i] @ two.patches[j].T + network.offset_variance
-                K[i, j] = network.phi.dual.kappa(
-                    one.prepared[:, i, :, None], two.prepared[:, j, None, :], c12
-                )
+                K[i, j] = network.phi.dual.kappa(one.prepared[:, i, :, None], two.prepared[:, j, None, :], c12)
             else:
                 K[i, j] = np.outer(means[0][i], means[1][j])
     return K
@@ -501,9 +495,7 @@ def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
         stride = tuple(min(step + more, full) for step, full in zip(grid.stride, grid.space, strict=True))
         coarser = PatchGrid(grid.input_shape, grid.patch, stride, grid.padding)
         if memory_estimate(count, coarser.n_patches, False, grid.patch_size, pairs) <= limit:
-            return (
-                f"write stride={stride} ({coarser.n_patches} patches), raise the memory or take fewer points"
-            )
+            return f"write stride={stride} ({coarser.n_patches} patches), raise the memory or take fewer points"
     while count > 1 and memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs) > limit:
         count //= 2
     return f"raise the memory, or take {count} points"

@@ -36,9 +36,7 @@ class Network:
         precisions = checks.positive_sequence("weight_precision", self.weight_precision, self.depth + 1)
         object.__setattr__(self, "weight_precision", precisions)
         if self.offset_precision is not None:
-            object.__setattr__(
-                self, "offset_precision", checks.positive("offset_precision", self.offset_precision)
-            )
+            object.__setattr__(self, "offset_precision", checks.positive("offset_precision", self.offset_precision))
         checks.choice("readout", self.readout, READOUTS)
 
     @property

@@ -53,9 +53,7 @@ def network_of(
             "leave depth out, or use network 'fc'",
         )
     if patch is None:
-        raise InputError(
-            f"network {kind!r} without a patch", "the size of a patch", "add patch 8, for example"
-        )
+        raise InputError(f"network {kind!r} without a patch", "the size of a patch", "add patch 8, for example")
     network: Network = _local_class(kind)(channels=widths[0], **given, **prior)
     return network
 

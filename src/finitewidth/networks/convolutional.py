@@ -13,7 +13,7 @@ from finitewidth.networks.patches import PatchGrid
 class Convolutional(LocalNetwork):
     """``h_i^a = w^a.x_i / sqrt(M)``, ``f = (1/sqrt(N n)) sum_{i,a} v_i^a phi(h_i^a)``: shared weights.
 
-    With ``pool="average"``: ``f = (1/sqrt(N)) sum_a v^a (1/n) sum_i phi(h_i^a)`` (THEORY.md section 0;
+    With ``pool="average"``: ``f = (1/sqrt(N)) sum_a v^a (1/n) sum_i phi(h_i^a)`` (docs/theory.md section 0;
     Aiudi et al. 2025). Offsets, if any, belong to channels, so all patches share them too.
     Hidden weights are (N, M), offsets (N,). See ``LocalNetwork`` for the fields.
     """

@@ -17,7 +17,7 @@ from finitewidth.networks.base import Network
 class FullyConnected(Network):
     """``h_1 = W_0 x / sqrt(N0)``, ``h_{l+1} = W_l phi(h_l) / sqrt(N_l)``, ``f = v.phi(h_L) / sqrt(N_L)``.
 
-    THEORY.md section 0; weights have prior variance ``1 / weight_precision[l]``. ``widths`` are N_1 .. N_L (a single
+    Weights have prior variance ``1 / weight_precision[l]``. ``widths`` are N_1 .. N_L (a single
     number is one hidden layer). See ``Network`` for the other fields.
 
     Raises InputError for widths, precisions or names that cannot be.
@@ -74,7 +74,7 @@ class FullyConnected(Network):
         for precision, weight in zip(self.weight_precision, hidden["weights"], strict=False):
             total = total - 0.5 * precision * (weight**2).sum()
         for offset in hidden["offsets"]:
-            total = total - 0.5 * self.offset_precision * (offset**2).sum()
+            total = total - 0.5 * (offset**2).sum() / self.offset_variance
         return total
 
     def n_features(self, input_shape: tuple[int, ...]) -> int:

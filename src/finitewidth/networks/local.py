@@ -16,7 +16,7 @@ POOLS = ("none", "average")
 
 @dataclass(frozen=True)
 class LocalNetwork(Network):
-    """One hidden layer on patches i = 1..n of M inputs each, with N channels a (THEORY.md section 0).
+    """One hidden layer on patches i = 1..n of M inputs each, with N channels a (docs/theory.md section 0).
 
     Fields
     ------

@@ -14,7 +14,7 @@ from finitewidth.networks.patches import PatchGrid
 class LocallyConnected(LocalNetwork):
     """``h_i^a = w_i^a.x_i / sqrt(M)``, ``f = (1/sqrt(N n)) sum_{i,a} v_i^a phi(h_i^a)``: own weights a patch.
 
-    THEORY.md section 0. Offsets, if any, belong to one patch and channel each. Hidden weights are (n, N, M),
+    docs/theory.md section 0. Offsets, if any, belong to one patch and channel each. Hidden weights are (n, N, M),
     offsets (n, N). See ``LocalNetwork`` for the fields; ``pool`` must be "none": without shared weights the
     average over patches has no theory here, InputError.
     """

@@ -187,9 +187,7 @@ def sizes_of(name: str, value: Any) -> int | tuple[int, ...]:
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         return checks.positive_integer(name, value)
     if len(value) not in (1, 2):
-        raise InputError(
-            f"{name} = {value!r}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example"
-        )
+        raise InputError(f"{name} = {value!r}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example")
     return tuple(checks.positive_integer(f"{name}[{i}]", size) for i, size in enumerate(value))
 
 
@@ -197,9 +195,7 @@ def _shape_remedy(size: int, shape: tuple[int, ...]) -> str:
     """A shape of that many inputs: other channels, else another size of a square image."""
     space = math.prod(shape[:-1])
     if size % space == 0:
-        return (
-            f"write input_shape={(*shape[:-1], size // space)}, if the points have {size // space} channels"
-        )
+        return f"write input_shape={(*shape[:-1], size // space)}, if the points have {size // space} channels"
     side = math.isqrt(size // shape[-1])
     if len(shape) == 3 and side * side * shape[-1] == size:
         return f"write input_shape={(side, side, shape[-1])}, if the images are square"

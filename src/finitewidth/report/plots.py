@@ -118,9 +118,7 @@ def learning_curve_figure(curve: Iterable[Any], infinite: Any = None, sampled: A
     return figure
 
 
-def draw_sampled(
-    ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled"
-) -> None:
+def draw_sampled(ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled") -> None:
     """Points with bars of two standard errors; see ``learning_curve``."""
     points = [(_of(p, "width"), _of(p, quantity), _of(p, f"{quantity}_se")) for p in sampled]
     if points:
@@ -150,9 +148,7 @@ def panel(ax: Axes, letter: str) -> None:
 
 def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
     """What runs along the axis, and the rows of each line with the name of what tells the lines apart."""
-    varying = [
-        name for name in ("width", "temperature", "n_train") if len({getattr(r, name) for r in rows}) > 1
-    ]
+    varying = [name for name in ("width", "temperature", "n_train") if len({getattr(r, name) for r in rows}) > 1]
     axis = varying[0] if varying else "width"
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
@@ -183,9 +179,7 @@ def _values(rows: Sequence[Any], quantity: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in found], dtype=float)
 
 
-def _draw_line(
-    ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str
-) -> None:
+def _draw_line(ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str) -> None:
     rows = sorted(rows, key=lambda row: _position(row, axis))
     x, y = [_position(row, axis) for row in rows], _values(rows, quantity)
     mark = "o" if len(rows) == 1 else None

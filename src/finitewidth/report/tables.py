@@ -21,9 +21,7 @@ def title(
 ) -> str:
     """Data, architecture and temperature in two lines."""
     names = train.classes or ()
-    classes = (
-        f", classes {_listed(names)}" if 0 < len(names) <= 4 else f", {len(names)} classes" * bool(names)
-    )
+    classes = f", classes {_listed(names)}" if 0 < len(names) <= 4 else f", {len(names)} classes" * bool(names)
     layers = f"{network.depth} hidden layer" + ("s" if network.depth > 1 else "")
     heat = _listed([f"{t:g}" for t in temperatures])
     return (

@@ -1,9 +1,10 @@
-"""Hamiltonian Monte Carlo on the hidden weights, readouts integrated exactly (THEORY.md section 7; Neal 2011).
+"""Hamiltonian Monte Carlo on the hidden weights, readouts integrated exactly (docs/theory.md section 7; Neal
+2011).
 
-The prior is N(0, 1) in whitened weights, so its flow is a rotation, done exactly: half a kick by the likelihood, a
-rotation of (theta, momentum) by the step size, half a kick (Shahbaba et al. 2014). The step size is limited by the
-likelihood alone. Warmup adapts it by dual averaging (Hoffman and Gelman 2014), then tries trajectory lengths and
-keeps the one that moves the energy and the predictions farthest for its cost.
+The prior is N(0, 1) in whitened weights, so its flow is a rotation, done exactly: half a kick by the
+likelihood, a rotation of (theta, momentum) by the step size, half a kick (Shahbaba et al. 2014). The step
+size is limited by the likelihood alone. Warmup adapts it by dual averaging (Hoffman and Gelman 2014), then
+tries trajectory lengths and keeps the one that moves the energy and the predictions farthest for its cost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from finitewidth.sampling.posterior import Array, Arrays, Target
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
 MAX_STEPS = 512  # leapfrog steps of one draw at most
 _LARGEST_STEP = 1.0
-_LENGTHS = (0.5, 1.0, 2.0, 4.0)  # trajectory lengths tried, in radians of the prior's rotation
+_LENGTHS = (1.0, 1.6, 2.5)  # trajectory lengths tried, in radians of the rotation by the prior
 
 
 class State(NamedTuple):
@@ -74,14 +75,17 @@ class Collapsed:
         return {**settings, "trajectory": chosen, "max_steps": float(MAX_STEPS)}
 
     def score(self, stage: Stage, records: Records) -> float | None:
-        """Squared jumps of energy and predictions, in units of twice their variance, per gradient.
+        """Effective draws per gradient of the predictions and of their squares, the slower of the two.
 
-        For a stationary chain the jump is 1 - the autocorrelation at one draw. The slower of the two counts.
+        (1 - r) / (1 + r) for autocorrelation r at one draw, as in a first-order autoregression.
         """
         if not stage.name.startswith("length") or records["energy"].shape[1] < 2:
             return None
         cost = float(records["steps"].mean()) + 2.0  # observing a draw costs about two gradients
-        return min(_jump(records["energy"][..., None]), _jump(_flat(records["mean"]))) / cost
+        mean, variance = records["mean"], records["variance"]
+        series = (mean, mean**2 + variance[..., None])
+        correlation = max(0.0, *(1.0 - _jump(values) for values in series))
+        return (1.0 - correlation) / (1.0 + correlation) / cost
 
     def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test."""
@@ -129,11 +133,7 @@ def _total(state: State, momentum: Array) -> Array:
     return state.potential + 0.5 * ((state.theta**2).sum() + (momentum**2).sum())
 
 
-def _flat(values: np.ndarray) -> np.ndarray:
-    return values.reshape(*values.shape[:2], -1)
-
-
 def _jump(values: np.ndarray) -> float:
-    """Mean squared step of (chains, draws, n) series over twice their variance."""
+    """Mean squared step of (chains, draws, ...) series over twice their variance: 1 - autocorrelation."""
     power = values.var(axis=(0, 1)).mean()
     return float((np.diff(values, axis=1) ** 2).mean() / (2.0 * power)) if power > 0.0 else 0.0

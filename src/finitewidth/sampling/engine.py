@@ -1,9 +1,10 @@
 """Runs any sampler: chains beside one another, stages in chunks, compiled once, resumable after every chunk.
 
-On a CPU every chain is a lane of its own on one thread; on other devices the chains are one batch (vmap). XLA and the
-BLAS below it are kept to one thread a lane: OpenBLAS threads called from several XLA threads spin, and on a busy
-machine slow a run down a hundred times. Random numbers depend on seed, chain and iteration only, so a run that was
-interrupted and resumed equals one that was not, bit for bit.
+On a CPU every chain is a lane of its own on one thread; on other devices the chains are one batch (vmap).
+XLA and the
+BLAS below it are kept to one thread a lane: OpenBLAS threads called from several XLA threads spin, and on a
+busy machine slow a run down a hundred times. Random numbers depend on seed, chain and iteration only, so a
+run that was interrupted and resumed equals one that was not, bit for bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -63,8 +64,8 @@ class Stage:
 class Sampler(Protocol):
     """What the engine asks of a sampler; collapsed.py, langevin.py and nuts.py answer.
 
-    conditional: positions are hidden weights, records exact expectations over the readouts; else positions hold the
-    readouts too. acceptance: what dual averaging aims at.
+    conditional: positions are hidden weights, records exact expectations over the readouts; else positions
+    hold the readouts too. acceptance: what dual averaging aims at.
     """
 
     target: Target
@@ -76,9 +77,7 @@ class Sampler(Protocol):
     def stages(self, warmup: int, draws: int) -> list[Stage]: ...
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings: ...
     def score(self, stage: Stage, records: Records) -> float | None: ...
-    def step(
-        self, state: Any, key: Array, moment: Moment, settings: Any, arrays: Arrays
-    ) -> tuple[Any, Info]: ...
+    def step(self, state: Any, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Any, Info]: ...
     def position(self, state: Any) -> Array: ...
     def energy(self, state: Any, arrays: Arrays) -> Array: ...
 
@@ -93,10 +92,11 @@ class DualAveraging(NamedTuple):
     centre: Array
 
     @classmethod
-    def start(cls, step_size: Array) -> DualAveraging:
-        log_step = jnp.log(step_size)
-        zero = jnp.zeros_like(log_step)
-        return cls(log_step, log_step, zero, zero, log_step + jnp.log(2.0))
+    def start(cls, step_size: np.ndarray) -> DualAveraging:
+        """One a chain, (chains,) each."""
+        log_step = np.log(step_size)
+        zero = np.zeros_like(log_step)
+        return cls(log_step, log_step, zero, zero, log_step + np.log(2.0))
 
     def update(self, shortfall: Array) -> DualAveraging:
         """``shortfall``: wanted acceptance minus that of the last trajectory."""
@@ -108,7 +108,7 @@ class DualAveraging(NamedTuple):
         return DualAveraging(log_step, average, error, count, self.centre)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Everything a run is: all that a checkpoint holds.
 
@@ -148,58 +148,60 @@ class Engine:
             settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
             return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
-    def run(self, progress: Progress, after_chunk: Callable[[Progress], None]) -> Progress:
-        """Do what is left, calling ``after_chunk`` after every chunk. ``progress`` is always whole chunks."""
-        with single_thread(), ThreadPoolExecutor(min(n_threads(), self.chains)) as pool:
+    def run(self, progress: Progress) -> Iterator[Progress]:
+        """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(n_threads(), self.chains)) as pool:
             advance = self._compiled(pool)
             while progress.stage < len(self.stages):
-                self._chunk(progress, advance)
-                after_chunk(progress)
-        return progress
+                progress = self._chunk(progress, advance)
+                yield progress
 
     @property
     def chunks(self) -> int:
         """Chunks of a whole run."""
         return sum(stage.chunks for stage in self.stages)
 
-    def _chunk(self, progress: Progress, advance: Callable) -> None:
-        stage = self.stages[progress.stage]
-        first = progress.chunk * CHUNK
+    def _chunk(self, done: Progress, advance: Callable) -> Progress:
+        stage = self.stages[done.stage]
+        first = done.chunk * CHUNK
         kept = min(CHUNK, stage.iterations - first)
-        states, tuners, records, sums = advance(progress, stage, first, kept)
-        # from here on nothing waits: an interrupt between two chunks finds a whole one
-        progress.states, progress.tuners = states, tuners
-        progress.records.append({name: value[:, :kept] for name, value in records.items()})
+        states, tuners, records, sums = advance(done, stage, first, kept)
+        trimmed = {name: value[:, :kept] for name, value in records.items()}
+        following = replace(
+            done,
+            chunk=done.chunk + 1,
+            iterations=done.iterations + CHUNK,
+            states=states,
+            tuners=tuners,
+            records=[*done.records, trimmed],
+        )
         if stage.kept:
-            _add(progress, sums, kept, progress.chunk * BLOCKS // stage.chunks)
-        progress.iterations += CHUNK
-        progress.chunk += 1
-        if progress.chunk == stage.chunks:
-            self._finish(progress, stage)
+            following = _added(following, sums, kept, done.chunk * BLOCKS // stage.chunks)
+        return self._finished(following, stage) if following.chunk == stage.chunks else following
 
-    def _finish(self, progress: Progress, stage: Stage) -> None:
-        score = self.sampler.score(stage, joined(progress.records))
+    def _finished(self, done: Progress, stage: Stage) -> Progress:
+        """The state that the next stage starts from; after the last one, its records are kept."""
+        scores, settings = dict(done.scores), done.settings
+        score = self.sampler.score(stage, joined(done.records))
         if score is not None:
-            progress.scores[stage.name] = score
+            scores[stage.name] = score
         if stage.adapt:
-            step = float(np.exp(np.mean(progress.tuners.log_average)))
-            progress.settings = {**progress.settings, "step_size": step}
-        progress.stage, progress.chunk = progress.stage + 1, 0
-        if progress.stage < len(self.stages):
-            following = self.stages[progress.stage]
-            progress.settings = self.sampler.before(following, progress.settings, progress.scores)
-            progress.tuners = self._tuners(progress.settings)
-            progress.records = []
+            step_size = float(np.exp(np.mean(done.tuners.log_average)))
+            settings = {**settings, "step_size": step_size}
+        done = replace(done, stage=done.stage + 1, chunk=0, scores=scores, settings=settings)
+        if done.stage == len(self.stages):
+            return done
+        settings = self.sampler.before(self.stages[done.stage], settings, scores)
+        return replace(done, settings=settings, tuners=self._tuners(settings), records=[])
 
     def _tuners(self, settings: Settings) -> DualAveraging:
-        start = DualAveraging.start(jnp.full(self.chains, settings["step_size"]))
-        return jax.tree.map(np.asarray, start)
+        return DualAveraging.start(np.full(self.chains, settings["step_size"]))
 
     def _key(self, chain: Any, iteration: Any) -> Array:
         key = jax.random.key(self.seed, impl="threefry2x32")
         return jax.random.fold_in(jax.random.fold_in(key, chain), iteration + 1)
 
-    # --- the compiled part ----------------------------------------------------------------------------------------
+    # --- the compiled part ----------------------------------------------------------------------------------
 
     def _compiled(self, pool: ThreadPoolExecutor) -> Callable:
         """``(progress, stage, first, kept) -> (states, tuners, records, sums)``, chains first in all of them."""
@@ -241,9 +243,7 @@ class Engine:
             key, observe_key = jax.random.split(self._key(chain, iteration + index))
             moment = Moment(first + index, adapt, van_der_corput(iteration + index))
             step_size = jnp.where(adapt, jnp.exp(tuner.log_step), settings["step_size"])
-            state, info = self.sampler.step(
-                state, key, moment, {**settings, "step_size": step_size}, arrays
-            )
+            state, info = self.sampler.step(state, key, moment, {**settings, "step_size": step_size}, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
             record, terms = self._observe(state, observe_key, arrays)
             sums = jax.tree.map(lambda total, term: total + jnp.where(index < kept, term, 0.0), sums, terms)
@@ -281,15 +281,15 @@ def van_der_corput(index: Array) -> Array:
     return (bits * 0.5 ** jnp.arange(1, 32)).sum(-1)
 
 
-def _add(progress: Progress, sums: dict[str, np.ndarray], count: int, block: int) -> None:
+def _added(done: Progress, sums: dict[str, np.ndarray], count: int, block: int) -> Progress:
+    totals, counts = {}, done.counts.copy()
     for name, value in sums.items():
-        if name not in progress.sums:
-            progress.sums[name] = np.zeros((len(value), BLOCKS, *value.shape[1:]))
-        progress.sums[name][:, block] += value
-    progress.counts[block] += count
+        old = done.sums.get(name)
+        totals[name] = np.zeros((len(value), BLOCKS, *value.shape[1:])) if old is None else old.copy()
+        totals[name][:, block] += value
+    counts[block] += count
+    return replace(done, sums=totals, counts=counts)
 
 
 def _stack(parts: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-
-

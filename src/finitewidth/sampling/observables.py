@@ -25,9 +25,11 @@ Record = dict[str, Array]
 def observe(
     target: Target, theta: Array, key: Array, arrays: Arrays, names: tuple[str, ...], conditional: bool
 ) -> tuple[Record, Record]:
-    """The record of one draw (mean (P*, D), variance (P*,), train_error), and the terms of the sums ``names``.
+    """The record of one draw (mean (P*, D), variance (P*,), train_error), and the terms of the sums
+    ``names``.
 
-    conditional: exact expectations over the readouts given the hidden weights; else theta holds the readouts too and
+    conditional: exact expectations over the readouts given the hidden weights; else theta holds the
+    readouts too and
     the record is of that one network: its outputs, with variance zero.
     """
     hidden = target.hidden(theta[: arrays.scale.size], arrays)
@@ -56,9 +58,7 @@ def _order_parameter(target: Target, hidden: Any, phi: Array, given: Conditional
 
 def _hidden_kernel(target: Target, hidden: Any, phi: Array, given: Conditional | Array) -> Array:
     """phi phi^T / N of the training points (P, P); with patches, their mean (or, pooled, of the pooled features)."""
-    scale = target.readout_scale / math.sqrt(
-        target.network.widths[-1] if target.network.readout == "mean-field" else 1
-    )
+    scale = target.readout_scale / math.sqrt(target.network.widths[-1] if target.network.readout == "mean-field" else 1)
     return phi @ phi.T / scale**2
 
 

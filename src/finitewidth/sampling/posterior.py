@@ -1,8 +1,10 @@
-"""The posterior of a finite network as pure functions of its weights, for every architecture (THEORY.md section 7).
+"""The posterior of a finite network as pure functions of its weights, for every architecture (docs/theory.md
+section 7).
 
-Weights are whitened: ``theta`` (dim,) has the prior N(0, 1), the network's own weights are ``scale * theta``. With
-the features ``Phi`` (P, F) of the last hidden layer, all scalings included and divided by sqrt(lambda_L), whitened
-readouts ``z`` (F, D) have the prior N(0, 1) too and ``f = Phi z``. Given Phi the readouts are Gaussian, so they are
+Weights are whitened: ``theta`` (dim,) has the prior N(0, 1), the network's own weights are ``scale *
+theta``. With the features ``Phi`` (P, F) of the last hidden layer, all scalings included and divided by
+sqrt(lambda_L), whitened readouts ``z`` (F, D) have the prior N(0, 1) too and ``f = Phi z``. Given Phi the
+readouts are Gaussian, so they are
 integrated exactly: what remains is the collapsed posterior of the hidden weights.
 """
 
@@ -27,8 +29,9 @@ Array = Any  # a JAX array
 class Arrays(NamedTuple):
     """What the compiled functions read.
 
-    train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than ``train``
-    where the inputs were rotated (see inputs.py). scale: prior standard deviation of every weight, (dim,).
+    train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than
+    ``train`` where the inputs were rotated (see inputs.py). scale: prior standard deviation of every
+    weight, (dim,).
     """
 
     train: Array
@@ -116,7 +119,7 @@ def target_of(network: Network, x: Array, temperature: float, n_extra: int) -> t
     return Target(network, temperature, unravel, n_extra, network.n_features(shape)), scale
 
 
-# --- the collapsed energy ------------------------------------------------------------------------------------------
+# --- the collapsed energy -----------------------------------------------------------------------------------
 
 
 def condition(phi: Array, y: Array, temperature: float) -> Conditional:
@@ -166,7 +169,7 @@ def _backward(temperature: float, saved: tuple[Array, Conditional], slope: Array
 collapsed_energy.defvjp(_forward, _backward)
 
 
-# --- exact conditional expectations ----------------------------------------------------------------------------------
+# --- exact conditional expectations -------------------------------------------------------------------------
 
 
 def predict(given: Conditional, phi: Array, at: Array, temperature: float) -> tuple[Array, Array]:
@@ -181,7 +184,7 @@ def predict(given: Conditional, phi: Array, at: Array, temperature: float) -> tu
 
 
 def train_error(given: Conditional, phi: Array, temperature: float) -> Array:
-    """E[(1/PD) sum (y - f)^2 | Phi] = T^2 |A^-1 y|^2 / (P D) + T Tr(K A^-1) / P (THEORY.md section 4)."""
+    """E[(1/PD) sum (y - f)^2 | Phi] = T^2 |A^-1 y|^2 / (P D) + T Tr(K A^-1) / P (docs/theory.md section 4)."""
     size = len(given.factor)
     inverse = solve_triangular(given.factor, jnp.eye(size), lower=True)
     used = size - temperature * (inverse**2).sum()  # Tr(K A^-1), the effective number of features
@@ -189,10 +192,11 @@ def train_error(given: Conditional, phi: Array, temperature: float) -> Array:
 
 
 def readout_gram(given: Conditional, phi: Array, temperature: float, width: int) -> Array:
-    """Q = E[z z^T | Phi] / N between patches and outputs, (n D, n D) with index i D + d for patch i, output d.
+    """Q = E[z z^T | Phi] / N between patches and outputs, (n D, n D) with index i D + d for patch i, output
+    d.
 
-    z are whitened readouts, so this is ``lambda_L <v v^T> / N`` of THEORY.md section 2. Features are ordered patch
-    by patch, i N + a; without patches n = 1 and Q is (D, D).
+    z are whitened readouts, so this is ``lambda_L <v v^T> / N`` of docs/theory.md section 2. Features are
+    ordered patch by patch, i N + a; without patches n = 1 and Q is (D, D).
     """
     points, features = phi.shape
     n_outputs = given.mean.shape[1]

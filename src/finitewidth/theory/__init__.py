@@ -2,7 +2,7 @@
 
 from finitewidth.theory.choose import CLOSURES, METHODS, solve, theory_of
 from finitewidth.theory.curves import LearningCurve, Row, learning_curve
-from finitewidth.theory.select import Selection, select
+from finitewidth.theory.selection import Selection, select
 from finitewidth.theory.solution import Solution, predict
 
 __all__ = [

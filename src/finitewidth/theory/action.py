@@ -2,7 +2,7 @@
 
 ``A = K_R(Q) + T`` is the renormalised Gram matrix of the training points with the temperature on its diagonal, the rate
 is the large-deviation cost of Q under its Wishart prior, and ``-log evidence = min F`` to leading order when P and the
-widths grow together (THEORY.md section 2; Pacelli et al. 2023, eq. 5; Aiudi et al. 2025, eq. 6).
+widths grow together (docs/theory.md section 2; Pacelli et al. 2023; Aiudi et al. 2025).
 A theory is a rate and a covariance; here is what all of them share.
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
+from finitewidth.linalg import blas_for
 from finitewidth.networks import LocalNetwork, Network
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
@@ -19,9 +20,7 @@ CLOSURES = ("nested", "product")
 METHODS = ("saddle", "integrate", "infinite")
 
 
-def theory_of(
-    network: Network, temperature: float, closure: str | None = None, method: str = "saddle"
-) -> Any:
+def theory_of(network: Network, temperature: float, closure: str | None = None, method: str = "saddle") -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
     closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in every erf case tried)
@@ -79,5 +78,7 @@ def solve(theory: Any, train: Dataset, memory: float | None = None) -> Solution:
 
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
     """
-    solution: Solution = for_outputs(theory, train.n_outputs).solve(train, memory=memory)
+    fitting = for_outputs(theory, train.n_outputs)
+    with blas_for(train.n_points):
+        solution: Solution = fitting.solve(train, memory=memory)
     return solution

@@ -12,7 +12,9 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
+from finitewidth.linalg import blas_for
 from finitewidth.networks import Network
+from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.solution import Solution, predict
 
@@ -101,8 +103,9 @@ def learning_curve(
         shared = None
         for theory in theories:
             started = time.perf_counter()
-            shared = shared or theory.factorise(part, memory)
-            solution = theory.solve(part, shared, memory)
+            with blas_for(part.n_points):
+                shared = shared or theory.factorise(part, memory)
+                solution = theory.solve(part, shared, memory)
             rows.append(row_of(solution, test, started))
     return LearningCurve(tuple(rows))
 
@@ -111,9 +114,9 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     """The row of one solution; ``started`` is the perf_counter value at which its work began."""
     network = solution.theory.network
     nan = float("nan")
-    errors = dict.fromkeys(("train_error", "test_error", "bias", "variance"), nan) | {"accuracy": None}
+    errors = Errors(nan, nan, nan, None, nan)
     if solution.converged:
-        errors = asdict(predict(solution, test.x).errors(test.y))
+        errors = predict(solution, test.x).errors(test.y)
     widths = network.widths
     return Row(
         width=widths[0] if len(set(widths)) == 1 else tuple(widths),
@@ -127,7 +130,7 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
         converged=solution.converged,
         message=solution.message,
         seconds=time.perf_counter() - started,
-        **errors,
+        **asdict(errors),
     )
 
 
@@ -137,7 +140,5 @@ def _parts(train: Dataset, sizes: Sequence[int] | None) -> Iterator[Dataset]:
         return
     for size in [checks.positive_integer("n_train", size) for size in sizes]:
         if size > train.n_points:
-            raise InputError(
-                f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes"
-            )
+            raise InputError(f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes")
         yield train.subset(np.arange(size))

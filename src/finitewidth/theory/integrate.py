@@ -1,8 +1,8 @@
-"""Beyond the saddle: the full posterior of the order parameters (THEORY.md section 3).
+"""Beyond the saddle: the full posterior of the order parameters (docs/theory.md section 3).
 
 Given the order parameters the output is a Gaussian process; they have a known prior (products of chi-squares over their
-widths), so that prediction, train error and evidence are low-dimensional integrals. For a linear network with one output
-the result is exact at any width, depth and number of points (Bassetti et al. 2025).
+widths), so that prediction, train error and evidence are low-dimensional integrals. For a linear network with one
+output the result is exact at any width, depth and number of points (Bassetti et al. 2025).
 
 * ``IntegratedScale``: one dimension, log s, for every theory with ``K_R = s K``.
 * ``IntegratedMean``: two dimensions for one hidden layer whose activation has a mean (relu): the features share a
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from scipy.stats import qmc
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
@@ -43,8 +42,8 @@ _MOST_NODES = 8192
 def log_scale_density(x: Array, widths: Sequence[int]) -> Array:
     """Log density of ``x = log s``, ``s = prod_l chi2_{N_l} / N_l``, accurate in the far tails too.
 
-    One layer: closed form. Several: inverse Mellin transform, each x on the steepest-descent line through its own saddle
-    theta(x), where the integrand is a bump and nothing cancels.
+    One layer: closed form. Several: inverse Mellin transform, each x on the steepest-descent line through its own
+    saddle theta(x), where the integrand is a bump and nothing cancels.
     """
     a = 0.5 * np.asarray(widths, dtype=float)
     x = np.asarray(x, dtype=float)
@@ -53,9 +52,7 @@ def log_scale_density(x: Array, widths: Sequence[int]) -> Array:
     theta = _mellin_saddle(x, widths, a)
     curvature = special.polygamma(1, a + theta[:, None]).sum(1)
     sigma = 1.0 / np.sqrt(curvature)
-    reach = np.arcsinh(
-        9.0 + 30.0 / sigma
-    )  # t = sigma sinh(v): fine in the middle, far enough for exponential tails
+    reach = np.arcsinh(9.0 + 30.0 / sigma)  # t = sigma sinh(v): fine in the middle, far enough for exponential tails
     v = np.linspace(0.0, 1.0, 241)
     t = sigma[:, None] * np.sinh(reach[:, None] * v)
     jacobian = sigma[:, None] * np.cosh(reach[:, None] * v) * reach[:, None] * (v[1] - v[0])
@@ -110,9 +107,7 @@ def _log_gamma_ratio(b: Array, t: Array) -> Array:
     if wide.any():
         base, z = b[wide], 1j * t[wide] / b[wide]
         log1p = 0.5 * np.log1p(z.imag**2) + 1j * np.arctan(z.imag)
-        out[wide] = (
-            base * ((1.0 + z) * log1p - z) - 0.5 * log1p + _stirling(base * (1.0 + z)) - _stirling(base)
-        )
+        out[wide] = base * ((1.0 + z) * log1p - z) - 0.5 * log1p + _stirling(base * (1.0 + z)) - _stirling(base)
     if not wide.all():
         base, s = b[~wide], t[~wide]
         out[~wide] = special.loggamma(base + 1j * s) - special.gammaln(base) - 1j * s * np.log(base)
@@ -132,9 +127,7 @@ class Nodes:
     settled: bool
 
 
-def integrate_log_density(
-    log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]
-) -> Nodes:
+def integrate_log_density(log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]) -> Nodes:
     """Integrate exp(log_density) by the trapezoid rule, which is spectrally accurate for a smooth bump.
 
     starts: (centre, width) of every bump. The window grows until the integrand is e^-42 of its maximum on both sides;
@@ -156,9 +149,7 @@ def integrate_log_density(
         previous, count = log_integral, 2 * count - 1
 
 
-def _window(
-    log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]
-) -> tuple[float, float, float]:
+def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """Walk outwards from every bump, in growing strides, until the integrand has vanished on both sides."""
     heights = log_density(np.array([centre for centre, _ in starts]))
     top = float(heights.max())
@@ -213,7 +204,7 @@ class Integrated:
             return integrate_nested(self, train, saddle)
         one_layer = self.network.depth == 1 and self.theory.widths
         if one_layer and not self.network.phi.odd and isinstance(shared, KernelSpectrum):
-            return integrate_mean(self, train, saddle)
+            return integrate_mean(self, train, saddle, shared)
         return integrate_scale(self, train, saddle, shared)
 
 
@@ -256,11 +247,7 @@ def _solution(
     note: str = "",
 ) -> Solution:
     minima: tuple[Minimum, ...] = saddle.minima
-    message = (
-        note
-        if settled
-        else f"the integral over the order parameters has not settled; {note}use method='saddle'"
-    )
+    message = note if settled else f"the integral over the order parameters has not settled; {note}use method='saddle'"
     return Solution(
         theory,
         saddle.train,
@@ -276,7 +263,7 @@ def _solution(
 # --- an activation with a mean: two dimensions -----------------------------------------------------------------------
 
 
-def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution) -> Solution:
+def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared: KernelSpectrum) -> Solution:
     """Features ``m + g``: ``f | u, q ~ N(u m, q (kappa - m m^T))``, all over the readout precision.
 
     q = |v|^2/N is chi-square over N; u, the component of v along the shared direction, is ``sqrt(N q) sin(angle)`` with
@@ -303,13 +290,11 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution) -> Solu
     def log_density(x: Array) -> Array:
         return log_scale_density(x, (width,)) + model.log_likelihood(np.exp(x))
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, theory.theory, saddle.predictor.shared.energy))
+    nodes = integrate_log_density(log_density, _bumps(saddle, theory.theory, shared.energy))
     q = np.exp(nodes.x)
     first, second = model.moments(q)
     predictor = MeanPredictor(model, q, nodes.weights, first, second)
-    return _solution(
-        theory, saddle, np.array([nodes.weights @ q]), nodes.log_integral, nodes.settled, predictor
-    )
+    return _solution(theory, saddle, np.array([nodes.weights @ q]), nodes.log_integral, nodes.settled, predictor)
 
 
 @dataclass(frozen=True)
@@ -364,9 +349,7 @@ class MeanModel:
     def log_likelihood(self, q: Array) -> Array:
         """log of int p(y | u, q) p(u | q) du."""
         _, log_weight, _ = self._angles(q)
-        return special.logsumexp(log_weight, axis=1) - self.energy.energy(
-            q / self.precision, self.temperature
-        )
+        return special.logsumexp(log_weight, axis=1) - self.energy.energy(q / self.precision, self.temperature)
 
     def moments(self, q: Array) -> tuple[Array, Array]:
         """Posterior E[u | q], E[u^2 | q]."""
@@ -424,7 +407,7 @@ _FEWEST = 50.0  # effective draws below which the result is not called converged
 
 
 def integrate_nested(theory: Integrated, train: Dataset, saddle: Solution) -> Solution:
-    """Importance sampling in log Q: multivariate-t proposal (8 degrees of freedom, quasi-random) from the Laplace Hessian.
+    """Importance sampling in log Q with a quasi-random multivariate-t proposal (8 degrees of freedom, Laplace Hessian).
 
     Every draw costs a Cholesky factor. The message states the effective number of draws and the standard error of the
     log evidence.
@@ -462,15 +445,17 @@ def _laplace_root(inner: Nested, train: Dataset, centre: Array) -> Array:
     hessian = np.empty((dim, dim))
     for k in range(dim):
         shift = step * np.eye(dim)[k]
-        hessian[k] = (
-            inner._action(train, centre + shift, unit)[1] - inner._action(train, centre - shift, unit)[1]
-        ) / (2.0 * step)
+        hessian[k] = (inner._action(train, centre + shift, unit)[1] - inner._action(train, centre - shift, unit)[1]) / (
+            2.0 * step
+        )
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     return vectors / np.sqrt(np.maximum(values, 0.05 * np.asarray(inner.widths, dtype=float).min()))
 
 
 def _student_draws(centre: Array, root: Array, seed: int) -> tuple[Array, Array]:
     dim = len(centre)
+    from scipy.stats import qmc  # slow to import, and seldom needed
+
     uniform = qmc.Sobol(dim + 1, seed=np.random.default_rng(seed)).random(_DRAWS)
     uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
     z = special.ndtri(uniform[:, :dim])

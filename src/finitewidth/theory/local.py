@@ -1,9 +1,8 @@
 """Local kernel renormalisation: one hidden layer on patches, one number for each pair of patches.
 
-``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij``. In convolutional networks all patches share their neurons and Q is a full
-n x n matrix (n D x n D with D outputs): there their features show. Without weight sharing the neurons of different patches
-are independent and Q is one number a patch (one D x D matrix a patch). Sources: Aiudi et al. 2025, eq. 8-11; THEORY.md
-section 2.
+``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij``. In convolutional networks all patches share their neurons and Q is a
+full n x n matrix (n D x n D with D outputs): there their features show. Without weight sharing the neurons of different
+patches are independent and Q is one number a patch (one D x D matrix a patch). Source: Aiudi et al. 2025.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ Array = np.ndarray
 class LocalRenormalisation:
     """Networks on patches with a readout over all of them.
 
-    Inside, Q is an array of independent blocks (B, d, d): one block of n D for convolutional networks, n blocks of D for
-    locally connected ones. A locally connected activation with a mean has Q_ij = O(1/N) between patches: the n blocks on
-    second moments are enough (THEORY.md section 3).
+    Inside, Q is an array of independent blocks (B, d, d): one block of n D for convolutional networks, n blocks of D
+    for locally connected ones. A locally connected activation with a mean has Q_ij = O(1/N) between patches: the n
+    blocks on second moments are enough.
     """
 
     network: LocalNetwork
@@ -77,7 +76,7 @@ class LocalRenormalisation:
 
         Raises MemoryCapError if they do not fit even when streamed.
         """
-        unit = unit_network(self.network)
+        unit: LocalNetwork = unit_network(self.network)
         return SymmetricPairs(unit, train, memory) if train.n_outputs == 1 else FullPairs(unit, train, memory)
 
     def solve(self, train: Dataset, shared: PatchGram | None = None, memory: float | None = None) -> Solution:
@@ -123,9 +122,7 @@ class SymmetricPairs:
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights = isinstance(unit, Convolutional)
-        self.gram = LocalGram.of(
-            unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal"
-        )
+        self.gram = LocalGram.of(unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal")
 
     @property
     def n_patches(self) -> int:
@@ -171,11 +168,7 @@ def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
     """``K_ij / (lambda_1 n)`` of all pairs, or of i = j without weight sharing: (pairs, points1 points2)."""
     K = local_kernels(network, x1, x2)
     n = len(K)
-    K = (
-        K.reshape(n * n, -1)
-        if isinstance(network, Convolutional)
-        else K[np.arange(n), np.arange(n)].reshape(n, -1)
-    )
+    K = K.reshape(n * n, -1) if isinstance(network, Convolutional) else K[np.arange(n), np.arange(n)].reshape(n, -1)
     return K / (network.readout_precision * n)
 
 
@@ -219,9 +212,7 @@ class LocalProblem:
         vectors = [np.concatenate([coordinates.coordinates_of(block) for block in start]) for start in starts]
         objective = partial(self._objective, coordinates)
         found = local_minima(objective, vectors, DESCENT_TOLERANCE * self.y.size)
-        minima = tuple(
-            Minimum(self._flat(self._blocks(coordinates, v)), value, left) for v, value, left in found
-        )
+        minima = tuple(Minimum(self._flat(self._blocks(coordinates, v)), value, left) for v, value, left in found)
         return self._blocks(coordinates, found[0][0]), minima
 
     def _scales(self) -> list[float]:
@@ -234,9 +225,7 @@ class LocalProblem:
 
     def _aligned(self, scale: float) -> Array:
         """A start far from the identity: Q stretched along the direction in which the labels pull most."""
-        gram = RegularisedGram(
-            self.scale * scale * self.gram.contract(self.identity), self.theory.temperature
-        )
+        gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
         a = gram.solve(self.y)
         pull = self.gram.project(np.outer(a, a))
         leading = np.linalg.eigh(pull)[1][:, :, -1]
@@ -261,8 +250,7 @@ class LocalProblem:
         energy, slope = self.energy(blocks)
         rates = [matrix_rate(self.channels, q) for q in blocks]
         gradient = [
-            coordinates.pullback(part, 0.5 * rate[1] + s)
-            for part, rate, s in zip(parts, rates, slope, strict=True)
+            coordinates.pullback(part, 0.5 * rate[1] + s) for part, rate, s in zip(parts, rates, slope, strict=True)
         ]
         return float(action(sum(rate[0] for rate in rates), energy)), np.concatenate(gradient)
 
@@ -336,8 +324,6 @@ def evidence_gradient(problem: LocalProblem, blocks: Array) -> dict[str, Any]:
         by_width += by_readout / network.channels
     return {
         "temperature": -float(np.trace(cotangent)),
-        "weight_precision": np.array(
-            [-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]
-        ),
+        "weight_precision": np.array([-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]),
         "width": np.array([by_width]),
     }

@@ -47,9 +47,7 @@ class Nested:
     def renormalised(self, order_parameters: Array) -> FullyConnected:
         """The network whose NNGP kernel is K_R(Q)."""
         precisions = np.asarray(self.network.weight_precision)
-        return replace(
-            self.network, weight_precision=(precisions[0], *(precisions[1:] / np.asarray(order_parameters)))
-        )
+        return replace(self.network, weight_precision=(precisions[0], *(precisions[1:] / np.asarray(order_parameters))))
 
     def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
         """K_R, (points1, points2)."""
@@ -59,9 +57,7 @@ class Nested:
         """The work that all widths share."""
         return NestedScan(self.network, train, memory)
 
-    def solve(
-        self, train: Dataset, shared: NestedScan | None = None, memory: float | None = None
-    ) -> Solution:
+    def solve(self, train: Dataset, shared: NestedScan | None = None, memory: float | None = None) -> Solution:
         """Minimise the action from the scan's local minima and from the product closure's."""
         shared = shared or self.factorise(train, memory)
         unit = np.sqrt(0.5 * np.asarray(self.widths, dtype=float))  # one prior deviation of each log Q
@@ -94,9 +90,7 @@ class Nested:
         rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, surplus, strict=True))
         value = float(action(rate, gaussian_energy(gram, train.y)))
         cotangent = energy_cotangent(gram, train.y)
-        slope = (
-            0.5 * np.asarray(self.widths) * surplus - kernels.nngp_pullback(network, train.x, cotangent)[1:]
-        )
+        slope = 0.5 * np.asarray(self.widths) * surplus - kernels.nngp_pullback(network, train.x, cotangent)[1:]
         return value, slope / unit
 
 

@@ -2,8 +2,8 @@
 
 In the eigenbasis of Q the outputs are D independent Gaussian processes with scales q_d, and in that of K every data
 mode stands alone: one eigendecomposition of K, then O(P D^2) a step.
-Layers of different widths: ``q_d = prod_l x_dl``, ``x_dl = 1 + c_d / N_l``, rate ``sum_dl N_l (x_dl - log x_dl - 1)``, which
-for equal widths is ``N (L tr Q^(1/L) - log det Q - L D)`` (THEORY.md section 2; Baglioni et al. 2025).
+Layers of different widths: ``q_d = prod_l x_dl``, ``x_dl = 1 + c_d / N_l``, rate ``sum_dl N_l (x_dl - log x_dl - 1)``,
+which for equal widths is ``N (L tr Q^(1/L) - log det Q - L D)`` (docs/theory.md section 2; Baglioni et al. 2025).
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class SeveralOutputs:
         """The work that all widths, temperatures and readout precisions share."""
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(
-        self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
-    ) -> Solution:
+    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
         """Minimise the action over positive definite Q from several starts."""
         shared = shared or self.factorise(train, memory)
         coordinates = LogCholesky(
@@ -69,9 +67,7 @@ class SeveralOutputs:
         converged, message = certify(minima, train.y.size)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
         gradient = partial(evidence_gradient, self, shared, q)
-        return Solution(
-            self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient
-        )
+        return Solution(self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient)
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
         return ScaledKernel(self.network, self.temperature).best_common_scale(shared)
@@ -136,9 +132,7 @@ class OutputsPredictor:
         return Prediction(mean @ vectors.T, variance, float(np.mean(residual + spread)), covariance)
 
 
-def evidence_gradient(
-    theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array
-) -> dict[str, Any]:
+def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array) -> dict[str, Any]:
     """See ``Solution.evidence_gradient``."""
     q, vectors = np.linalg.eigh(order_parameter)
     network, basis = theory.network, shared.spectrum.vectors

@@ -47,9 +47,7 @@ def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array
     small, large, depth = n.min(), n.max(), len(n)
     if small == large:
         return small * np.expm1(x / depth)
-    c = np.where(
-        x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x))
-    )
+    c = np.where(x >= 0.0, small * np.expm1(x / depth), np.maximum(large * np.expm1(x / depth), small * np.expm1(x)))
     c = np.maximum(c, -small * (1.0 - 1e-15))
     for _ in range(100):
         ratio = np.log1p(c[..., None] / n).sum(-1) - x
@@ -84,9 +82,7 @@ class DriveTable:
             self._values = np.concatenate([self._compute(first, self._first), self._values])
             self._first = first
         if last > self._first + len(self._values):
-            self._values = np.concatenate(
-                [self._values, self._compute(self._first + len(self._values), last)]
-            )
+            self._values = np.concatenate([self._values, self._compute(self._first + len(self._values), last)])
         lattice = self.STEP * np.arange(first, last)
         return lattice, self._values[first - self._first : last - self._first]
 
@@ -98,7 +94,7 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
     """Every minimum over Q of a theory with ``K_R = exp(log_prior_scale) prod_l Q_l K``.
 
     The stationarity of all Q_l is one equation in c = N_l (Q_l - 1), the same for every layer:
-    ``D c = drive(s(c))`` (THEORY.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
+    ``D c = drive(s(c))`` (docs/theory.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
     outputs they share the scale: the order parameter is restricted to a multiple of the identity.
     """
     energy, temperature = table.energy, table.temperature
@@ -117,9 +113,7 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
             lattice[k + 1] - log_prior_scale,
             xtol=1e-13,
         )
-        minima.append(
-            _polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths)))
-        )
+        minima.append(_polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths))))
     return sorted(minima, key=lambda m: m.action)
 
 
@@ -190,9 +184,7 @@ _SAME_BASIN = (
 )  # closer than this in every coordinate, and in nats, a descent has joined an earlier one
 
 
-def local_minima(
-    objective: Objective, starts: Iterable[Array], tolerance: float
-) -> list[tuple[Array, float, float]]:
+def local_minima(objective: Objective, starts: Iterable[Array], tolerance: float) -> list[tuple[Array, float, float]]:
     """(coordinates, F, largest gradient) of every distinct minimum reached from the starts, the best first.
 
     ``objective`` returns F and its gradient in coordinates of unit curvature, about: one prior standard deviation of
@@ -220,9 +212,7 @@ def local_minima(
 _FEW = 8  # parameters up to which a Hessian by differences of the gradient is cheap
 
 
-def _newton(
-    objective: Objective, reached: tuple[Array, float, Array], tolerance: float
-) -> tuple[Array, float, float]:
+def _newton(objective: Objective, reached: tuple[Array, float, Array], tolerance: float) -> tuple[Array, float, float]:
     """A few Newton steps on the gradient alone, where BFGS ended because F no longer resolves its descent."""
     x, value, gradient = reached
     left = float(np.abs(gradient).max())

@@ -1,7 +1,7 @@
 """Theories whose order parameters only rescale a fixed kernel: ``K_R = s K``.
 
-One hidden layer (s = Q), deep networks in the product closure (s = prod_l Q_l), average-pooled convolutions (s = Q), and,
-without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature and
+One hidden layer (s = Q), deep networks in the product closure (s = prod_l Q_l), average-pooled convolutions (s = Q),
+and, without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature and
 precision of the readout.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
 from finitewidth.theory.solution import Solution, certify
 
 Array = np.ndarray
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class ScaledKernel:
         """The work that all widths, temperatures and readout precisions share."""
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(
-        self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
-    ) -> Solution:
+    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
         """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
         shared = shared or self.factorise(train, memory)
         if self.infinite:
@@ -75,7 +74,8 @@ class ScaledKernel:
         if not minima:
             message = "no minimum of the action in the scanned range; check the scale of the targets"
             nothing = np.full(len(self.widths), math.nan)
-            return Solution(self, train, nothing, math.nan, False, message, (), shared)
+            predictor = ScalePredictor(shared, np.full(1, math.nan), np.ones(1), self.temperature)
+            return Solution(self, train, nothing, math.nan, False, message, (), predictor)
         return self._solution(train, shared, minima[0].order_parameters, minima)
 
     def best_common_scale(self, shared: KernelSpectrum) -> float:
@@ -83,9 +83,7 @@ class ScaledKernel:
         minima = scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale)
         return float(np.prod(minima[0].order_parameters)) if minima else 1.0
 
-    def _solution(
-        self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple[Minimum, ...]
-    ) -> Solution:
+    def _solution(self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple[Minimum, ...]) -> Solution:
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = ScalePredictor(shared, np.array([scale]), np.ones(1), self.temperature)
         gradient = partial(evidence_gradient, self, shared, q, scale)
@@ -175,9 +173,7 @@ class ScalePredictor:
         rotated = energy.rotated.reshape(energy.spectrum.size, -1)
         columns = [points.cross @ (self.scales * column[:, None] / shifted) for column in rotated.T]
         mean = np.stack([m @ self.weights for m in columns], axis=-1)
-        spread = np.stack(
-            [(m - c[:, None]) ** 2 @ self.weights for m, c in zip(columns, mean.T, strict=True)], axis=-1
-        )
+        spread = np.stack([(m - c[:, None]) ** 2 @ self.weights for m, c in zip(columns, mean.T, strict=True)], axis=-1)
         total = variance[:, None] + spread
         error = float(energy.train_error(self.scales, self.temperature) @ self.weights)
         if energy.rotated.ndim == 1:
@@ -185,7 +181,7 @@ class ScalePredictor:
         return Prediction(mean, total, error)
 
 
-def unit_network(network: Network) -> Network:
+def unit_network(network: AnyNetwork) -> AnyNetwork:
     """The network whose kernel carries no readout scale: precision 1, standard readout."""
     return replace(network, weight_precision=(*network.weight_precision[:-1], 1.0), readout="standard")
 

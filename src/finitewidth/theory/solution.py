@@ -11,6 +11,7 @@ import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
+from finitewidth.linalg import blas_for
 from finitewidth.prediction import Prediction
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
@@ -125,9 +126,7 @@ def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     """(converged, message) of the minima found for a number of training values, the best first."""
     best = minima[0]
     if not (math.isfinite(best.action) and best.gradient_norm <= GRADIENT_TOLERANCE * max(1, values)):
-        left = (
-            f"gradient {best.gradient_norm:.1e} nats is above the tolerance {GRADIENT_TOLERANCE * values:.1e}"
-        )
+        left = f"gradient {best.gradient_norm:.1e} nats is above the tolerance {GRADIENT_TOLERANCE * values:.1e}"
         return False, f"{left}; rescale the data or raise the temperature"
     if len(minima) > 1:
         gap = minima[1].action - best.action
@@ -150,4 +149,5 @@ def predict(solution: Solution, x: Any) -> Prediction:
             f"{solution.train.n_inputs}, as in training",
             "prepare test points as the training points were prepared",
         )
-    return solution.predictor.predict(x)
+    with blas_for(max(len(x), solution.train.n_points)):
+        return solution.predictor.predict(x)

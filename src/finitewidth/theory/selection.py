@@ -77,9 +77,7 @@ def select(
     """
     temperature = checks.positive("temperature", temperature)
     if method == "integrate":
-        raise InputError(
-            "method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'"
-        )
+        raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
     names = [checks.choice("optimise", name, CONTINUOUS) for name in optimise]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
@@ -113,9 +111,7 @@ def _with_depth(network: Network, depth: int) -> Network:
     if depth == network.depth:
         return network
     if not isinstance(network, FullyConnected):
-        raise InputError(
-            f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks"
-        )
+        raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
     first, *_, last = network.weight_precision
     inner = network.weight_precision[1] if network.depth > 1 else last
     precision = (first, *[inner] * (depth - 1), last)
@@ -142,9 +138,7 @@ def _climb(
         if not solution.converged:
             return np.inf, np.zeros(int(free.sum()))
         gradient = solution.evidence_gradient()
-        log_gradient = np.concatenate(
-            [[gradient["temperature"] * t], gradient["weight_precision"] * np.exp(full[1:])]
-        )
+        log_gradient = np.concatenate([[gradient["temperature"] * t], gradient["weight_precision"] * np.exp(full[1:])])
         return -solution.log_evidence / train.n_points, -log_gradient[free] / train.n_points
 
     full, message = start.copy(), ""
@@ -152,10 +146,7 @@ def _climb(
         bounds = [(value - _REACH, value + _REACH) for value in start[free]]
         result = optimize.minimize(objective, start[free], jac=True, method="L-BFGS-B", bounds=bounds)
         full[free] = result.x
-        at_edge = [
-            abs(x - low) < 1e-6 or abs(x - high) < 1e-6
-            for x, (low, high) in zip(result.x, bounds, strict=True)
-        ]
+        at_edge = [abs(x - low) < 1e-6 or abs(x - high) < 1e-6 for x, (low, high) in zip(result.x, bounds, strict=True)]
         message = "a value stopped at 10^4 times or 10^-4 times its start" if any(at_edge) else ""
     net, t, solution = at(full)
     widths = net.widths

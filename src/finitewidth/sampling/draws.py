@@ -1,0 +1,278 @@
+"""What a sampler returns: draws, their errors with standard errors, and an ArviZ data tree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.prediction import Errors, Prediction
+from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
+
+Array = np.ndarray
+_BATCHES = 20  # batches a run is cut into for the noise of the mean prediction
+_NODES = 40  # Gauss-Hermite nodes for the largest of several outputs
+
+
+@dataclass(frozen=True)
+class SampledErrors(Errors):
+    """Errors of a sampled posterior, with Monte-Carlo standard errors (``_se``) and diagnostics.
+
+    r_hat: the largest of test error, train error and energy (NaN for one chain). ess: effective sample size
+    of the test error. converged is False unless R-hat <= 1.01, every effective sample size >= 100, and
+    nothing diverged; ``message`` says what is wrong. ``bias`` is free of the noise of the mean prediction.
+    """
+
+    test_error_se: float
+    train_error_se: float
+    bias_se: float
+    variance_se: float
+    accuracy_se: float | None
+    r_hat: float
+    ess: float
+    divergences: int
+    converged: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A quantity averaged over all draws: mean and standard error (from blocks of the run), entry by entry."""
+
+    mean: Array
+    standard_error: Array
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Draws:
+    """Draws from the posterior of a finite network.
+
+    Attributes
+    ----------
+    mean: E[f(x) | draw] at the test points, (chains, draws, P*) or (chains, draws, P*, D).
+    variance: Var[f(x) | draw] of each output, same shape. The collapsed sampler integrates the readouts, so
+    a draw
+        is one set of hidden weights; Langevin and NUTS draw whole networks, of variance zero.
+    train_error: E[(1/P) sum (y - f)^2 | draw], (chains, draws).
+    energy: U, (chains, draws), without constants. acceptance: of each step. steps: gradients of each draw.
+    diverged: steps whose energy error exploded.
+    observables: by name, averaged over all draws: "order_parameter" (Q = lambda_L <v v^T>/N, n D x n D),
+        "hidden_kernel" (<phi phi^T>/N of the training points), "weight_covariance" (lambda_0 <w w^T>).
+    complete: False where a run was interrupted: the draws so far.
+    settings: the adapted step size and trajectory. attrs: network, data, seed, versions, as text and numbers.
+    """
+
+    mean: Array
+    variance: Array
+    train_error: Array
+    energy: Array
+    acceptance: Array
+    steps: Array
+    diverged: Array
+    observables: dict[str, Observable]
+    settings: dict[str, float]
+    complete: bool
+    observed: dict[str, Array] = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_chains(self) -> int:
+        """Chains."""
+        return self.mean.shape[0]
+
+    @property
+    def n_draws(self) -> int:
+        """Draws of each chain."""
+        return self.mean.shape[1]
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", interrupted"
+        return f"Draws({self.n_chains} chains x {self.n_draws} draws, {self.mean.shape[2]} test points{state})"
+
+    def prediction(self) -> Prediction:
+        """The posterior predictive mean and variance of f: total expectation and total variance over draws."""
+        mean = self.mean.mean((0, 1))
+        variance = self.variance.mean((0, 1)) + self.mean.var((0, 1))
+        return Prediction(mean, variance, float(self.train_error.mean()))
+
+    def errors(self, y: Any) -> SampledErrors:
+        """Errors against targets ``y`` (P*,) or (P*, D), averaged over points and outputs.
+
+        The test error is the average over draws of ``mean_x [(y - mean)^2 + variance]``; bias is the error
+        of the mean over all draws, variance the rest. Raises InputError for targets of another shape.
+        """
+        y = np.asarray(y, dtype=float)
+        if y.shape != self.mean.shape[2:]:
+            raise InputError(
+                f"targets of shape {y.shape}",
+                f"targets of shape {self.mean.shape[2:]}, as sampled",
+                "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
+            )
+        error_series = _points_mean((y - self.mean) ** 2 + self.variance)
+        bias, bias_series = self._bias(y)
+        test_error = float(error_series.mean())
+        accuracy = self._accuracy_series(y)
+        test = diagnose(error_series)
+        watched = {"test error": test, **self._watched}
+        divergences = int(self.diverged.sum())
+        converged, message = verdict(watched, divergences, self.n_draws)
+        if not self.complete:
+            converged, message = False, f"interrupted after {self.n_draws} draws a chain; {message}"
+        return SampledErrors(
+            test_error=test_error,
+            bias=bias,
+            variance=test_error - bias,
+            accuracy=None if accuracy is None else float(accuracy.mean()),
+            train_error=float(self.train_error.mean()),
+            test_error_se=test.standard_error,
+            train_error_se=watched["train error"].standard_error,
+            bias_se=standard_error(bias_series),
+            variance_se=standard_error(error_series - bias_series),
+            accuracy_se=None if accuracy is None else standard_error(accuracy),
+            r_hat=_worst([d.r_hat for d in watched.values()]),
+            ess=test.ess,
+            divergences=divergences,
+            converged=converged,
+            message=message,
+        )
+
+    @property
+    def order_parameter(self) -> Array:
+        """Q = lambda_L <v v^T>/N, (n D, n D) with index i D + d for patch i and output d; (1, 1) without either."""
+        return self._observable("order_parameter").mean
+
+    def _observable(self, name: str) -> Observable:
+        if name not in self.observables:
+            raise InputError(
+                f"{name}, which was not recorded",
+                "one of " + (", ".join(self.observables) or "none"),
+                f"sample with observables=({name!r},)",
+            )
+        return self.observables[name]
+
+    @property
+    def output_covariance(self) -> Array:
+        """Posterior covariance between outputs, averaged over test points, (D, D)."""
+        mean, variance = np.atleast_1d(self.mean, self.variance)
+        if mean.ndim == 3:
+            mean, variance = mean[..., None], variance[..., None]
+        centred = mean - mean.mean((0, 1))
+        between = np.einsum("csxd,csxe->de", centred, centred) / np.prod(mean.shape[:3])
+        return between + np.diag(variance.mean((0, 1, 2)))
+
+    @cached_property
+    def _watched(self) -> dict[str, Diagnosis]:
+        return {"train error": diagnose(self.train_error), "energy": diagnose(self.energy)}
+
+    def _bias(self, y: Array) -> tuple[float, Array]:
+        """Squared bias without the noise of the mean over draws, and the series whose mean errs as it does.
+
+        The noise of the mean prediction adds its variance, estimated from batches of draws. To first order
+        the bias errs as the mean of ``-2 (y - mean) (mean_t - mean)`` (delta method).
+        """
+        overall = self.mean.mean((0, 1))
+        miss = y - overall
+        series = _points_mean(-2.0 * miss * (self.mean - overall))
+        return float((miss**2).mean() - self._mean_noise()), series
+
+    def _mean_noise(self) -> float:
+        """Variance of the mean prediction, averaged over test points, from batch means."""
+        per_chain = max(1, min(_BATCHES // self.n_chains, self.n_draws // 2))
+        parts = [part.mean(0) for chain in self.mean for part in np.array_split(chain, per_chain) if len(part) > 0]
+        if len(parts) < 2:
+            return 0.0
+        return float(np.var(parts, axis=0, ddof=1).mean() / len(parts))
+
+    def _accuracy_series(self, y: Array) -> Array | None:
+        """Expected accuracy of each draw, (chains, draws); None for regression."""
+        if y.ndim == 1:
+            if not np.isin(y, (-1.0, 1.0)).all():
+                return None
+            return _points_mean(_positive(y * self.mean, self.variance))
+        if not _one_hot(y):
+            return None
+        return _largest(self.mean, self.variance, y.argmax(1)).mean(-1)
+
+    # --- for ArviZ ------------------------------------------------------------------------------------------
+
+    def to_datatree(self) -> Any:
+        """An xarray.DataTree with ArviZ's groups posterior, sample_stats, observed_data and observables."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise MissingExtraError("xarray", "sample", "a data tree of draws") from error
+        axes = ("chain", "draw", "point", "output")[: self.mean.ndim]
+        coords = {"chain": np.arange(self.n_chains), "draw": np.arange(self.n_draws)}
+        posterior = {
+            "mean": (axes, self.mean),
+            "variance": (axes, self.variance),
+            "train_error": (axes[:2], self.train_error),
+        }
+        stats = {
+            "lp": (axes[:2], -self.energy),
+            "acceptance_rate": (axes[:2], self.acceptance),
+            "n_steps": (axes[:2], self.steps),
+            "diverging": (axes[:2], self.diverged),
+        }
+        groups = {
+            "posterior": xarray.Dataset(posterior, coords),
+            "sample_stats": xarray.Dataset(stats, coords),
+            "observed_data": xarray.Dataset({k: (_axes(k, v), v) for k, v in self.observed.items()}),
+            "observables": xarray.Dataset(
+                {
+                    f"{name}{suffix}": (_axes(name, part), part)
+                    for name, value in self.observables.items()
+                    for suffix, part in (("", value.mean), ("_se", value.standard_error))
+                }
+            ),
+        }
+        tree = xarray.DataTree.from_dict(groups)
+        tree.attrs = {**self.attrs, **self.settings, "complete": int(self.complete)}
+        return tree
+
+
+def _axes(name: str, values: Array) -> tuple[str, ...]:
+    return tuple(f"{name}_dim_{i}" for i in range(values.ndim))
+
+
+def _points_mean(values: Array) -> Array:
+    """Mean over test points and outputs, (chains, draws)."""
+    return values.reshape(*values.shape[:2], -1).mean(-1)
+
+
+def _worst(values: list[float]) -> float:
+    return max(values) if not any(map(math.isnan, values)) else math.nan
+
+
+def _positive(margin: Array, variance: Array) -> Array:
+    """P(f > 0); one half where nothing is known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = margin / np.sqrt(variance)
+    return special.ndtr(np.where(margin == 0.0, 0.0, ratio))
+
+
+def _one_hot(y: Array) -> bool:
+    """Whether the rows of y (P, D) are e_c - constant, up to scale."""
+    levels = np.unique(np.round(y, 12))
+    return len(levels) == 2 and bool(((y == y.max(1, keepdims=True)).sum(1) == 1).all())
+
+
+def _largest(mean: Array, variance: Array, label: Array) -> Array:
+    """P(output ``label`` is the largest), (..., P*), for independent Gaussian outputs (..., P*, D)."""
+    chosen = np.broadcast_to(label[:, None], (*mean.shape[:-1], 1))
+    centre = np.take_along_axis(mean, chosen, -1)
+    others = np.arange(mean.shape[-1]) != label[:, None]
+    deviation = np.sqrt(variance)
+    node, weight = np.polynomial.hermite_e.hermegauss(_NODES)
+    total = np.zeros(mean.shape[:-1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = (centre - mean) / deviation  # variance 0: plus or minus infinity, or NaN at a tie
+    gap = np.where(np.isnan(gap), 0.0, gap)
+    for z, w in zip(node, weight / weight.sum(), strict=True):
+        total += w * np.where(others, special.ndtr(gap + z), 1.0).prod(-1)
+    return total

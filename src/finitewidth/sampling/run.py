@@ -1,0 +1,346 @@
+"""``sample``: from a network and a data set to draws from the posterior."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finitewidth import checks, linalg
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.networks import Network
+from finitewidth.sampling.draws import Draws, Observable
+from finitewidth.sampling.inputs import Inputs
+
+if TYPE_CHECKING:
+    from finitewidth.data import Dataset
+    from finitewidth.sampling.engine import Engine, Progress
+
+SAMPLERS = ("collapsed", "langevin", "nuts")
+OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
+_SAVE_EVERY = 15.0  # seconds between checkpoints
+_WARMUP = {"collapsed": 300, "langevin": 20_000, "nuts": 300}
+_VERSIONED = ("finitewidth", "jax", "jaxlib", "numpy", "blackjax")
+
+
+def sample(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    temperature: float,
+    *,
+    chains: int = 4,
+    draws: int = 500,
+    warmup: int | None = None,
+    seed: int = 0,
+    sampler: str = "collapsed",
+    step_size: float | None = None,
+    trajectory: float | None = None,
+    observables: Sequence[str] = ("order_parameter",),
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    memory: str | float | None = None,
+) -> Draws:
+    """Draw from the posterior of the finite network itself (docs/theory.md section 7).
+
+    Parameters
+    ----------
+    network: any architecture. train, test: data sets; only the inputs of ``test`` are used.
+    temperature: T, the variance of the Gaussian likelihood.
+    chains, draws, warmup: draws are kept a chain, after ``warmup`` iterations of adaptation.
+    seed: decides every random number. The same call gives the same bits on one machine.
+    sampler: "collapsed" (readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights),
+    "langevin"
+        (unadjusted, all weights) or "nuts" (BlackJAX, all weights).
+    step_size, trajectory: fixed instead of adapted; the trajectory is in radians of the prior's rotation.
+    observables: averaged over draws: "order_parameter", "hidden_kernel", "weight_covariance".
+    progress: a bar on stderr with the time left.
+    checkpoint: a file that the run is saved to, and resumed from to the same result. An interrupt (Ctrl-C)
+    returns
+        the draws so far with ``complete=False``, or is passed on where there are none.
+    memory: cap such as "8GB"; what would need more is refused before it starts.
+
+    Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above
+    the cap, MissingExtraError without the extra "sample".
+    """
+    request = _Request.checked(
+        network,
+        train,
+        test,
+        temperature,
+        chains,
+        draws,
+        warmup,
+        seed,
+        sampler,
+        step_size,
+        trajectory,
+        observables,
+    )
+    cap = None if memory is None else linalg.parse_memory(memory)
+    linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains, observables or points", cap)
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("jax", "sample", "sampling") from error
+    engine = request.engine()
+    return request.collect(*_run(engine, request, progress, checkpoint))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of ``sample``, checked."""
+
+    network: Network
+    train: Any
+    test: Any
+    temperature: float
+    chains: int
+    draws: int
+    warmup: int
+    seed: int
+    sampler: str
+    step_size: float | None
+    trajectory: float | None
+    observables: tuple[str, ...]
+
+    @classmethod
+    def checked(
+        cls,
+        network: Network,
+        train: Any,
+        test: Any,
+        temperature: float,
+        chains: int,
+        draws: int,
+        warmup: int | None,
+        seed: int,
+        sampler: str,
+        step_size: float | None,
+        trajectory: float | None,
+        observables: Sequence[str],
+    ) -> _Request:
+        sampler = checks.choice("sampler", sampler, SAMPLERS)
+        if train.x.shape[1:] != test.x.shape[1:]:
+            raise InputError(
+                f"training points of shape {train.x.shape[1:]} and test points of shape {test.x.shape[1:]}",
+                "points of one shape",
+                "prepare both sets in the same way",
+            )
+        names = (observables,) if isinstance(observables, str) else tuple(observables)
+        return cls(
+            network,
+            train,
+            test,
+            checks.positive("temperature", temperature),
+            checks.positive_integer("chains", chains),
+            checks.positive_integer("draws", draws),
+            _WARMUP[sampler] if warmup is None else _whole("warmup", warmup),
+            _whole("seed", seed),
+            sampler,
+            None if step_size is None else checks.positive("step_size", step_size),
+            None if trajectory is None else checks.positive("trajectory", trajectory),
+            tuple(checks.choice("observables", name, OBSERVABLES) for name in dict.fromkeys(names)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.chains} chains of {self.draws} draws with {len(self.train.x)} training points"
+
+    @property
+    def y(self) -> np.ndarray:
+        """Targets (P, D)."""
+        return self.train.y.reshape(len(self.train.y), -1)
+
+    def bytes(self) -> float:
+        """An estimate of the memory a run takes at most."""
+        points, at, outputs = len(self.train.x), len(self.test.x), self.y.shape[1]
+        inputs = self.train.flat.shape[1]
+        features = self.network.n_features(self.train.x.shape[1:])
+        patches = features // self.network.widths[-1]
+        layers = sum(a * b for a, b in zip((inputs, *self.network.widths), self.network.widths, strict=False))
+        hidden = sum(self.network.widths) * patches
+        square = {
+            "order_parameter": (patches * outputs) ** 2,
+            "hidden_kernel": points**2,
+            "weight_covariance": min(inputs, points) ** 2,
+        }
+        stored = 2.0 * self.draws * at * (outputs + 1) + 12.0 * sum(square[name] for name in self.observables)
+        # one gradient: weights and momenta, all activations forward and backward, patches, a factor and its inverse
+        patched = patches * inputs if patches > 1 else inputs
+        working = 8.0 * layers + (points + at) * (6.0 * hidden + 2.0 * patched) + 4.0 * min(features, points) ** 2
+        return 8.0 * self.chains * (stored + working) + 2e8
+
+    def fingerprint(self) -> str:
+        """All that decides the numbers, as JSON."""
+        parts = {
+            "network": _describe(self.network),
+            "train": self.train.fingerprint(),
+            "test": self.test.fingerprint(),
+            "temperature": self.temperature,
+            "sampler": self.sampler,
+            "versions": _versions(),
+        }
+        names = ("chains", "draws", "warmup", "seed", "step_size", "trajectory", "observables")
+        return json.dumps(parts | {name: getattr(self, name) for name in names})
+
+    def inputs(self) -> Inputs:
+        return Inputs.of(self.network, self.train.x, self.test.x)
+
+    def engine(self) -> Engine:
+        """The sampler on this data, nothing compiled yet."""
+        from finitewidth.sampling.engine import Engine, single_thread
+        from finitewidth.sampling.posterior import Arrays, target_of
+
+        inputs = self.inputs()
+        with single_thread():
+            target, scale = target_of(self.network, inputs.train, self.temperature, inputs.n_extra)
+            arrays = Arrays(inputs.train, self.y, inputs.test, np.asarray(scale))
+        chosen = self._sampler(target)
+        stages = tuple(chosen.stages(self.warmup, self.draws))
+        return Engine(chosen, arrays, self.chains, self.seed, self.observables, stages)
+
+    def _sampler(self, target: Any) -> Any:
+        if self.sampler == "collapsed":
+            from finitewidth.sampling.collapsed import Collapsed
+
+            return Collapsed(target, self.step_size, self.trajectory)
+        if self.sampler == "langevin":
+            from finitewidth.sampling.langevin import Langevin
+
+            return Langevin(target, self.step_size)
+        from finitewidth.sampling.nuts import Nuts
+
+        return Nuts(target, self.y.shape[1], self.warmup)
+
+    def collect(self, state: Progress, complete: bool) -> Draws:
+        """Draws of a run, whole or interrupted."""
+        from finitewidth.sampling.engine import joined
+
+        records = joined(state.records)
+        if self.train.y.ndim == 1:
+            mean, variance = records["mean"][..., 0], records["variance"]
+        else:
+            mean = records["mean"]
+            variance = np.broadcast_to(records["variance"][..., None], mean.shape)
+        return Draws(
+            mean=mean,
+            variance=variance,
+            **{name: records[name] for name in ("train_error", "energy", "acceptance", "steps", "diverged")},
+            observables={name: self._observable(name, state) for name in self.observables},
+            settings={name: float(value) for name, value in state.settings.items()},
+            complete=complete,
+            observed={"y_train": np.asarray(self.train.y)},
+            attrs=self._attrs(),
+        )
+
+    def _observable(self, name: str, state: Progress) -> Observable:
+        """Mean over all draws, and its standard error from blocks of every chain."""
+        used = state.counts > 0
+        counts = state.counts[used].reshape(-1, *(1,) * (state.sums[name].ndim - 2))
+        blocks = state.sums[name][:, used] / counts
+        mean = (blocks * counts).sum((0, 1)) / (counts.sum() * len(blocks))
+        flat = blocks.reshape(-1, *blocks.shape[2:])
+        error = flat.std(0, ddof=1) / np.sqrt(len(flat)) if len(flat) > 1 else np.full(mean.shape, np.nan)
+        if name == "weight_covariance":
+            inputs = self.inputs()
+            mean = inputs.original(mean, self.train.flat.shape[1])
+            error = inputs.original_error(error)
+        return Observable(mean, error)
+
+    def _attrs(self) -> dict[str, Any]:
+        return {
+            "network": _describe(self.network),
+            "temperature": self.temperature,
+            "sampler": self.sampler,
+            "seed": self.seed,
+            "warmup": self.warmup,
+            "train": self.train.fingerprint(),
+            "test": self.test.fingerprint(),
+            **{f"{name}_version": version for name, version in _versions().items()},
+        }
+
+
+def _run(
+    engine: Engine, request: _Request, progress: bool, path: str | os.PathLike[str] | None
+) -> tuple[Progress, bool]:
+    """Do or resume the run; the state it ended in, and whether it is complete."""
+    from finitewidth.sampling.checkpoint import Checkpoint
+
+    checkpoint = None if path is None else Checkpoint(Path(path), request.fingerprint())
+    state = engine.start()
+    if checkpoint is not None:
+        state = checkpoint.load(state) or state
+    try:
+        with _reporter(engine, state, progress, checkpoint) as report:
+            for whole in engine.run(state):
+                state = whole
+                report(state)
+    except KeyboardInterrupt:
+        if checkpoint is not None:
+            checkpoint.save(state)
+        if state.stage < len(engine.stages) - 1 or not state.records:
+            raise
+    complete = state.stage == len(engine.stages)
+    if complete and checkpoint is not None:
+        checkpoint.save(state)
+    return state, complete
+
+
+@contextlib.contextmanager
+def _reporter(engine: Engine, state: Progress, visible: bool, checkpoint: Any) -> Iterator[Callable[[Progress], None]]:
+    """Called after every chunk: moves the bar, and saves now and then."""
+    saved = time.monotonic()
+
+    def save(state: Progress) -> None:
+        nonlocal saved
+        if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY:
+            checkpoint.save(state)
+            saved = time.monotonic()
+
+    if not visible:
+        yield save
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from finitewidth.sampling.engine import CHUNK
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        done = state.iterations // CHUNK
+        task = bar.add_task(_label(engine, state), total=engine.chunks, completed=done)
+
+        def advance(state: Progress) -> None:
+            bar.update(task, advance=1, description=_label(engine, state))
+            save(state)
+
+        yield advance
+
+
+def _label(engine: Engine, state: Any) -> str:
+    return engine.stages[min(state.stage, len(engine.stages) - 1)].name
+
+
+def _describe(network: Network) -> str:
+    return repr(network)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number of at least 0."""
+    return checks.positive_integer(name, value) if value != 0 else 0
