@@ -1,7 +1,8 @@
 # finitewidth: `make demo` and `make test` each do all the set-up they need. Paths are relative, so that a
 # checkout whose path holds spaces works; tools run as `python -m`, so that no script's first line matters.
 PYTHON ?= python3
-PYTEST_ARGS ?= -q
+# two workers, one BLAS thread each: threads of BLAS would only wait for one another
+PYTEST_ARGS ?= -q -n 2
 BENCH_ARGS ?= -q -s
 
 VENV := .venv
@@ -39,7 +40,7 @@ demo: install  ## predicted error against width on real digits: a table, and a p
 	@$(PY) -m finitewidth.cli demo --out demo-output
 
 test: install  ## run every test (PYTEST_ARGS="-q -m 'not slow'" for fewer)
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 
 lint: install  ## check style and formatting
 	@$(PY) -m ruff check .

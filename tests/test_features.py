@@ -55,8 +55,7 @@ def test_alignment_is_a_correlation():
     """Second route: the correlation of doubly centred entries."""
     K, L = random_kernel(0), random_kernel(1)
     H = np.eye(15) - 1 / 15
-    a, b = (H @ k @ H).ravel(), (H @ random_kernel(1) @ H).ravel()
-    a = (H @ K @ H).ravel()
+    a, b = (H @ K @ H).ravel(), (H @ L @ H).ravel()
     assert features.alignment(K, L) == pytest.approx(a @ b / np.sqrt(a @ a * (b @ b)), rel=1e-12)
     assert features.alignment(K, K) == pytest.approx(1.0, abs=1e-14)
     assert features.alignment(K, -K) == pytest.approx(-1.0, abs=1e-14)
@@ -141,11 +140,11 @@ def test_report_gathers_the_measures():
     assert features.report(solved(FC)).between_patches is None
 
 
-# --- the hidden kernel -------------------------------------------------------------------------------------------------
+# --- the hidden kernel --------------------------------------------------------------------------------------
 
 
 def test_the_hidden_kernel_is_the_derivative_of_the_energy():
-    """Second route: ``<phi phi^T>/N = lambda_1 (K - (2 Q / N) K dE/dK_R K)``, E = -log N(y; 0, K_R + T) by differences."""
+    """``<phi phi^T>/N = lambda_1 (K - (2 Q / N) K dE/dK_R K)``, E = -log N(y; 0, K_R + T) by differences."""
     train, network = toy(count=8), fw.FullyConnected(widths=(10,), weight_precision=(1.0, 2.0))
     solution = solved(network, train)
     K, q = features.prior_kernel(solution), float(solution.order_parameters[0])
@@ -194,7 +193,9 @@ def test_the_hidden_kernel_asks_for_one_hidden_layer():
 
 @pytest.mark.skipif(not CIFAR.is_file(), reason="reference data of docs/theory.md are not here")
 def test_the_hidden_kernel_along_the_labels_on_cifar():
-    """docs/theory.md section 5: y^T <phi phi^T> y / (N P) = 2.02 (sampled 2.13), prior 1.36: CIFAR side 16, P = 100, N = 40."""
+    """docs/theory.md section 5: y^T <phi phi^T> y / (N P) = 2.02 (sampled 2.13), prior 1.36.
+
+    CIFAR side 16, P = 100, N = 40, erf."""
     with np.load(CIFAR, allow_pickle=False) as file:
         images = np.concatenate([file["x_train"], file["x_test"]]).mean(-1) / 255.0
         labels = np.concatenate([file["y_train"], file["y_test"]])

@@ -230,7 +230,7 @@ def test_infinite_width_and_half_the_width_fail(rows):
 
 
 def test_the_solver_finds_the_minimum_of_the_same_likelihood(rows):
-    """The difference is that of the theory and not of its solver: F from the oracle's likelihood has its minimum there."""
+    """The difference is not the solver's: F from the oracle's likelihood has its minimum there."""
     N, problem, _ = rows[0]
     _, Q, evidence = saddle(problem, N)
     root, r = np.linalg.cholesky(Q), np.random.default_rng(0)

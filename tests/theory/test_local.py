@@ -42,7 +42,7 @@ def solved(network, train, temperature=T, **more):
     return solution
 
 
-# --- the dense action, written down from docs/theory.md section 2 ------------------------------------------------------------
+# --- the dense action, written down from docs/theory.md section 2 -------------------------------------------
 
 
 class Dense:
@@ -184,7 +184,7 @@ def test_the_gradient_in_coordinates_is_that_of_finite_differences():
     assert gradient @ direction == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-7)
 
 
-# --- limits ------------------------------------------------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------------------
 
 
 class Precomputed(Kernel):
@@ -293,7 +293,7 @@ def test_pooled_is_one_scalar_on_the_pooled_kernel():
         solution.q_map()
 
 
-# --- several outputs ---------------------------------------------------------------------------------------------------
+# --- several outputs ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_full_pairs_project_is_the_adjoint_of_contract():
         assert np.vdot(W, pairs.contract(Q)) == pytest.approx(np.vdot(Q, pairs.project(W)), rel=1e-12)
 
 
-# --- memory, minima, evidence -----------------------------------------------------------------------------------------
+# --- memory, minima, evidence -------------------------------------------------------------------------------
 
 
 def test_streamed_and_cached_solutions_agree():
@@ -451,7 +451,7 @@ def test_the_map_is_labelled_with_its_patches():
     np.testing.assert_allclose(qmap.diagonal.ravel(), np.diagonal(qmap.square))
 
 
-# --- docs/theory.md section 9 ----------------------------------------------------------------------------------------------
+# --- docs/theory.md section 9 -------------------------------------------------------------------------------
 
 
 def reference(name, side):

@@ -94,7 +94,7 @@ def test_more_patches_than_memory_allows(outputs):
 
 def test_the_stride_that_is_named_fits():
     x = np.random.default_rng(0).standard_normal((60, 16, 16))
-    network, cap = fw.Convolutional(channels=5, patch=4, stride=1), 12e6
+    network, cap = fw.Convolutional(channels=5, patch=4, stride=1), 1.02 * memory_estimate(60, 16, False, 16)
     text = refused("169 patches", solve, network, x, np.arange(60) % 2, memory=cap, error=fw.MemoryCapError)
     stride = tuple(int(number) for number in re.search(r"stride=\((\d+), (\d+)\)", text).groups())
     patches = int(re.search(r"\((\d+) patches\)", text).group(1))

@@ -264,7 +264,7 @@ def test_every_minimum_is_reported():
             assert dense_action(network, train, half @ half.T, 1e-3) > value
 
 
-# --- class probabilities -----------------------------------------------------------------------------------------------
+# --- class probabilities ------------------------------------------------------------------------------------
 
 
 def random_prediction(outputs, points=4, rank=None, seed=0):

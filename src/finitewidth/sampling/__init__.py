@@ -1,6 +1,6 @@
 """Draws from the posterior of the finite network itself, the truth that theory is held to."""
 
-from finitewidth.sampling.draws import Draws, SampledErrors
-from finitewidth.sampling.run import sample
+from finitewidth.sampling.draws import Draws, Observable, SampledErrors
+from finitewidth.sampling.run import StepBias, sample, step_bias
 
-__all__ = ["Draws", "SampledErrors", "sample"]
+__all__ = ["Draws", "Observable", "SampledErrors", "StepBias", "sample", "step_bias"]

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from finitewidth.exceptions import InputError
-from finitewidth.sampling.engine import DualAveraging, Progress, joined
+from finitewidth.sampling.engine import Progress, joined
+from finitewidth.sampling.program import DualAveraging
 
 _FORMAT = 1
 
@@ -45,8 +46,8 @@ class Checkpoint:
             os.replace(self.path, self.previous)
         os.replace(draft, self.path)
 
-    def load(self, template: Progress) -> Progress | None:
-        """The last whole state, or None where there is none. ``template`` is a run that has not started.
+    def load(self, structure: Any) -> Progress | None:
+        """The last whole state, or None where there is none. ``structure``: pytree definition of the states.
 
         Raises InputError for a checkpoint of another run, and where files exist and none can be read.
         """
@@ -55,7 +56,7 @@ class Checkpoint:
             arrays = _read(path)
             if arrays is not None:
                 self._refuse_other(path, arrays)
-                return _from_arrays(arrays, template)
+                return _from_arrays(arrays, structure)
         if found:
             raise InputError(
                 f"checkpoint {self.path}, which cannot be read",
@@ -95,9 +96,8 @@ def _to_arrays(progress: Progress, fingerprint: str) -> dict[str, np.ndarray]:
     return arrays | {f"sum/{name}": value for name, value in progress.sums.items()}
 
 
-def _from_arrays(arrays: dict[str, np.ndarray], template: Progress) -> Progress:
+def _from_arrays(arrays: dict[str, np.ndarray], structure: Any) -> Progress:
     meta: dict[str, Any] = json.loads(str(arrays["meta"]))
-    structure = jax.tree.structure(template.states)
     leaves = [arrays[f"state/{i}"] for i in range(structure.num_leaves)]
     records = _under(arrays, "record/")
     return Progress(

@@ -35,12 +35,12 @@ class Diagnosis:
 def diagnose(series: Array) -> Diagnosis:
     """Rank-normalised split R-hat, bulk ESS and the Monte-Carlo standard error of the mean.
 
-    A series that never moves has no ESS: everything is NaN, unless it is short of nothing but randomness.
+    A chain that never moves has no ESS: everything is NaN.
     """
     chains, draws = series.shape
     if draws < _SHORTEST or not np.isfinite(series).all():
         return Diagnosis(math.nan, math.nan, math.nan)
-    if np.ptp(series) <= 1e-14 * np.abs(series).max():
+    if (np.ptp(series, axis=1) <= 1e-14 * np.abs(series).max()).any():
         return Diagnosis(math.nan, math.nan, math.nan)
     with _arviz() as arviz:
         r_hat = float(arviz.rhat(series)) if chains > 1 else math.nan

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
 
@@ -54,16 +55,27 @@ class Conditional(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """The posterior of one network on one data set: shapes and settings, no data.
+    """The posterior of one network: shapes and settings, no data; equal targets share compiled code.
 
-    unravel: (dim,) -> pytree of hidden weights. n_extra: inputs of the test points outside the training span.
+    input_shape: of a training point as the dynamics sees it. n_extra: inputs of the test points outside the
+    training span. activation: the function itself, for networks compare their activations by name only.
     """
 
     network: Network
     temperature: float
-    unravel: Callable[[Array], Any]
+    input_shape: tuple[int, ...]
     n_extra: int
-    n_features: int
+    activation: Callable[[Array], Array]
+
+    @classmethod
+    def of(cls, network: Network, x: Array, temperature: float, n_extra: int) -> Target:
+        """For training inputs ``x`` (P, ...)."""
+        return cls(network, temperature, tuple(x.shape[1:]), n_extra, network.phi.jax_function)
+
+    @property
+    def n_features(self) -> int:
+        """F."""
+        return self.network.n_features(self.input_shape)
 
     @property
     def readout_scale(self) -> float:
@@ -72,7 +84,7 @@ class Target:
 
     def hidden(self, theta: Array, arrays: Arrays) -> Any:
         """The network's hidden weights of a whitened vector (dim,)."""
-        return self.unravel(theta * arrays.scale)
+        return self._unravel(theta * arrays.scale)
 
     def features(self, hidden: Any, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""
@@ -83,21 +95,29 @@ class Target:
         phi = self.features(self.hidden(theta, arrays), arrays.train)
         return collapsed_energy(phi, arrays.y, self.temperature)
 
-    def full_potential(self, theta: Array, arrays: Arrays) -> Array:
-        """- log likelihood of hidden weights and readouts, ``theta`` (dim + F D,); no constant."""
-        residual = arrays.y - self.outputs(theta, arrays, arrays.train)
-        return 0.5 * (residual**2).sum() / self.temperature
-
-    def outputs(self, theta: Array, arrays: Arrays, x: Array, key: Array | None = None) -> Array:
-        """f(x) of all weights, (points, D); with a key, the weights outside the training span come from the prior."""
-        hidden, readout = self.split(theta, arrays)
-        hidden = hidden if key is None else self.extended(hidden, key)
-        return self.features(hidden, x) @ readout
-
-    def split(self, theta: Array, arrays: Arrays) -> tuple[Any, Array]:
-        """Hidden weights, and whitened readouts (F, D)."""
+    def full_energy(self, theta: Array, arrays: Arrays) -> Array:
+        """U of hidden weights and readouts, ``theta`` (dim + F D,): minus the log posterior, without constants."""
         dim = arrays.scale.size
-        return self.hidden(theta[:dim], arrays), theta[dim:].reshape(self.n_features, -1)
+        phi = self.features(self.hidden(theta[:dim], arrays), arrays.train)
+        residual = arrays.y - phi @ theta[dim:].reshape(self.n_features, -1)
+        return 0.5 * (residual**2).sum() / self.temperature + 0.5 * (theta**2).sum()
+
+    def prior_deviation(self) -> np.ndarray:
+        """Prior standard deviation of every hidden weight, (dim,)."""
+
+        def deviation() -> Array:  # the prior is Gaussian: its log density has the slope -precision at 1
+            slope = jax.grad(lambda weights: 1.0 * self.network.hidden_log_prior(weights))(self._ones())
+            return ravel_pytree(jax.tree.map(lambda s: 1.0 / jnp.sqrt(-s), slope))[0]
+
+        return np.asarray(jax.jit(deviation)())
+
+    def _ones(self) -> Any:
+        weights = jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights)
+
+    def _unravel(self, theta: Array) -> Any:
+        """(dim,) -> pytree of hidden weights."""
+        return ravel_pytree(self._ones())[1](theta)
 
     def extended(self, hidden: Any, key: Array) -> Any:
         """The first layer's weights for inputs outside the training span: these still have their prior."""
@@ -109,14 +129,12 @@ class Target:
         return {**hidden, "weights": [jnp.concatenate([first, fresh], axis=-1), *others]}
 
 
-def target_of(network: Network, x: Array, temperature: float, n_extra: int) -> tuple[Target, Array]:
-    """The target for training inputs ``x``, and the prior standard deviation of every hidden weight, (dim,)."""
-    shape = tuple(x.shape[1:])
-    hidden = network.init_hidden(jax.random.key(0), shape)
-    ones = jax.tree.map(jnp.ones_like, hidden)
-    precision = jax.tree.map(jnp.negative, jax.grad(lambda w: network.hidden_log_prior(w) * 1.0)(ones))
-    scale, unravel = ravel_pytree(jax.tree.map(lambda p: 1.0 / jnp.sqrt(p), precision))
-    return Target(network, temperature, unravel, n_extra, network.n_features(shape)), scale
+def draw_all(target: Target, key: Array, arrays: Arrays) -> Array:
+    """All whitened weights (dim + F D,): hidden ones from the prior, readouts from their posterior given these."""
+    hidden_key, readout_key = jax.random.split(key)
+    theta = jax.random.normal(hidden_key, arrays.scale.shape)
+    phi = target.features(target.hidden(theta, arrays), arrays.train)
+    return jnp.concatenate([theta, draw_readouts(readout_key, phi, arrays.y, target.temperature).ravel()])
 
 
 # --- the collapsed energy -----------------------------------------------------------------------------------
@@ -167,6 +185,14 @@ def _backward(temperature: float, saved: tuple[Array, Conditional], slope: Array
 
 
 collapsed_energy.defvjp(_forward, _backward)
+
+
+def draw_readouts(key: Array, phi: Array, y: Array, temperature: float) -> Array:
+    """Whitened readouts (F, D) from their posterior given features Phi (P, F), by Matheron's rule."""
+    prior_key, noise_key = jax.random.split(key)
+    prior = jax.random.normal(prior_key, (phi.shape[1], y.shape[1]))
+    noise = math.sqrt(temperature) * jax.random.normal(noise_key, y.shape)
+    return prior + condition(phi, y - phi @ prior - noise, temperature).mean
 
 
 # --- exact conditional expectations -------------------------------------------------------------------------

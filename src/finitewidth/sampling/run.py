@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +19,17 @@ import numpy as np
 from finitewidth import checks, linalg
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.networks import Network
-from finitewidth.sampling.draws import Draws, Observable
+from finitewidth.sampling.draws import Draws, Observable, SampledErrors
 from finitewidth.sampling.inputs import Inputs
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
     from finitewidth.sampling.engine import Engine, Progress
 
-SAMPLERS = ("collapsed", "langevin", "nuts")
+SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
 OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
 _SAVE_EVERY = 15.0  # seconds between checkpoints
-_WARMUP = {"collapsed": 300, "langevin": 20_000, "nuts": 300}
+_WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}
 _VERSIONED = ("finitewidth", "jax", "jaxlib", "numpy", "blackjax")
 
 
@@ -55,49 +57,111 @@ def sample(
     ----------
     network: any architecture. train, test: data sets; only the inputs of ``test`` are used.
     temperature: T, the variance of the Gaussian likelihood.
-    chains, draws, warmup: draws are kept a chain, after ``warmup`` iterations of adaptation.
+    chains, draws, warmup: ``draws`` are kept a chain, after ``warmup`` iterations of adaptation.
     seed: decides every random number. The same call gives the same bits on one machine.
-    sampler: "collapsed" (readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights),
-    "langevin"
-        (unadjusted, all weights) or "nuts" (BlackJAX, all weights).
-    step_size, trajectory: fixed instead of adapted; the trajectory is in radians of the prior's rotation.
+    sampler: "collapsed": readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights.
+        "langevin", "langevin-unadjusted": Langevin on all weights, with or without a Metropolis test; see
+        ``step_bias`` for what the latter costs. "nuts": BlackJAX on all weights.
+    step_size, trajectory: fixed instead of adapted. The trajectory is in radians of the prior's rotation
+        (collapsed), or the steps between two draws (langevin).
     observables: averaged over draws: "order_parameter", "hidden_kernel", "weight_covariance".
     progress: a bar on stderr with the time left.
     checkpoint: a file that the run is saved to, and resumed from to the same result. An interrupt (Ctrl-C)
-    returns
-        the draws so far with ``complete=False``, or is passed on where there are none.
+        gives the draws so far with ``complete=False``, or is passed on where there are none.
     memory: cap such as "8GB"; what would need more is refused before it starts.
 
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above
     the cap, MissingExtraError without the extra "sample".
     """
-    request = _Request.checked(
-        network,
-        train,
-        test,
-        temperature,
-        chains,
-        draws,
-        warmup,
-        seed,
-        sampler,
-        step_size,
-        trajectory,
-        observables,
+    request = Request(
+        network=network,
+        train=train,
+        test=test,
+        temperature=temperature,
+        chains=chains,
+        draws=draws,
+        warmup=warmup,
+        seed=seed,
+        sampler=sampler,
+        step_size=step_size,
+        trajectory=trajectory,
+        observables=observables,
     )
     cap = None if memory is None else linalg.parse_memory(memory)
-    linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains, observables or points", cap)
-    try:
-        import jax  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "sampling") from error
-    engine = request.engine()
-    return request.collect(*_run(engine, request, progress, checkpoint))
+    linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains or points", cap)
+    return request.collect(*_run(request.engine(), request, progress, checkpoint))
 
 
 @dataclass(frozen=True)
-class _Request:
-    """The arguments of ``sample``, checked."""
+class StepBias:
+    """What a step size does to unadjusted Langevin dynamics: errors at the step (coarse) and at half of it
+    (fine).
+
+    The bias is linear in a small step, so ``test_error`` extrapolates to step 0 (Richardson): 2 fine -
+    coarse.
+    """
+
+    step_size: float
+    coarse: SampledErrors
+    fine: SampledErrors
+
+    @property
+    def difference(self) -> float:
+        """Test error at the step minus that at half the step."""
+        return self.coarse.test_error - self.fine.test_error
+
+    @property
+    def difference_se(self) -> float:
+        """Standard error of the difference."""
+        return math.hypot(self.coarse.test_error_se, self.fine.test_error_se)
+
+    @property
+    def test_error(self) -> float:
+        """Extrapolated to step 0."""
+        return 2.0 * self.fine.test_error - self.coarse.test_error
+
+    @property
+    def test_error_se(self) -> float:
+        """Standard error of the extrapolation."""
+        return math.hypot(2.0 * self.fine.test_error_se, self.coarse.test_error_se)
+
+
+def step_bias(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    temperature: float,
+    *,
+    step_size: float,
+    trajectory: float = 50,
+    **options: Any,
+) -> StepBias:
+    """Unadjusted Langevin at ``step_size`` and at half of it, over the same stretch of time (twice the
+    steps).
+
+    ``options``: as for ``sample``. Step sizes are those of whitened weights, lambda eta T in the notation of
+    docs/theory.md section 7.
+    """
+    step_size = checks.positive("step_size", step_size)
+    errors = [
+        sample(
+            network,
+            train,
+            test,
+            temperature,
+            **options,
+            sampler="langevin-unadjusted",
+            step_size=step_size / parts,
+            trajectory=trajectory * parts,
+        ).errors(test.y)
+        for parts in (1, 2)
+    ]
+    return StepBias(step_size, *errors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of ``sample``, checked. See there."""
 
     network: Network
     train: Any
@@ -105,51 +169,33 @@ class _Request:
     temperature: float
     chains: int
     draws: int
-    warmup: int
+    warmup: Any
     seed: int
     sampler: str
     step_size: float | None
     trajectory: float | None
-    observables: tuple[str, ...]
+    observables: Any
 
-    @classmethod
-    def checked(
-        cls,
-        network: Network,
-        train: Any,
-        test: Any,
-        temperature: float,
-        chains: int,
-        draws: int,
-        warmup: int | None,
-        seed: int,
-        sampler: str,
-        step_size: float | None,
-        trajectory: float | None,
-        observables: Sequence[str],
-    ) -> _Request:
-        sampler = checks.choice("sampler", sampler, SAMPLERS)
-        if train.x.shape[1:] != test.x.shape[1:]:
+    def __post_init__(self) -> None:
+        put = partial(object.__setattr__, self)
+        checks.choice("sampler", self.sampler, SAMPLERS)
+        if self.train.x.shape[1:] != self.test.x.shape[1:]:
             raise InputError(
-                f"training points of shape {train.x.shape[1:]} and test points of shape {test.x.shape[1:]}",
+                f"training points of shape {self.train.x.shape[1:]}, test points of {self.test.x.shape[1:]}",
                 "points of one shape",
                 "prepare both sets in the same way",
             )
-        names = (observables,) if isinstance(observables, str) else tuple(observables)
-        return cls(
-            network,
-            train,
-            test,
-            checks.positive("temperature", temperature),
-            checks.positive_integer("chains", chains),
-            checks.positive_integer("draws", draws),
-            _WARMUP[sampler] if warmup is None else _whole("warmup", warmup),
-            _whole("seed", seed),
-            sampler,
-            None if step_size is None else checks.positive("step_size", step_size),
-            None if trajectory is None else checks.positive("trajectory", trajectory),
-            tuple(checks.choice("observables", name, OBSERVABLES) for name in dict.fromkeys(names)),
-        )
+        put("temperature", checks.positive("temperature", self.temperature))
+        for name in ("chains", "draws"):
+            put(name, checks.positive_integer(name, getattr(self, name)))
+        put("warmup", _WARMUP[self.sampler] if self.warmup is None else _whole("warmup", self.warmup))
+        put("seed", _whole("seed", self.seed))
+        for name in ("step_size", "trajectory"):
+            if getattr(self, name) is not None:
+                put(name, checks.positive(name, getattr(self, name)))
+        names = (self.observables,) if isinstance(self.observables, str) else self.observables
+        names = tuple(checks.choice("observables", name, OBSERVABLES) for name in names)
+        put("observables", tuple(dict.fromkeys(names)))
 
     def __str__(self) -> str:
         return f"{self.chains} chains of {self.draws} draws with {len(self.train.x)} training points"
@@ -173,7 +219,7 @@ class _Request:
             "weight_covariance": min(inputs, points) ** 2,
         }
         stored = 2.0 * self.draws * at * (outputs + 1) + 12.0 * sum(square[name] for name in self.observables)
-        # one gradient: weights and momenta, all activations forward and backward, patches, a factor and its inverse
+        # weights and momenta, activations forward and backward, patches, a factor and its inverse
         patched = patches * inputs if patches > 1 else inputs
         working = 8.0 * layers + (points + at) * (6.0 * hidden + 2.0 * patched) + 4.0 * min(features, points) ** 2
         return 8.0 * self.chains * (stored + working) + 2e8
@@ -196,29 +242,33 @@ class _Request:
 
     def engine(self) -> Engine:
         """The sampler on this data, nothing compiled yet."""
-        from finitewidth.sampling.engine import Engine, single_thread
-        from finitewidth.sampling.posterior import Arrays, target_of
+        try:
+            from finitewidth.sampling.engine import Engine, single_thread
+            from finitewidth.sampling.posterior import Arrays, Target
+            from finitewidth.sampling.program import Program
+        except ImportError as error:
+            raise MissingExtraError("jax", "sample", "sampling") from error
 
         inputs = self.inputs()
+        target = Target.of(self.network, inputs.train, self.temperature, inputs.n_extra)
         with single_thread():
-            target, scale = target_of(self.network, inputs.train, self.temperature, inputs.n_extra)
-            arrays = Arrays(inputs.train, self.y, inputs.test, np.asarray(scale))
-        chosen = self._sampler(target)
-        stages = tuple(chosen.stages(self.warmup, self.draws))
-        return Engine(chosen, arrays, self.chains, self.seed, self.observables, stages)
+            arrays = Arrays(inputs.train, self.y, inputs.test, target.prior_deviation())
+        sampler = self._sampler(target)
+        stages = tuple(sampler.stages(self.warmup, self.draws))
+        return Engine(Program(sampler, self.observables), arrays, self.chains, self.seed, stages)
 
     def _sampler(self, target: Any) -> Any:
         if self.sampler == "collapsed":
             from finitewidth.sampling.collapsed import Collapsed
 
             return Collapsed(target, self.step_size, self.trajectory)
-        if self.sampler == "langevin":
-            from finitewidth.sampling.langevin import Langevin
+        if self.sampler == "nuts":
+            from finitewidth.sampling.nuts import Nuts
 
-            return Langevin(target, self.step_size)
-        from finitewidth.sampling.nuts import Nuts
+            return Nuts(target, self.warmup, self.step_size)
+        from finitewidth.sampling.langevin import Langevin
 
-        return Nuts(target, self.y.shape[1], self.warmup)
+        return Langevin(target, self.step_size, self.trajectory, self.sampler == "langevin")
 
     def collect(self, state: Progress, complete: bool) -> Draws:
         """Draws of a run, whole or interrupted."""
@@ -269,15 +319,14 @@ class _Request:
 
 
 def _run(
-    engine: Engine, request: _Request, progress: bool, path: str | os.PathLike[str] | None
+    engine: Engine, request: Request, progress: bool, path: str | os.PathLike[str] | None
 ) -> tuple[Progress, bool]:
     """Do or resume the run; the state it ended in, and whether it is complete."""
     from finitewidth.sampling.checkpoint import Checkpoint
 
     checkpoint = None if path is None else Checkpoint(Path(path), request.fingerprint())
-    state = engine.start()
-    if checkpoint is not None:
-        state = checkpoint.load(state) or state
+    state = None if checkpoint is None else checkpoint.load(engine.structure())
+    state = state or engine.start()
     try:
         with _reporter(engine, state, progress, checkpoint) as report:
             for whole in engine.run(state):
@@ -311,7 +360,7 @@ def _reporter(engine: Engine, state: Progress, visible: bool, checkpoint: Any) -
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from finitewidth.sampling.engine import CHUNK
+    from finitewidth.sampling.program import CHUNK
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ Array = np.ndarray
 _DEPTH = 42.0  # nats below its maximum at which an integrand is cut; e^-42 = 6e-19
 _TOLERANCE = 1e-11  # relative change of an integral at which the nodes are no longer doubled
 _MOST_NODES = 8192
+_MOST_NATS = 1e10  # beyond, double precision no longer resolves an integrand
 
 
 # --- the prior of s = prod_l chi2_{N_l} / N_l ------------------------------------------------------------------------
@@ -142,6 +144,7 @@ def integrate_log_density(log_density: Callable[[Array], Array], starts: Sequenc
         weights = np.exp(values - top)
         log_integral = top + math.log(weights.sum() * (x[1] - x[0]))
         settled = abs(log_integral - previous) <= _TOLERANCE * max(1.0, abs(log_integral))
+        settled = settled and abs(top) < _MOST_NATS
         if settled or count > _MOST_NODES:
             kept = weights > 1e-17
             weights = weights[kept] / weights[kept].sum()
@@ -154,7 +157,7 @@ def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float,
     heights = log_density(np.array([centre for centre, _ in starts]))
     top = float(heights.max())
     edges = []
-    for centre, width in [s for s, height in zip(starts, heights, strict=True) if height > top - 2.0 * _DEPTH]:
+    for centre, width in [s for s, height in zip(starts, heights, strict=True) if height >= top - 2.0 * _DEPTH]:
         for sign in (-1.0, 1.0):
             reach, stride = 0.0, 2.0 * width
             while True:
@@ -214,15 +217,36 @@ def integrate_scale(theory: Integrated, train: Dataset, saddle: Solution, shared
     if not inner.widths:
         return replace(saddle, theory=theory)
     energy, temperature, shift = shared.energy, inner.temperature, inner.log_prior_scale
+    change, reference = _energy_change(energy, temperature, float(np.prod(saddle.order_parameters) * np.exp(shift)))
 
     def log_density(x: Array) -> Array:
-        return log_scale_density(x, inner.widths) - energy.energy(np.exp(x + shift), temperature)
+        return log_scale_density(x, inner.widths) - change(np.exp(x + shift))
 
     nodes = integrate_log_density(log_density, _bumps(saddle, inner, energy))
     predictor = ScalePredictor(shared, np.exp(nodes.x + shift), nodes.weights, temperature)
     surplus = surplus_of_scale(nodes.x, inner.widths)
     mean = np.array([1.0 + nodes.weights @ surplus / n for n in inner.widths])
-    return _solution(theory, saddle, mean, nodes.log_integral, nodes.settled, predictor)
+    return _solution(theory, saddle, mean, nodes.log_integral - reference, nodes.settled, predictor)
+
+
+def _energy_change(
+    energy: SpectralEnergy, temperature: float, reference: float
+) -> tuple[Callable[[Array], Array], float]:
+    """``energy(s) - energy(reference)`` as a function of s without cancellation, and ``energy(reference)``.
+
+    At T -> 0 the directions that the kernel cannot fit cost y^2/T nats, in which the rest would drown.
+    """
+    signal0 = reference * energy.spectrum.values
+    shifted0 = signal0 + temperature
+
+    def change(scale: Array) -> Array:
+        def term(shifted: Array, signal: Array) -> Array:
+            step = (signal - signal0) / shifted0
+            return 0.5 * (energy.outputs * np.log1p(step) - energy.power / shifted * step)
+
+        return energy._sum(scale, temperature, term)
+
+    return change, float(energy.energy(reference, temperature))
 
 
 def _bumps(saddle: Solution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
@@ -285,6 +309,7 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared:
         precision,
         width,
         temperature,
+        float(saddle.order_parameters[0]),
     )
 
     def log_density(x: Array) -> Array:
@@ -294,7 +319,9 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared:
     q = np.exp(nodes.x)
     first, second = model.moments(q)
     predictor = MeanPredictor(model, q, nodes.weights, first, second)
-    return _solution(theory, saddle, np.array([nodes.weights @ q]), nodes.log_integral, nodes.settled, predictor)
+    return _solution(
+        theory, saddle, np.array([nodes.weights @ q]), nodes.log_integral - model.reference[1], nodes.settled, predictor
+    )
 
 
 @dataclass(frozen=True)
@@ -308,6 +335,7 @@ class MeanModel:
     precision: float
     width: int
     temperature: float
+    centre: float  # q at the saddle
 
     def shifted(self, q: Array) -> Array:
         """Eigenvalues of A for every node: (P, nodes)."""
@@ -347,9 +375,15 @@ class MeanModel:
         return mode, 1.0 / np.sqrt(np.maximum(curvature, 0.25))
 
     def log_likelihood(self, q: Array) -> Array:
-        """log of int p(y | u, q) p(u | q) du."""
+        """log of int p(y | u, q) p(u | q) du, but for the energy of the reference."""
         _, log_weight, _ = self._angles(q)
-        return special.logsumexp(log_weight, axis=1) - self.energy.energy(q / self.precision, self.temperature)
+        change, _ = self.reference
+        return special.logsumexp(log_weight, axis=1) - change(q / self.precision)
+
+    @cached_property
+    def reference(self) -> tuple[Callable[[Array], Array], float]:
+        """See ``_energy_change``."""
+        return _energy_change(self.energy, self.temperature, self.centre / self.precision)
 
     def moments(self, q: Array) -> tuple[Array, Array]:
         """Posterior E[u | q], E[u^2 | q]."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -194,7 +195,7 @@ def local_minima(objective: Objective, starts: Iterable[Array], tolerance: float
     for start in starts:
         try:
             result = optimize.minimize(
-                objective, start, jac=True, method="BFGS", options={"gtol": tolerance}, callback=_Watch(found)
+                objective, start, jac=True, callback=_Watch(found), **_descent(len(start), tolerance)
             )
         except _Joined:
             continue
@@ -207,6 +208,17 @@ def local_minima(objective: Objective, starts: Iterable[Array], tolerance: float
         elif reached[1] < found[twin[0]][1]:
             found[twin[0]] = reached
     return sorted(found, key=lambda item: item[1])
+
+
+_MANY = 40  # parameters from which keeping a dense Hessian costs more than it saves
+
+
+def _descent(parameters: int, tolerance: float) -> dict[str, Any]:
+    """Method and options for scipy.optimize.minimize."""
+    if parameters <= _MANY:
+        return {"method": "BFGS", "options": {"gtol": tolerance}}
+    limits = {"maxiter": 1000, "maxfun": 1200, "maxcor": 40}
+    return {"method": "L-BFGS-B", "options": {"gtol": tolerance, "ftol": 0.0, **limits}}
 
 
 _FEW = 8  # parameters up to which a Hessian by differences of the gradient is cheap

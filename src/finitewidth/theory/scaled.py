@@ -1,8 +1,8 @@
 """Theories whose order parameters only rescale a fixed kernel: ``K_R = s K``.
 
 One hidden layer (s = Q), deep networks in the product closure (s = prod_l Q_l), average-pooled convolutions (s = Q),
-and, without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature and
-precision of the readout.
+and, without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature
+and precision of the readout.
 """
 
 from __future__ import annotations

@@ -1,0 +1,488 @@
+"""Looking at features: order parameters on their patches, kernels by class, information against width.
+
+Every plot takes ``ax=`` and returns the Axes; ``figure_for`` composes those that fit an architecture. Colours:
+diverging red-blue around the value of infinite width, cividis for what has no centre; colour-blind readers can tell
+both scales apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+from scipy import ndimage
+
+from finitewidth import features
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.features import FeatureReport
+from finitewidth.networks import FullyConnected
+from finitewidth.report.plots import COLOURS, COLUMN, PAGE, learning_curve, new_figure, panel, require_matplotlib, style
+from finitewidth.theory.curves import LearningCurve
+from finitewidth.theory.curves import learning_curve as solve_curve
+from finitewidth.theory.solution import QMap, Solution
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+Array = np.ndarray
+P = ParamSpec("P")
+R = TypeVar("R")
+_DIVERGING, _SEQUENTIAL = "RdBu_r", "cividis"
+_NUMBERED = 6  # patches up to which the entries of Q are written into its matrix
+_NAMED = 9  # patches up to which each has its tick
+_GUIDE = "$\\propto 1/N$"
+_POINTS = 300  # points that a drawn kernel shows: more are not told apart in print
+
+
+def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in our style where the plot makes its own axes; axes that are given keep the style of their owner."""
+    signature = inspect.signature(draw)
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> R:
+        given = signature.bind(*args, **options).arguments
+        if given.get("ax", given.get("axes")) is not None:
+            return draw(*args, **options)
+        with style():
+            return draw(*args, **options)
+
+    return drawn
+
+
+# --- the order parameter ---------------------------------------------------------------------------------------------
+
+
+@_styled
+def q_matrix(qmap: QMap, ax: Axes | None = None) -> Axes:
+    """Q of all pairs of patches, minus its value at infinite width, the identity.
+
+    Red: more than at infinite width, blue: less. Ticks are patches (row, column) of the grid,
+    where they are few, else rows of the grid.
+    """
+    names = [",".join(map(str, place)) for place in np.ndindex(*qmap.grid_shape)]
+    if len(names) <= _NAMED:
+        ax, what = _matrix(qmap.square, range(len(names)), names, ax), "patch"
+    elif len(qmap.grid_shape) == 1:
+        few = slice(None, None, -(-len(names) // 8))
+        ax, what = _matrix(qmap.square, range(len(names))[few], names[few], ax), "patch"
+    else:
+        rows, length = qmap.grid_shape
+        step = -(-rows // 8)
+        places = (np.arange(0, rows, step) + 0.5) * length - 0.5
+        ax, what = _matrix(qmap.square, places, [str(row) for row in range(0, rows, step)], ax), "row of patch"
+        for edge in np.arange(1, rows) * length - 0.5:
+            ax.axhline(edge, color="0.75", lw=0.3)
+            ax.axvline(edge, color="0.75", lw=0.3)
+        ax.tick_params(length=0)
+    ax.set_xlabel(f"{what} $j$")
+    ax.set_ylabel(f"{what} $i$")
+    return ax
+
+
+@_styled
+def q_of_outputs(order_parameter: Any, names: Sequence[Any] | None = None, ax: Axes | None = None) -> Axes:
+    """Q between D outputs (D, D), minus the identity; ``names``: of the outputs, for example the classes."""
+    Q = np.asarray(order_parameter, dtype=float)
+    if Q.ndim != 2 or Q.shape[0] != Q.shape[1]:
+        raise InputError(
+            f"an order parameter of shape {Q.shape}", "a square matrix", "reshape it to (outputs, outputs)"
+        )
+    ax = _matrix(Q, range(len(Q)), [str(name) for name in (names if names is not None else range(1, len(Q) + 1))], ax)
+    ax.set_xlabel("output")
+    ax.set_ylabel("output")
+    return ax
+
+
+@_styled
+def q_on_image(qmap: QMap, images: Any, ax: Axes | None = None) -> Axes:
+    """The diagonal of Q over the mean of ``images`` (points, ...): how much of its prior scale each patch keeps.
+
+    The colour is Q_ii, averaged where patches overlap; the lines are contours of the mean image (of the standard
+    deviation where the mean is zero, as in standardised data). Signals: both as curves.
+    """
+    ax = ax if ax is not None else new_figure(1, COLUMN, 2.9)[1][0]
+    return _over_image(qmap, qmap.diagonal, images, ax, "$Q_{ii}$", None)
+
+
+@_styled
+def q_eigenvectors(qmap: QMap, images: Any, axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """The leading eigenvectors of Q over the mean of ``images``, one for each of ``axes`` (default: three).
+
+    The title gives the eigenvalue: 1 at infinite width. The sign of an eigenvector means nothing.
+    """
+    axes = list(axes) if axes is not None else new_figure(min(3, len(qmap.square)), PAGE, 2.3)[1]
+    values, vectors = qmap.eigenvectors(len(axes))
+    limit = float(np.abs(vectors).max())
+    for k, (ax, value, vector) in enumerate(zip(axes, values, vectors, strict=False)):
+        _over_image(qmap, vector, images, ax, "component" if k + 1 == len(values) else None, limit)
+        ax.set_title(f"eigenvalue {value:.2f}", loc="left")
+    return axes
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+
+@_styled
+def kernel_by_class(kernel: Any, labels: Any = None, ax: Axes | None = None, limit: float | None = None) -> Axes:
+    """A kernel (P, P) with its points ordered by class, and the boundaries of the classes.
+
+    ``labels``: (P,); None leaves the order as it is. ``limit``: end of the colour scale, so that two kernels compare;
+    by default the 99th percentile of the entries off the diagonal.
+    Raises InputError for a kernel that is not square, or labels of another number.
+    """
+    K = np.asarray(kernel, dtype=float)
+    names = None if labels is None else np.asarray(labels)
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or (names is not None and names.shape != K.shape[:1]):
+        given = f"a kernel of shape {K.shape}" + ("" if names is None else f" with labels of shape {names.shape}")
+        raise InputError(given, "(P, P) and (P,)", "use the same points for both")
+    ax = ax if ax is not None else new_figure(1, COLUMN, 2.9)[1][0]
+    limit = _kernel_limit(K) if limit is None else limit
+    if names is not None:
+        order = np.argsort(names, kind="stable")
+        K, names = K[np.ix_(order, order)], names[order]
+    signed = bool(K.min() < -0.02 * limit)
+    low = -limit if signed else 0.0
+    image = ax.imshow(K, cmap=_DIVERGING if signed else _SEQUENTIAL, vmin=low, vmax=limit, interpolation="nearest")
+    _frame(ax)
+    _mark_classes(ax, names, len(K), "black" if signed else "white")
+    _colour_bar(image, ax, extend="both" if signed else "max")
+    return ax
+
+
+@_styled
+def alignment(reports: FeatureReport | Mapping[str, FeatureReport], ax: Axes | None = None) -> Axes:
+    """Alignment (CKA) of the labels with the kernel at infinite width and with K_R, one pair of bars a report.
+
+    ``reports``: what ``fw.features.report`` gives, or several of them by name.
+    """
+    named = {"": reports} if isinstance(reports, FeatureReport) else dict(reports)
+    if not named:
+        raise InputError("no reports", "at least one", "use fw.features.report(solution)")
+    ax = ax if ax is not None else new_figure()[1][0]
+    pairs = [("infinite width", COLOURS[5], "prior_alignment"), ("renormalised", COLOURS[0], "learned_alignment")]
+    highest = max(max(r.prior_alignment, r.learned_alignment) for r in named.values())
+    for k, (label, colour, field) in enumerate(pairs):
+        values = [getattr(report, field) for report in named.values()]
+        bars = ax.bar(np.arange(len(named)) + 0.4 * k - 0.2, values, 0.36, color=colour, label=label)
+        ax.bar_label(bars, [f"{value:.3f}".replace("0.", ".") for value in values], padding=1, fontsize=6.5)
+    ax.set_xticks(np.arange(len(named)), list(named))
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlim(-0.6, len(named) - 0.4)
+    ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1.35 * highest if highest > 0 else None)
+    ax.set_ylabel("alignment with the labels")
+    ax.legend(loc="upper left", ncols=2, columnspacing=1.0, handlelength=1.0)
+    return ax
+
+
+# --- against width ---------------------------------------------------------------------------------------------------
+
+
+@_styled
+def between_patches(solutions: Iterable[Solution], ax: Axes | None = None, label: str | None = None) -> Axes:
+    """Share of the trace of K_R on pairs of patches i != j against the number of channels, in per cent.
+
+    Zero for locally connected networks and at infinite width. Solutions that did not converge are left out.
+    """
+    found = [(max(s.theory.network.widths), 100.0 * features.between_patches(s)) for s in solutions if s.converged]
+    ax = _against_width(found, ax, label)
+    ax.axhline(0.0, color="0.5", lw=0.6, zorder=1)
+    ax.set_xlabel("channels $N$")
+    ax.set_ylabel("kernel between patches (%)")
+    return ax
+
+
+@_styled
+def information_against_width(solutions: Iterable[Solution], ax: Axes | None = None, label: str | None = None) -> Axes:
+    """``N I(Q)`` in nats against width, both logarithmic: how far the network is from the kernel regime.
+
+    The dotted line falls as 1/N, as the information does in wide networks. Solutions that did not converge are
+    left out.
+    """
+    found = [(max(s.theory.network.widths), features.information(s)) for s in solutions if s.converged]
+    found = [(width, nats) for width, nats in found if nats > 0.0]
+    ax = _against_width(found, ax, label)
+    width, nats = max(found)
+    guide = np.array([max(min(found)[0], width / 4), width])
+    if guide[1] > guide[0] and _GUIDE not in ax.get_legend_handles_labels()[1]:
+        ax.plot(guide, nats * width / guide, color="0.4", lw=0.9, ls=":", label=_GUIDE, zorder=1)
+    ax.set_yscale("log")
+    ax.set_xlabel("width $N$")
+    ax.set_ylabel("$N\\,I(Q)$ (nats)")
+    return ax
+
+
+# --- what fits an architecture ---------------------------------------------------------------------------------------
+
+_PATCHES: list[Any] = [["errors", "errors", "matrix", "diagonal"], ["first", "second", "before", "after"]]
+_PLAIN: list[Any] = [["errors", "features"], ["before", "after"]]
+
+
+def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figure:
+    """The figure that fits a solution's architecture, a page wide.
+
+    curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
+    Patches: learning curve, Q, its diagonal and leading eigenvectors over the mean image, kernels on test points before
+    and after. Others: learning curve, information against width (or Q between outputs), kernels before and after.
+    Without order parameters, or where the solution did not converge: errors and the kernel of infinite width.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    learned = solution.converged and solution.order_parameters.size > 0
+    patches = learned and hasattr(solution.theory, "q_map") and len(solution.q_map().positions) > 1
+    mosaic: list[Any] = _PATCHES if patches else _PLAIN if learned else [["errors", "before"]]
+    with style():
+        figure = Figure(figsize=(PAGE, 2.6 if len(mosaic) == 1 else 3.9 if patches else 5.2))
+        axes = figure.subplot_mosaic(mosaic)
+        _draw_errors(axes["errors"], curve, solution, test)
+        if patches:
+            _draw_patches(axes, solution)
+        elif learned:
+            _draw_features(axes["features"], curve, solution)
+        _draw_kernels(axes["before"], axes.get("after"), solution, test)
+        for letter, ax in zip("abcdefg", axes.values(), strict=False):
+            text = ax.get_title(loc="left")
+            panel(ax, letter)
+            ax.set_title(f"{ax.get_title(loc='left')} {text}".rstrip(), loc="left")
+    return figure
+
+
+def _draw_errors(ax: Axes, curve: LearningCurve, solution: Solution, test: Dataset) -> None:
+    """The learning curve with its limit, or the errors of a single row as bars."""
+    rows = list(curve)
+    if len(rows) == 1:
+        _error_bars(ax, rows[0])
+        return
+    temperature = solution.theory.temperature
+    infinite = None
+    if len({row.temperature for row in rows}) == len({row.n_train for row in rows}) == 1:
+        infinite = solve_curve(
+            solution.theory.network, solution.train, test, temperature=temperature, method="infinite"
+        )
+    learning_curve(rows, ax, infinite.rows[0] if infinite else None)
+    ax.legend(ncols=2, columnspacing=1.2)
+
+
+def _error_bars(ax: Axes, row: Any) -> None:
+    names = {"train_error": "train", "test_error": "test", "bias": "bias", "variance": "variance"}
+    colours = (COLOURS[1], COLOURS[0], COLOURS[5], COLOURS[5])
+    bars = ax.bar(list(names.values()), [getattr(row, name) for name in names], 0.6, color=colours)
+    ax.bar_label(bars, fmt="%.3g", padding=1, fontsize=7)
+    ax.margins(y=0.12)
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylabel("predicted error")
+    width = row.width if isinstance(row.width, int) else ", ".join(map(str, row.width))
+    ax.set_title(f"$N$ = {width}, $T$ = {row.temperature:g}", loc="left")
+
+
+def _draw_patches(axes: Mapping[str, Axes], solution: Solution) -> None:
+    images, qmap = _raw(solution.train), solution.q_map()
+    q_matrix(qmap, axes["matrix"]).set_title("$Q-1$", loc="left")
+    q_on_image(qmap, images, axes["diagonal"]).set_title("diagonal of $Q$", loc="left")
+    q_eigenvectors(qmap, images, [axes["first"], axes["second"]])
+
+
+def _draw_features(ax: Axes, curve: LearningCurve, solution: Solution) -> None:
+    outputs, q = solution.train.n_outputs, solution.order_parameters
+    along = _solutions_along(curve, solution)
+    if outputs > 1 and q.size == outputs**2:
+        q_of_outputs(q.reshape(outputs, outputs), solution.train.classes, ax).set_title(
+            "$Q-1$ between outputs", loc="left"
+        )
+    elif len({s.theory.network.widths for s in along}) > 1 and any(features.information(s) > 0.0 for s in along):
+        information_against_width(along, ax).legend()
+    else:
+        alignment(features.report(solution), ax)
+
+
+def _draw_kernels(before: Axes, after: Axes | None, solution: Solution, test: Dataset) -> None:
+    """Kernels on test points, which the theory has not seen, on one colour scale."""
+    part = test.subset(np.arange(min(len(test), _POINTS)))
+    labels, prior = part.labels, features.prior_kernel(solution, part.x)
+    learned = prior if after is None else features.renormalised_kernel(solution, part.x)
+    limit = max(_kernel_limit(prior), _kernel_limit(learned))
+    kernel_by_class(prior, labels, before, limit).set_title("$K$, infinite width", loc="left")
+    if after is not None:
+        widths = ", ".join(map(str, sorted(set(solution.theory.network.widths))))
+        kernel_by_class(learned, labels, after, limit).set_title(f"$K_R$, $N$ = {widths}", loc="left")
+
+
+def _solutions_along(curve: LearningCurve, solution: Solution) -> list[Solution]:
+    """The solution with the order parameters of each row on its data and temperature: not to predict with."""
+    network, found = solution.theory.network, []
+    for row in curve:
+        same = row.temperature == solution.theory.temperature and row.n_train == solution.train.n_points
+        if same and row.converged and len(row.order_parameters) == solution.order_parameters.size:
+            widths = row.width if isinstance(row.width, tuple) else (row.width,) * network.depth
+            other = (
+                replace(network, widths=widths)
+                if isinstance(network, FullyConnected)
+                else network.with_width(widths[0])
+            )
+            theory = replace(solution.theory, network=other)
+            found.append(replace(solution, theory=theory, order_parameters=np.array(row.order_parameters)))
+    return found
+
+
+def _raw(train: Dataset) -> Array:
+    """The training inputs as they were before standardisation."""
+    return train.x if train.standardiser is None else train.standardiser.inverse(train.x)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _matrix(Q: Array, places: Any, names: Sequence[str], ax: Axes | None) -> Axes:
+    """Q - 1 in diverging colours, white at infinite width, with names at some places of both axes."""
+    ax = ax if ax is not None else new_figure(1, COLUMN, 2.7)[1][0]
+    surplus = Q - np.eye(len(Q))
+    limit = max(float(np.abs(surplus).max()), 1e-12)
+    image = ax.imshow(surplus, cmap=_DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    _frame(ax)
+    upright = max(map(len, names)) > 2 and len(names) > 4
+    ax.set_xticks(places, names, rotation=90 if upright else 0)
+    ax.set_yticks(places, names)
+    if len(Q) <= _NUMBERED:
+        for (i, j), value in np.ndenumerate(surplus):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            ax.text(j, i, _short(value), ha="center", va="center", color=colour, fontsize=6.5)
+    _colour_bar(image, ax)
+    return ax
+
+
+def _short(value: float) -> str:
+    """-0.54 as −.54, to fit into a cell."""
+    text = f"{abs(value):.2f}".removeprefix("0") if abs(value) >= 0.005 else "0"
+    return f"−{text}" if value < 0.0 and text != "0" else text
+
+
+def _over_image(qmap: QMap, values: Array, images: Any, ax: Axes, label: str | None, limit: float | None) -> Axes:
+    """Values of patches in colour, the mean image as contours over them. ``limit``: diverging colours around zero."""
+    pixels, backdrop = _on_pixels(qmap, values), _mean_image(qmap, images)
+    if pixels.ndim == 1:
+        return _over_signal(pixels, backdrop, ax, label)
+    low, high = (-limit, limit) if limit is not None else (None, None)
+    colours = _DIVERGING if limit is not None else _SEQUENTIAL
+    image = ax.imshow(pixels, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    _frame(ax)
+    _contours(ax, backdrop)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if label is not None:
+        _colour_bar(image, ax, label)
+    return ax
+
+
+def _contours(ax: Axes, image: Array) -> None:
+    """Where an image passes a third and two thirds of its range, in black lined with white: seen on every colour."""
+    from matplotlib import patheffects
+
+    if min(image.shape) < 2 or np.ptp(image) == 0.0:
+        return
+    finer = max(1, 64 // max(image.shape))
+    smooth = ndimage.zoom(image, finer, order=3, mode="nearest", grid_mode=True)
+    y, x = ((np.arange(size * finer) + 0.5) / finer - 0.5 for size in image.shape)
+    low, high = np.quantile(smooth, (0.02, 0.98))
+    lines = ax.contour(
+        x, y, smooth, [low + part * (high - low) for part in (1 / 3, 2 / 3)], colors="black", linewidths=(0.5, 0.8)
+    )
+    lines.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="white", alpha=0.75)])
+
+
+def _over_signal(values: Array, backdrop: Array, ax: Axes, label: str | None) -> Axes:
+    ax.fill_between(np.arange(len(backdrop)), backdrop, color="0.85", lw=0, label="mean signal")
+    twin = ax.twinx()
+    twin.step(np.arange(len(values)), values, where="mid", color=COLOURS[0], label=label)
+    twin.spines["right"].set(visible=True, color=COLOURS[0])
+    twin.tick_params(axis="y", colors=COLOURS[0])
+    twin.set_ylabel(label or "", color=COLOURS[0])
+    ax.set_xlabel("position")
+    ax.set_ylabel("mean signal")
+    return ax
+
+
+def _on_pixels(qmap: QMap, values: Array) -> Array:
+    """Values of patches on the pixels they see, averaged where they overlap, NaN where none looks."""
+    space = qmap.input_shape[:-1]
+    total, seen = np.zeros(space), np.zeros(space)
+    for corner, value in zip(qmap.positions, np.ravel(values), strict=True):
+        inside = tuple(slice(max(0, int(a)), int(a) + size) for a, size in zip(corner, qmap.patch, strict=True))
+        total[inside] += value
+        seen[inside] += 1.0
+    with np.errstate(invalid="ignore"):
+        return np.where(seen > 0.0, total / seen, np.nan)
+
+
+def _mean_image(qmap: QMap, images: Any) -> Array:
+    """Mean over points and channels; the standard deviation where the mean is zero to rounding."""
+    points = np.asarray(images, dtype=float)
+    if points.ndim < 2 or points[0].size != np.prod(qmap.input_shape):
+        raise InputError(f"images of shape {points.shape}", f"(points, {qmap.input_shape})", "give the training inputs")
+    points = points.reshape(len(points), *qmap.input_shape)
+    mean = points.mean((0, -1))
+    return mean if np.abs(mean).max() > 1e-6 * np.abs(points).max() else points.std(0).mean(-1)
+
+
+def _kernel_limit(kernel: Array) -> float:
+    off = np.abs(kernel[~np.eye(len(kernel), dtype=bool)]) if len(kernel) > 1 else np.abs(kernel)
+    return max(float(np.quantile(off, 0.99)), 1e-300)
+
+
+def _mark_classes(ax: Axes, names: Array | None, count: int, colour: str) -> None:
+    if names is None:
+        ax.set_xlabel("point")
+        ax.set_ylabel("point")
+        return
+    starts = np.append(np.flatnonzero(np.append(True, names[1:] != names[:-1])), count)
+    for edge in starts[1:-1]:
+        ax.axhline(edge - 0.5, color=colour, lw=0.7)
+        ax.axvline(edge - 0.5, color=colour, lw=0.7)
+    centres, found = 0.5 * (starts[1:] + starts[:-1]) - 0.5, [str(name) for name in names[starts[:-1]]]
+    ax.set_xticks(centres, found)
+    ax.set_yticks(centres, found)
+    ax.tick_params(length=0)
+    ax.set_xlabel("class")
+    ax.set_ylabel("class")
+
+
+def _against_width(found: list[tuple[float, float]], ax: Axes | None, label: str | None) -> Axes:
+    if not found:
+        raise InputError(
+            "no solution with something to show", "one that converged, at finite width", "give other widths"
+        )
+    ax = ax if ax is not None else new_figure()[1][0]
+    x, y = np.array(sorted(found), dtype=float).T
+    ax.plot(x, y, marker="o", label=label or "theory", zorder=3)
+    ax.set_xscale("log")
+    if x[-1] < 30 * x[0]:
+        ax.set_xticks(x[:: max(1, len(x) // 5)])
+        ax.set_xticks([], minor=True)
+    if x[-1] <= 1e5:
+        ax.xaxis.set_major_formatter("{x:g}")
+    return ax
+
+
+def _frame(ax: Axes) -> None:
+    """Pictures have all four sides."""
+    ax.spines[:].set_visible(True)
+
+
+def _colour_bar(image: AxesImage, ax: Axes, label: str = "", extend: str = "neither") -> None:
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0.0, 0.055, 1.0)), extend=extend, label=label)
+    bar.outline.set_linewidth(0.5)
+    bar.ax.tick_params(labelsize=7, width=0.5, length=2)
+    bar.locator = _few_ticks()
+    bar.update_ticks()
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)

@@ -1,0 +1,197 @@
+"""What is compiled: a chunk of iterations of one chain of any sampler.
+
+Programs are compared by value, so that two runs that differ in data or seed only share what was compiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from finitewidth.sampling.observables import observe
+from finitewidth.sampling.posterior import Array, Arrays, Target
+
+CHUNK = 10  # iterations between two looks at the clock; stages are rounded up to whole chunks
+Settings = dict[str, float]
+Records = dict[str, np.ndarray]  # (chains, iterations, ...) each
+
+
+class Info(NamedTuple):
+    """One iteration: acceptance probability, gradients taken, whether the energy error exploded."""
+
+    acceptance: Array
+    steps: Array
+    diverged: Array
+
+
+class Moment(NamedTuple):
+    """When an iteration happens: its number in its stage, and a quasi-random number in (0, 1)."""
+
+    index: Array
+    jitter: Array
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run. adapt: the step size follows the acceptance by dual averaging. kept: draws, not warmup."""
+
+    name: str
+    iterations: int
+    adapt: bool = False
+    kept: bool = False
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.iterations // CHUNK)
+
+
+class Sampler(Protocol):
+    """What the engine asks of a sampler; collapsed.py, langevin.py and nuts.py answer.
+
+    conditional: positions are hidden weights, records exact expectations over the readouts; else positions
+    hold the readouts too. acceptance: what dual averaging aims at.
+    """
+
+    target: Target
+    conditional: bool
+    acceptance: float
+
+    def init(self, key: Array, arrays: Arrays) -> Any: ...
+    def settings(self) -> Settings: ...
+    def stages(self, warmup: int, draws: int) -> list[Stage]: ...
+    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings: ...
+    def score(self, stage: Stage, records: Records) -> float | None: ...
+    def step(self, state: Any, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Any, Info]: ...
+    def position(self, state: Any) -> Array: ...
+    def energy(self, state: Any, arrays: Arrays) -> Array: ...
+
+
+class DualAveraging(NamedTuple):
+    """Step size of one chain while it adapts (Hoffman and Gelman 2014, section 3.2)."""
+
+    log_step: Array
+    log_average: Array
+    error: Array
+    count: Array
+    centre: Array
+
+    @classmethod
+    def start(cls, step_size: np.ndarray) -> DualAveraging:
+        """One a chain, (chains,) each."""
+        log_step = np.log(step_size)
+        zero = np.zeros_like(log_step)
+        return cls(log_step, log_step, zero, zero, log_step + np.log(2.0))
+
+    def update(self, shortfall: Array) -> DualAveraging:
+        """``shortfall``: wanted acceptance minus that of the last trajectory."""
+        count = self.count + 1.0
+        error = self.error + (shortfall - self.error) / (count + 10.0)
+        log_step = self.centre - jnp.sqrt(count) / 0.05 * error
+        weight = count**-0.75
+        average = weight * log_step + (1.0 - weight) * self.log_average
+        return DualAveraging(log_step, average, error, count, self.centre)
+
+
+class When(NamedTuple):
+    """What a chunk is part of.
+
+    iterations: done before it in the whole run. first: done before it in its stage. kept: how many of its own
+    iterations count, the others only fill the chunk. adapt: whether the stage adapts the step size.
+    """
+
+    seed: Array
+    iterations: Array
+    first: Array
+    kept: Array
+    adapt: Array
+
+
+@dataclass(frozen=True)
+class Program:
+    """A sampler and what is summed over its draws."""
+
+    sampler: Sampler
+    observables: tuple[str, ...]
+
+    def init(self, seed: int, chain: int, arrays: Arrays) -> Any:
+        """The first state of a chain."""
+        return _compiled_init(self)(seed, chain, arrays)
+
+    def advance(
+        self, state: Any, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
+    ) -> tuple[Any, DualAveraging, Any, Any]:
+        """CHUNK iterations of one chain, or of a batch of them: state, tuner, records and sums."""
+        return _compiled_advance(self)(state, tuner, chain, when, settings, arrays)
+
+    def _init(self, seed: Array, chain: Array, arrays: Arrays) -> Any:
+        return self.sampler.init(_key(seed, chain, -1), arrays)
+
+    def _advance(
+        self,
+        state: Any,
+        tuner: DualAveraging,
+        chain: Array,
+        when: When,
+        settings: dict[str, Array],
+        arrays: Arrays,
+    ) -> tuple[Any, DualAveraging, Any, Any]:
+        def body(carry: Any, index: Array) -> tuple[Any, Any]:
+            state, tuner, sums = carry
+            key, observe_key = jax.random.split(_key(when.seed, chain, when.iterations + index))
+            moment = Moment(when.first + index, van_der_corput(when.iterations + index))
+            used = dict(settings)
+            if "step_size" in used:
+                used["step_size"] = jnp.where(when.adapt, jnp.exp(tuner.log_step), used["step_size"])
+            state, info = self.sampler.step(state, key, moment, used, arrays)
+            tuner = tuner.update(self.sampler.acceptance - info.acceptance)
+            record, terms = self._observe(state, observe_key, arrays)
+            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.kept, term, 0.0), sums, terms)
+            return (state, tuner, sums), {**record, **info._asdict()}
+
+        shapes = jax.eval_shape(self._observe, state, _key(0, 0, 0), arrays)[1]
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        (state, tuner, sums), records = jax.lax.scan(body, (state, tuner, zeros), jnp.arange(CHUNK))
+        return state, tuner, records, sums
+
+    def _observe(self, state: Any, key: Array, arrays: Arrays) -> tuple[Any, Any]:
+        sampler = self.sampler
+        theta = sampler.position(state)
+        record, terms = observe(sampler.target, theta, key, arrays, self.observables, sampler.conditional)
+        return {**record, "energy": sampler.energy(state, arrays)}, terms
+
+
+@lru_cache(maxsize=16)
+def _compiled_init(program: Program) -> Any:
+    return jax.jit(program._init, compiler_options=_compiler_options())
+
+
+@lru_cache(maxsize=16)
+def _compiled_advance(program: Program) -> Any:
+    one = program._advance
+    batch = jax.vmap(one, (0, 0, 0, None, None, None))
+    return jax.jit(one if on_cpu() else batch, compiler_options=_compiler_options())
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def _compiler_options() -> dict[str, Any]:
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
+
+
+def _key(seed: Any, chain: Any, iteration: Any) -> Array:
+    key = jax.random.key(seed, impl="threefry2x32")
+    return jax.random.fold_in(jax.random.fold_in(key, chain), iteration + 1)
+
+
+def van_der_corput(index: Array) -> Array:
+    """The van der Corput sequence in base 2 of whole numbers from 0, in (0, 1): jitter that fills the interval."""
+    bits = (jnp.asarray(index + 1)[..., None] >> jnp.arange(31)) & 1
+    return (bits * 0.5 ** jnp.arange(1, 32)).sum(-1)

@@ -1,0 +1,222 @@
+"""Plots of features: what is drawn are the numbers of the solution; every architecture has its figure."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import finitewidth as fw
+from finitewidth import features
+from finitewidth.report import feature_plots as draw
+
+T = 0.05
+TRAIN, TEST = fw.data.digits(classes=(0, 1), n_train=40, n_test=30)
+CNN, LCN = fw.Convolutional(channels=10, patch=4), fw.LocallyConnected(channels=10, patch=4)
+FC = fw.FullyConnected(widths=(10,))
+
+
+def solved(network, train=TRAIN, **more):
+    return fw.solve(fw.theory_of(network, T, **more), train)
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return solved(CNN)
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+def picture(ax):
+    return np.asarray(ax.get_images()[0].get_array())
+
+
+def rendered(figure):
+    """Draw for real: layout and text errors, warnings included, show only then."""
+    figure.canvas.draw()
+    return figure
+
+
+def test_q_matrix_shows_q_minus_one(cnn, ax):
+    qmap = cnn.q_map()
+    assert draw.q_matrix(qmap, ax) is ax
+    np.testing.assert_allclose(picture(ax), qmap.square - np.eye(4))
+    low, high = ax.get_images()[0].get_clim()
+    assert low == -high  # white is infinite width
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0,0", "0,1", "1,0", "1,1"]
+    assert len(ax.texts) == 16
+    rendered(ax.figure)
+
+
+def test_q_matrix_of_many_patches_marks_rows_of_the_grid(ax):
+    qmap = solved(fw.Convolutional(channels=10, patch=2)).q_map()
+    draw.q_matrix(qmap, ax)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "2", "3"]
+    assert list(ax.get_xticks()) == [1.5, 5.5, 9.5, 13.5]
+    assert not ax.texts
+    rendered(ax.figure)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [CNN, LCN, fw.Convolutional(channels=10, patch=4, stride=2), fw.Convolutional(channels=10, patch=3, stride=4)],
+    ids=["cnn", "lcn", "overlapping", "gaps"],
+)
+def test_q_on_image_averages_the_patches_over_a_pixel(network, ax):
+    """Second route: every pixel asks which patches see it."""
+    qmap = solved(network).q_map()
+    draw.q_on_image(qmap, TRAIN.standardiser.inverse(TRAIN.x), ax)
+    drawn, q = picture(ax), np.diagonal(qmap.square)
+    for row in range(8):
+        for column in range(8):
+            seen = [
+                q[k]
+                for k, (a, b) in enumerate(qmap.positions)
+                if a <= row < a + qmap.patch[0] and b <= column < b + qmap.patch[1]
+            ]
+            expected = np.mean(seen) if seen else np.nan
+            np.testing.assert_allclose(np.ma.filled(drawn[row, column], np.nan), expected)
+    rendered(ax.figure)
+
+
+def test_padding_hangs_over_the_edge(ax):
+    qmap = solved(fw.Convolutional(channels=10, patch=3, stride=2, padding="zero")).q_map()
+    draw.q_on_image(qmap, TRAIN.x, ax)
+    assert picture(ax).shape == (8, 8)
+    assert np.isfinite(picture(ax)).all()
+
+
+def test_centred_images_fall_back_to_their_deviation(cnn):
+    """Standardised training images have mean zero: their contours would be noise."""
+    backdrop = draw._mean_image(cnn.q_map(), TRAIN.x)
+    np.testing.assert_allclose(backdrop, TRAIN.x.std(0))
+    raw = TRAIN.standardiser.inverse(TRAIN.x)
+    np.testing.assert_allclose(draw._mean_image(cnn.q_map(), raw), raw.mean(0))
+    np.testing.assert_allclose(draw._mean_image(cnn.q_map(), raw.reshape(40, 64)), raw.mean(0))
+    with pytest.raises(fw.InputError, match="images of shape"):
+        draw.q_on_image(cnn.q_map(), raw[:, :4])
+
+
+def test_eigenvectors_are_drawn_on_their_patches(cnn):
+    axes = draw.q_eigenvectors(cnn.q_map(), TRAIN.x)
+    values, vectors = cnn.q_map().eigenvectors(3)
+    assert len(axes) == 3
+    for ax, value, vector in zip(axes, values, vectors, strict=True):
+        np.testing.assert_allclose(picture(ax)[::4, ::4], vector)
+        assert f"{value:.2f}" in ax.get_title(loc="left")
+        assert ax.get_images()[0].get_clim()[1] == np.abs(vectors).max()
+    rendered(axes[0].figure)
+
+
+def test_signals_are_curves(ax):
+    x = np.random.default_rng(0).standard_normal((30, 12)) + np.sin(np.arange(12))
+    network = fw.Convolutional(channels=10, patch=(4,), input_shape=(12, 1))
+    solution = solved(network, fw.Dataset(x, x[:, 0], classes=()))
+    draw.q_on_image(solution.q_map(), x, ax)
+    step = ax.figure.axes[1].get_lines()[0]
+    np.testing.assert_allclose(step.get_ydata(), np.repeat(np.diagonal(solution.q_map().square), 4))
+    draw.q_matrix(solution.q_map(), Figure().subplots())
+    curve = fw.learning_curve(network, solution.train, solution.train, widths=[10, 20], temperature=T)
+    rendered(draw.figure_for(curve, solution, solution.train))
+
+
+def test_kernel_is_ordered_by_class(cnn, ax):
+    K, labels = features.renormalised_kernel(cnn), TRAIN.labels
+    draw.kernel_by_class(K, labels, ax)
+    order = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)])
+    np.testing.assert_allclose(picture(ax), K[order][:, order])
+    boundary = np.sum(labels == 0) - 0.5
+    assert ax.get_lines()[0].get_ydata()[0] == boundary
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1"]
+    draw.kernel_by_class(np.abs(K), None, Figure().subplots(), limit=2.0)
+    for kernel, names in ((K[:3], labels), (K, labels[:3])):
+        with pytest.raises(fw.InputError):
+            draw.kernel_by_class(kernel, names)
+    rendered(ax.figure)
+
+
+def test_alignment_bars_are_those_of_the_report(cnn, ax):
+    reports = {"CNN": features.report(cnn), "FC": features.report(solved(FC))}
+    draw.alignment(reports, ax)
+    heights = [bar.get_height() for bar in ax.patches]
+    expected = [r.prior_alignment for r in reports.values()] + [r.learned_alignment for r in reports.values()]
+    np.testing.assert_allclose(heights, expected)
+    assert isinstance(draw.alignment(reports["FC"]), Axes)
+    with pytest.raises(fw.InputError, match="no reports"):
+        draw.alignment({})
+
+
+def test_curves_against_width_are_those_of_features():
+    solutions = [solved(CNN.with_width(n)) for n in (40, 10, 20)]
+    for plot, measure, factor in (
+        (draw.between_patches, features.between_patches, 100.0),
+        (draw.information_against_width, features.information, 1.0),
+    ):
+        ax = plot(solutions)
+        x, y = ax.get_lines()[0].get_data()
+        assert list(x) == [10, 20, 40]
+        np.testing.assert_allclose(y, [factor * measure(solutions[k]) for k in (1, 2, 0)])
+        assert ax.get_xscale() == "log"
+        with pytest.raises(fw.InputError, match="no solution"):
+            plot([])
+        rendered(ax.figure)
+
+
+def test_a_given_axes_keeps_its_style_and_own_axes_are_ours(cnn, ax):
+    before = dict(mpl.rcParams)
+    draw.q_matrix(cnn.q_map(), ax)
+    own = draw.q_matrix(cnn.q_map())
+    assert own.xaxis.label.get_fontsize() == 9
+    assert own.xaxis.label.get_fontfamily() == ["STIXGeneral"]
+    assert ax.xaxis.label.get_fontfamily() != own.xaxis.label.get_fontfamily()
+    assert dict(mpl.rcParams) == before
+
+
+THREE = fw.data.digits(classes=(0, 1, 2), n_train=30, n_test=20)
+FIGURES = {
+    "fc": (FC, (TRAIN, TEST), [10, 20, 40], 4),
+    "deep": (fw.FullyConnected(widths=(10, 10)), (TRAIN, TEST), [10, 20], 4),
+    "fc, one width": (FC, (TRAIN, TEST), [10], 4),
+    "fc, classes": (FC, THREE, [10, 20], 4),
+    "cnn": (CNN, (TRAIN, TEST), [10, 20], 7),
+    "cnn, one width": (CNN, (TRAIN, TEST), [10], 7),
+    "cnn, classes": (CNN, THREE, [10, 20], 7),
+    "lcn": (LCN, (TRAIN, TEST), [10, 20], 7),
+    "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 4),
+    "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 4),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_architecture_has_its_figure(name):
+    network, (train, test), widths, panels = FIGURES[name]
+    curve = fw.learning_curve(network, train, test, widths=widths, temperature=T)
+    figure = rendered(draw.figure_for(curve, solved(network.with_width(min(widths)), train), test))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    lettered = [title[1] for title in titles if title.startswith("(")]
+    assert lettered == list("abcdefg"[:panels])
+    assert figure.get_size_inches()[0] == 7.0
+
+
+def test_figures_without_order_parameters_or_without_convergence():
+    import dataclasses
+
+    curve = fw.learning_curve(FC, TRAIN, TEST, temperature=T, method="infinite")
+    assert len(rendered(draw.figure_for(curve, solved(FC, method="infinite"), TEST)).axes) >= 2
+    failed = dataclasses.replace(solved(CNN), converged=False)
+    curve = fw.learning_curve(CNN, TRAIN, TEST, widths=[10, 20], temperature=T)
+    figure = rendered(draw.figure_for(curve, failed, TEST))
+    assert not any("Q" in ax.get_title(loc="left") for ax in figure.axes)
+
+
+def test_regression_has_a_figure():
+    train, test = (fw.Dataset(part.x, part.x[:, 3, 3], classes=()) for part in (TRAIN, TEST))
+    curve = fw.learning_curve(CNN, train, test, widths=[10, 20], temperature=T)
+    figure = rendered(draw.figure_for(curve, solved(CNN, train), test))
+    assert "point" in [ax.get_xlabel() for ax in figure.axes]

@@ -1,0 +1,320 @@
+"""``sample`` as a user meets it: shapes, reproducibility, bad input, interrupts, checkpoints."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("arviz")
+
+from finitewidth.data import Dataset  # noqa: E402
+from finitewidth.exceptions import InputError, MemoryCapError  # noqa: E402
+from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
+from finitewidth.sampling import Draws, sample, step_bias  # noqa: E402
+from finitewidth.sampling.engine import Engine  # noqa: E402
+
+NETWORK = FullyConnected(widths=(4,), activation="erf")
+SHORT = {"temperature": 0.2, "chains": 2, "draws": 15, "warmup": 30}
+LONGER = SHORT | {"warmup": 100}
+EVERYTHING = ("order_parameter", "hidden_kernel", "weight_covariance")
+
+
+@pytest.fixture(scope="module")
+def train(request) -> Dataset:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((10, 5))
+    return Dataset(x, x[:, 0] + 0.1 * rng.standard_normal(10), classes=())
+
+
+@pytest.fixture(scope="module")
+def test_set() -> Dataset:
+    x = np.random.default_rng(1).standard_normal((7, 5))
+    return Dataset(x, x[:, 0], classes=())
+
+
+@pytest.fixture(scope="module")
+def draws(train, test_set) -> Draws:
+    return sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING)
+
+
+def same(a: Draws, b: Draws) -> bool:
+    arrays = ("mean", "variance", "train_error", "energy", "acceptance", "steps")
+    sums = all(np.array_equal(a.observables[k].mean, b.observables[k].mean) for k in a.observables)
+    return sums and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays)
+
+
+def test_shapes(draws, test_set):
+    assert draws.mean.shape == draws.variance.shape == (2, 15, 7)
+    for name in ("train_error", "energy", "acceptance", "steps", "diverged"):
+        assert getattr(draws, name).shape == (2, 15)
+    assert draws.mean.dtype == np.float64
+    assert draws.order_parameter.shape == (1, 1)
+    assert draws.observables["hidden_kernel"].mean.shape == (10, 10)
+    assert draws.observables["weight_covariance"].mean.shape == (5, 5)
+    assert draws.complete
+    assert (draws.variance > 0).all()
+    assert draws.settings["step_size"] > 0
+    errors = draws.errors(test_set.y)
+    assert errors.test_error > 0
+    assert "erf" in draws.attrs["network"]
+    assert draws.attrs["jax_version"] == jax.__version__
+
+
+def test_same_seed_same_bits(draws, train, test_set):
+    assert same(draws, sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING))
+    assert not same(draws, sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, seed=1))
+
+
+def test_jax_settings_are_left_alone(draws):
+    assert not jax.config.jax_enable_x64
+    assert jax.numpy.ones(2).dtype == np.float32
+
+
+@pytest.mark.parametrize("sampler", ["langevin", "langevin-unadjusted", "nuts"])
+def test_other_samplers(sampler, train, test_set):
+    if sampler == "nuts":
+        pytest.importorskip("blackjax")
+    draws = sample(NETWORK, train, test_set, **LONGER, sampler=sampler)
+    assert draws.mean.shape == (2, 15, 7)
+    assert (draws.variance == 0).all()
+    assert np.isfinite(draws.energy).all()
+    assert draws.acceptance.mean() > 0.3
+    assert draws.order_parameter[0, 0] > 0
+    assert same(draws, sample(NETWORK, train, test_set, **LONGER, sampler=sampler))
+
+
+def test_several_outputs(train, test_set):
+    outputs = np.stack([train.y, -train.y, train.y**2], axis=1)
+    wide = Dataset(train.x, outputs, classes=())
+    draws = sample(NETWORK, wide, test_set, **SHORT)
+    assert draws.mean.shape == draws.variance.shape == (2, 15, 7, 3)
+    assert draws.order_parameter.shape == (3, 3)
+    assert draws.output_covariance.shape == (3, 3)
+    assert draws.errors(np.zeros((7, 3))).accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("network", "patches", "inputs"),
+    [
+        (Convolutional(channels=3, patch=2), 4, (4, 4)),
+        (LocallyConnected(channels=3, patch=2), 4, (4, 4, 4)),
+        (Convolutional(channels=3, patch=2, pool="average"), 1, (4, 4)),
+    ],
+)
+def test_local_networks(network, patches, inputs):
+    rng = np.random.default_rng(0)
+    data = Dataset(rng.standard_normal((8, 4, 4)), rng.standard_normal(8), classes=())
+    draws = sample(network, data, data, **SHORT, observables=EVERYTHING)
+    assert draws.order_parameter.shape == (patches, patches)
+    assert draws.observables["weight_covariance"].mean.shape == inputs
+    assert draws.observables["hidden_kernel"].mean.shape == (8, 8)
+
+
+def test_rotated_inputs_give_the_weight_covariance_of_the_original(test_set):
+    x = np.random.default_rng(2).standard_normal((3, 5))
+    few = Dataset(x, x[:, 0], classes=())
+    draws = sample(NETWORK, few, test_set, **SHORT, observables=("weight_covariance",))
+    covariance = draws.observables["weight_covariance"].mean
+    assert covariance.shape == (5, 5)
+    assert np.sum(np.isclose(np.linalg.eigvalsh(covariance), 1.0)) >= 2  # the prior's, outside the span
+
+
+# --- what is said of runs that did not work ---------------------------------------------------------------------------
+
+
+def test_a_step_size_that_diverges(train, test_set):
+    """Steps of 1000 without a Metropolis test leave the numbers; corrected, every step is refused."""
+    with np.errstate(all="ignore"):
+        wild = sample(
+            NETWORK, train, test_set, **SHORT, sampler="langevin-unadjusted", step_size=1e3
+        ).errors(test_set.y)
+        stuck = sample(NETWORK, train, test_set, **SHORT, sampler="langevin", step_size=1e3).errors(test_set.y)
+    assert wild.divergences == 30
+    assert not wild.converged
+    assert "step size" in wild.message
+    assert not stuck.converged
+    assert "did not move" in stuck.message
+    assert math.isnan(stuck.test_error_se)
+
+
+def test_one_chain(train, test_set):
+    errors = sample(NETWORK, train, test_set, **(SHORT | {"chains": 1})).errors(test_set.y)
+    assert math.isnan(errors.r_hat)
+    assert "one chain" in errors.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"draws": 0}, "draws = 0"),
+        ({"chains": 0}, "chains = 0"),
+        ({"warmup": -1}, "warmup = -1"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"seed": -1}, "seed"),
+        ({"step_size": -0.1}, "step_size"),
+        ({"sampler": "nut"}, "did you mean 'nuts'"),
+        ({"observables": ("kernel",)}, "did you mean 'hidden_kernel'"),
+    ],
+)
+def test_bad_input(changes, match, train, test_set):
+    with pytest.raises(InputError, match=match):
+        sample(NETWORK, train, test_set, **(SHORT | changes))
+
+
+def test_inputs_of_another_shape(train):
+    with pytest.raises(InputError, match="points of one shape"):
+        sample(NETWORK, train, Dataset(np.ones((3, 4)), np.ones(3), classes=()), **SHORT)
+
+
+def test_memory_cap(train, test_set):
+    with pytest.raises(MemoryCapError, match="needs about"):
+        sample(NETWORK, train, test_set, **SHORT, memory="1MB")
+    with pytest.raises(MemoryCapError):
+        sample(replace(NETWORK, widths=(10**9,)), train, test_set, **SHORT)
+
+
+def test_signature():
+    names = list(inspect.signature(sample).parameters)
+    assert names[:6] == ["network", "train", "test", "temperature", "chains", "draws"]
+
+
+def test_step_bias(train, test_set):
+    bias = step_bias(NETWORK, train, test_set, step_size=0.01, **SHORT)
+    assert bias.test_error == pytest.approx(2 * bias.fine.test_error - bias.coarse.test_error)
+    assert bias.difference == pytest.approx(bias.coarse.test_error - bias.fine.test_error)
+    assert bias.test_error_se > bias.difference_se > 0
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """Stands for a killed process."""
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """``interrupted(after, error)``: the engine raises ``error`` after so many chunks."""
+    whole = Engine.run
+
+    def set_up(after: int, error: type[BaseException]) -> None:
+        def run(self, progress):
+            for count, state in enumerate(whole(self, progress)):
+                if count == after:
+                    raise error
+                yield state
+
+        monkeypatch.setattr(Engine, "run", run)
+
+    return set_up
+
+
+def test_interrupt_keeps_what_is_done(interrupted, draws, train, test_set):
+    interrupted(7, KeyboardInterrupt)  # six chunks of warmup, one of draws
+    kept = sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING)
+    assert not kept.complete
+    assert kept.n_draws == 10
+    np.testing.assert_array_equal(kept.mean, draws.mean[:, :10])
+    errors = kept.errors(test_set.y)
+    assert not errors.converged
+    assert "interrupted after 10 draws" in errors.message
+
+
+def test_interrupt_without_draws_is_passed_on(interrupted, train, test_set):
+    interrupted(1, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        sample(NETWORK, train, test_set, **SHORT)
+
+
+@pytest.mark.parametrize("after", [1, 6])
+def test_resume_gives_the_uninterrupted_result(after, draws, train, test_set, tmp_path, monkeypatch, interrupted):
+    monkeypatch.setattr("finitewidth.sampling.run._SAVE_EVERY", 0.0)
+    path = tmp_path / "a run.npz"
+    with monkeypatch.context() as context:
+        whole = Engine.run
+
+        def run(self, progress):
+            for count, state in enumerate(whole(self, progress)):
+                yield state
+                if count == after:
+                    raise Stop
+
+        context.setattr(Engine, "run", run)
+        with pytest.raises(Stop):
+            sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path)
+    resumed = sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path)
+    assert same(draws, resumed)
+    assert same(draws, sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(train, test_set, tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoints") / "run.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finitewidth.sampling.run._SAVE_EVERY", 0.0)
+        sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path)
+    return path
+
+
+def test_truncated_checkpoint_falls_back_to_the_last_whole_one(
+    checkpoint, draws, train, test_set, tmp_path
+):
+    path = tmp_path / "run.npz"
+    previous = checkpoint.with_name("run.npz.previous")
+    path.write_bytes(checkpoint.read_bytes()[:-500])
+    path.with_name("run.npz.previous").write_bytes(previous.read_bytes())
+    assert same(draws, sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path))
+
+
+def test_no_whole_checkpoint(train, test_set, tmp_path):
+    path = tmp_path / "run.npz"
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        sample(NETWORK, train, test_set, **SHORT, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"temperature": 0.21}, "temperature"),
+        ({"seed": 5}, "seed"),
+        ({"network": replace(NETWORK, widths=(5,))}, "network"),
+        ({"network": replace(NETWORK, activation=np.tanh)}, "network"),
+        ({"draws": 16}, "draws"),
+        ({"sampler": "langevin"}, "sampler"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(changes, word, checkpoint, train, test_set):
+    arguments = {"network": NETWORK, **SHORT, "observables": EVERYTHING} | changes
+    with pytest.raises(InputError, match=f"another run .*{word}"):
+        sample(train=train, test=test_set, checkpoint=checkpoint, **arguments)
+
+
+def test_checkpoint_of_other_data_is_refused(checkpoint, train, test_set):
+    with pytest.raises(InputError, match=r"another run .*train"):
+        sample(NETWORK, test_set, test_set, **SHORT, observables=EVERYTHING, checkpoint=checkpoint)
+
+
+def test_no_pickle_in_a_checkpoint(checkpoint):
+    with np.load(checkpoint, allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+
+
+def test_progress_is_on_stderr_only(train, test_set, capsys):
+    sample(NETWORK, train, test_set, **SHORT, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "draws" in captured.err
+
+
+def test_importing_is_light():
+    code = "import finitewidth.sampling, sys; print({'jax', 'arviz', 'blackjax'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
