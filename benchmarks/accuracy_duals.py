@@ -15,6 +15,20 @@ from scipy import special
 
 from finitewidth.activations import Activation, activation_of
 
+HEAD = """# Accuracy of the duals of activations
+
+Produced by `python benchmarks/accuracy_duals.py`. The Hermite series, which serves every activation without a closed
+form (and here, as a test, those with one), against references that share nothing with it: closed forms, or panels of
+Gauss-Legendre nodes in two dimensions. Largest error over pairs of variances in the range and correlations from -1
+to 1, both ends and 1 - 1e-8 included; relative to sqrt(kappa(c11, c11) kappa(c22, c22)).
+"""
+TAIL = """
+What the package itself uses for erf, relu, leaky relu, linear and quadratic is the closed form, exact to rounding.
+Smooth activations: better than 1e-8 up to variance 10, better than 1e-5 up to 100 (absolute; the more they oscillate,
+the worse). A kink at 0 (relu, abs): better than 1e-8 relative everywhere. Kinks elsewhere, told to
+`Activation.from_function(..., kinks=(-1, 1))`: rounding up to a correlation of 0.95; at correlations within 1e-3 of
++-1 about 1e-5 for equal variances and up to 2e-4 for unequal ones (points that are multiples of one another).
+A function that jumps (sign, step) is 2e-3 off at correlations within 1e-3 of +-1; use a steep erf instead."""
 CORRELATIONS = np.array([-1.0, -0.999, -0.9, -0.5, 0.0, 0.5, 0.9, 0.99, 0.999, 1.0 - 1e-5, 1.0 - 1e-8, 1.0])
 RANGES = {"1e-3 to 10": (1e-3, 0.1, 1.0, 10.0), "10 to 100": (10.0, 30.0, 100.0)}
 CLOSED = {
@@ -73,20 +87,9 @@ def errors(series, exact, variances):
 
 def main() -> None:
     """Print the page."""
-    print("# Accuracy of the duals of activations\n")
-    print(
-        "Produced by `python benchmarks/accuracy_duals.py`. The Hermite series, which serves every activation without a closed"
-    )
-    print(
-        "form (and here, as a test, those with one), against references that share nothing with it: closed forms, or panels of"
-    )
-    print(
-        "Gauss-Legendre nodes in two dimensions. Largest error over pairs of variances in the range and correlations from -1"
-    )
-    print("to 1, both ends and 1 - 1e-8 included; relative to sqrt(kappa(c11, c11) kappa(c22, c22)).\n")
-    print(
-        "| activation | reference | variances | largest absolute error | largest relative error |\n|---|---|---|---|---|"
-    )
+    print(HEAD)
+    print("| activation | reference | variances | largest absolute error | largest relative error |")
+    print("|---|---|---|---|---|")
     started = time.perf_counter()
     for name, function in CLOSED.items():
         known, series = activation_of(name), Activation.from_function(function)
@@ -98,14 +101,7 @@ def main() -> None:
         for label, variances in RANGES.items():
             a, r = errors(series, lambda c, rho, d, f=function, k=kinks: reference(f, k, c, rho, d), variances)
             print(f"| {name} | quadrature | {label} | {a:.1e} | {r:.1e} |")
-    print(
-        """
-What the package itself uses for erf, relu, leaky relu, linear and quadratic is the closed form, exact to rounding.
-Smooth activations: better than 1e-8 up to variance 10, better than 1e-5 up to 100 (absolute; the more they oscillate, the worse). A kink at 0 (relu, abs): better than 1e-8
-relative everywhere. Kinks elsewhere, told to `Activation.from_function(..., kinks=(-1, 1))`: rounding up to a correlation of 0.95; at
-correlations within 1e-3 of +-1 about 1e-5 for equal variances and up to 2e-4 for unequal ones (points that are multiples of one another).
-A function that jumps (sign, step) is 2e-3 off at correlations within 1e-3 of +-1; use a steep erf instead."""
-    )
+    print(TAIL)
     print(f"\nTime: {time.perf_counter() - started:.0f} s.")
 
 

@@ -9,6 +9,14 @@ import numpy as np
 
 import finitewidth as fw
 
+HEAD = """# The saddle against the exact posterior
+
+Produced by `python benchmarks/saddle_vs_exact.py`. Linear networks, one output, T = 0.2, a noisy linear teacher, 50
+test points; hidden layers N, (N, 2N), (N, 2N, N). Exact: `method="integrate"`, itself held to importance sampling and
+to SciPy's quadrature in `tests/exact/test_linear_oracle.py`. The exponent is the slope of log error in log N, over all
+widths and over the last doubling; a law 1/N is -1, reached once N is well above P (on some data the coefficient of 1/N
+of the test error nearly vanishes; the fall is then faster).
+"""
 SIZES = np.array([20, 40, 80, 160, 320])
 SHAPES = {1: (1,), 2: (1, 2), 3: (1, 2, 1)}
 TEMPERATURE = 0.2
@@ -41,18 +49,7 @@ def exponent(values):
 
 def main() -> None:
     """Print the page."""
-    print("# The saddle against the exact posterior\n")
-    print(
-        "Produced by `python benchmarks/saddle_vs_exact.py`. Linear networks, one output, T = 0.2, a noisy linear teacher, 50 test"
-    )
-    print(
-        'points; hidden layers N, (N, 2N), (N, 2N, N). Exact: `method="integrate"`, itself held to importance sampling and to SciPy\'s'
-    )
-    print(
-        "quadrature in `tests/exact/test_linear_oracle.py`. The exponent is the slope of log error in log N, over all widths and over the"
-    )
-    print("last doubling; a law 1/N is -1, reached once N is well above P (on some data")
-    print("the coefficient of 1/N of the test error nearly vanishes; the fall is then faster).\n")
+    print(HEAD)
     for title, column in (
         ("Relative error of the test error", 0),
         ("Error of the log evidence per training point, nats", 1),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
+    from finitewidth.sampling import sample
     from finitewidth.theory import (
         LearningCurve,
         Selection,
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Prediction": "prediction",
     "Selection": "theory",
     "Solution": "theory",
+    "sample": "sampling",
     "learning_curve": "theory",
     "predict": "theory",
     "select": "theory",
@@ -79,6 +81,7 @@ __all__ = [
     "kernels",
     "learning_curve",
     "predict",
+    "sample",
     "select",
     "solve",
     "theory_of",

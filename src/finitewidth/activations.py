@@ -212,7 +212,7 @@ class LeakyReluDual(_Advance):
 # --- any other function ----------------------------------------------------------------------------------------------
 
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
-_ORDERS = (48, 192, 1024)  # series lengths tried in turn
+_ORDERS = (32, 64, 128, 256, 512, 1024)  # series lengths tried in turn
 _SERIES_TOLERANCE = 1e-13  # share of E[phi^2] that a series may leave out before the next length is tried
 _TAIL_NODES = 10
 _PANEL_NODES = 16

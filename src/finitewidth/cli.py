@@ -15,9 +15,11 @@ import typer
 
 from finitewidth import __version__
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.options import PredictOptions, figure_path, job_of
+from finitewidth.options import Job, PredictOptions, figure_path, job_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
@@ -148,13 +150,10 @@ def predict(options: PredictOptions) -> None:
     }
     curve = learning_curve(job.network, train, test, widths=widths, method=options.method, **solving)
     infinite = None
-    wanted = figure is not None or not options.json
-    if wanted and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
+    if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)
     if figure is not None:
-        from finitewidth.report import plots
-
-        plots.save(plots.learning_curve_figure(curve, infinite=infinite), figure)
+        _draw(job, options, curve, train, test, figure)
     if options.json:
         from finitewidth.report.documents import predict_document
 
@@ -169,6 +168,17 @@ def predict(options: PredictOptions) -> None:
         console.print(note)
     if figure is not None:
         console.print(f"Figure: {figure}")
+
+
+def _draw(job: Job, options: PredictOptions, curve: Any, train: Any, test: Any, figure: Path) -> None:
+    """The figure that fits the architecture, with the features of the narrowest network."""
+    from finitewidth.report import plots
+    from finitewidth.report.feature_plots import figure_for
+    from finitewidth.theory import solve, theory_of
+
+    network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
+    theory = theory_of(network, job.temperatures[0], options.closure, options.method)
+    plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
 
 
 @app.command()

@@ -58,6 +58,15 @@ class Spectrum:
         """U^T columns."""
         return self.vectors.T @ columns
 
+    def project(self, cross: Array) -> Array:
+        """k(x, X) U of a cross covariance (P*, P), exactly zero where K is: K u = 0 implies k(x, X) u = 0.
+
+        What rounding leaves there would be divided by the temperature.
+        """
+        out = cross @ self.vectors
+        out *= self.values > 0.0
+        return out
+
 
 class RegularisedGram:
     """``A = K + T`` for one covariance K (P, P) and ridge T > 0: solves, log-determinant, inverse.

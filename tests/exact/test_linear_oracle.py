@@ -1,7 +1,8 @@
 """Linear networks with one output: ``method="integrate"`` against the exact posterior, found twice.
 
-First route: importance sampling over the prior of the hidden weights, readout integrated (THEORY.md section 7): nothing is
-shared with the package, and the standard error is stated. Second: quadrature over the chi-squares, SciPy's adaptive one or a plain grid.
+First route: importance sampling over the prior of the hidden weights, readout integrated (THEORY.md section 7):
+nothing is shared with the package, and the standard error is stated. Second: quadrature over the chi-squares, SciPy's
+adaptive one or a plain grid.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def test_two_layers_equal_the_trapezoid_rule_over_both_chi_squares():
 
 def test_order_parameters_are_posterior_means():
     """One layer: E[s | y] by SciPy's quadrature."""
-    train, test = data(8, 3)
+    train, _ = data(8, 3)
     K = train.x @ train.x.T / 3.0
 
     def moment(k):
@@ -258,7 +259,7 @@ def test_nested_equals_a_plain_grid():
     np.testing.assert_allclose(solution.order_parameters, q, rtol=4.0 * error)
 
 
-# --- how fast the saddle becomes exact ---------------------------------------------------------------------------------
+# --- how fast the saddle becomes exact -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("widths", [(1,), (1, 2), (2, 1, 1)])

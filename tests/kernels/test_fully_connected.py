@@ -208,7 +208,7 @@ def sampled_deviations(network, x, wrong=1.0, networks=4000, width=20):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("activation", ["erf", "relu", "gelu", "quadratic"])
+@pytest.mark.parametrize("activation", ["erf", "gelu"])
 def test_sampled_networks(activation):
     x = np.random.default_rng(3).standard_normal((3, 4))
     network = fw.FullyConnected(widths=(1,), activation=activation, weight_precision=(0.8, 1.25), offset_precision=2.0)

@@ -62,8 +62,7 @@ def test_bias_and_variance_are_unbiased_with_honest_errors():
     bias = np.array([e.bias for e in found])
     assert abs(bias.mean() - 0.09) < 4 * bias.std() / math.sqrt(len(bias))
     longer = [
-        draws_of(0.3 + 0.5 * np.random.default_rng(seed).standard_normal((4, 100, 50))).errors(y)
-        for seed in range(25)
+        draws_of(0.3 + 0.5 * np.random.default_rng(seed).standard_normal((4, 100, 50))).errors(y) for seed in range(25)
     ]
     for value, error, truth in (("bias", "bias_se", 0.09), ("variance", "variance_se", 0.45)):
         z = np.array([(getattr(e, value) - truth) / getattr(e, error) for e in longer])

@@ -26,9 +26,7 @@ def test_rotation_keeps_inner_products(n_inputs, rank, rng):
     assert inputs.n_extra == min(4, n_inputs - rank)
     np.testing.assert_allclose(inner(inputs.train, inputs.train), inner(train, train), atol=1e-12)
     np.testing.assert_allclose(inner(inputs.test, inputs.test), inner(test, test), atol=1e-12)
-    padded = np.pad(inputs.train, ((0, 0), (0, inputs.n_extra))) * np.sqrt(
-        inputs.test.shape[1] / inputs.train.shape[1]
-    )
+    padded = np.pad(inputs.train, ((0, 0), (0, inputs.n_extra))) * np.sqrt(inputs.test.shape[1] / inputs.train.shape[1])
     np.testing.assert_allclose(inner(padded, inputs.test), inner(train, test), atol=1e-12)
 
 

@@ -122,9 +122,7 @@ def test_target_of_every_network(network):
     residual = y - network.apply(params, x)
     energy = 0.5 * np.sum(residual**2) / T - network.log_prior(params)
     assert target.full_energy(theta, arrays) == pytest.approx(float(energy), rel=1e-12)
-    record, terms = observe(
-        target, theta, jax.random.key(0), arrays, ("order_parameter", "hidden_kernel"), False
-    )
+    record, terms = observe(target, theta, jax.random.key(0), arrays, ("order_parameter", "hidden_kernel"), False)
     np.testing.assert_allclose(record["mean"], network.apply(params, x[:2]), rtol=1e-12)
     assert record["train_error"] == pytest.approx(float(np.mean(residual**2)), rel=1e-12)
     width = network.widths[-1]

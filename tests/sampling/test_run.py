@@ -126,15 +126,15 @@ def test_rotated_inputs_give_the_weight_covariance_of_the_original(test_set):
     assert np.sum(np.isclose(np.linalg.eigvalsh(covariance), 1.0)) >= 2  # the prior's, outside the span
 
 
-# --- what is said of runs that did not work ---------------------------------------------------------------------------
+# --- what is said of runs that did not work -----------------------------------------------------------------
 
 
 def test_a_step_size_that_diverges(train, test_set):
     """Steps of 1000 without a Metropolis test leave the numbers; corrected, every step is refused."""
     with np.errstate(all="ignore"):
-        wild = sample(
-            NETWORK, train, test_set, **SHORT, sampler="langevin-unadjusted", step_size=1e3
-        ).errors(test_set.y)
+        wild = sample(NETWORK, train, test_set, **SHORT, sampler="langevin-unadjusted", step_size=1e3).errors(
+            test_set.y
+        )
         stuck = sample(NETWORK, train, test_set, **SHORT, sampler="langevin", step_size=1e3).errors(test_set.y)
     assert wild.divergences == 30
     assert not wild.converged
@@ -168,6 +168,18 @@ def test_bad_input(changes, match, train, test_set):
         sample(NETWORK, train, test_set, **(SHORT | changes))
 
 
+def test_an_activation_of_numpy_alone(train, test_set):
+    with pytest.raises(InputError, match="does not take JAX arrays"):
+        sample(FullyConnected(widths=(3,), activation=np.tanh), train, test_set, **SHORT)
+
+
+def test_functions_of_one_name_do_not_share_code(train, test_set):
+    """Two lambdas look alike to a comparison of networks."""
+    one = FullyConnected(widths=(4,), activation=lambda x: x)
+    two = FullyConnected(widths=(4,), activation=lambda x: 0.1 * x)
+    assert not same(*(sample(network, train, test_set, **SHORT) for network in (one, two)))
+
+
 def test_inputs_of_another_shape(train):
     with pytest.raises(InputError, match="points of one shape"):
         sample(NETWORK, train, Dataset(np.ones((3, 4)), np.ones(3), classes=()), **SHORT)
@@ -192,7 +204,7 @@ def test_step_bias(train, test_set):
     assert bias.test_error_se > bias.difference_se > 0
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
+# --- checkpoints --------------------------------------------------------------------------------------------
 
 
 class Stop(Exception):
@@ -263,9 +275,7 @@ def checkpoint(train, test_set, tmp_path_factory):
     return path
 
 
-def test_truncated_checkpoint_falls_back_to_the_last_whole_one(
-    checkpoint, draws, train, test_set, tmp_path
-):
+def test_truncated_checkpoint_falls_back_to_the_last_whole_one(checkpoint, draws, train, test_set, tmp_path):
     path = tmp_path / "run.npz"
     previous = checkpoint.with_name("run.npz.previous")
     path.write_bytes(checkpoint.read_bytes()[:-500])
@@ -286,7 +296,7 @@ def test_no_whole_checkpoint(train, test_set, tmp_path):
         ({"temperature": 0.21}, "temperature"),
         ({"seed": 5}, "seed"),
         ({"network": replace(NETWORK, widths=(5,))}, "network"),
-        ({"network": replace(NETWORK, activation=np.tanh)}, "network"),
+        ({"network": replace(NETWORK, activation=lambda x: x / (1 + x * x))}, "network"),
         ({"draws": 16}, "draws"),
         ({"sampler": "langevin"}, "sampler"),
     ],

@@ -24,10 +24,8 @@ def dense_kernel(network, x, q_inside=None):
 def dense_action(network, train, temperature, q, closure):
     """F(Q) in nats."""
     q = np.asarray(q, dtype=float)
-    if closure == "product":
-        K = np.prod(q) * dense_kernel(network, train.x)
-    else:
-        K = dense_kernel(network, train.x, q)
+    K = dense_kernel(network, train.x, q if closure == "nested" else None)
+    K = K * (np.prod(q) if closure == "product" else 1.0)
     A, y = K + temperature * np.eye(len(K)), train.y
     rate = np.dot(network.widths, q - 1.0 - np.log(q))
     return 0.5 * (rate + np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y) + len(y) * np.log(2.0 * np.pi))

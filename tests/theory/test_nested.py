@@ -21,7 +21,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("n_points", [1, 4, 25])
+@pytest.mark.parametrize("n_points", [1, 9])
 def test_stationary_in_every_layer(case, n_points, dense, make_data):
     network, train = fw.FullyConnected(**case), make_data(n_points)
     solution = fw.solve(Nested(network, 0.1), train)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize
 
 import finitewidth as fw
 from finitewidth.linalg import Spectrum
@@ -23,17 +22,16 @@ def minima_of(energy, temperature, widths, shift=0.0):
 
 
 def action_on_grid(energy, temperature, widths, shift, log_scales):
-    """F along the line of best Q at each scale, written out; the split among layers by brentq."""
+    """F along the line of best Q at each scale, written out; the split among layers by bisection."""
     lam, p = energy.spectrum.values, energy.power
     n = np.asarray(widths, float)
-
-    def surplus(x):
-        if len(n) == 1:
-            return n[0] * np.expm1(x)
-        return optimize.brentq(lambda c: np.log1p(c / n).sum() - x, -n.min() * (1 - 1e-15), n.max() * np.exp(30.0))
-
-    c = np.array([surplus(x) for x in log_scales])
-    rate = (c[:, None] - n * np.log1p(c[:, None] / n)).sum(1)
+    low, high = np.full(len(log_scales), -60.0), np.full(len(log_scales), 40.0)  # log of the narrowest N + c
+    for _ in range(70):
+        middle = 0.5 * (low + high)
+        q = (n - n.min() + np.exp(middle)[:, None]) / n
+        above = np.log(q).sum(1) > log_scales
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    rate = (n * (q - 1.0 - np.log(q))).sum(1)
     shifted = np.exp(log_scales + shift)[:, None] * lam + temperature
     return 0.5 * (rate + np.log(shifted).sum(1) + (p / shifted).sum(1) + len(lam) * np.log(2 * np.pi))
 
@@ -54,7 +52,7 @@ def test_every_minimum_is_found(seed):
     """Brute force over log s, and no gradient left; four of these cases have more than one minimum."""
     energy, temperature, widths, shift = random_case(seed)
     found = minima_of(energy, temperature, widths, shift)
-    x = np.linspace(-19.0, 25.0, 2201)
+    x = np.linspace(-20.0, 25.0, 2251)
     F = action_on_grid(energy, temperature, widths, shift, x)
     dips = np.flatnonzero((F[1:-1] < F[:-2]) & (F[1:-1] < F[2:])) + 1
     places = sorted(float(np.log(m.order_parameters).sum()) for m in found)
@@ -131,7 +129,7 @@ def test_zero_temperature_closed_form(alpha, r):
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("temperature", [1e-6, 1e-12, 1e-15])
 def test_zero_targets_and_more_points_than_neurons(width, temperature):
-    """Q -> T N / ((P - N) lambda) from the stationarity with one flat eigenvalue; Q = 1e-16 still has all its digits."""
+    """Q -> T N / ((P - N) lambda) from the stationarity at one flat eigenvalue; Q = 1e-16 keeps all its digits."""
     (minimum,) = minima_of(energy_of(np.full(6, 2.0), np.zeros(6)), temperature, [width])
     q, n, P = minimum.order_parameters[0], width, 6
     # N (Q - 1) = -P Q lambda / (Q lambda + T): a quadratic equation in Q

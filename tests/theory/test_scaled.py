@@ -28,7 +28,7 @@ def saddle(network, train, temperature=0.1):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("temperature", [0.02, 0.5])
-@pytest.mark.parametrize("n_points", [3, 25])
+@pytest.mark.parametrize("n_points", [3, 15])
 def test_stationary_in_every_layer(case, temperature, n_points, dense, make_data):
     network, train = network_of(case), make_data(n_points)
     solution = saddle(network, train, temperature)
@@ -146,7 +146,7 @@ def test_infinite_width_is_scikit_learn(train, test_set):
 
 class TestEdges:
     @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
-    @pytest.mark.parametrize("temperature", [1e-12, 0.1, 1e6])
+    @pytest.mark.parametrize("temperature", [1e-12, 1e6])
     @pytest.mark.parametrize(
         "name",
         ["one_point", "duplicates", "zero_inputs", "zero_targets", "tiny_inputs", "tiny_targets", "large_targets"],
@@ -181,7 +181,6 @@ class TestEdges:
         merged = fw.solve(fw.theory_of(network, 1e-12), half)
         np.testing.assert_allclose(doubled.order_parameters, merged.order_parameters, rtol=1e-6)
 
-    @pytest.mark.xfail(strict=False, reason="scaled.KernelSpectrum.points keeps rounding in null directions of K")
     @pytest.mark.parametrize("activation", ["linear", "relu"])
     def test_low_rank_kernel_at_low_temperature(self, activation, make_data):
         """P > N0 for a linear kernel, T = 1e-12: training points as test points must give the train error."""

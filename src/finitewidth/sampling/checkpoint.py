@@ -39,7 +39,7 @@ class Checkpoint:
         """Write beside, then rename: whenever this is cut short, one whole state is left."""
         draft = self.path.with_name(self.path.name + ".part")
         with open(draft, "wb") as file:
-            np.savez(file, **_to_arrays(progress, self.fingerprint))
+            np.savez(file, allow_pickle=False, **_to_arrays(progress, self.fingerprint))
             file.flush()
             os.fsync(file.fileno())
         if self.path.exists():
@@ -121,7 +121,7 @@ def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """All arrays, each checked against its checksum; None if the file is cut short or no checkpoint."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays if "meta" in arrays else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

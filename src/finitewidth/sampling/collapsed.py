@@ -9,7 +9,7 @@ tries trajectory lengths and keeps the one that moves the energy and the predict
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -39,8 +39,8 @@ class Collapsed:
     """The collapsed sampler. step_size, trajectory: fixed, or None to be adapted in warmup."""
 
     target: Target
-    step_size: float | None = None
-    trajectory: float | None = None
+    step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
+    trajectory: float | None = field(default=None, compare=False)
     acceptance: float = 0.7  # averages of log steps err low: about 0.8 to 0.85 comes out
 
     conditional = True

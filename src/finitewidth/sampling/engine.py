@@ -87,7 +87,7 @@ class Engine:
     def structure(self) -> Any:
         """What the states of a run are, without making any: a pytree definition."""
         with jax.enable_x64(True):
-            return jax.tree.structure(jax.eval_shape(self.program.init, 0, 0, self.arrays))
+            return self.program.structure(self.arrays)
 
     def run(self, progress: Progress) -> Iterator[Progress]:
         """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""

@@ -9,7 +9,7 @@ without it, ``step_bias`` shows the bias from two step sizes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +37,8 @@ class Langevin:
     """Langevin dynamics. corrected: with the Metropolis test and, unless given, an adapted step size."""
 
     target: Target
-    step_size: float | None = None
-    trajectory: float | None = None
+    step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
+    trajectory: float | None = field(default=None, compare=False)
     corrected: bool = True
     acceptance: float = 0.574  # optimal in high dimension (Roberts and Rosenthal 1998)
 

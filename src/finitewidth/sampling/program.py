@@ -122,6 +122,10 @@ class Program:
         """The first state of a chain."""
         return _compiled_init(self)(seed, chain, arrays)
 
+    def structure(self, arrays: Arrays) -> Any:
+        """What a state is, without making one: a pytree definition."""
+        return jax.tree.structure(jax.eval_shape(self._init, 0, 0, arrays))
+
     def advance(
         self, state: Any, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
     ) -> tuple[Any, DualAveraging, Any, Any]:

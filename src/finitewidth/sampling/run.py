@@ -227,7 +227,7 @@ class Request:
     def fingerprint(self) -> str:
         """All that decides the numbers, as JSON."""
         parts = {
-            "network": _describe(self.network),
+            "network": [repr(self.network), *map(float, self.network.phi(np.linspace(-3.0, 3.0, 7)))],
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
             "temperature": self.temperature,
@@ -249,6 +249,7 @@ class Request:
         except ImportError as error:
             raise MissingExtraError("jax", "sample", "sampling") from error
 
+        _refuse_numpy_only(self.network)
         inputs = self.inputs()
         target = Target.of(self.network, inputs.train, self.temperature, inputs.n_extra)
         with single_thread():
@@ -307,7 +308,7 @@ class Request:
 
     def _attrs(self) -> dict[str, Any]:
         return {
-            "network": _describe(self.network),
+            "network": repr(self.network),
             "temperature": self.temperature,
             "sampler": self.sampler,
             "seed": self.seed,
@@ -358,12 +359,13 @@ def _reporter(engine: Engine, state: Progress, visible: bool, checkpoint: Any) -
         yield save
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     from finitewidth.sampling.program import CHUNK
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         done = state.iterations // CHUNK
         task = bar.add_task(_label(engine, state), total=engine.chunks, completed=done)
 
@@ -378,8 +380,18 @@ def _label(engine: Engine, state: Any) -> str:
     return engine.stages[min(state.stage, len(engine.stages) - 1)].name
 
 
-def _describe(network: Network) -> str:
-    return repr(network)
+def _refuse_numpy_only(network: Network) -> None:
+    """An activation that JAX cannot differentiate is refused before anything is compiled."""
+    import jax
+
+    try:
+        jax.eval_shape(network.phi.jax_function, jax.ShapeDtypeStruct((2,), np.float32))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
+        raise InputError(
+            f"activation {network.phi.name!r}, which does not take JAX arrays",
+            "a function of operators and jax.numpy",
+            "write it with jax.numpy, or name one of finitewidth's own",
+        ) from error
 
 
 def _versions() -> dict[str, str]:

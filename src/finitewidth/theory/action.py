@@ -80,6 +80,20 @@ class SpectralEnergy:
             lambda shifted, _: 0.5 * (self.outputs * np.log(shifted) + self.power / shifted),
         ) + 0.5 * (self.count * LOG_2PI)
 
+    def change(self, scale: Array | float, reference: float, temperature: float) -> Array:
+        """``energy(scale) - energy(reference)`` without cancellation.
+
+        At T -> 0 the directions that the kernel cannot fit cost y^2/T nats, in which the rest would drown.
+        """
+        signal0 = reference * self.spectrum.values
+        shifted0 = signal0 + temperature
+
+        def term(shifted: Array, signal: Array) -> Array:
+            step = (signal - signal0) / shifted0
+            return 0.5 * (self.outputs * np.log1p(step) - self.power / shifted * step)
+
+        return self._sum(scale, temperature, term)
+
     def drive(self, scale: Array | float, temperature: float) -> Array:
         """``y^T A^-1 K_R A^-1 y - D Tr(A^-1 K_R) = -2 d energy / d log s``: what pushes the scale up."""
         return self._sum(

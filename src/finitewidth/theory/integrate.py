@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -217,36 +216,17 @@ def integrate_scale(theory: Integrated, train: Dataset, saddle: Solution, shared
     if not inner.widths:
         return replace(saddle, theory=theory)
     energy, temperature, shift = shared.energy, inner.temperature, inner.log_prior_scale
-    change, reference = _energy_change(energy, temperature, float(np.prod(saddle.order_parameters) * np.exp(shift)))
+    reference = float(np.prod(saddle.order_parameters) * np.exp(shift))
 
     def log_density(x: Array) -> Array:
-        return log_scale_density(x, inner.widths) - change(np.exp(x + shift))
+        return log_scale_density(x, inner.widths) - energy.change(np.exp(x + shift), reference, temperature)
 
     nodes = integrate_log_density(log_density, _bumps(saddle, inner, energy))
     predictor = ScalePredictor(shared, np.exp(nodes.x + shift), nodes.weights, temperature)
     surplus = surplus_of_scale(nodes.x, inner.widths)
     mean = np.array([1.0 + nodes.weights @ surplus / n for n in inner.widths])
-    return _solution(theory, saddle, mean, nodes.log_integral - reference, nodes.settled, predictor)
-
-
-def _energy_change(
-    energy: SpectralEnergy, temperature: float, reference: float
-) -> tuple[Callable[[Array], Array], float]:
-    """``energy(s) - energy(reference)`` as a function of s without cancellation, and ``energy(reference)``.
-
-    At T -> 0 the directions that the kernel cannot fit cost y^2/T nats, in which the rest would drown.
-    """
-    signal0 = reference * energy.spectrum.values
-    shifted0 = signal0 + temperature
-
-    def change(scale: Array) -> Array:
-        def term(shifted: Array, signal: Array) -> Array:
-            step = (signal - signal0) / shifted0
-            return 0.5 * (energy.outputs * np.log1p(step) - energy.power / shifted * step)
-
-        return energy._sum(scale, temperature, term)
-
-    return change, float(energy.energy(reference, temperature))
+    log_evidence = nodes.log_integral - float(energy.energy(reference, temperature))
+    return _solution(theory, saddle, mean, log_evidence, nodes.settled, predictor)
 
 
 def _bumps(saddle: Solution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
@@ -319,9 +299,8 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared:
     q = np.exp(nodes.x)
     first, second = model.moments(q)
     predictor = MeanPredictor(model, q, nodes.weights, first, second)
-    return _solution(
-        theory, saddle, np.array([nodes.weights @ q]), nodes.log_integral - model.reference[1], nodes.settled, predictor
-    )
+    log_evidence = nodes.log_integral - float(model.energy.energy(model.reference, temperature))
+    return _solution(theory, saddle, np.array([nodes.weights @ q]), log_evidence, nodes.settled, predictor)
 
 
 @dataclass(frozen=True)
@@ -377,13 +356,14 @@ class MeanModel:
     def log_likelihood(self, q: Array) -> Array:
         """log of int p(y | u, q) p(u | q) du, but for the energy of the reference."""
         _, log_weight, _ = self._angles(q)
-        change, _ = self.reference
-        return special.logsumexp(log_weight, axis=1) - change(q / self.precision)
+        return special.logsumexp(log_weight, axis=1) - self.energy.change(
+            q / self.precision, self.reference, self.temperature
+        )
 
-    @cached_property
-    def reference(self) -> tuple[Callable[[Array], Array], float]:
-        """See ``_energy_change``."""
-        return _energy_change(self.energy, self.temperature, self.centre / self.precision)
+    @property
+    def reference(self) -> float:
+        """The scale at the saddle, relative to whose energy the integrand is computed."""
+        return self.centre / self.precision
 
     def moments(self, q: Array) -> tuple[Array, Array]:
         """Posterior E[u | q], E[u^2 | q]."""
@@ -415,7 +395,7 @@ class MeanPredictor:
         mean_x = kernels.feature_mean(model.network, x)
         cross = kernels.nngp(model.network, x, model.train.x)
         cross -= np.outer(mean_x, kernels.feature_mean(model.network, model.train.x))
-        cross = cross @ spectrum.vectors
+        cross = spectrum.project(cross)
         prior = kernels.nngp_diagonal(model.network, x) - mean_x**2
         scale, shifted = self.q / model.precision, model.shifted(self.q)
         base = cross @ (scale * model.energy.rotated[:, None] / shifted)  # mean = base + u * tilt

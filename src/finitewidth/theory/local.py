@@ -224,12 +224,14 @@ class LocalProblem:
         return [float(m.order_parameters[0]) for m in minima] or [1.0]
 
     def _aligned(self, scale: float) -> Array:
-        """A start far from the identity: Q stretched along the direction in which the labels pull most."""
+        """A start far from the identity: Q stretched to where the labels pull most, a direction or single patches."""
         gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
         a = gram.solve(self.y)
         pull = self.gram.project(np.outer(a, a))
-        leading = np.linalg.eigh(pull)[1][:, :, -1]
         dim = self.shape[1]
+        if dim == 1:
+            return 0.5 * scale * (self.identity + len(pull) * pull / max(float(pull.sum()), np.finfo(float).tiny))
+        leading = np.linalg.eigh(pull)[1][:, :, -1]
         return 0.5 * scale * (self.identity + dim * leading[:, :, None] * leading[:, None, :])
 
     def energy(self, blocks: Array) -> tuple[float, Array]:
@@ -247,8 +249,10 @@ class LocalProblem:
             return np.inf, np.zeros_like(v)
         parts = v.reshape(self.shape[0], -1)
         blocks = self._blocks(coordinates, v)
-        energy, slope = self.energy(blocks)
         rates = [matrix_rate(self.channels, q) for q in blocks]
+        if not all(math.isfinite(rate) for rate, _ in rates):
+            return np.inf, np.zeros_like(v)
+        energy, slope = self.energy(blocks)
         gradient = [
             coordinates.pullback(part, 0.5 * rate[1] + s) for part, rate, s in zip(parts, rates, slope, strict=True)
         ]

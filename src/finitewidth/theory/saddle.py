@@ -308,5 +308,7 @@ class LogCholesky:
 def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:
     """``N (tr Q - log det Q - dim)`` and its gradient ``N (1 - Q^-1)``, without cancellation at large N."""
     surplus, vectors = np.linalg.eigh(order_parameter - np.eye(len(order_parameter)))
+    if surplus[0] <= -1.0:  # singular to rounding, infinitely far
+        return math.inf, np.zeros_like(order_parameter)
     gradient = (vectors * (width * surplus / (1.0 + surplus))) @ vectors.T
     return float(width * excess(surplus).sum()), gradient

@@ -133,7 +133,7 @@ class KernelSpectrum:
         known = self._points
         if known is not None and known[0] is x:
             return known[1]
-        cross = kernels.nngp(self.network, x, self.train.x) @ self.spectrum.vectors
+        cross = self.spectrum.project(kernels.nngp(self.network, x, self.train.x))
         points = TestPoints(cross, kernels.nngp_diagonal(self.network, x))
         if not x.flags.writeable:  # one that can be written to may come again with other contents
             self._points = (x, points)
