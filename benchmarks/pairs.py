@@ -34,13 +34,24 @@ class Ratio:
         )
 
 
+def times(work: Callable[[], object], runs: int) -> list[float]:
+    """Seconds of each run, after one warm-up."""
+    work()
+    out = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        work()
+        out.append(time.perf_counter() - started)
+    return out
+
+
 def compare(ours: Callable[[], object], yardstick: Callable[[], object], runs: int = 7) -> Ratio:
     """Run the two in turn after one warm-up each."""
     ours(), yardstick()
-    times: tuple[list[float], list[float]] = ([], [])
+    seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):
-        for work, out in zip((ours, yardstick), times, strict=True):
+        for work, out in zip((ours, yardstick), seconds, strict=True):
             started = time.perf_counter()
             work()
             out.append(time.perf_counter() - started)
-    return Ratio(*times)
+    return Ratio(*seconds)

@@ -8,6 +8,8 @@ thinned.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -20,12 +22,20 @@ from finitewidth.sampling.program import Moment, van_der_corput  # noqa: E402
 
 pytestmark = [pytest.mark.statistical, pytest.mark.slow]
 
-POINTS, INPUTS, T = 20, 4, 0.3
+T = 0.3
 RUNS, DRAWS, BINS = 640, 63, 16
-X = np.random.default_rng(5).standard_normal((POINTS, INPUTS))
-NETWORK = FullyConnected(
-    widths=(24,), activation="erf", weight_precision=(0.5, 0.1), offset_precision=2.0
-)  # a prior much wider than the noise, so that the residual tells the temperature
+
+
+class Problem(NamedTuple):
+    """Inputs and a network. In the wide one the prior exceeds the noise, so the residual tells the temperature."""
+
+    x: np.ndarray
+    network: FullyConnected
+
+
+X = np.random.default_rng(5).standard_normal((20, 4))
+SMALL = Problem(X[:10], FullyConnected(widths=(4,), activation="erf", offset_precision=2.0))
+WIDE = Problem(X, FullyConnected(widths=(24,), weight_precision=(0.5, 0.1), offset_precision=2.0))
 QUANTITIES = ("residual", "output", "readouts", "weights")
 
 
@@ -38,13 +48,13 @@ def quantities(target: Target, theta, arrays: Arrays):
     return jax.numpy.stack([((arrays.y - f) ** 2).sum(), f[0, 0], (z**2).sum(), (theta[:dim] ** 2).sum()])
 
 
-def one_run(sampler, truth: Target, scale, settings, burn_in: int, thin: int, key):
+def one_run(sampler, truth: Target, x, scale, settings, burn_in: int, thin: int, key):
     """Ranks of the true weights' quantities among DRAWS thinned draws."""
     keys = jax.random.split(key, 6)
     theta = jax.random.normal(keys[0], (scale.size + truth.n_features,))
-    blank = Arrays(X, np.zeros((POINTS, 1)), X, scale)
-    phi = truth.features(truth.hidden(theta[: scale.size], blank), X)
-    noise = jax.random.normal(keys[1], (POINTS, 1))
+    blank = Arrays(x, np.zeros((len(x), 1)), x, scale)
+    phi = truth.features(truth.hidden(theta[: scale.size], blank), x)
+    noise = jax.random.normal(keys[1], (len(x), 1))
     arrays = blank._replace(y=phi @ theta[scale.size :, None] + np.sqrt(T) * noise)
     true = quantities(truth, theta, arrays)
 
@@ -56,7 +66,7 @@ def one_run(sampler, truth: Target, scale, settings, burn_in: int, thin: int, ke
         state = jax.lax.scan(iterate, state, burn_in + index * thin + np.arange(thin))[0]
         position = sampler.position(state)
         if sampler.conditional:
-            features = sampler.target.features(sampler.target.hidden(position, arrays), X)
+            features = sampler.target.features(sampler.target.hidden(position, arrays), x)
             z = draw_readouts(jax.random.fold_in(keys[3], index), features, arrays.y, sampler.target.temperature)
             position = jax.numpy.concatenate([position, z.ravel()])
         return state, quantities(sampler.target, position, arrays)
@@ -66,53 +76,54 @@ def one_run(sampler, truth: Target, scale, settings, burn_in: int, thin: int, ke
     return (drawn < true).sum(0)
 
 
-def p_values(make, settings, burn_in: int, thin: int, temperature: float = T) -> dict[str, float]:
+def p_values(problem, make, settings, burn_in: int, thin: int, temperature: float = T) -> dict[str, float]:
     """Of a chi2 test of uniform ranks, for each quantity."""
     with jax.enable_x64(True):
-        truth = Target.of(NETWORK, X, T, 0)
+        truth = Target.of(problem.network, problem.x, T, 0)
         scale = truth.prior_deviation()
-        sampler = make(Target.of(NETWORK, X, temperature, 0))
+        sampler = make(Target.of(problem.network, problem.x, temperature, 0))
         keys = jax.random.split(jax.random.key(1), RUNS)
-        run = jax.jit(jax.vmap(lambda key: one_run(sampler, truth, scale, settings, burn_in, thin, key)))
+        run = jax.jit(jax.vmap(lambda key: one_run(sampler, truth, problem.x, scale, settings, burn_in, thin, key)))
         ranks = np.asarray(run(keys))
     counts = [np.bincount(rank * BINS // (DRAWS + 1), minlength=BINS) for rank in ranks.T]
     return {name: float(stats.chisquare(c).pvalue) for name, c in zip(QUANTITIES, counts, strict=True)}
 
 
-def collapsed(temperature: float = T) -> dict[str, float]:
+def collapsed(problem: Problem, temperature: float = T) -> dict[str, float]:
     from finitewidth.sampling.collapsed import Collapsed
 
     settings = {"step_size": 0.25, "trajectory": 1.6, "max_steps": 50.0}
-    return p_values(Collapsed, settings, 60, 4, temperature)
+    return p_values(problem, Collapsed, settings, 100, 5, temperature)
 
 
-def test_collapsed():
-    assert min(collapsed().values()) > 0.003
+@pytest.mark.parametrize("problem", [SMALL, WIDE], ids=["small", "wide"])
+def test_collapsed(problem):
+    assert min(collapsed(problem).values()) > 0.003
 
 
 def test_langevin():
     from finitewidth.sampling.langevin import Langevin
 
-    settings = {"step_size": 0.015, "trajectory": np.float64(30)}
-    assert min(p_values(Langevin, settings, 60, 6).values()) > 0.003
+    settings = {"step_size": 0.04, "trajectory": np.float64(20)}
+    assert min(p_values(SMALL, Langevin, settings, 60, 6).values()) > 0.003
 
 
 def test_nuts():
     pytest.importorskip("blackjax")
     from finitewidth.sampling.nuts import Nuts
 
-    assert min(p_values(lambda target: Nuts(target, 0, 0.12), {}, 50, 3).values()) > 0.003
+    assert min(p_values(SMALL, lambda target: Nuts(target, 0, 0.25), {}, 50, 3).values()) > 0.003
 
 
 def test_a_wrong_temperature_is_noticed():
     """The negative control: sampling at a temperature 10 % too high."""
-    assert collapsed(1.1 * T)["residual"] < 1e-4
+    assert collapsed(WIDE, 1.1 * T)["residual"] < 0.001
 
 
 def test_a_biased_step_is_noticed():
     """Langevin without its Metropolis test, at a step that is far too long."""
     from finitewidth.sampling.langevin import Langevin
 
-    settings = {"step_size": 0.03, "trajectory": np.float64(15)}
-    found = p_values(lambda target: Langevin(target, corrected=False), settings, 60, 6)
+    settings = {"step_size": 0.12, "trajectory": np.float64(10)}
+    found = p_values(SMALL, lambda target: Langevin(target, corrected=False), settings, 60, 6)
     assert found["residual"] < 1e-4
