@@ -77,21 +77,20 @@ class RegularisedGram:
 
     def __init__(self, gram: Array, ridge: float) -> None:
         check_finite(gram)
-        self._gram, self.ridge, self.size = gram, ridge, len(gram)
+        self.ridge, self.size = ridge, len(gram)
         regularised = np.array(gram, order="F")
-        regularised[np.diag_indices(self.size)] += ridge
-        self._factor: Array | None
-        try:
-            self._factor = sla.cholesky(regularised, lower=True, overwrite_a=True, check_finite=False)
-        except sla.LinAlgError:
-            self._factor = None
+        regularised.ravel(order="K")[:: self.size + 1] += ridge
+        # LAPACK by name: on small matrices, solved many times, SciPy's wrappers would take most of the time
+        factor, info = sla.lapack.dpotrf(regularised, lower=True, overwrite_a=True)
+        self._factor: Array | None = factor if info == 0 else None
+        if self._factor is None:
             spectrum = Spectrum.of(np.array(gram))
             self._shifted, self._vectors = spectrum.values + ridge, spectrum.vectors
 
     def solve(self, columns: Array) -> Array:
         """A^-1 columns."""
         if self._factor is not None:
-            return sla.cho_solve((self._factor, True), columns, check_finite=False)
+            return sla.lapack.dpotrs(self._factor, columns, lower=True)[0].reshape(columns.shape)
         rotated = self._vectors.T @ columns
         return self._vectors @ (rotated.T / self._shifted).T
 
