@@ -312,6 +312,12 @@ def test_checkpoint_of_other_data_is_refused(checkpoint, train, test_set):
         sample(NETWORK, test_set, test_set, **SHORT, observables=EVERYTHING, checkpoint=checkpoint)
 
 
+def test_checkpoint_without_a_folder(train, test_set, tmp_path):
+    for path in (tmp_path, tmp_path / "missing" / "run.npz"):
+        with pytest.raises(InputError, match="cannot be written"):
+            sample(NETWORK, train, test_set, **SHORT, checkpoint=path)
+
+
 def test_no_pickle_in_a_checkpoint(checkpoint):
     with np.load(checkpoint, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)

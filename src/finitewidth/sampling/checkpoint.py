@@ -30,6 +30,14 @@ class Checkpoint:
     path: Path
     fingerprint: str
 
+    def __post_init__(self) -> None:
+        if self.path.is_dir() or not self.path.absolute().parent.is_dir():
+            raise InputError(
+                f"checkpoint {self.path}, which cannot be written",
+                "a file in a folder that exists",
+                "create the folder first, or give another path",
+            )
+
     @property
     def previous(self) -> Path:
         """Where the state before the last is kept."""
