@@ -167,14 +167,14 @@ class Request:
     train: Any
     test: Any
     temperature: float
-    chains: int
-    draws: int
-    warmup: Any
-    seed: int
-    sampler: str
-    step_size: float | None
-    trajectory: float | None
-    observables: Any
+    chains: int = 4
+    draws: int = 500
+    warmup: Any = None
+    seed: int = 0
+    sampler: str = "collapsed"
+    step_size: float | None = None
+    trajectory: float | None = None
+    observables: Any = ("order_parameter",)
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
