@@ -77,9 +77,10 @@ class SamplingOptions(JobOptions):
     def sampling(self) -> dict[str, Any]:
         """Arguments of ``sample``; raises InputError."""
         from finitewidth import checks
+        from finitewidth.sampling.run import SAMPLERS
 
         options: dict[str, Any] = {
-            "sampler": self.sampler,
+            "sampler": checks.choice("sampler", self.sampler, SAMPLERS),
             "chains": _whole("--chains", self.chains),
             "draws": _whole("--draws", self.draws),
             "warmup": None if self.warmup is None else _seed("--warmup", self.warmup),

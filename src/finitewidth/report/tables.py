@@ -48,9 +48,9 @@ def samples(rows: Iterable[Any], heading: str) -> Table:
     several = len({row.temperature for row in rows}) > 1
     named = any(row.accuracy is not None for row in rows)
     columns = [
-        *("width", *(["T"] if several else []), "test error", "bias", "variance", "train error"),
-        *(["accuracy"] if named else []),
-        *("R-hat", *([] if several and named else ["ESS"])),
+        *("width", *(["T"] if several else []), "test error", "bias"),
+        *([] if several and named else ["variance"]),  # test error - bias
+        *("train error", *(["accuracy"] if named else []), "R-hat", "ESS"),
     ]
     table = plain_table(heading, columns, _READING)
     for row in rows:
@@ -176,16 +176,15 @@ def _sample_cell(row: Any, column: str) -> str:
     if column in ("width", "T"):
         return _cell(row, column)
     if column == "R-hat":
-        text = NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
-    elif column == "ESS":
-        text = NOTHING if row.ess != row.ess else f"{row.ess:.0f}"
-    elif column == "accuracy":
-        text = NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
-    else:
-        name = column.replace(" ", "_")
-        value, error = getattr(row, name), getattr(row, f"{name}_se")
-        text = with_error(value, error) if column.endswith("error") else number(value)
-    return text if row.converged else f"{text}?"
+        return NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
+    if column == "ESS":
+        return NOTHING if row.ess != row.ess else f"{row.ess:.0f}" if row.ess < 9999.5 else f"{row.ess / 1000:.0f}k"
+    if column == "accuracy":
+        return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
+    name = column.replace(" ", "_")
+    if column.endswith("error"):
+        return with_error(getattr(row, name), getattr(row, f"{name}_se")) + ("" if row.converged else "?")
+    return number(getattr(row, name))
 
 
 def _against_infinite(rows: list[Any], limit: Any) -> str:
