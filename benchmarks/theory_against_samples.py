@@ -106,6 +106,12 @@ def page(found: dict[str, Any]) -> str:
         f"{np.sum(off <= 10)}, worse in {np.sum(off > 10)}. Q: theory against the readouts of the samples, in parts of "
         "its mean diagonal.",
         "",
+        "The reference cases, THEORY.md's samples beside these, in combined standard errors:",
+        "",
+        "| data | network | quoted | here | apart, SE |",
+        "|---|---|---|---|---|",
+        *(reference_line(case, found[str(case)]) for case in CASES if case.quoted and str(case) in found),
+        "",
         "Sampled on " + "; ".join(sorted({row["machine"] for row in rows})) + ".",
     ]
     return "\n".join(lines) + "\n"
@@ -140,6 +146,13 @@ def line_of(case: Case, row: dict[str, Any]) -> str:
         "" if row["q"] is None else "{:.3f}, {:.3f}".format(*row["q"]),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def reference_line(case: Case, row: dict[str, Any]) -> str:
+    (quoted, error), sample = case.quoted, row["sample"]
+    apart = (sample["test_error"] - quoted) / np.hypot(error, sample["test_error_se"])
+    here = with_error(sample["test_error"], sample["test_error_se"])
+    return f"| {case.drawn} | {case.architecture} | {with_error(quoted, error)} | {here} | {apart:+.1f} |"
 
 
 def main() -> None:
