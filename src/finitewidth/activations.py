@@ -45,6 +45,10 @@ class Dual(Protocol):
         """
         ...
 
+    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        """Multiply ``tangent`` by d kappa/d c12 = E[phi' phi'] and replace ``c12`` by kappa, both in place."""
+        ...
+
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         """(kappa, d kappa/d c11, d kappa/d c12, d kappa/d c22); the middle one is E[phi' phi']."""
         ...
@@ -59,13 +63,18 @@ class Dual(Protocol):
 
 
 class _Advance:
-    """``advance`` for duals that have no constant to carry."""
+    """``advance`` for duals that have no constant to carry, ``advance_both`` from ``gradient``."""
 
     def advance(self: Any, p1: Array, p2: Array, c12: Array, scale: float) -> float:
         if scale != 1.0:
             c12 *= scale
         self.kappa(p1, p2, c12, out=c12)
         return 1.0
+
+    def advance_both(self: Any, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        value, _, slope, _ = self.gradient(p1, p2, c12)
+        tangent *= slope
+        c12[...] = value
 
 
 class LinearDual(_Advance):
@@ -139,6 +148,19 @@ class ErfDual:
         np.arcsin(self._cosine(p1 * scale, p2, c12, c12), out=c12)
         return 2.0 / math.pi
 
+    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        u = self._cosine(p1, p2, c12, c12)
+        root = np.square(u)
+        np.subtract(1.0, root, out=root)
+        if p2.min(initial=1.0) < 1e-5:  # see ``_cosine``
+            np.maximum(root, np.finfo(float).tiny, out=root)
+        np.sqrt(root, out=root)
+        tangent /= root
+        tangent *= p1[0] * (2.0 / math.pi)
+        tangent *= p2[0]
+        np.arcsin(u, out=u)
+        u *= 2.0 / math.pi
+
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         u = self._cosine(p1, p2, c12, None)
         slope = (2.0 / math.pi) / np.sqrt(np.maximum((1.0 - u) * (1.0 + u), np.finfo(float).tiny))
@@ -189,6 +211,25 @@ class LeakyReluDual(_Advance):
         angle += u
         angle *= p1[0] * kink
         return np.multiply(angle, p2[0], out=out)
+
+    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        u = self._cosine(p1, p2, c12)
+        # the slope rises from its end as a root: within rounding of the end it is taken there
+        u[u > 1.0 - 16.0 * np.finfo(float).eps] = 1.0
+        kink = (1.0 - self.slope) ** 2 / (2.0 * math.pi)
+        angle = np.arcsin(u)
+        angle += 0.5 * math.pi
+        angle *= kink
+        angle += self.slope  # kappa', and kappa = root root' (kappa' u + kink sqrt(1 - u^2))
+        tangent *= angle
+        angle *= u
+        np.multiply(u, u, out=u)
+        np.subtract(1.0, u, out=u)
+        np.sqrt(u, out=u)
+        u *= kink
+        u += angle
+        u *= p1[0]
+        np.multiply(u, p2[0], out=c12)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         u = self._cosine(p1, p2, c12)
