@@ -9,6 +9,7 @@ import numpy as np
 
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
+from finitewidth.kernels.empirical import EmpiricalKernels, empirical
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,
@@ -17,7 +18,9 @@ from finitewidth.kernels.local import (
     local_kernels,
     memory_estimate,
 )
+from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks.stack import stack_of
 
 Array = np.ndarray
 _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 1e-8
@@ -35,6 +38,18 @@ def nngp_diagonal(network: Network, x: Any) -> Array:
     if isinstance(network, LocalNetwork):
         return _local.local_nngp_diagonal(network, x)
     return _dense.nngp_diagonal(_fully_connected(network), x)
+
+
+def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") -> Array:
+    """Neural tangent kernel of the output at infinite width, (points1, points2), readout precision included.
+
+    parameters: "weights", what ``network.init`` draws and ``network.apply`` takes, with prior variance 1/lambda;
+    "whitened": sqrt(lambda) times these (docs/theory.md section 1). Equal at precision 1, far apart otherwise.
+    The mean-field readout divides by N once more: its kernel is that of the network's own width, over N.
+    """
+    point = tuple(np.shape(x1)[1:])
+    K = StackKernel(stack_of(network, point)).ntk(x1, x2, parameters)
+    return K / network.widths[-1] if network.readout == "mean-field" else K
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
@@ -68,9 +83,14 @@ def _fully_connected(network: Network) -> FullyConnected:
 
 
 __all__ = [
+    "EmpiricalKernels",
+    "Kernels",
     "LocalGram",
     "LocalPoints",
+    "StackKernel",
+    "empirical",
     "feature_mean",
+    "from_layers",
     "local_cross",
     "local_diagonal",
     "local_kernels",
@@ -78,4 +98,5 @@ __all__ = [
     "nngp",
     "nngp_diagonal",
     "nngp_pullback",
+    "ntk",
 ]

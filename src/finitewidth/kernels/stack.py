@@ -51,7 +51,7 @@ class StackKernel:
 
     Points are (points, inputs), (points, tokens, features), (points, height, width [, channels]), or flat with the
     stack's input_shape. Where the last layer has weights these are the kernels of one output; after flatten or
-    pooling, of the features: their mean product. ``.stack`` is the finite network (``init``, ``apply``).
+    pooling, of the features: their mean product. ``init`` and ``apply`` are the finite network.
     """
 
     stack: Stack
@@ -83,6 +83,14 @@ class StackKernel:
         x = self._points(x)
         points = _Points.of(_Program.of(self.stack, x.shape[1:]), x, _Want(True, raw))
         return Kernels(points.nngp, points.ntk)
+
+    def init(self, key: Any, input_shape: tuple[int, ...], width: int, n_outputs: int = 1) -> list[Any]:
+        """Parameters of the finite network, see ``networks.Stack.init``."""
+        return self.stack.init(key, input_shape, width, n_outputs)
+
+    def apply(self, params: list[Any], x: Any) -> Any:
+        """Outputs of the finite network, see ``networks.Stack.apply``."""
+        return self.stack.apply(params, x)
 
     def memory_estimate(self, n1: int, n2: int, point_shape: tuple[int, ...], tangent: bool = True) -> float:
         """Bytes that kernels between n1 and n2 points take, the results included."""

@@ -11,6 +11,10 @@ from finitewidth import checks
 from finitewidth.activations import Activation, names
 from finitewidth.exceptions import InputError
 from finitewidth.networks import layers as L
+from finitewidth.networks.base import Network
+from finitewidth.networks.convolutional import Convolutional
+from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import times
 
 
@@ -187,3 +191,25 @@ def _residual(settings: Any) -> L.Residual:
         return L.Residual(_parse_all(settings.get("branch", ())), _parse_all(settings.get("shortcut", ())))
     return L.Residual(_parse_all(settings))
 
+
+def stack_of(network: Network, point_shape: tuple[int, ...]) -> Stack:
+    """The layers of a ``FullyConnected`` or local network on points of the given shape, with the standard readout."""
+    weights = [1.0 / precision for precision in network.weight_precision]
+    readout = L.Dense(weights[-1])
+    if isinstance(network, FullyConnected):
+        layers: list[L.Layer] = [L.Flatten()]
+        for variance in weights[:-1]:
+            layers += [L.Dense(variance, network.offset_variance), L.Nonlinearity(network.phi)]
+        return Stack([*layers, readout])
+    assert isinstance(network, LocalNetwork)
+    grid = network.grid(point_shape)
+    conv = L.Conv(
+        size=grid.patch,
+        strides=grid.stride,
+        padding="same" if grid.padding == "zero" else "valid",
+        weight_variance=weights[0],
+        bias_variance=network.offset_variance,
+        shared=isinstance(network, Convolutional),
+    )
+    end = L.GlobalAveragePool() if network.pool == "average" else L.Flatten()
+    return Stack([conv, L.Nonlinearity(network.phi), end, readout], grid.input_shape)
