@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         predict,
         select,
         solve,
+        spectral_learning_curve,
         theory_of,
     )
+    from finitewidth.training import lazy_training
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -49,11 +51,13 @@ _PUBLIC = {
     "Prediction": "prediction",
     "Selection": "theory",
     "Solution": "theory",
-    "sample": "sampling",
+    "lazy_training": "training",
     "learning_curve": "theory",
     "predict": "theory",
+    "sample": "sampling",
     "select": "theory",
     "solve": "theory",
+    "spectral_learning_curve": "theory",
     "theory_of": "theory",
 }
 _MODULES = ("data", "features", "kernels")
@@ -79,11 +83,13 @@ __all__ = [
     "data",
     "features",
     "kernels",
+    "lazy_training",
     "learning_curve",
     "predict",
     "sample",
     "select",
     "solve",
+    "spectral_learning_curve",
     "theory_of",
 ]
 

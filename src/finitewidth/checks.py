@@ -25,7 +25,9 @@ def not_negative(name: str, value: Any) -> float:
     """A finite number of at least zero, as a float."""
     number = _real(name, value, "a finite number of at least 0")
     if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(f"{name} = {value!r}", "a finite number of at least 0", f"give {name} a value that is not below 0")
+        raise InputError(
+            f"{name} = {value!r}", "a finite number of at least 0", f"give {name} a value that is not below 0"
+        )
     return number
 
 

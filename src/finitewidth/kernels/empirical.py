@@ -167,7 +167,9 @@ def _draw(init: Callable[..., Any], point_shape: tuple[int, ...]) -> Callable[[A
     ]
     if len(needed) > 2:
         raise InputError(
-            f"an init with {len(needed)} arguments", "init(key) or init(key, input_shape)", "bind the others in a lambda"
+            f"an init with {len(needed)} arguments",
+            "init(key) or init(key, input_shape)",
+            "bind the others in a lambda",
         )
     return (lambda key: init(key, point_shape)) if len(needed) == 2 else init
 

@@ -105,7 +105,7 @@ class Recursion:
         def work(i: slice, j: slice) -> None:
             self._through_layers(out[i, j], other, i, j)
 
-        linalg.run_blocks(work, rectangle(*out.shape, _BLOCK))
+        linalg.run_blocks(work, rectangle(len(out), out.shape[1], _BLOCK))
         return out
 
     def _through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:

@@ -232,9 +232,7 @@ def _every(steps: list[Step]) -> list[Step]:
     return [s for step in steps for s in (step, *(i for inner in step.inner for i in _every(inner)))]
 
 
-def _place(
-    layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, slot: int
-) -> tuple[list[Step], int]:
+def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, slot: int) -> tuple[list[Step], int]:
     """Steps of the layers, each with all pairs of positions where the layers behind need them."""
     spaces, steps = L.walk(layers, space), []
     needs = [full_out]

@@ -123,8 +123,7 @@ class Windowed(Layer):
         for name in ("size", "strides"):
             value = getattr(self, name)
             object.__setattr__(self, name, sizes_of(name, list(value) if isinstance(value, tuple) else value))
-        padding = self.padding.lower() if isinstance(self.padding, str) else self.padding
-        object.__setattr__(self, "padding", checks.choice("padding", padding, PADDINGS))
+        object.__setattr__(self, "padding", checks.choice("padding", str(self.padding).lower(), PADDINGS))
 
     def geometry(self, space: Space) -> list[tuple[int, int, int, int]]:
         """(positions out, zeros in front, size, stride) of every direction of the space."""
@@ -180,11 +179,12 @@ class Conv(Windowed, Weighted):
         space = x.shape[1:-1]
         size, letters = self._per_direction("size", space), "HW"[: len(space)]
         numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        common = {"window_strides": self._per_direction("strides", space), "padding": self.padding.upper()}
-        fan_in = math.prod(size) * x.shape[-1]
+        steps, padding = self._per_direction("strides", space), self.padding.upper()
         if self.shared:
-            return lax.conv_general_dilated(x, weights, dimension_numbers=numbers, **common), fan_in
-        return lax.conv_general_dilated_local(x, weights, filter_shape=size, dimension_numbers=numbers, **common), fan_in
+            product = lax.conv_general_dilated(x, weights, steps, padding, dimension_numbers=numbers)
+        else:
+            product = lax.conv_general_dilated_local(x, weights, steps, padding, size, dimension_numbers=numbers)
+        return product, math.prod(size) * x.shape[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +219,7 @@ class Nonlinearity(Layer):
         if not gaussian:
             raise InputError(
                 f"activation {self.phi.name!r} on the inputs, on another activation, or on flattened layers",
-                "an activation directly behind dense, conv, dense_per_token, self_attention, residual or pooling of these",
+                "an activation behind dense, conv, self_attention, a residual block, or pooling of these",
                 "put a layer with weights before it, and flatten after it",
             )
         return False
@@ -307,8 +307,7 @@ class SelfAttention(Layer):
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        mechanism = self.mechanism.lower() if isinstance(self.mechanism, str) else self.mechanism
-        set_field(self, "mechanism", checks.choice("mechanism", mechanism, MECHANISMS))
+        set_field(self, "mechanism", checks.choice("mechanism", str(self.mechanism).lower(), MECHANISMS))
         default = "linear" if self.mechanism == "softmax" else "sqrt"
         set_field(self, "scaling", checks.choice("scaling", self.scaling or default, SCALINGS))
         if self.mechanism == "softmax" and self.scaling == "sqrt":

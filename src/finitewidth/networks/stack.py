@@ -98,12 +98,13 @@ class Stack:
                 "a list of at least one layer",
                 'write [{"dense": {}}, "erf", {"dense": {}}], for example',
             )
-        object.__setattr__(self, "layers", _parse_all(self.layers))
-        L.gaussian_at_end(self.layers, False)
+        layers = _parse_all(self.layers)
+        object.__setattr__(self, "layers", layers)
+        L.gaussian_at_end(layers, False)
         if self.input_shape is not None:
             shape = tuple(checks.positive_integer("input_shape", size) for size in self.input_shape)
             object.__setattr__(self, "input_shape", shape)
-            L.walk(self.layers, self.point_shape(shape)[:-1])
+            L.walk(layers, self.point_shape(shape)[:-1])
 
     def point_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(*space, channels) of points of the given shape, flat or without channels; InputError if they do not fit."""
