@@ -217,7 +217,8 @@ class _Program:
             elif isinstance(step.layer, L.SelfAttention):
                 kept += 2 * n**2
         block = self.block(n1, n2)
-        work = linalg.n_threads() * 3 * arrays * max(self.largest * block[0] * block[1], self.largest)
+        own = self.largest * min(max(n1, n2), max(1, _WORK[self.pairwise] // self.largest))
+        work = 3 * arrays * max(linalg.n_threads() * self.largest * block[0] * block[1], own)
         depth = 1 + max((len(step.inner) for step in _every(self.steps)), default=0)
         first = self.first
         inputs = self.n * 9 if first is None or not isinstance(first, L.Conv) else self.n * _size(first)
@@ -322,7 +323,7 @@ class _Points:
     def of(cls, program: _Program, x: Array, want: _Want) -> _Points:
         features = program.features(x)
         passes, ends = [], []
-        for part in slices(0, len(x), max(1, 4 * _WORK[program.pairwise] // program.largest)):
+        for part in slices(0, len(x), max(1, _WORK[program.pairwise] // program.largest)):
             own = _Own(program.n_slots)
             ends.append(program.through(_own_gram(features[:, part], program.full), want, own))
             passes.append(own)
