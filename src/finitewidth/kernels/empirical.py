@@ -120,7 +120,7 @@ class _Sampler:
             def own(point: Any) -> Any:
                 return jax.jacrev(lambda w: outputs(restore(w), point[None])[0])(flat)
 
-            return jax.lax.map(own, x)  # (points, outputs, parameters)
+            return jax.vmap(own)(x)  # (points, outputs, parameters)
 
         self._outputs, self._derivatives = jax.jit(outputs), jax.jit(derivatives)
 
