@@ -8,8 +8,7 @@ import pytest
 import finitewidth as fw
 
 jax = pytest.importorskip("jax")
-
-import jax.numpy as jnp
+jnp = jax.numpy
 
 X = np.random.default_rng(0).standard_normal((5, 3))
 

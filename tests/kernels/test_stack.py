@@ -52,18 +52,12 @@ def plain_deep_convolution(x, y, activation, geometry, w, b, end):
             kappa, slope = {}, {}
             xx, xy, yy = covariances
             for p, q in xy:
-                kappa[p, q], _, slope[p, q], _ = (
-                    float(v) for v in phi.kappa_gradient(xx[p, p], xy[p, q], yy[q, q])
-                )
-            own = [
-                {(p, q): float(phi.kappa(K[p, p], K[p, q], K[q, q])) for p, q in K} for K in (covariances[0], yy)
-            ]
+                kappa[p, q], _, slope[p, q], _ = (float(v) for v in phi.kappa_gradient(xx[p, p], xy[p, q], yy[q, q]))
+            own = [{(p, q): float(phi.kappa(K[p, p], K[p, q], K[q, q])) for p, q in K} for K in (covariances[0], yy)]
             theta = {pair: theta[pair] * slope[pair] for pair in theta}
             covariances = [own[0], kappa, own[1]]
         out = [-(-n // s) if padding == "same" else (n - f) // s + 1 for n in size]
-        before = [
-            max(0, (o - 1) * s + f - n) // 2 if padding == "same" else 0 for o, n in zip(out, size, strict=True)
-        ]
+        before = [max(0, (o - 1) * s + f - n) // 2 if padding == "same" else 0 for o, n in zip(out, size, strict=True)]
 
         def contract(K, out=out, before=before, f=f, s=s):
             result = {}
@@ -165,7 +159,9 @@ def test_ntk_of_whitened_and_of_raw_weights_by_hand():
     kappa, _, slope, _ = network.phi.kappa_gradient(own[:, None], C / l0, own)
     close(fw.kernels.ntk(network, x), kappa + C * slope / l1)
     close(fw.kernels.ntk(network, x, parameters="whitened"), kappa / l1 + C / l0 * slope / l1)
-    stack = fw.kernels.from_layers([{"dense": {"weight_variance": 1 / l0}}, "erf", {"dense": {"weight_variance": 1 / l1}}])
+    stack = fw.kernels.from_layers(
+        [{"dense": {"weight_variance": 1 / l0}}, "erf", {"dense": {"weight_variance": 1 / l1}}]
+    )
     close(stack.ntk(x), fw.kernels.ntk(network, x, parameters="whitened"))
 
 
@@ -194,8 +190,16 @@ DEEP = {
     "pooled": ([conv(b=0.1), "relu", conv(stride=2), "erf", "global_average_pool", "dense"], (5, 4, 2)),
     "attention": (["dense_per_token", "relu", "self_attention", "gelu", "global_average_pool", "dense"], (4, 3)),
     "residual": (
-        [conv(), {"residual": ["layer_norm", "relu", conv(b=0.2)]}, "relu", {"average_pool": {"window": 2}}, conv()]
-        + ["tanh", "flatten", "dense"],
+        [
+            conv(),
+            {"residual": ["layer_norm", "relu", conv(b=0.2)]},
+            "relu",
+            {"average_pool": {"window": 2}},
+            conv(),
+            "tanh",
+            "flatten",
+            "dense",
+        ],
         (4, 4, 1),
     ),
     "local": ([conv(name="locally_connected"), "relu", conv(), "relu", "global_average_pool", "dense"], (4, 4, 1)),

@@ -19,7 +19,10 @@ TOKENS = {"dense_per_token": {"weight_variance": 1.5}}
 STACKS = {
     "deep convolutional": ([CONV, "relu", STRIDED, "erf", "flatten", "dense"], (4, 4, 1)),
     "pooled": ([CONV, "erf", CONV, "relu", "global_average_pool", "dense"], (3, 3, 2)),
-    "windows pooled": ([CONV, "relu", {"average_pool": {"window": [2, 2]}}, STRIDED, "relu", "flatten", "dense"], (4, 4, 1)),
+    "windows pooled": (
+        [CONV, "relu", {"average_pool": {"window": [2, 2]}}, STRIDED, "relu", "flatten", "dense"],
+        (4, 4, 1),
+    ),
     "locally connected": ([LOCAL, "relu", CONV, "relu", "global_average_pool", "dense"], (3, 3, 1)),
     "residual": ([CONV, {"residual": ["relu", CONV]}, "relu", "flatten", "dense"], (3, 3, 1)),
     "layer norm": ([CONV, "layer_norm", "relu", "flatten", {"dense": {"bias_variance": 0.3}}], (3, 3, 2)),

@@ -131,7 +131,7 @@ class NetworkKernel(Kernel):
         layers = self.layers
         if layers is None:
             hidden = ["dense", self.activation] * checks.positive_integer("depth", self.depth)
-            layers = [*hidden, "dense"]
+            layers = ["flatten", *hidden, "dense"]
         return from_layers([self._filled(layer) for layer in layers], self.input_shape)
 
     def _filled(self, layer: Any) -> Any:
