@@ -74,11 +74,12 @@ def test_variances_set_in_the_layers_stay():
 
 
 def test_gaussian_process_fits_the_evidence():
-    start = NetworkKernel() + WhiteKernel(0.1, "fixed")
-    process = GaussianProcessRegressor(kernel=start).fit(X, Y + 2.0)  # an offset, which biases explain
-    assert process.log_marginal_likelihood_value_ > process.log_marginal_likelihood(start.theta) + 0.1
-    mean, std = process.predict(X[:3], return_std=True)
-    assert mean.shape == std.shape == (3,)
+    train, test = fw.data.digits(classes=(0, 1), n_train=60, n_test=5)
+    start = NetworkKernel() + WhiteKernel(0.05, "fixed")
+    process = GaussianProcessRegressor(kernel=start).fit(train.flat, train.y)
+    assert process.log_marginal_likelihood_value_ > process.log_marginal_likelihood(start.theta) + 1.0
+    mean, std = process.predict(test.flat, return_std=True)
+    assert mean.shape == std.shape == (5,)
     _, gradient = process.log_marginal_likelihood(start.theta, eval_gradient=True)
     more, less = (process.log_marginal_likelihood(start.theta + sign * np.array([0.0, 1e-4, 0.0])) for sign in (1, -1))
     assert gradient[1] == pytest.approx((more - less) / 2e-4, rel=1e-5)
