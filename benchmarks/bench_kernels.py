@@ -1,7 +1,7 @@
 """Speed and memory of the kernels of infinite width, on one core: run with OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1.
 
-neural-tangents 0.6.5, the other implementation, does not import on a current JAX: its seconds were measured once, on one
-core of a machine of the same kind, and stand in the issue. What runs here and now is compared side by side.
+neural-tangents 0.6.5, the other implementation, does not import on a current JAX: its seconds were measured once, on
+one core of a machine of the same kind, and are quoted. What runs here and now is compared side by side.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def test_deep_kernel_against_plain_jax() -> None:
 
 
 def test_pooled_overlapping_windows_in_little_memory() -> None:
-    """3x3 same + average pooling, 200 images: 38416 pairs of positions a pair of images; the other ran out of memory."""
+    """3x3 same + average pooling, 200 images, 38416 pairs of positions each: the other implementation ran out of it."""
     code = f"""
 import resource, time, numpy as np, finitewidth as fw
 x = np.random.default_rng(0).standard_normal((200, 14, 14, 1))
