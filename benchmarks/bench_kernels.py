@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pairs import compare, times
+from pairs import compare
 
 import finitewidth as fw
 
@@ -30,6 +32,18 @@ TILES = [conv(2, 2), "erf", "global_average_pool", "dense"]
 POOLED = [conv(3), "erf", "global_average_pool", "dense"]
 
 
+def one_core(work: Callable[[], object], runs: int = 5) -> tuple[float, float]:
+    """Least seconds of the clock and of processor time, which other programs on the machine lengthen less."""
+    work()
+    wall, processor = [], []
+    for _ in range(runs):
+        started = time.perf_counter(), time.process_time()
+        work()
+        wall.append(time.perf_counter() - started[0])
+        processor.append(time.process_time() - started[1])
+    return min(wall), min(processor)
+
+
 @pytest.mark.parametrize(
     ("name", "layers", "x", "seconds"),
     [
@@ -43,9 +57,9 @@ POOLED = [conv(3), "erf", "global_average_pool", "dense"]
 )
 def test_seconds_of_the_other_implementation(name: str, layers: list[object], x: np.ndarray, seconds: float) -> None:
     kernel = fw.kernels.from_layers(layers)
-    best = min(times(lambda: kernel.ntk(x) if name.endswith("NTK") else kernel.nngp(x), 3))
-    print(f"\n{name}: {best:.3f} s against {seconds} s")
-    assert best < seconds
+    wall, processor = one_core(lambda: kernel.ntk(x) if name.endswith("NTK") else kernel.nngp(x))
+    print(f"\n{name}: {processor:.3f} s of processor ({wall:.3f} s on the clock) against {seconds} s")
+    assert processor < seconds
 
 
 def test_deep_kernel_against_plain_jax() -> None:
