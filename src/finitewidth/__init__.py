@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         predict,
         select,
         solve,
+        spectral_learning_curve,
         theory_of,
     )
+    from finitewidth.training import lazy_training
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -53,12 +55,14 @@ _PUBLIC = {
     "Selection": "theory",
     "Solution": "theory",
     "compare": "comparison",
+    "lazy_training": "training",
     "learning_curve": "theory",
     "predict": "theory",
     "sample": "sampling",
     "sampled_curve": "sampling",
     "select": "theory",
     "solve": "theory",
+    "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "theory",
 }
@@ -88,12 +92,14 @@ __all__ = [
     "data",
     "features",
     "kernels",
+    "lazy_training",
     "learning_curve",
     "predict",
     "sample",
     "sampled_curve",
     "select",
     "solve",
+    "spectral_learning_curve",
     "step_bias",
     "theory_of",
 ]

@@ -21,6 +21,16 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
+def not_negative(name: str, value: Any) -> float:
+    """A finite number of at least zero, as a float."""
+    number = _real(name, value, "a finite number of at least 0")
+    if not (math.isfinite(number) and number >= 0.0):
+        raise InputError(
+            f"{name} = {value!r}", "a finite number of at least 0", f"give {name} a value that is not below 0"
+        )
+    return number
+
+
 def positive_integer(name: str, value: Any) -> int:
     """A whole number of at least one, as an int; 50.0 and 1e12 are whole, 50.5 and True are not."""
     number = _real(name, value, "a whole number of at least 1")

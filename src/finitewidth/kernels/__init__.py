@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
+from finitewidth.kernels.empirical import EmpiricalKernels, empirical
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,
@@ -17,7 +18,12 @@ from finitewidth.kernels.local import (
     local_kernels,
     memory_estimate,
 )
+from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks.stack import stack_of
+
+if TYPE_CHECKING:
+    from finitewidth.kernels.gaussian_process import NetworkKernel
 
 Array = np.ndarray
 _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 1e-8
@@ -35,6 +41,41 @@ def nngp_diagonal(network: Network, x: Any) -> Array:
     if isinstance(network, LocalNetwork):
         return _local.local_nngp_diagonal(network, x)
     return _dense.nngp_diagonal(_fully_connected(network), x)
+
+
+def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") -> Array:
+    """Neural tangent kernel of the output at infinite width, (points1, points2), readout precision included.
+
+    parameters: "weights", what ``network.init`` draws and ``network.apply`` takes, with prior variance 1/lambda;
+    "whitened": sqrt(lambda) times these (docs/theory.md section 1). Equal at precision 1, far apart otherwise.
+    The mean-field readout divides by N once more: its kernel is that of the network's own width, over N.
+    """
+    return both(network, x1, x2, parameters).ntk
+
+
+def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: str | None = None) -> Kernels:
+    """NNGP and NTK in one pass, of a network or of ``from_layers``.
+
+    ``parameters=None``: those that the finite network takes, "weights" of a network, "whitened" of layers.
+    """
+    if isinstance(network, StackKernel):
+        return network.both(x1, x2, parameters or "whitened")
+    kernel = StackKernel(stack_of(network, tuple(np.shape(x1)[1:])))
+    return _over_width(network, kernel.both(x1, x2, parameters or "weights"))
+
+
+def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
+    """``both`` of every point with itself, (points,) each."""
+    if isinstance(network, StackKernel):
+        return network.diagonal(x, parameters or "whitened")
+    kernel = StackKernel(stack_of(network, tuple(np.shape(x)[1:])))
+    return _over_width(network, kernel.diagonal(x, parameters or "weights"))
+
+
+def _over_width(network: Network, kernels: Kernels) -> Kernels:
+    if network.readout == "standard":
+        return kernels
+    return Kernels(kernels.nngp / network.widths[-1], kernels.ntk / network.widths[-1])
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
@@ -68,9 +109,17 @@ def _fully_connected(network: Network) -> FullyConnected:
 
 
 __all__ = [
+    "EmpiricalKernels",
+    "Kernels",
     "LocalGram",
     "LocalPoints",
+    "NetworkKernel",
+    "StackKernel",
+    "both",
+    "both_diagonal",
+    "empirical",
     "feature_mean",
+    "from_layers",
     "local_cross",
     "local_diagonal",
     "local_kernels",
@@ -78,4 +127,13 @@ __all__ = [
     "nngp",
     "nngp_diagonal",
     "nngp_pullback",
+    "ntk",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "NetworkKernel":  # scikit-learn's Gaussian processes take a second to import
+        from finitewidth.kernels.gaussian_process import NetworkKernel
+
+        return NetworkKernel
+    raise AttributeError(f"module 'finitewidth.kernels' has no attribute {name!r}")

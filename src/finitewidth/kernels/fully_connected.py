@@ -15,6 +15,7 @@ import numpy as np
 
 from finitewidth import linalg
 from finitewidth.exceptions import InputError
+from finitewidth.kernels.blocks import rectangle, triangle
 from finitewidth.networks.fully_connected import FullyConnected
 
 Array = np.ndarray
@@ -87,7 +88,7 @@ class Recursion:
             else:
                 gram[j, i] = block.T
 
-        linalg.run_blocks(work, _triangle(count))
+        linalg.run_blocks(work, triangle(count, _BLOCK))
         gram[np.diag_indices(count)] = self.diagonals[-1]
         return gram
 
@@ -104,7 +105,7 @@ class Recursion:
         def work(i: slice, j: slice) -> None:
             self._through_layers(out[i, j], other, i, j)
 
-        linalg.run_blocks(work, _rectangle(*out.shape))
+        linalg.run_blocks(work, rectangle(len(out), out.shape[1], _BLOCK))
         return out
 
     def _through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
@@ -158,7 +159,7 @@ class Recursion:
                         diagonal_cotangent[layer - 1][i] += rows
                         diagonal_cotangent[layer - 1][j] += columns
 
-        linalg.run_blocks(work, _triangle(count))
+        linalg.run_blocks(work, triangle(count, _BLOCK))
         for layer in range(depth, -1, -1):
             d = diagonal_cotangent[layer]
             total[layer] -= d @ (self.diagonals[layer] - offsets[layer])
@@ -166,20 +167,3 @@ class Recursion:
                 slope = network.phi.dual.diagonal(self.diagonals[layer - 1])[1]
                 diagonal_cotangent[layer - 1] += self._affine(network, layer - 1)[0] * slope * d
         return total
-
-
-def _slices(count: int, step: int) -> list[slice]:
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
-def _rectangle(rows: int, columns: int) -> list[tuple[slice, slice]]:
-    return [(i, j) for i in _slices(rows, _BLOCK[0]) for j in _slices(columns, _BLOCK[1])]
-
-
-def _triangle(count: int) -> list[tuple[slice, slice]]:
-    """Blocks (i, j) that cover the upper triangle; the first block of each row starts on the diagonal."""
-    blocks = []
-    for i in _slices(count, _BLOCK[0]):
-        starts = range(i.start, count, _BLOCK[1])
-        blocks += [(i, slice(start, min(start + _BLOCK[1], count))) for start in starts]
-    return blocks

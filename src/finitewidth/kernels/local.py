@@ -22,6 +22,7 @@ import numpy as np
 
 from finitewidth import checks, linalg
 from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.kernels.blocks import slices
 from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
@@ -146,7 +147,7 @@ class LocalGram:
         n = points.grid.n_patches
         i, j = np.triu_indices(n, 1) if _all_pairs(points.network, pairs) else (np.empty(0, int),) * 2
         self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
-        self._strips = _slices(0, n, _STRIP) + _slices(n, len(self._first), _STRIP)
+        self._strips = slices(0, n, _STRIP) + slices(n, len(self._first), _STRIP)
         self._tiles = _tiles(points.count)
         self._store: Array | None = None
 
@@ -257,7 +258,7 @@ class LocalGram:
 
     def _fill(self, out: Array, tile: Tile, strip: slice) -> None:
         """Stored kernels of a strip of pairs on one tile, into ``out`` (pairs, tile size)."""
-        for part in _slices(strip.start, strip.stop, _pairs_at_once(2, tile.rows, tile.columns)):
+        for part in slices(strip.start, strip.stop, _pairs_at_once(2, tile.rows, tile.columns)):
             i, j = self._first[part], self._second[part]
             out[part.start - strip.start : part.stop - strip.start] = tile.pack(self._sums(i, j, tile))
 
@@ -313,7 +314,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
     out = np.zeros((one.count, two.count))
 
     def work(rows: slice, columns: slice) -> None:
-        for part in _slices(0, len(i), _pairs_at_once(1, rows, columns)):
+        for part in slices(0, len(i), _pairs_at_once(1, rows, columns)):
             kernels = one.duals(i[part], rows, two, j[part], columns)
             out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
 
@@ -352,7 +353,7 @@ def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
         out[part] = np.einsum("pij,ij->p", block, weights)
 
     step = max(1, _BLOCK // points.grid.n_patches**2)
-    linalg.run_blocks(work, [(part,) for part in _slices(0, points.count, step)])
+    linalg.run_blocks(work, [(part,) for part in slices(0, points.count, step)])
     return out
 
 
@@ -501,10 +502,6 @@ def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
     return f"raise the memory, or take {count} points"
 
 
-def _slices(start: int, stop: int, step: int) -> list[slice]:
-    return [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
-
-
 def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:
     """Pairs of patches whose duals on a tile fill the cache."""
     return max(1, _BLOCK // (kernels_a_pair * (rows.stop - rows.start) * (columns.stop - columns.start)))
@@ -512,7 +509,7 @@ def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:
 
 def _even(count: int) -> list[slice]:
     """Slices of equal length, at most ``_TILE``."""
-    return _slices(0, count, -(-count // -(-count // _TILE)))
+    return slices(0, count, -(-count // -(-count // _TILE)))
 
 
 def _tiles(count: int) -> list[Tile]:

@@ -6,5 +6,6 @@ from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.locally_connected import LocallyConnected
 from finitewidth.networks.patches import PatchGrid
+from finitewidth.networks.stack import Stack
 
-__all__ = ["Convolutional", "FullyConnected", "LocalNetwork", "LocallyConnected", "Network", "PatchGrid"]
+__all__ = ["Convolutional", "FullyConnected", "LocalNetwork", "LocallyConnected", "Network", "PatchGrid", "Stack"]

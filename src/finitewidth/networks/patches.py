@@ -70,10 +70,12 @@ class PatchGrid:
     @property
     def grid_shape(self) -> tuple[int, ...]:
         """Patches in every direction."""
-        if self.padding == "zero":
-            return tuple(-(-full // step) for full, step in zip(self.space, self.stride, strict=True))
+        return tuple(count for count, _ in self._windows)
+
+    @property
+    def _windows(self) -> list[tuple[int, int]]:
         directions = zip(self.space, self.patch, self.stride, strict=True)
-        return tuple((full - size) // step + 1 for full, size, step in directions)
+        return [window(full, size, step, self.padding == "zero") for full, size, step in directions]
 
     @property
     def n_patches(self) -> int:
@@ -88,10 +90,7 @@ class PatchGrid:
     @property
     def margin(self) -> tuple[int, ...]:
         """Zeros before the input in every direction."""
-        if self.padding == "none":
-            return (0,) * len(self.space)
-        directions = zip(self.grid_shape, self.stride, self.patch, self.space, strict=True)
-        return tuple(max(0, (count - 1) * step + size - full) // 2 for count, step, size, full in directions)
+        return tuple(before for _, before in self._windows)
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -134,6 +133,17 @@ class PatchGrid:
                 f"{times(self.input_shape)} = {math.prod(self.input_shape)} inputs a point",
                 _shape_remedy(size, self.input_shape),
             )
+
+
+def window(full: int, size: int, step: int, padded: bool) -> tuple[int, int]:
+    """How often a window of ``size`` fits into ``full`` places in steps of ``step``, and the zeros before the first.
+
+    Padded: ``ceil(full / step)`` windows, half of the zeros (rounded down) in front, as XLA pads "SAME".
+    """
+    if not padded:
+        return (full - size) // step + 1, 0
+    count = -(-full // step)
+    return count, max(0, (count - 1) * step + size - full) // 2
 
 
 def shape_of_input(value: Any) -> tuple[int, ...]:

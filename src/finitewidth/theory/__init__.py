@@ -4,6 +4,7 @@ from finitewidth.theory.choose import CLOSURES, METHODS, solve, theory_of
 from finitewidth.theory.curves import LearningCurve, Row, learning_curve
 from finitewidth.theory.selection import Selection, select
 from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheory, spectral_learning_curve
 
 __all__ = [
     "CLOSURES",
@@ -12,9 +13,13 @@ __all__ = [
     "Row",
     "Selection",
     "Solution",
+    "SpectralCurve",
+    "SpectralRow",
+    "SpectralTheory",
     "learning_curve",
     "predict",
     "select",
     "solve",
+    "spectral_learning_curve",
     "theory_of",
 ]

@@ -1,0 +1,157 @@
+"""Kernels of infinitely wide networks as scikit-learn kernels.
+
+For ``GaussianProcessRegressor``, which fits their hyperparameters; and, as a callable, for ``KernelRidge``, ``SVC`` and
+``SVR`` (``kernel=NetworkKernel(...)``), or precomputed (``kernel="precomputed"``, ``fit(kernel(X), y)``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+from finitewidth.kernels.stack import StackKernel, from_layers
+
+Array = np.ndarray
+KINDS = ("nngp", "ntk")
+_WEIGHTED = ("dense", "dense_per_token", "conv", "locally_connected", "self_attention")
+_STEP = 1e-4  # of a log hyperparameter in the central difference below: error of order 1e-8
+
+
+class NetworkKernel(Kernel):
+    """NNGP or NTK of an infinitely wide network, with its prior variances as hyperparameters.
+
+    Parameters
+    ----------
+    layers: as of ``fw.kernels.from_layers``, in plain data. Weighted layers take the hyperparameters below wherever
+        they do not set ``weight_variance`` or ``bias_variance`` themselves. None: fully connected of ``depth``.
+    depth, activation: hidden layers of the fully connected network; unused where ``layers`` are given.
+    weight_variance, bias_variance: prior variance of weights and biases of all layers; a bias_variance of 0 stays 0.
+    output_variance: multiplies the kernel.
+    kind: "nngp", the covariance of Bayesian networks, or "ntk", that of networks trained by gradient descent
+        (whitened parameters).
+    input_shape: of one point, for the flat rows of scikit-learn: (height, width, channels) or (tokens, features).
+    weight_variance_bounds, bias_variance_bounds, output_variance_bounds: (low, high), or "fixed".
+        In relu networks the weight variance only rescales the kernel: fix it or the output variance.
+
+    Raises InputError when called with layers or values that cannot be.
+    """
+
+    def __init__(
+        self,
+        layers: Any = None,
+        depth: int = 1,
+        activation: Any = "erf",
+        weight_variance: float = 1.0,
+        bias_variance: float = 0.1,
+        output_variance: float = 1.0,
+        kind: str = "nngp",
+        input_shape: Any = None,
+        weight_variance_bounds: Any = (1e-3, 1e3),
+        bias_variance_bounds: Any = (1e-4, 1e3),
+        output_variance_bounds: Any = (1e-3, 1e3),
+    ) -> None:
+        self.layers = layers
+        self.depth = depth
+        self.activation = activation
+        self.weight_variance = weight_variance
+        self.bias_variance = bias_variance
+        self.output_variance = output_variance
+        self.kind = kind
+        self.input_shape = input_shape
+        self.weight_variance_bounds = weight_variance_bounds
+        self.bias_variance_bounds = bias_variance_bounds
+        self.output_variance_bounds = output_variance_bounds
+
+    @property
+    def hyperparameter_weight_variance(self) -> Hyperparameter:
+        """Prior variance of the weights."""
+        return Hyperparameter("weight_variance", "numeric", self.weight_variance_bounds)
+
+    @property
+    def hyperparameter_bias_variance(self) -> Hyperparameter:
+        """Prior variance of the biases."""
+        bounds = self.bias_variance_bounds if self.bias_variance else "fixed"  # hyperparameters move in the logarithm
+        return Hyperparameter("bias_variance", "numeric", bounds)
+
+    @property
+    def hyperparameter_output_variance(self) -> Hyperparameter:
+        """Factor of the kernel."""
+        return Hyperparameter("output_variance", "numeric", self.output_variance_bounds)
+
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
+        """K (points1, points2); with ``eval_gradient`` also d K / d theta, (points1, points1, free hyperparameters).
+
+        theta are logarithms. The output variance is differentiated exactly, the others by central differences.
+        """
+        K = self._kernel(X, Y)
+        if not eval_gradient:
+            return K
+        if Y is not None:
+            raise InputError("eval_gradient with two sets of points", "one set", "leave Y out")
+        gradients = []
+        for hyperparameter in self.hyperparameters:
+            if hyperparameter.fixed:
+                continue
+            if hyperparameter.name == "output_variance":
+                gradients.append(K)
+                continue
+            more, less = (self._scaled(hyperparameter.name, sign * _STEP)._kernel(X) for sign in (1.0, -1.0))
+            gradients.append((more - less) / (2.0 * _STEP))
+        return K, np.stack(gradients, axis=-1) if gradients else np.empty((*K.shape, 0))
+
+    def diag(self, X: Any) -> Array:
+        """K(x, x) of every point, (points,)."""
+        own = self._stack().diagonal(_rows(X))
+        return self.output_variance * (own.nngp if self._is_nngp else own.ntk)
+
+    def is_stationary(self) -> bool:
+        """No: it depends on the length of the inputs."""
+        return False
+
+    @property
+    def _is_nngp(self) -> bool:
+        return checks.choice("kind", self.kind, KINDS) == "nngp"
+
+    def _kernel(self, X: Any, Y: Any = None) -> Array:
+        stack = self._stack()
+        one, two = _rows(X), None if Y is None else _rows(Y)
+        K = stack.nngp(one, two) if self._is_nngp else stack.ntk(one, two)
+        K *= checks.positive("output_variance", self.output_variance)
+        return K
+
+    def _scaled(self, name: str, log_factor: float) -> NetworkKernel:
+        values = self.get_params()
+        return NetworkKernel(**{**values, name: values[name] * np.exp(log_factor)})
+
+    def _stack(self) -> StackKernel:
+        layers = self.layers
+        if layers is None:
+            hidden = ["dense", self.activation] * checks.positive_integer("depth", self.depth)
+            layers = ["flatten", *hidden, "dense"]
+        return from_layers([self._filled(layer) for layer in layers], self.input_shape)
+
+    def _filled(self, layer: Any) -> Any:
+        """The layer with the hyperparameters wherever it leaves them open."""
+        if isinstance(layer, str) and layer in _WEIGHTED:
+            layer = {layer: {}}
+        if not isinstance(layer, dict) or len(layer) != 1:
+            return layer
+        name, settings = next(iter(layer.items()))
+        if name == "residual":
+            if isinstance(settings, dict):
+                return {name: {key: [self._filled(inner) for inner in part] for key, part in settings.items()}}
+            return {name: [self._filled(inner) for inner in settings]}
+        if name not in _WEIGHTED or not isinstance(settings, dict):
+            return layer
+        open_variances = {"weight_variance": self.weight_variance, "bias_variance": self.bias_variance}
+        if any("variance" in key and key != "bias_variance" for key in settings) or {"s_qk", "s_ov"} & set(settings):
+            del open_variances["weight_variance"]
+        return {name: {**open_variances, **settings}}
+
+
+def _rows(X: Any) -> Array:
+    return np.asarray(X, dtype=float)

@@ -1,0 +1,357 @@
+"""How each layer of a stack maps covariances and tangent kernels, on a block of pairs of points.
+
+A block holds ``K_pq(x, x')`` as (positions p, positions q, *pairs of points), or only p = q as (positions, *pairs):
+whichever the layers behind need. Same-padded convolutions followed by flatten never leave p = q; average pooling
+and attention need every pair. A vector is one position. K is the covariance of a channel (Novak et al. 2019;
+Garriga-Alonso et al. 2019; Hron et al. 2020), Theta the neural tangent kernel of whitened parameters, or of the
+weights themselves (docs/theory.md section 1; Jacot et al. 2018; Arora et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any, Protocol
+
+import numpy as np
+
+from finitewidth.networks import layers as L
+
+Array = np.ndarray
+
+
+@dataclass
+class State:
+    """``scale * nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not asked for (``tangent``).
+
+    ``raw`` asks for the tangent kernel of the weights themselves in place of that of whitened parameters.
+    Rules write into both arrays.
+    """
+
+    nngp: Array
+    tangent: bool
+    raw: bool = False
+    ntk: Array | None = None
+    scale: float = 1.0
+
+    def flush(self) -> Array:
+        """K itself."""
+        if self.scale != 1.0:
+            self.nngp *= self.scale
+            self.scale = 1.0
+        return self.nngp
+
+    def affine(self, weight_variance: float, bias_variance: float) -> None:
+        """A layer with weights, its inputs already contracted: K <- w K + b, Theta <- w Theta + its own share."""
+        if not self.tangent:
+            self.scale *= weight_variance
+            if bias_variance:
+                self.flush()
+                self.nngp += bias_variance
+            return
+        K = self.flush()
+        own = K.copy() if self.raw else None  # d f / d W of weights of variance w is larger than of whitened ones
+        K *= weight_variance
+        K += bias_variance
+        if own is not None and bias_variance:
+            own += 1.0
+        self.add_to_ntk(own if own is not None else K, weight_variance)
+
+    def add_to_ntk(self, own: Array, weight_variance: float) -> None:
+        if self.ntk is None:
+            self.ntk = own.copy()
+        else:
+            self.ntk *= weight_variance
+            self.ntk += own
+
+    def copy(self) -> State:
+        ntk = None if self.ntk is None else self.ntk.copy()
+        return State(self.nngp.copy(), self.tangent, self.raw, ntk, self.scale)
+
+    def map(self, function: Any) -> None:
+        """The same linear map for both arrays."""
+        self.nngp = function(self.nngp)
+        if self.ntk is not None:
+            self.ntk = function(self.ntk)
+
+
+class Sides(Protocol):
+    """Where a rule finds what belongs to one point: the points of the rows, and of the columns of the block."""
+
+    def of(self, step: Step, state: State) -> tuple[Array, Array]:
+        """What the step prepared of both sets, (..., *pairs) broadcasting against each other."""
+        ...
+
+
+@dataclass
+class Step:
+    """One layer in a place: its space before and behind, and whether all pairs of positions are there (``full``)."""
+
+    layer: Any
+    space: tuple[int, ...]
+    full: bool
+    full_out: bool
+    slot: int
+    inner: list[list[Step]] = field(default_factory=list)
+
+    def observe(self, state: State) -> Array:
+        """What the layer must know of single points, from the covariances of points with themselves: (..., points)."""
+        return observe(self.layer, self, state)
+
+    def prepare(self, observed: Array) -> Array:
+        """The same in the form that the rule uses, (..., points)."""
+        return prepare(self.layer, observed)
+
+    def __call__(self, state: State, sides: Sides) -> None:
+        rule(self.layer, self, state, sides)
+
+
+def run(steps: list[Step], state: State, sides: Sides) -> None:
+    """One layer after another, in place."""
+    for step in steps:
+        step(state, sides)
+
+
+def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
+    """(k, positions, *pairs) of both sides, ready to broadcast against the block."""
+    return (left[:, :, None], right[:, None]) if step.full else (left, right)
+
+
+@singledispatch
+def observe(layer: Any, step: Step, state: State) -> Array:
+    """Most layers need the variance of every position, (positions, points)."""
+    K = state.nngp
+    return state.scale * (np.einsum("iip->ip", K) if step.full else K)
+
+
+@singledispatch
+def prepare(layer: Any, observed: Array) -> Array:
+    raise NotImplementedError(type(layer).__name__)
+
+
+@singledispatch
+def rule(layer: Any, step: Step, state: State, sides: Sides) -> None:
+    """Turn the block of the layer's input into that of its output."""
+    raise NotImplementedError(type(layer).__name__)
+
+
+# --- layers that see one position at a time --------------------------------------------------------------------------
+
+
+@prepare.register
+def _(layer: L.Nonlinearity, observed: Array) -> Array:
+    return layer.phi.dual.prepare(observed)
+
+
+@rule.register
+def _(layer: L.Nonlinearity, step: Step, state: State, sides: Sides) -> None:
+    p1, p2 = between(step, *sides.of(step, state))
+    if state.ntk is None:
+        state.scale = layer.phi.dual.advance(p1, p2, state.nngp, state.scale)
+    else:
+        layer.phi.dual.advance_both(p1, p2, state.flush(), state.ntk)
+
+
+@prepare.register
+def _(layer: L.LayerNorm, observed: Array) -> Array:
+    return 1.0 / np.sqrt(layer.epsilon + observed)[None]
+
+
+@rule.register
+def _(layer: L.LayerNorm, step: Step, state: State, sides: Sides) -> None:
+    p1, p2 = between(step, *sides.of(step, state))
+    for K in (state.nngp, state.ntk):
+        if K is not None:
+            K *= p1[0]
+            K *= p2[0]
+
+
+@rule.register
+def _(layer: L.Dense, step: Step, state: State, sides: Sides) -> None:
+    state.affine(layer.weight_variance, layer.bias_variance)
+
+
+# --- layers that move between positions ------------------------------------------------------------------------------
+
+
+@rule.register
+def _(layer: L.Conv, step: Step, state: State, sides: Sides) -> None:
+    state.map(lambda K: convolve(layer, step.space, K, step.full))
+    finish_conv(layer, step, state)
+
+
+def convolve(layer: L.Conv, space: tuple[int, ...], K: Array, full: bool) -> Array:
+    """Mean over filter offsets d of K_{p+d,q+d}, zero outside the image."""
+    geometry, directions = layer.geometry(space), len(space)
+    K = K.reshape(*space, *(space if full else ()), *K.shape[2 if full else 1 :])
+    for axis, windows in enumerate(geometry):
+        K = window_sum(K, (axis, directions + axis) if full else (axis,), *windows)
+    K *= 1.0 / math.prod(size for _, _, size, _ in geometry)
+    return _flat(K, directions, full)
+
+
+def finish_conv(layer: L.Conv, step: Step, state: State) -> None:
+    """Variances of weights and biases; without shared weights different positions are independent."""
+    state.affine(layer.weight_variance, layer.bias_variance)
+    if not layer.shared and step.full_out:
+        state.map(_on_diagonal)
+
+
+def window_sum(K: Array, axes: tuple[int, ...], count: int, before: int, size: int, step: int) -> Array:
+    """Sum over offsets d < size of K at ``o step + d - before`` for o < count, along all ``axes`` at once."""
+    if (size, step) == (1, 1):
+        return K.copy()
+    length = K.shape[axes[0]]
+    parts = []
+    for d in range(size):
+        first = max(0, -((d - before) // step))
+        last = min(count, (length - 1 + before - d) // step + 1)
+        if first < last:
+            source = slice(first * step + d - before, (last - 1) * step + d - before + 1, step)
+            parts.append((slice(first, last), source))
+    parts.sort(key=lambda part: part[0].start - part[0].stop)  # one that covers everything, if any, comes first
+    shape = list(K.shape)
+    for axis in axes:
+        shape[axis] = count
+    out = np.empty(shape)
+    for k, (target, source) in enumerate(parts):
+        into, take = _at(K.ndim, axes, target), K[_at(K.ndim, axes, source)]
+        if k:
+            out[into] += take
+        else:
+            if target != slice(0, count):
+                out[...] = 0.0
+            out[into] = take
+    return out
+
+
+def _at(rank: int, axes: tuple[int, ...], where: slice) -> tuple[slice, ...]:
+    return tuple(where if axis in axes else slice(None) for axis in range(rank))
+
+
+def _flat(K: Array, directions: int, full: bool) -> Array:
+    """(*space [, *space], *pairs) -> (positions [, positions], *pairs)."""
+    n = math.prod(K.shape[:directions])
+    return K.reshape((n, n, *K.shape[2 * directions :]) if full else (n, *K.shape[directions:]))
+
+
+def _on_diagonal(K: Array) -> Array:
+    out = np.zeros((len(K), *K.shape))
+    out[np.diag_indices(len(K))] = K
+    return out
+
+
+@rule.register
+def _(layer: L.AveragePool, step: Step, state: State, sides: Sides) -> None:
+    geometry, directions = layer.geometry(step.space), len(step.space)
+    scale = 1.0 / math.prod(size for _, _, size, _ in geometry) ** 2
+
+    def pool(K: Array) -> Array:
+        K = K.reshape(*step.space, *step.space, *K.shape[2:])
+        for axis, windows in enumerate(geometry):
+            K = window_sum(window_sum(K, (axis,), *windows), (directions + axis,), *windows)
+        K *= scale
+        return _kept(_flat(K, directions, True), step)
+
+    state.map(pool)
+
+
+def _kept(K: Array, step: Step) -> Array:
+    """Of all pairs of positions, those that the layers behind need."""
+    return K if step.full_out else np.ascontiguousarray(np.einsum("ii...->i...", K))
+
+
+@rule.register
+def _(layer: L.GlobalAveragePool, step: Step, state: State, sides: Sides) -> None:
+    def pool(K: Array) -> Array:
+        n = len(K)
+        return (K.reshape(n * n, -1).sum(0) / n**2).reshape(1, *K.shape[2:])
+
+    state.map(pool)
+
+
+@rule.register
+def _(layer: L.Flatten, step: Step, state: State, sides: Sides) -> None:
+    state.map(lambda K: K.mean(0)[None])
+
+
+@rule.register
+def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
+    beside = state.copy()
+    for part, steps in zip((state, beside), step.inner, strict=True):
+        run(steps, part, sides)
+        part.flush()
+    if not step.inner[1] and step.full and not step.full_out:
+        beside.map(lambda K: _kept(K, step))
+    state.nngp += beside.nngp
+    if state.ntk is not None and beside.ntk is not None:
+        state.ntk += beside.ntk
+
+
+# --- attention -------------------------------------------------------------------------------------------------------
+
+
+@observe.register
+def _(layer: L.SelfAttention, step: Step, state: State) -> Array:
+    return state.scale * state.nngp
+
+
+@prepare.register
+def _(layer: L.SelfAttention, observed: Array) -> Array:
+    """Attention of position p to k at infinite width, (positions, positions, points)."""
+    logits = layer.s_qk * observed
+    if layer.mechanism == "identity":
+        return logits
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits
+
+
+@rule.register
+def _(layer: L.SelfAttention, step: Step, state: State, sides: Sides) -> None:
+    if layer.scaling == "sqrt":
+        _identity_attention(layer, step, state)
+        return
+    z1, z2 = sides.of(step, state)
+    state.flush()
+    state.map(lambda K: _attend(z1, K, z2, step))
+    w, b = layer.s_ov**2, layer.bias_variance
+    inverse = 1.0 / layer.value_variance + 1.0 / layer.out_variance if state.raw else 2.0
+    K = state.nngp
+    K *= w
+    if state.tangent:
+        state.add_to_ntk(inverse * K + _bias_share(b, state), w)
+    K += b
+
+
+def _attend(z1: Array, K: Array, z2: Array, step: Step) -> Array:
+    """``sum_kl z1_pk K_kl z2_ql``, all p and q or p = q alone."""
+    right = np.moveaxis(K, (0, 1), (-2, -1)) @ np.moveaxis(z2, (0, 1), (-1, -2))  # (*pairs, k, q)
+    left = np.moveaxis(z1, (0, 1), (-2, -1))
+    if not step.full_out:
+        return np.ascontiguousarray(np.moveaxis(np.einsum("...pk,...kp->...p", left, right), -1, 0))
+    return np.ascontiguousarray(np.moveaxis(left @ right, (-2, -1), (0, 1)))
+
+
+def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> None:
+    """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
+    K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.bias_variance
+    square = np.einsum("kl...,kl...->...", K, K)
+    kept = _kept(K, step)
+    if state.tangent:
+        variances = (layer.query_variance, layer.key_variance, layer.value_variance, layer.out_variance)
+        own = (sum(1.0 / v for v in variances) if state.raw else 4.0) * kept * square
+        if state.ntk is not None:
+            own += 2.0 * kept * np.einsum("kl...,kl...->...", K, state.ntk)
+            own += _kept(state.ntk, step) * square
+        own *= s
+        own += _bias_share(b, state)
+        state.ntk = own
+    state.nngp = kept * (s * square)
+    state.nngp += b
+
+
+def _bias_share(bias_variance: float, state: State) -> float:
+    return float(bias_variance > 0.0) if state.raw else bias_variance

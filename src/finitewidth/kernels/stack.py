@@ -1,0 +1,426 @@
+"""NNGP and NTK of a stack of layers at infinite width, in blocks of pairs of points.
+
+A first pass takes every point with itself through the layers and keeps what the rules need of single points: the
+variance of every position at every activation, the weights of attention. A second pass takes blocks of pairs
+through all layers while they stay in cache, the symmetric half only once. No covariance between positions of all
+pairs of points is ever stored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks, linalg
+from finitewidth.exceptions import InputError
+from finitewidth.kernels import rules
+from finitewidth.kernels.blocks import rectangle, slices, triangle
+from finitewidth.kernels.rules import State, Step
+from finitewidth.networks import layers as L
+from finitewidth.networks.patches import times
+from finitewidth.networks.stack import Stack
+
+Array = np.ndarray
+PARAMETERS = ("whitened", "weights")
+_WORK = {False: 2**17, True: 2**16}  # doubles of one array of a block, without and with all pairs of positions
+_BLOCK = (128, 256)  # most points of a block along rows and columns
+
+
+def from_layers(layers: Any, input_shape: tuple[int, ...] | None = None) -> StackKernel:
+    """The infinite-width kernels of a stack of layers in plain data: ``.nngp(x1, x2)`` and ``.ntk(x1, x2)``.
+
+    layers, input_shape: see ``networks.Stack``. Raises InputError for layers, settings and orders that cannot be.
+    """
+    return StackKernel(Stack(layers, input_shape))
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """NNGP and NTK of the same points, (points1, points2) each, or (points,) of points with themselves."""
+
+    nngp: Array
+    ntk: Array
+
+
+@dataclass(frozen=True)
+class StackKernel:
+    """Covariance (NNGP) and neural tangent kernel of a ``Stack`` at infinite width.
+
+    Points are (points, inputs), (points, tokens, features), (points, height, width [, channels]), or flat with the
+    stack's input_shape. Where the last layer has weights these are the kernels of one output; after flatten or
+    pooling, of the features: their mean product. ``init`` and ``apply`` are the finite network.
+    """
+
+    stack: Stack
+
+    def nngp(self, x1: Any, x2: Any = None, memory: float | None = None) -> Array:
+        """Covariance of an output at the points, (points1, points2); symmetric when ``x2`` is None.
+
+        ``memory``: bytes it may take; MemoryCapError before anything is computed where the estimate is above.
+        Raises InputError for points that do not fit the layers or each other. Sources: ``kernels.rules``.
+        """
+        return self._pairs(x1, x2, _Want(False), memory)[0]
+
+    def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: float | None = None) -> Array:
+        """Neural tangent kernel, (points1, points2): the sum over parameters of products of derivatives.
+
+        parameters: "whitened": standard normal ones, variances outside; "weights": the weights themselves, whose
+        variances are in their prior (docs/theory.md section 1). Otherwise as ``nngp``.
+        """
+        return self.both(x1, x2, parameters, memory).ntk
+
+    def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: float | None = None) -> Kernels:
+        """NNGP and NTK in one pass."""
+        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
+        return Kernels(*self._pairs(x1, x2, _Want(True, raw), memory))
+
+    def diagonal(self, x: Any, parameters: str = "whitened") -> Kernels:
+        """NNGP and NTK of every point with itself, (points,) each."""
+        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
+        x = self._points(x)
+        points = _Points.of(_Program.of(self.stack, x.shape[1:]), x, _Want(True, raw))
+        return Kernels(points.nngp, points.ntk)
+
+    def init(self, key: Any, input_shape: tuple[int, ...], width: int, n_outputs: int = 1) -> list[Any]:
+        """Parameters of the finite network, see ``networks.Stack.init``."""
+        return self.stack.init(key, input_shape, width, n_outputs)
+
+    def apply(self, params: list[Any], x: Any) -> Any:
+        """Outputs of the finite network, see ``networks.Stack.apply``."""
+        return self.stack.apply(params, x)
+
+    def memory_estimate(self, n1: int, n2: int, point_shape: tuple[int, ...], tangent: bool = True) -> float:
+        """Bytes that kernels between n1 and n2 points take, the results included."""
+        return _Program.of(self.stack, self.stack.point_shape(tuple(point_shape))).memory(n1, n2, tangent)
+
+    def _points(self, x: Any) -> Array:
+        return self.stack.points(checks.real_array("x", x, (2, 3, 4)))
+
+    def _pairs(self, x1: Any, x2: Any, want: _Want, memory: float | None) -> list[Array]:
+        one = self._points(x1)
+        two = one if x2 is None else self._points(x2)
+        if one.shape[1:] != two.shape[1:]:
+            raise InputError(
+                f"points of shapes {one.shape[1:]} and {two.shape[1:]}",
+                "the same shape in both sets",
+                "prepare both in the same way",
+            )
+        program = _Program.of(self.stack, one.shape[1:])
+        linalg.require_memory(
+            program.memory(len(one), len(two), want.tangent),
+            f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
+            "give fewer points at a time",
+            memory,
+        )
+        left = _Points.of(program, one, want)
+        return _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
+
+
+@dataclass(frozen=True)
+class _Want:
+    """tangent: the NTK too. raw: of the weights themselves."""
+
+    tangent: bool
+    raw: bool = False
+
+
+@dataclass(frozen=True)
+class _Program:
+    """The layers in place for points of one shape.
+
+    before: linear layers without weights on the inputs, applied to these directly. first: a convolution or dense
+    layer that reads the inputs, contracted as one matrix product.
+    """
+
+    before: tuple[L.Layer, ...]
+    first: L.Layer | None
+    full: bool  # whether the first covariance holds all pairs of positions
+    n: int  # its positions
+    steps: list[Step]
+    n_slots: int
+
+    @classmethod
+    def of(cls, stack: Stack, point_shape: tuple[int, ...]) -> _Program:
+        space = tuple(point_shape[:-1])
+        layers, spaces = stack.layers, L.walk(stack.layers, space)
+        if spaces[-1]:
+            raise InputError(
+                f"layers that end in {times(spaces[-1])} positions",
+                "one output a point",
+                'end with "flatten" or "global_average_pool", and {"dense": {}}',
+            )
+        start = 0
+        while start < len(layers) and isinstance(layers[start], (L.Flatten, L.GlobalAveragePool, L.AveragePool)):
+            start += 1
+        steps, slots = _place(layers[start:], spaces[start], False, 0)
+        first = layers[start] if start < len(layers) and isinstance(layers[start], (L.Conv, L.Dense)) else None
+        if first is not None and steps:
+            step = steps[0]
+            full = step.full_out if getattr(first, "shared", True) else False
+            n = math.prod(first.output_space(step.space))
+        else:
+            full, n = steps[0].full if steps else False, math.prod(spaces[start])
+        return cls(layers[:start], first, full, n, steps, slots)
+
+    def features(self, x: Array) -> Array:
+        """(positions, P, M) whose products are the first covariance: inputs, or windows of the first convolution."""
+        for layer in self.before:
+            x = _apply_to_inputs(layer, x)
+        if isinstance(self.first, L.Conv):
+            x = _windows(x, self.first)
+        x = x.reshape(len(x), -1, x.shape[-1])
+        return np.ascontiguousarray(x.swapaxes(0, 1)) / math.sqrt(x.shape[-1])
+
+    def through(self, gram: Array, want: _Want, sides: rules.Sides) -> State:
+        """The first covariance taken through all layers; its array is used up."""
+        state = State(gram, want.tangent, want.raw)
+        steps = self.steps
+        if isinstance(self.first, L.Conv):
+            rules.finish_conv(self.first, steps[0], state)
+            steps = steps[1:]
+        rules.run(steps, state, sides)
+        state.flush()
+        return state
+
+    @property
+    def largest(self) -> int:
+        """Most entries that a pair of points has in any layer."""
+        sizes = [self.n ** (1 + self.full)]
+        for step in _every(self.steps):
+            inside, outside = math.prod(step.space), math.prod(step.layer.output_space(step.space))
+            sizes += [inside ** (1 + step.full), outside ** (1 + step.full_out)]
+        if isinstance(self.first, L.Conv):  # what is in front of it is never formed
+            del sizes[1]
+        return max(sizes)
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether all pairs of positions occur."""
+        return self.full or any(step.full for step in _every(self.steps))
+
+    def block(self, rows: int, columns: int) -> tuple[int, int]:
+        """Points of a block: one row where pairs of positions fill it, so that operands stay contiguous."""
+        wide = min(columns, _BLOCK[1], max(1, _WORK[self.pairwise] // self.largest))
+        return min(rows, _BLOCK[0], max(1, _WORK[self.pairwise] // (self.largest * wide))), wide
+
+    def memory(self, n1: int, n2: int, tangent: bool) -> float:
+        """Bytes: results, features and what is kept of single points, and the blocks in work."""
+        arrays = 2 if tangent else 1
+        kept = 0.0
+        for step in _every(self.steps):
+            n = math.prod(step.space)
+            if isinstance(step.layer, L.Nonlinearity):
+                kept += n * (2 + len(step.layer.phi.dual.prepare(np.ones(1))))
+            elif isinstance(step.layer, L.SelfAttention):
+                kept += 2 * n**2
+        block = self.block(n1, n2)
+        own = self.largest * min(max(n1, n2), max(1, _WORK[self.pairwise] // self.largest))
+        work = 3 * arrays * max(linalg.n_threads() * self.largest * block[0] * block[1], own)
+        depth = 1 + max((len(step.inner) for step in _every(self.steps)), default=0)
+        first = self.first
+        inputs = self.n * 9 if first is None or not isinstance(first, L.Conv) else self.n * _size(first)
+        return 8.0 * (arrays * n1 * n2 + (n1 + n2) * (kept + 3 * inputs) + work * depth)
+
+
+def _size(conv: L.Conv) -> int:
+    return conv.size**2 if isinstance(conv.size, int) else math.prod(conv.size)
+
+
+def _every(steps: list[Step]) -> list[Step]:
+    return [s for step in steps for s in (step, *(i for inner in step.inner for i in _every(inner)))]
+
+
+def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, slot: int) -> tuple[list[Step], int]:
+    """Steps of the layers, each with all pairs of positions where the layers behind need them."""
+    spaces, steps = L.walk(layers, space), []
+    needs = [full_out]
+    for layer in reversed(layers):
+        needs.insert(0, _needs_pairs(layer, needs[0]))
+    for layer, before, full, behind in zip(layers, spaces, needs, needs[1:], strict=False):
+        step = Step(layer, before, full, behind, slot)
+        slot += 1
+        if isinstance(layer, L.Residual):
+            step.inner, slot = _place_side_by_side(layer, step, slot)
+        steps.append(step)
+    return steps, slot
+
+
+def _place_side_by_side(layer: L.Residual, step: Step, slot: int) -> tuple[list[list[Step]], int]:
+    inner = []
+    for part in (layer.branch, layer.shortcut):
+        steps, slot = _place(part, step.space, step.full_out, slot)
+        for first in steps[:1]:
+            first.full = step.full
+        inner.append(steps)
+    return inner, slot
+
+
+def _needs_pairs(layer: L.Layer, behind: bool) -> bool:
+    """Whether the input's covariance must hold all pairs of positions, given whether the output's must."""
+    if isinstance(layer, (L.GlobalAveragePool, L.AveragePool, L.SelfAttention)):
+        return True
+    if isinstance(layer, L.Flatten) or (isinstance(layer, L.Conv) and not layer.shared):
+        return False
+    if isinstance(layer, L.Residual):
+        needs = [behind]
+        for part in (layer.branch, layer.shortcut):
+            need = behind
+            for inner in reversed(part):
+                need = _needs_pairs(inner, need)
+            needs.append(need)
+        return any(needs)
+    return behind
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def _apply_to_inputs(layer: L.Layer, x: Array) -> Array:
+    """Flatten and pooling of the inputs themselves."""
+    if isinstance(layer, L.Flatten):
+        return x.reshape(len(x), -1)
+    if isinstance(layer, L.GlobalAveragePool):
+        return x.mean(axis=tuple(range(1, x.ndim - 1)))
+    assert isinstance(layer, L.AveragePool)
+    geometry = layer.geometry(x.shape[1:-1])
+    for axis, windows in enumerate(geometry):
+        x = rules.window_sum(x, (1 + axis,), *windows)
+    return x / math.prod(size for _, _, size, _ in geometry)
+
+
+def _windows(x: Array, conv: L.Conv) -> Array:
+    """(P, positions, inputs of a window), zeros where a window leaves the image."""
+    geometry, directions = conv.geometry(x.shape[1:-1]), x.ndim - 2
+    behind = [
+        max(0, (count - 1) * step + size - full - before)
+        for full, (count, before, size, step) in zip(x.shape[1:-1], geometry, strict=True)
+    ]
+    x = np.pad(x, [(0, 0), *((before, after) for (_, before, *_), after in zip(geometry, behind, strict=True)), (0, 0)])
+    axes = tuple(range(1, 1 + directions))
+    view = np.lib.stride_tricks.sliding_window_view(x, [size for *_, size, _ in geometry], axis=axes)
+    view = view[(slice(None), *(slice(0, (count - 1) * step + 1, step) for count, *_, step in geometry))]
+    return view.reshape(len(x), math.prod(count for count, *_ in geometry), -1)
+
+
+# --- points with themselves ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What the second pass needs of single points; nngp, ntk: of every point with itself, (P,)."""
+
+    program: _Program
+    want: _Want
+    features: Array
+    prepared: list[Any]
+    nngp: Array
+    ntk: Array
+
+    @classmethod
+    def of(cls, program: _Program, x: Array, want: _Want) -> _Points:
+        features = program.features(x)
+        passes, ends = [], []
+        for part in slices(0, len(x), max(1, _WORK[program.pairwise] // program.largest)):
+            own = _Own(program.n_slots)
+            ends.append(program.through(_own_gram(features[:, part], program.full), want, own))
+            passes.append(own)
+        prepared = passes[0].prepared
+        if len(passes) > 1:  # what is prepared together may be of another length than in parts
+            for step in _every(program.steps):
+                if passes[0].observed[step.slot] is not None:
+                    seen = np.concatenate([own.observed[step.slot] for own in passes], axis=-1)
+                    prepared[step.slot] = step.prepare(seen)
+        nngp = np.concatenate([end.nngp.reshape(-1) for end in ends])
+        ntk = np.concatenate([_zero_if_none(end).reshape(-1) for end in ends])
+        return cls(program, want, features, prepared, nngp, ntk)
+
+
+def _zero_if_none(state: State) -> Array:
+    return np.zeros_like(state.nngp) if state.ntk is None else state.ntk
+
+
+class _Own:
+    """Sides of pairs (x, x): what a step observes of the points serves both, and is kept."""
+
+    def __init__(self, n_slots: int) -> None:
+        self.observed: list[Any] = [None] * n_slots
+        self.prepared: list[Any] = [None] * n_slots
+
+    def of(self, step: Step, state: State) -> tuple[Array, Array]:
+        self.observed[step.slot] = seen = step.observe(state)
+        self.prepared[step.slot] = ready = step.prepare(seen)
+        return ready, ready
+
+
+def _own_gram(features: Array, full: bool) -> Array:
+    """(positions [, positions], P): products of every point with itself."""
+    if not full:
+        return np.einsum("npm,npm->np", features, features)
+    by_point = features.swapaxes(0, 1)
+    return np.ascontiguousarray(np.moveaxis(by_point @ by_point.swapaxes(1, 2), 0, -1))
+
+
+# --- pairs of points -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Between:
+    """Sides of a rectangle of pairs."""
+
+    left: _Points
+    right: _Points
+    i: slice
+    j: slice
+
+    def of(self, step: Step, state: State) -> tuple[Array, Array]:
+        one, two = self.left.prepared[step.slot], self.right.prepared[step.slot]
+        return one[..., self.i, None], two[..., None, self.j]
+
+    def block(self, columns: Array) -> State:
+        program, rows = self.left.program, self.left.features[:, self.i]
+        n, height, inputs = rows.shape
+        width = self.j.stop - self.j.start
+        if not program.full:
+            gram = rows @ columns[..., self.j].swapaxes(0, 1)
+        elif height == 1:
+            gram = rows[:, 0] @ columns[..., self.j].reshape(inputs, n * width)
+        else:
+            gram = rows[:, None] @ columns[..., self.j].swapaxes(0, 1)[None]
+        shape = (n, n, height, width) if program.full else (n, height, width)
+        return program.through(gram.reshape(shape), self.left.want, self)
+
+
+def _gram(points: _Points) -> list[Array]:
+    count, columns = len(points.nngp), points.features.transpose(2, 0, 1).copy()
+    out = [np.empty((count, count)) for _ in range(2 if points.want.tangent else 1)]
+
+    def work(i: slice, j: slice) -> None:
+        state = _Between(points, points, i, j).block(columns)
+        for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
+            block = block.reshape(i.stop - i.start, j.stop - j.start)
+            K[i, j], K[j, i] = block, block.T
+            if i.start == j.start:  # rounding of a product need not be symmetric: the upper half is taken
+                square = block[:, : i.stop - i.start]
+                K[i, i] = np.triu(square) + np.triu(square, 1).T
+
+    linalg.run_blocks(work, triangle(count, points.program.block(count, count)))
+    for K, own in zip(out, (points.nngp, points.ntk), strict=False):
+        K[np.diag_indices(count)] = own
+    return out
+
+
+def _cross(left: _Points, right: _Points) -> list[Array]:
+    columns = right.features.transpose(2, 0, 1).copy()
+    shape = len(left.nngp), len(right.nngp)
+    out = [np.empty(shape) for _ in range(2 if left.want.tangent else 1)]
+
+    def work(i: slice, j: slice) -> None:
+        state = _Between(left, right, i, j).block(columns)
+        for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
+            K[i, j] = block.reshape(i.stop - i.start, j.stop - j.start)
+
+    linalg.run_blocks(work, rectangle(*shape, left.program.block(*shape)))
+    return out

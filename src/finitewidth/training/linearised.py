@@ -1,0 +1,216 @@
+"""Lazy training: an ensemble of infinitely wide networks under gradient flow stays linear in its parameters.
+
+With ``loss = 1/2 sum_mu (f(x_mu) - y_mu)^2`` and ``d theta / d t = - d loss / d theta``, the outputs at time t are
+Gaussian (Jacot et al. 2018; Lee et al. 2019, equations 14-16): with ``A_t = Theta^-1 (1 - exp(-Theta t))``
+
+    mean(x)    = Theta_xX A_t y
+    cov(x, x') = K_xx' + Theta_xX A_t K A_t Theta_Xx' - (Theta_xX A_t K_Xx' + its transpose)
+
+K is the NNGP, Theta the NTK of the trained parameters, and the spread is over initialisations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks, kernels
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.kernels import Kernels, StackKernel
+from finitewidth.linalg import RegularisedGram, Spectrum, require_memory
+from finitewidth.networks import Network
+from finitewidth.prediction import Errors, Prediction, condition, train_error
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class LazyRow:
+    """Errors of the ensemble at one time (learning rate times steps); see ``Errors``."""
+
+    time: float
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class LazyCurve:
+    """Rows in the order of the times asked for.
+
+    limit: errors at t -> infinity. bayesian: errors of the posterior of the same network (NNGP) at ``temperature``.
+    """
+
+    rows: tuple[LazyRow, ...]
+    limit: Errors
+    bayesian: Errors
+    temperature: float
+
+    def __iter__(self) -> Iterator[LazyRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> LazyRow:
+        return self.rows[index]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
+        return [asdict(row) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class LazyTraining:
+    """An ensemble of linearised networks on one training set; one eigendecomposition of Theta serves all times.
+
+    kernel: the network, or the stack of ``fw.kernels.from_layers``, whose parameters are trained.
+    """
+
+    kernel: Network | StackKernel
+    train: Dataset
+    gram: Kernels
+    spectrum: Spectrum
+
+    def predict(self, x: Any, time: float = math.inf, step: float = 0.0) -> Prediction:
+        """Mean and variance over initialisations at points ``x`` (points, ...) after training for ``time``.
+
+        time: learning rate times steps; 0 is initialisation, ``math.inf`` the end of training.
+        step: learning rate of gradient descent, 0 for gradient flow. InputError where it would diverge.
+        ``train_error`` of the result is the ensemble's mean of (1/P) sum (y - f)^2.
+        """
+        return self._predict(self._points(x), time, step)
+
+    def covariance(self, x: Any, time: float = math.inf, step: float = 0.0) -> Array:
+        """Covariance over initialisations between the points ``x``, (points, points); its diagonal is the variance."""
+        points, (gain, _) = self._points(x), self._gain(_time(time), step)
+        through = points.ntk * gain
+        mixed = through @ points.rotated_nngp.T
+        return kernels.both(self.kernel, x).nngp + through @ self._rotated_nngp @ through.T - mixed - mixed.T
+
+    def posterior(self, x: Any, temperature: float) -> Prediction:
+        """The Bayesian posterior of the same network at infinite width, NNGP with noise ``temperature``.
+
+        InputError where a temperature of 0 meets a singular kernel.
+        """
+        temperature = checks.not_negative("temperature", temperature)
+        return self._posterior(self._points(x), temperature)
+
+    def curve(self, test: Dataset, times: Sequence[float] | None = None, temperature: float = 0.05) -> LazyCurve:
+        """Train and test errors against time, with the limit and the Bayesian posterior.
+
+        ``times=None``: 25 of them, from before the fastest mode moves to after the slowest has come to rest, at most
+        12 decades.
+        """
+        values = self.spectrum.values[self.spectrum.values > 0.0]
+        first = 0.01 / values[-1]
+        usual = np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
+        chosen = usual if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        points, rows = self._points(test.x), []
+        for time in chosen:
+            rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test.y))))
+        temperature = checks.not_negative("temperature", temperature)
+        limit = self._predict(points, math.inf, 0.0).errors(test.y)
+        return LazyCurve(tuple(rows), limit, self._posterior(points, temperature).errors(test.y), temperature)
+
+    def _points(self, x: Any) -> _Points:
+        cross = kernels.both(self.kernel, x, self.train.x)
+        prior = kernels.both_diagonal(self.kernel, x).nngp
+        return _Points(self.spectrum.project(cross.ntk), cross.nngp, cross.nngp @ self.spectrum.vectors, prior)
+
+    def _predict(self, points: _Points, time: float, step: float) -> Prediction:
+        gain, decay = self._gain(_time(time), step)
+        through = points.ntk * gain  # Theta_xX A_t in the eigenbasis
+        mean = through @ self.spectrum.rotate(self.train.y)
+        variance = points.prior - 2.0 * np.einsum("pi,pi->p", through, points.rotated_nngp)
+        variance += np.einsum("pi,pi->p", through @ self._rotated_nngp, through)
+        variance = np.maximum(variance, 0.0)
+        if mean.ndim == 2:
+            variance = np.broadcast_to(variance[:, None], mean.shape).copy()
+        return Prediction(mean, variance, self._train_error(decay))
+
+    def _posterior(self, points: _Points, temperature: float) -> Prediction:
+        gram = _regularised(self.gram.nngp, temperature)
+        mean, variance = condition(gram, self.train.y, points.nngp, points.prior)
+        return Prediction(mean, variance, train_error(gram, self.train.y))
+
+    @cached_property
+    def _rotated_nngp(self) -> Array:
+        """U^T K U."""
+        return self.spectrum.rotate(self.spectrum.rotate(self.gram.nngp).T)
+
+    def _gain(self, time: float, step: float) -> tuple[Array, Array]:
+        """``(1 - d) / theta`` and d of every mode, d what is left of it: exp(-theta t), or (1 - eta theta)^steps."""
+        theta, step = self.spectrum.values, checks.not_negative("step", step)
+        if step * theta[-1] >= 2.0:
+            raise InputError(
+                f"gradient descent with step {step:.3g} where the largest NTK eigenvalue is {theta[-1]:.3g}",
+                f"a step below {2.0 / theta[-1]:.3g}",
+                "take a smaller step; it diverges above that",
+            )
+        moves = theta > 0.0  # what the network cannot express stays as it was
+        if math.isinf(time):
+            return np.divide(1.0, theta, out=np.zeros_like(theta), where=moves), (~moves).astype(float)
+        if step == 0.0:
+            decay, lost = np.exp(-theta * time), -np.expm1(-theta * time)
+        else:
+            steps = round(time / step)
+            if abs(time / step - steps) > 1e-6 * max(steps, 1):
+                raise InputError(f"time = {time} with step = {step}", "whole steps", "give time as steps times step")
+            decay = (1.0 - step * theta) ** steps
+            slow = np.minimum(step * theta, 0.5)  # 1 - d without cancellation
+            lost = np.where(step * theta < 0.5, -np.expm1(steps * np.log1p(-slow)), 1.0 - decay)
+        return np.divide(lost, theta, out=np.full_like(theta, time), where=moves), decay
+
+    def _train_error(self, decay: Array) -> float:
+        residual = (self.spectrum.rotate(self.train.y).T * decay).T
+        spread = float(decay**2 @ np.diagonal(self._rotated_nngp)) / len(decay)
+        return float(np.mean(residual**2)) + spread
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Kernels between test and training points: Theta U and K U in the eigenbasis of Theta, K, and K(x, x)."""
+
+    ntk: Array
+    nngp: Array
+    rotated_nngp: Array
+    prior: Array
+
+
+def _time(time: Any) -> float:
+    if not (isinstance(time, (int, float)) and time >= 0.0):
+        raise InputError(f"time = {time!r}", "a number of at least 0, or math.inf", "give learning rate times steps")
+    return float(time)
+
+
+def lazy_training(network: Network | StackKernel, train: Dataset, memory: float | None = None) -> LazyTraining:
+    """Gradient flow of infinitely wide networks on ``train``, from their initial distribution (Lee et al. 2019).
+
+    network: a network, whose weights are trained; or ``fw.kernels.from_layers([...])``, whose whitened parameters are.
+    Several outputs are independent. Raises MemoryCapError above ``memory`` bytes.
+    """
+    count = train.n_points
+    require_memory(
+        8.0 * 6 * count**2, f"lazy training on {count} points", "use fewer training points, or raise the memory", memory
+    )
+    gram = kernels.both(network, train.x)
+    return LazyTraining(network, train, gram, Spectrum.of(gram.ntk))
+
+
+def _regularised(gram: Array, ridge: float) -> RegularisedGram:
+    if ridge == 0.0 and Spectrum.of(gram).values[0] == 0.0:
+        raise InputError(
+            "a temperature of 0 on a singular kernel",
+            "a temperature above 0, or points whose kernel has full rank",
+            "write temperature=1e-6, for example, or drop repeated points",
+        )
+    return RegularisedGram(gram, ridge)

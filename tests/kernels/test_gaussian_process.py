@@ -1,0 +1,130 @@
+"""Network kernels in scikit-learn: parameters, gradients, and every estimator that takes a kernel."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import WhiteKernel
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.svm import SVC, SVR
+
+import finitewidth as fw
+
+NetworkKernel = fw.kernels.NetworkKernel
+X = np.random.default_rng(0).standard_normal((12, 16))
+Y = np.sin(X[:, 0]) + 0.3 * X[:, 1]
+CONV = [{"conv": {"filter": [2, 2]}}, {"residual": ["relu", {"conv": {"filter": [1, 1]}}]}, "relu", "flatten", "dense"]
+KERNELS = {
+    "dense": NetworkKernel(depth=2, weight_variance=1.3, bias_variance=0.2, output_variance=0.7),
+    "ntk": NetworkKernel(depth=1, activation="relu", kind="ntk"),
+    "no bias": NetworkKernel(bias_variance=0.0),
+    "conv": NetworkKernel(CONV, input_shape=(4, 4, 1), output_variance=2.0),
+}
+
+
+def test_the_kernel_is_that_of_the_network():
+    network = fw.FullyConnected(widths=(1, 1), weight_precision=1 / 1.3, offset_precision=5.0)
+    K = KERNELS["dense"](X)
+    # the readout of a FullyConnected network has no offset; that of the layers has one
+    np.testing.assert_allclose(K, 0.7 * (fw.kernels.nngp(network, X) + 0.2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_diagonal_cross_and_clone(name):
+    kernel = KERNELS[name]
+    K = kernel(X)
+    np.testing.assert_allclose(kernel.diag(X), np.diagonal(K), rtol=1e-12)
+    np.testing.assert_allclose(kernel(X[:3], X), K[:3], rtol=1e-12)
+    for other in (clone(kernel), pickle.loads(pickle.dumps(kernel)), kernel.clone_with_theta(kernel.theta)):
+        np.testing.assert_allclose(other(X), K, rtol=1e-12)
+    assert not kernel.is_stationary()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_gradient(name):
+    kernel = KERNELS[name]
+    K, gradient = kernel(X, eval_gradient=True)
+    assert gradient.shape == (*K.shape, len(kernel.theta))
+    for i in range(len(kernel.theta)):
+        shift = 1e-3 * np.eye(len(kernel.theta))[i]
+        at = [kernel.clone_with_theta(kernel.theta + c * shift)(X) for c in (2.0, 1.0, -1.0, -2.0)]
+        fine = (-at[0] + 8 * at[1] - 8 * at[2] + at[3]) / 12e-3  # of fourth order
+        np.testing.assert_allclose(gradient[..., i], fine, rtol=1e-6, atol=1e-8)
+
+
+def test_fixed_hyperparameters():
+    assert len(KERNELS["dense"].theta) == 3
+    assert len(KERNELS["no bias"].theta) == 2
+    fixed = NetworkKernel(weight_variance_bounds="fixed", bias_variance_bounds="fixed", output_variance_bounds="fixed")
+    assert fixed(X, eval_gradient=True)[1].shape == (12, 12, 0)
+
+
+def test_variances_set_in_the_layers_stay():
+    own = NetworkKernel([{"dense": {"weight_variance": 1.0}}, "erf", "dense"], weight_variance=3.0, bias_variance=0.5)
+    layers = [
+        {"dense": {"weight_variance": 1.0, "bias_variance": 0.5}},
+        "erf",
+        {"dense": {"weight_variance": 3.0, "bias_variance": 0.5}},
+    ]
+    np.testing.assert_allclose(own(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
+
+
+def test_gaussian_process_fits_the_evidence():
+    train, test = fw.data.digits(classes=(0, 1), n_train=60, n_test=5)
+    start = NetworkKernel() + WhiteKernel(0.05, "fixed")
+    process = GaussianProcessRegressor(kernel=start).fit(train.flat, train.y)
+    assert process.log_marginal_likelihood_value_ > process.log_marginal_likelihood(start.theta) + 1.0
+    mean, std = process.predict(test.flat, return_std=True)
+    assert mean.shape == std.shape == (5,)
+    _, gradient = process.log_marginal_likelihood(start.theta, eval_gradient=True)
+    more, less = (process.log_marginal_likelihood(start.theta + sign * np.array([0.0, 1e-4, 0.0])) for sign in (1, -1))
+    assert gradient[1] == pytest.approx((more - less) / 2e-4, rel=1e-5)
+
+
+def test_gaussian_process_equals_infinite_width():
+    kernel = NetworkKernel([{"dense": {"bias_variance": 0.0}}, "erf", {"dense": {"bias_variance": 0.0}}])
+    process = GaussianProcessRegressor(kernel=kernel, alpha=0.05, optimizer=None).fit(X, Y)
+    train = fw.Dataset(X, Y, classes=())
+    solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.05, method="infinite"), train)
+    new = np.random.default_rng(1).standard_normal((4, 16))
+    mean, std = process.predict(new, return_std=True)
+    expected = fw.predict(solution, new)
+    np.testing.assert_allclose(mean, expected.mean, rtol=1e-8)
+    np.testing.assert_allclose(std, expected.std, rtol=1e-7)
+    assert process.log_marginal_likelihood_value_ == pytest.approx(solution.log_evidence, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_callable_and_precomputed(name):
+    kernel, labels = KERNELS[name], np.sign(Y)
+    K = kernel(X)
+    for estimator, target in ((SVC, labels), (SVR, Y)):
+        called = estimator(kernel=kernel).fit(X, target)
+        given = estimator(kernel="precomputed").fit(K, target)
+        np.testing.assert_allclose(called.predict(X), given.predict(K), rtol=1e-9)
+    ridge = KernelRidge(kernel=kernel, alpha=0.1).fit(X, Y)
+    np.testing.assert_allclose(ridge.predict(X), K @ np.linalg.solve(K + 0.1 * np.eye(12), Y), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "ntkk"}, "did you mean 'ntk'"),
+        ({"depth": 0}, "depth = 0"),
+        ({"activation": "er"}, "did you mean 'erf'"),
+        ({"output_variance": -1.0}, "output_variance"),
+        ({"input_shape": (3, 3, 1)}, "points of shape"),
+    ],
+)
+def test_bad_input(settings, message):
+    with pytest.raises(fw.InputError, match=message):
+        NetworkKernel(**settings)(X)
+
+
+def test_gradient_of_two_sets_is_refused():
+    with pytest.raises(fw.InputError, match="leave Y out"):
+        NetworkKernel()(X, X, eval_gradient=True)

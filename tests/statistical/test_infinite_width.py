@@ -1,0 +1,89 @@
+"""Kernels of infinite width against finite networks: every layer and activation, within three standard errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.activations import names
+
+jax = pytest.importorskip("jax")
+
+pytestmark = pytest.mark.statistical
+
+CONV = {"conv": {"filter": [3, 3], "padding": "same", "weight_variance": 1.5, "bias_variance": 0.2}}
+STRIDED = {"conv": {"filter": [2, 2], "strides": [2, 2]}}
+LOCAL = {"locally_connected": {"filter": [2, 2], "bias_variance": 0.2}}
+TOKENS = {"dense_per_token": {"weight_variance": 1.5}}
+STACKS = {
+    "deep convolutional": ([CONV, "relu", STRIDED, "erf", "flatten", "dense"], (4, 4, 1)),
+    "pooled": ([CONV, "erf", CONV, "relu", "global_average_pool", "dense"], (3, 3, 2)),
+    "windows pooled": (
+        [CONV, "relu", {"average_pool": {"window": [2, 2]}}, STRIDED, "relu", "flatten", "dense"],
+        (4, 4, 1),
+    ),
+    "locally connected": ([LOCAL, "relu", CONV, "relu", "global_average_pool", "dense"], (3, 3, 1)),
+    "residual": ([CONV, {"residual": ["relu", CONV]}, "relu", "flatten", "dense"], (3, 3, 1)),
+    "layer norm": ([CONV, "layer_norm", "relu", "flatten", {"dense": {"bias_variance": 0.3}}], (3, 3, 2)),
+    "softmax attention": (
+        [TOKENS, "relu", {"self_attention": {"s_qk": 1.5, "bias_variance": 0.1}}, "relu", "flatten", "dense"],
+        (3, 4),
+    ),
+    "identity attention": (
+        [{"self_attention": {"mechanism": "identity", "bias_variance": 0.1}}, "relu", "global_average_pool", "dense"],
+        (3, 4),
+    ),
+}
+
+
+def points(shape, count=3):
+    return np.random.default_rng(7).standard_normal((count, *shape))
+
+
+def standard_errors(difference, se):
+    """Of the pairs of points, once each."""
+    upper = np.triu_indices(len(se))
+    return (difference / se)[upper]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STACKS)
+def test_every_layer(name):
+    layers, shape = STACKS[name]
+    kernel, x = fw.kernels.from_layers(layers), points(shape)
+    width = 64 if "attention" in name else 96
+    expected = kernel.both(x)
+    result = fw.kernels.empirical(lambda key: kernel.init(key, shape, width, 4), kernel.apply, x, n_samples=60)
+    assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
+    assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
+    # negative control: 60 % more would be seen
+    assert np.abs(standard_errors(result.nngp - 1.6 * expected.nngp, result.nngp_se)).max() > 3.0
+    assert np.abs(standard_errors(result.ntk - 1.6 * expected.ntk, result.ntk_se)).max() > 3.0
+
+
+@pytest.mark.parametrize("activation", names())
+def test_every_activation(activation):
+    kernel, x = fw.kernels.from_layers([{"dense": {"bias_variance": 0.2}}, activation, "dense"]), points((4,))
+    result = fw.kernels.empirical(lambda key: kernel.init(key, (4,), 512, 8), kernel.apply, x, n_samples=60)
+    expected = kernel.both(x)
+    assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
+    assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        fw.FullyConnected(widths=(128, 128), weight_precision=(2.0, 0.5, 1.5), offset_precision=3.0),
+        fw.Convolutional(channels=128, patch=2, weight_precision=(2.0, 0.5), activation="relu"),
+        fw.LocallyConnected(channels=128, patch=2, weight_precision=(2.0, 0.5), activation="relu"),
+        fw.Convolutional(channels=128, patch=2, weight_precision=(2.0, 0.5), pool="average", readout="mean-field"),
+    ],
+)
+def test_ntk_of_networks_against_their_gradients(network):
+    x = points((4, 4))
+    result = fw.kernels.empirical(network.init, network.apply, x, n_samples=40)
+    assert np.abs(standard_errors(result.ntk - fw.kernels.ntk(network, x), result.ntk_se)).max() < 3.0
+    whitened = fw.kernels.ntk(network, x, parameters="whitened")  # negative control
+    assert np.abs(standard_errors(result.ntk - whitened, result.ntk_se)).max() > 5.0

@@ -1,0 +1,205 @@
+"""Lazy training: against the formulas with matrix exponentials, and against gradient descent on wide networks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.linalg import expm, inv
+
+import finitewidth as fw
+
+NETWORK = fw.FullyConnected(widths=(30,), activation="erf", weight_precision=(0.5, 2.0), offset_precision=4.0)
+STACK = fw.kernels.from_layers([{"conv": {"filter": [2, 2]}}, "relu", "flatten", "dense"])
+
+
+def data(n=7, seed=0, shape=(4,), outputs=None):
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal(n if outputs is None else (n, outputs))
+    return fw.Dataset(rng.standard_normal((n, *shape)), y, classes=())
+
+
+@pytest.mark.parametrize("time", [0.0, 0.3, 20.0, math.inf])
+@pytest.mark.parametrize(("kernel", "shape"), [(NETWORK, (4,)), (STACK, (3, 3, 1))])
+def test_mean_variance_and_train_error_by_the_formulas(kernel, shape, time):
+    train, test = data(shape=shape), data(5, 1, shape)
+    joint = fw.kernels.both(kernel, np.concatenate([train.x, test.x]))
+    K, theta, n = joint.nngp, joint.ntk, train.n_points
+    decay = np.zeros((n, n)) if math.isinf(time) else expm(-time * theta[:n, :n])
+    A = inv(theta[:n, :n]) @ (np.eye(n) - decay)
+    through = theta[n:, :n] @ A
+    variance = K[n:, n:] + through @ K[:n, :n] @ through.T - through @ K[:n, n:] - (through @ K[:n, n:]).T
+
+    lazy = fw.lazy_training(kernel, train)
+    got = lazy.predict(test.x, time)
+    np.testing.assert_allclose(lazy.covariance(test.x, time), variance, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(got.mean, through @ train.y, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(got.variance, np.diagonal(variance), rtol=1e-7, atol=1e-9)
+    residual = ((decay @ train.y) ** 2).mean() + np.trace(decay @ K[:n, :n] @ decay) / n
+    assert got.train_error == pytest.approx(residual, rel=1e-8, abs=1e-12)
+
+
+def test_several_outputs_are_independent():
+    train, test = data(outputs=3), data(5, 1, outputs=3)
+    lazy = fw.lazy_training(NETWORK, train)
+    whole = lazy.predict(test.x, 2.0)
+    for c in range(3):
+        alone = fw.lazy_training(NETWORK, fw.Dataset(train.x, train.y[:, c], classes=())).predict(test.x, 2.0)
+        np.testing.assert_allclose(whole.mean[:, c], alone.mean, rtol=1e-10)
+        np.testing.assert_allclose(whole.variance[:, c], alone.variance, rtol=1e-10)
+    assert np.isfinite(whole.errors(test.y).test_error)
+
+
+def test_small_steps_of_descent_approach_the_flow():
+    lazy, x = fw.lazy_training(NETWORK, data()), data(5, 1).x
+    flow = lazy.predict(x, 1.0).mean
+    far, near = (np.abs(lazy.predict(x, 1.0, step).mean - flow).max() for step in (0.02, 0.01))
+    assert far / near == pytest.approx(2.0, rel=0.1)
+
+
+def test_descent_step_by_step():
+    """(1 - eta Theta)^k by repeated multiplication, also where a step overshoots (eta Theta > 1)."""
+    train, x = data(), data(5, 1).x
+    lazy = fw.lazy_training(NETWORK, train)
+    cross = fw.kernels.ntk(NETWORK, x, train.x)
+    for step in (0.05, 1.5 / lazy.spectrum.values[-1]):
+        residual, f = -train.y.copy(), np.zeros(len(x))
+        for _ in range(7):
+            f, residual = f - step * cross @ residual, residual - step * lazy.gram.ntk @ residual
+        np.testing.assert_allclose(lazy.predict(x, 7 * step, step).mean, f, rtol=1e-8, atol=1e-10)
+
+
+def test_what_cannot_be_learned_stays():
+    """Two equal points with different targets: training ends at their mean, and half their difference is left."""
+    x = np.array([[1.0, 2.0], [1.0, 2.0], [0.5, -1.0]])
+    lazy = fw.lazy_training(NETWORK, fw.Dataset(x, np.array([1.0, 3.0, 0.0]), classes=()))
+    end = lazy.predict(x)
+    np.testing.assert_allclose(end.mean, [2.0, 2.0, 0.0], atol=1e-6)
+    assert end.train_error == pytest.approx(2.0 / 3.0, rel=1e-6)
+    with pytest.raises(fw.InputError, match="a temperature of 0 on a singular kernel"):
+        lazy.posterior(x, 0.0)
+
+
+def test_posterior_is_that_of_the_theory():
+    train, test = data(), data(5, 1)
+    solution = fw.solve(fw.theory_of(NETWORK, 0.1, method="infinite"), train)
+    expected, got = fw.predict(solution, test.x), fw.lazy_training(NETWORK, train).posterior(test.x, 0.1)
+    np.testing.assert_allclose(got.mean, expected.mean, rtol=1e-9)
+    np.testing.assert_allclose(got.variance, expected.variance, rtol=1e-8)
+    assert got.train_error == pytest.approx(expected.train_error, rel=1e-8)
+
+
+def test_curve():
+    train, test = data(), data(5, 1)
+    lazy = fw.lazy_training(NETWORK, train)
+    curve = lazy.curve(test, temperature=0.1)
+    assert len(curve) == 25
+    assert curve[0].train_error > 20 * curve[-1].train_error
+    assert curve[-1].test_error == pytest.approx(curve.limit.test_error, rel=1e-3)
+    assert curve.bayesian == lazy.posterior(test.x, 0.1).errors(test.y)
+    row = lazy.curve(test, times=[0.5])[0]
+    assert row.test_error == lazy.predict(test.x, 0.5).errors(test.y).test_error
+    assert set(curve.to_dicts()[0]) >= {"time", "train_error", "test_error"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lazy, x: lazy.predict(x, -1.0), "time = -1.0"),
+        (lambda lazy, x: lazy.predict(x, math.nan), "time = nan"),
+        (lambda lazy, x: lazy.predict(x, 1.0, step=1e3), "it diverges above that"),
+        (lambda lazy, x: lazy.predict(x, 1.0, step=0.3), "whole steps"),
+        (lambda lazy, x: lazy.predict(x[:, :2], 1.0), "same"),
+        (lambda lazy, x: lazy.posterior(x, -1.0), "temperature"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(fw.InputError, match=message):
+        call(fw.lazy_training(NETWORK, data()), data(5, 1).x)
+
+
+def test_memory():
+    with pytest.raises(fw.MemoryCapError, match="lazy training on 7 points"):
+        fw.lazy_training(NETWORK, data(), memory=100.0)
+
+
+# --- gradient descent on finite networks -----------------------------------------------------------------------------
+
+
+class Descent:
+    """Networks of some width, trained by full-batch gradient descent, and the same networks linearised at N = infinity.
+
+    The latter start where the finite ones start: f_t = f_0 + Theta_x A_t (y - f_0(X)), with the infinite Theta.
+    """
+
+    step, steps = 0.05, 60
+
+    def __init__(self):
+        self.train, self.test = data(6, 2, (3,)), data(4, 3, (3,))
+        self.lazy = fw.lazy_training(self.network(1), self.train)
+        kernel = fw.kernels.ntk(self.network(1), np.concatenate([self.train.x, self.test.x]))
+        n = self.train.n_points
+        decay = np.linalg.matrix_power(np.eye(n) - self.step * kernel[:n, :n], self.steps)
+        self.through = kernel[n:, :n] @ inv(kernel[:n, :n]) @ (np.eye(n) - decay)
+
+    @staticmethod
+    def network(width):
+        return fw.FullyConnected(widths=(width,), activation="erf")
+
+    def run(self, width, count):
+        """Outputs at the test points of trained networks, and of the linearised ones: (count, points) each."""
+        import jax
+
+        network, x, y = self.network(width), self.train.x, self.train.y
+
+        def loss(params):
+            return 0.5 * ((network.apply(params, x)[:, 0] - y) ** 2).sum()
+
+        def trained(key):
+            start = network.init(key, (3,))
+            gradient = jax.grad(loss)
+            end = jax.lax.fori_loop(
+                0, self.steps, lambda _, w: jax.tree.map(lambda a, g: a - self.step * g, w, gradient(w)), start
+            )
+            before = network.apply(start, x)[:, 0], network.apply(start, self.test.x)[:, 0]
+            return network.apply(end, self.test.x)[:, 0], *before
+
+        with jax.enable_x64(True):
+            keys = jax.random.split(jax.random.key(0), count)
+            after, at_train, at_test = map(np.asarray, jax.jit(lambda k: jax.lax.map(trained, k, batch_size=16))(keys))
+        return after, at_test + (y - at_train) @ self.through.T
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_gradient_descent_at_width_4096():
+    pytest.importorskip("jax")
+    descent = Descent()
+    after, _ = descent.run(4096, 64)
+    predicted = descent.lazy.predict(descent.test.x, descent.step * descent.steps, descent.step)
+    se = after.std(0, ddof=1) / np.sqrt(len(after))
+    assert np.abs((after.mean(0) - predicted.mean) / se).max() < 3.0
+    variance = after.var(0, ddof=1)
+    assert np.abs((variance / predicted.variance - 1.0) / np.sqrt(2.0 / (len(after) - 1))).max() < 3.0
+    # negative control: the untrained ensemble, and the posterior at a high temperature, are seen to differ
+    start = descent.lazy.predict(descent.test.x, 0.0)
+    assert np.abs((after.mean(0) - start.mean) / se).max() > 10.0
+    assert np.abs((after.mean(0) - descent.lazy.posterior(descent.test.x, 1.0).mean) / se).max() > 5.0
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_difference_falls_as_one_over_the_width():
+    """Mean square difference from the linearised network, network by network: 16 times less at 16 times the width."""
+    pytest.importorskip("jax")
+    descent = Descent()
+    squares = []
+    for width in (256, 4096):
+        after, linearised = descent.run(width, 64)
+        each = ((after - linearised) ** 2).mean(1)
+        squares.append((each.mean(), each.std(ddof=1) / 8.0))
+    (wide, wide_se), (wider, wider_se) = squares
+    ratio = wide / wider
+    assert abs(ratio - 16.0) < 3.0 * ratio * math.hypot(wide_se / wide, wider_se / wider)
+    assert abs(ratio - 4.0) > 3.0 * ratio * math.hypot(wide_se / wide, wider_se / wider)
