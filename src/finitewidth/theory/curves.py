@@ -16,6 +16,7 @@ from finitewidth.linalg import blas_for
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
+from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.solution import Solution, predict
 
 
@@ -84,17 +85,18 @@ def learning_curve(
     closure: str | None = None,
     method: str = "saddle",
     memory: float | None = None,
+    neuron: NeuronOptions | None = None,
 ) -> LearningCurve:
     """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
 
     ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
-    does). Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
+    does); with method "neuron" each starts where the last one ended, and ``neuron`` holds its options. Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
     networks = [network] if widths is None else [network.with_width(w) for w in widths]
     theories = [
-        for_outputs(theory_of(net, float(t), closure, method), train.n_outputs)
+        for_outputs(theory_of(net, float(t), closure, method, neuron), train.n_outputs)
         for t in temperatures
         for net in networks
     ]
@@ -116,7 +118,8 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     nan = float("nan")
     errors = Errors(nan, nan, nan, None, nan)
     if solution.converged:
-        errors = predict(solution, test.x).errors(test.y)
+        found = predict(solution, test.x).errors(test.y)
+        errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
     widths = network.widths
     return Row(
         width=widths[0] if len(set(widths)) == 1 else tuple(widths),
