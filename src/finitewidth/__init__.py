@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import sample
     from finitewidth.theory import (
+        LearnedFeatures,
         LearningCurve,
+        NeuronOptions,
         Selection,
         Solution,
         learning_curve,
@@ -42,7 +44,9 @@ _PUBLIC = {
     "FiniteWidthRegressor": "estimators",
     "FullyConnected": "networks",
     "InputError": "exceptions",
+    "LearnedFeatures": "theory",
     "LearningCurve": "theory",
+    "NeuronOptions": "theory",
     "LocallyConnected": "networks",
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
@@ -68,10 +72,12 @@ __all__ = [
     "FiniteWidthRegressor",
     "FullyConnected",
     "InputError",
+    "LearnedFeatures",
     "LearningCurve",
     "LocallyConnected",
     "MemoryCapError",
     "MissingExtraError",
+    "NeuronOptions",
     "Prediction",
     "Selection",
     "Solution",

@@ -15,7 +15,7 @@ import typer
 
 from finitewidth import __version__
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.options import Job, PredictOptions, figure_path, job_of
+from finitewidth.options import Job, PredictOptions, figure_path, job_of, neuron_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,8 +139,9 @@ def predict(options: PredictOptions) -> None:
     figure = figure_path(options.figure)
     from finitewidth.theory import learning_curve, theory_of
 
+    neuron = neuron_options(options, progress=sys.stderr.isatty() and not options.json)
     for temperature in job.temperatures:
-        theory_of(job.network, temperature, options.closure, options.method)  # refuses before the data are read
+        theory_of(job.network, temperature, options.closure, options.method, neuron)  # refuses before the data are read
     train, test = job.load()
     widths = None if job.layer_widths else job.widths
     solving: dict[str, Any] = {
@@ -148,12 +149,12 @@ def predict(options: PredictOptions) -> None:
         "closure": options.closure,
         "memory": job.memory,
     }
-    curve = learning_curve(job.network, train, test, widths=widths, method=options.method, **solving)
+    curve = learning_curve(job.network, train, test, widths=widths, method=options.method, neuron=neuron, **solving)
     infinite = None
     if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)
     if figure is not None:
-        _draw(job, options, curve, train, test, figure)
+        _draw(job, options, neuron, curve, train, test, figure)
     if options.json:
         from finitewidth.report.documents import predict_document
 
@@ -170,14 +171,14 @@ def predict(options: PredictOptions) -> None:
         console.print(f"Figure: {figure}")
 
 
-def _draw(job: Job, options: PredictOptions, curve: Any, train: Any, test: Any, figure: Path) -> None:
+def _draw(job: Job, options: PredictOptions, neuron: Any, curve: Any, train: Any, test: Any, figure: Path) -> None:
     """The figure that fits the architecture, with the features of the narrowest network."""
     from finitewidth.report import plots
     from finitewidth.report.feature_plots import figure_for
     from finitewidth.theory import solve, theory_of
 
     network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
-    theory = theory_of(network, job.temperatures[0], options.closure, options.method)
+    theory = theory_of(network, job.temperatures[0], options.closure, options.method, neuron)
     plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
 
 

@@ -118,7 +118,7 @@ class RegularisedGram:
 
 
 def row_basis(rows: Array, threshold: float = 0.0) -> Array:
-    """Orthonormal basis (columns, r) of the span of rows; directions of singular values up to the threshold are left out.
+    """Orthonormal basis (columns, r) of the span of rows, without directions of singular values up to the threshold.
 
     Rounding, a 1e-10th of the largest singular value, is always left out.
     """

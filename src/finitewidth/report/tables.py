@@ -111,7 +111,7 @@ def _cell(row: Any, column: str) -> str:
     if column == "accuracy":
         return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
     if column == "log evidence":
-        return f"{row.log_evidence:.2f}"
+        return NOTHING if row.log_evidence != row.log_evidence else f"{row.log_evidence:.2f}"
     return number(getattr(row, column.replace(" ", "_")))
 
 

@@ -91,7 +91,8 @@ def learning_curve(
 
     ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
-    does); with method "neuron" each starts where the last one ended, and ``neuron`` holds its options. Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
+    does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
+    Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
     networks = [network] if widths is None else [network.with_width(w) for w in widths]

@@ -69,7 +69,7 @@ class Solution:
     order_parameters: Q, flat: one number a layer (fully connected), n x n row-major (convolutional), n (locally
         connected), one (pooled), D x D row-major (several outputs); empty at infinite width. With ``integrate`` their
         posterior mean.
-    log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``.
+    log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``; NaN in the single-neuron theory.
     minima: every local minimum of the action that was found, the best first; more than one is metastability.
     converged, message: whether the stated tolerance was reached, and what to know or do.
     """

@@ -21,8 +21,9 @@ class NeuronOptions:
         the latter then measure at that field. What has not converged goes on, up to seven times the latter in all.
     response: of the other neurons to one neuron's output: "quadratic", "nonlinear", or "auto": the latter where
         the former gives lambda_1 E[v^2] above 2.5.
-    seed: decides every random number: the same call gives the same numbers on one machine. seeds: independent solutions,
-        ``seed``, ``seed + 1``, ...; more than one gives standard errors. progress: a bar on stderr.
+    seed: decides every random number: the same call gives the same numbers on one machine.
+    seeds: independent solutions, ``seed``, ``seed + 1``, ...; more than one gives standard errors.
+    progress: a bar on stderr.
 
     Raises InputError for values that cannot be.
     """

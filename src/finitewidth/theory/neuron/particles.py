@@ -5,7 +5,7 @@ but 1/sqrt(N) included, so that its output is ``u = psi^T z / sqrt(N)``, (P, D).
 are Gaussian given the weights and integrated exactly; under a nonlinear one they are sampled beside the weights.
 
 Few neurons are specialised, and most of the second moments is theirs. So particles are drawn from the neuron's density
-times its strength ``E[|z|^2 | theta] / (m D)``, and averages weigh them by the inverse: every particle then counts alike.
+times its strength ``E[|z|^2 | theta] / (m D)``, and averages weigh them by the inverse: every particle counts alike.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def _normalised(weight: Array) -> Array:
 
 
 def _moments(model: Model, neuron: Neuron, data: Data, acceptance: Array, jumped: Array) -> Moments:
-    points, outputs = model.points, model.outputs
+    outputs = model.outputs
     weight = _normalised(neuron.weight)
     mean = (weight[..., None] * neuron.mean).reshape(*neuron.psi.shape[:3], outputs)
     f = jnp.sqrt(data.width) * jnp.einsum("gkid,gkip->gdp", mean, neuron.psi)

@@ -89,9 +89,10 @@ class NeuronPredictor:
         """What the neurons learned, averaged over the particles of all seeds."""
         parts = [self._learned(result) for result in self.results]
         return LearnedFeatures(
-            *(np.mean([part[k] for part in parts], axis=0) for k in range(2)),
-            readouts=np.concatenate([part[2] for part in parts]),
-            input_shape=_input_shape(self.theory.network, self.train),
+            np.mean([part[0] for part in parts], axis=0),
+            np.mean([part[1] for part in parts], axis=0),
+            np.concatenate([part[2] for part in parts]),
+            _input_shape(self.theory.network, self.train),
         )
 
     # --- predictions -------------------------------------------------------------------------------------------------

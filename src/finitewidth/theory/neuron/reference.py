@@ -32,8 +32,9 @@ class ScalarAction:
     def of(cls, network: Network, train: Dataset, temperature: float) -> ScalarAction:
         """Solve it."""
         kernel = kernels.nngp(network, train.x)
-        unpooled = isinstance(network, LocalNetwork) and network.pool == "none"
-        weight = network.widths[0] * train.n_outputs * (network.grid(train.x).n_patches if unpooled else 1)
+        weight = network.widths[0] * train.n_outputs
+        if isinstance(network, LocalNetwork) and network.pool == "none":
+            weight *= network.grid(train.x).n_patches
         spectrum = Spectrum.of(kernel.copy(), overwrite=True)
         minima = scale_minima(DriveTable(SpectralEnergy.of(spectrum, train.y), temperature), (weight,), 0.0)
         return cls(kernel, float(minima[0].order_parameters[0]) if minima else 1.0, weight)

@@ -190,7 +190,7 @@ class _Run:
         """Averages at the field as it is."""
         size, problem = len(self.s), self.problem
         R = RegularisedGram(self.kernel, problem.temperature).inverse()
-        f, kernel, order = np.zeros(size), np.zeros((size, size)), 0.0
+        f, kernel, order = np.zeros(size), np.zeros((size, size)), np.zeros(())
         every = max(1, rounds // SNAPSHOTS)
         kept: list[State] = []
         for k in range(rounds):

@@ -10,14 +10,14 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
-from finitewidth.networks import FullyConnected, LocalNetwork, LocallyConnected, Network
+from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
