@@ -149,7 +149,9 @@ def predict(options: PredictOptions) -> None:
         "closure": options.closure,
         "memory": job.memory,
     }
-    curve = learning_curve(job.network, train, test, widths=widths, method=options.method, neuron=neuron, **solving)
+    curve = learning_curve(
+        job.network, train, test, widths=widths, method=options.method, neuron=neuron, assess=True, **solving
+    )
     infinite = None
     if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)

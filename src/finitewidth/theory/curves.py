@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.validity import Validity, applies, validity
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Row:
     """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
 
     width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
-    that rows share being counted in the first one.
+    that rows share being counted in the first one. validity: what to expect of a prediction of the action, where asked
+    for (``theory/validity.py``).
     """
 
     width: int | tuple[int, ...]
@@ -44,6 +46,7 @@ class Row:
     converged: bool
     message: str
     seconds: float
+    validity: Validity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -86,12 +89,14 @@ def learning_curve(
     method: str = "saddle",
     memory: float | None = None,
     neuron: NeuronOptions | None = None,
+    assess: bool = False,
 ) -> LearningCurve:
     """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
 
     ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
     does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
+    ``assess`` adds to every row the expected relative error of the action, a second or two each.
     Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
@@ -109,7 +114,8 @@ def learning_curve(
             with blas_for(part.n_points):
                 shared = shared or theory.factorise(part, memory)
                 solution = theory.solve(part, shared, memory)
-            rows.append(row_of(solution, test, started))
+            row = row_of(solution, test, started)
+            rows.append(replace(row, validity=validity(solution)) if assess and applies(solution) else row)
     return LearningCurve(tuple(rows))
 
 
