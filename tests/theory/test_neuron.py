@@ -1,4 +1,4 @@
-"""The single-neuron theory: closed form for linear networks, the action where features are Gaussian, flags, refusals."""
+"""The single-neuron theory: closed form for linear networks, the action where features are Gaussian, flags."""
 
 from __future__ import annotations
 

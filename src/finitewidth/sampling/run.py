@@ -167,14 +167,14 @@ class Request:
     train: Any
     test: Any
     temperature: float
-    chains: int
-    draws: int
-    warmup: Any
-    seed: int
-    sampler: str
-    step_size: float | None
-    trajectory: float | None
-    observables: Any
+    chains: int = 4
+    draws: int = 500
+    warmup: Any = None
+    seed: int = 0
+    sampler: str = "collapsed"
+    step_size: float | None = None
+    trajectory: float | None = None
+    observables: Any = ("order_parameter",)
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
@@ -329,7 +329,7 @@ def _run(
     state = None if checkpoint is None else checkpoint.load(engine.structure())
     state = state or engine.start()
     try:
-        with _reporter(engine, state, progress, checkpoint) as report:
+        with _memory_errors(request), _reporter(engine, state, progress, checkpoint) as report:
             for whole in engine.run(state):
                 state = whole
                 report(state)
@@ -342,6 +342,19 @@ def _run(
     if complete and checkpoint is not None:
         checkpoint.save(state)
     return state, complete
+
+
+@contextlib.contextmanager
+def _memory_errors(request: Request) -> Iterator[None]:
+    """Out of memory as Python says it, whatever the estimate was."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(f"{request} ran out of memory; use fewer draws, chains or points") from error
 
 
 @contextlib.contextmanager

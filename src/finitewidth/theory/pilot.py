@@ -23,8 +23,8 @@ _EPSILON = 1e-6  # of the differences that give slopes
 class OneLayer:
     """One hidden layer as its neurons see it.
 
-    rows: (G, J P, r), whitened inputs (neuron/design.py). y: (P,). width: N. scale: what multiplies phi. pooled: whether
-    psi is the mean over the J patches.
+    rows: (G, J P, r), whitened inputs (neuron/design.py). y: (P,). width: N. scale: what multiplies phi.
+    pooled: whether psi is the mean over the J patches.
     """
 
     phi: Callable[[Array], Array]
