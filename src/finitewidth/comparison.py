@@ -120,7 +120,7 @@ def compare(
 ) -> Comparison:
     """Predict and sample every width and temperature.
 
-    widths, temperature, closure, method, neuron: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
+    widths .. neuron: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
     sampler, progress and the rest, as for ``fw.sample``. checkpoint: a folder with one checkpoint a run. memory: cap in
     bytes on either side. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
 
