@@ -1,9 +1,9 @@
 """The single-neuron theory beside sampled networks, on every case of ``cases.py`` with one hidden layer.
 
 ``python benchmarks/neuron_against_samples.py FOLDER [--only TEXT]`` solves what is missing in
-``benchmarks/neuron_cases.json`` (twenty minutes on one core; an interrupt keeps what is done) and writes
-docs/neuron_against_samples.md from it. Sampled errors come from ``sampled_cases.json``; weights and readouts are sampled
-here. FOLDER holds MNIST and CIFAR-10.
+``benchmarks/neuron_cases.json`` (an hour on one core; an interrupt keeps what is done) and writes
+docs/neuron_against_samples.md from it. Sampled errors come from ``sampled_cases.json``; weights and readouts are
+sampled here. FOLDER holds MNIST and CIFAR-10.
 """
 
 from __future__ import annotations
@@ -216,10 +216,11 @@ def cases_table(found: dict[str, Any], truth: dict[str, Any]) -> list[str]:
         off.append((abs(action_off), abs(ours_off), ours["converged"]))
         split = [" / ".join(f"{row[k]:.4f}" for k in ("bias", "variance", "train_error")) for row in (ours, sample)]
         flag = "" if ours["converged"] else " (not converged)"
+        response = "(2)" if "nonlinear resp" in ours["message"] else "(1)"
         lines.append(
             f"| {case} | {sample['test_error']:.4f} ± {sample['test_error_se']:.4f} | {action_off:+.1f} | "
-            f"{ours_off:+.1f}{flag} | {split[0]} | {split[1]} | {'(2)' if 'nonlinear resp' in ours['message'] else '(1)'}"
-            f" | {ours['residual']:.3f}, {ours['change']:.3f} | {ours['seconds']:.0f} |"
+            f"{ours_off:+.1f}{flag} | {split[0]} | {split[1]} | {response} "
+            f"| {ours['residual']:.3f}, {ours['change']:.3f} | {ours['seconds']:.0f} |"
         )
     values = np.array(off)
     if len(values):

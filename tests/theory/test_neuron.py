@@ -14,7 +14,7 @@ from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.pilot import OneLayer, _evaluate
 
 jax = pytest.importorskip("jax")
-QUICK = fw.NeuronOptions(particles=600, rounds=(60, 60))
+QUICK = fw.NeuronOptions(particles=400, rounds=(40, 50))
 
 
 def solved(network, train, temperature=0.1, options=QUICK):
@@ -46,13 +46,13 @@ def closed_form(network, train, s, R):
 
 @pytest.fixture(scope="module")
 def digits():
-    return fw.data.digits(classes=(6, 9), n_train=40, n_test=60)
+    return fw.data.digits(classes=(6, 9), n_train=24, n_test=60)
 
 
 @pytest.fixture(scope="module")
 def linear(digits):
     network = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(1.3, 0.7))
-    return network, solved(network, digits[0], 0.1, fw.NeuronOptions(particles=1200, rounds=(100, 120)))
+    return network, solved(network, digits[0], 0.1, fw.NeuronOptions(particles=800, rounds=(80, 120)))
 
 
 def test_linear_particles_against_the_closed_form(linear, digits):
@@ -85,11 +85,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [name if name == "fully connected" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
 def test_wide_networks_are_those_of_the_action(name, digits):
     train, test = digits
     network = NETWORKS[name]
-    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=1000, rounds=(40, 80)))
+    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=500, rounds=(20, 60)))
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -101,10 +103,11 @@ def test_wide_networks_are_those_of_the_action(name, digits):
         assert solution.q_map().grid_shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_several_outputs(digits):
-    train, test = fw.data.digits(classes=(0, 1, 2), n_train=30, n_test=40)
+    train, test = fw.data.digits(classes=(0, 1, 2), n_train=15, n_test=40)
     network = fw.FullyConnected(widths=(10**5,))
-    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=800, rounds=(40, 60)))
+    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -126,12 +129,12 @@ def test_seeds_decide_every_number(digits):
     train, test = digits
     network = fw.FullyConnected(widths=(30,))
     first, again, other = (
-        fw.predict(solved(network, train, 0.1, fw.NeuronOptions(particles=600, rounds=(30, 30), seed=seed)), test.x)
+        fw.predict(solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seed=seed)), test.x)
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.mean, again.mean)
-    assert 0.0 < np.abs(first.mean - other.mean).max() < 0.2
-    both = solved(network, train, 0.1, fw.NeuronOptions(particles=600, rounds=(30, 30), seeds=2))
+    assert 0.0 < np.abs(first.mean - other.mean).max() < 0.3
+    both = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seeds=2))
     errors = fw.predict(both, test.x).errors(test.y)
     assert 0.0 < errors.test_error_se < 0.1 * errors.test_error
     np.testing.assert_allclose(fw.predict(both, test.x).mean, 0.5 * (first.mean + other.mean))
@@ -164,7 +167,7 @@ def test_the_response_is_chosen_and_told(digits):
     network = fw.FullyConnected(widths=(30,))
     chosen = solved(network, train)
     assert chosen.message == "quadratic response"
-    forced = solved(network, train, options=fw.NeuronOptions(particles=600, rounds=(40, 60), response="nonlinear"))
+    forced = solved(network, train, options=fw.NeuronOptions(particles=400, rounds=(40, 60), response="nonlinear"))
     assert "nonlinear response" in forced.message
     assert forced.order_parameters[0] == pytest.approx(chosen.order_parameters[0], rel=0.15)
 
@@ -174,11 +177,12 @@ def test_learned_features(digits):
     features = solved(fw.FullyConnected(widths=(10,)), train, 0.02).features
     values, fields = features.receptive_fields(2)
     assert features.weight_covariance.shape == (64, 64)
-    assert features.hidden_kernel.shape == (40, 40)
-    assert fields.shape == (2, 64)
-    assert values[0] > 1.2 > 0.5 < np.linalg.eigvalsh(features.weight_covariance)[32] < 1.5
+    assert features.hidden_kernel.shape == (24, 24)
+    assert fields.shape == (2, 8, 8)
+    assert values[0] > 1.5
+    assert np.linalg.eigvalsh(features.weight_covariance)[32] == pytest.approx(1.0, abs=0.2)
     assert 0.0 <= features.specialised < 0.5
-    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, fw.NeuronOptions(particles=600, rounds=(20, 40)))
+    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
     assert wide.features.specialised < 0.02
     want = kernels.nngp(fw.FullyConnected(widths=(10,)), train.x)
     np.testing.assert_allclose(wide.features.hidden_kernel, want, atol=0.05)
