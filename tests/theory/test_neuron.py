@@ -153,8 +153,9 @@ def test_what_did_not_converge_shows_no_number(digits):
 
 def test_a_curve_goes_on_from_width_to_width(digits):
     train, test = digits
+    options = fw.NeuronOptions(particles=1000, rounds=(60, 100))
     curve = fw.learning_curve(
-        fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method="neuron", neuron=QUICK
+        fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method="neuron", neuron=options
     )
     alone = fw.predict(solved(fw.FullyConnected(widths=(40,)), train), test.x).errors(test.y)
     assert [row.converged for row in curve] == [True, True]
@@ -199,7 +200,7 @@ def test_other_theories_have_no_learned_features(digits):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rotated_inputs_are_the_same_inputs(name):
-    train, test = fw.data.digits(n_train=9, n_test=7)
+    train, test = fw.data.digits(classes=(0, 1), n_train=9, n_test=7)
     network = NETWORKS[name]
     design = Design.of(network, train.x)
     rows, at = design.rows, design.at(test.x)
@@ -260,7 +261,7 @@ def test_the_short_run_has_the_same_equations():
         field = cp.Field(s[None], R[None, :, None, :])
         neuron = cp.numpy_of(cp.evaluate(model, cp.State(theta, np.zeros((2, 5, 3))), data, field, None))
     np.testing.assert_allclose(potential, neuron.potential, rtol=1e-10)
-    np.testing.assert_allclose(gradient, neuron.gradient.theta, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gradient, neuron.gradient.theta, atol=1e-5)  # slopes by differences
 
 
 def test_reference_response_is_the_curvature_of_the_action():

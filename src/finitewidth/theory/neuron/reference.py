@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import LocalNetwork, Network
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.neuron.particles import Reference
 from finitewidth.theory.saddle import DriveTable, scale_minima
+
+if TYPE_CHECKING:
+    from finitewidth.theory.neuron.particles import Reference
 
 Array = np.ndarray
 
@@ -47,6 +50,8 @@ class ScalarAction:
 
     def reference(self, y: Array, temperature: float) -> Reference:
         """Slope and curvature of ``G_a`` at y (P,), and all that evaluates it elsewhere (docs/neuron.md)."""
+        from finitewidth.theory.neuron.particles import Reference
+
         spectrum = Spectrum.of(self.kernel.copy(), overwrite=True)
         gram = RegularisedGram(self.q * self.kernel, temperature)
         s = gram.solve(y)
