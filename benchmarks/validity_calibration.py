@@ -35,8 +35,8 @@ How it is made (`theory/validity.py`, `theory/pilot.py`): the action takes featu
 the training set. Leaving a point out moves the rest linearly, so each theory has a leave-one-out error from the
 training set alone, `mean[(s_i / R_ii)^2 + 1 / R_ii - T]`; the expected relative error is `|action / neuron - 1|`. No
 posterior is sampled and no test point is needed. Deep networks: the neurons of the last hidden layer, whose inputs are
-taken for Gaussian with the covariance that the action gives. Several outputs: the one with the largest spread. More than 150
-training points: the first 150, at a width that keeps P / N.
+taken for Gaussian with the covariance that the action gives. Several outputs: the one with the largest spread. More
+than 150 training points: the first 150, at a width that keeps P / N.
 
 Three numbers are fitted to the cases below, so the figures are those of a fit, not of a test: above a strength
 lambda_1 E[v^2] of about 1.9 the quadratic response of the short run exaggerates, and its estimate is divided by

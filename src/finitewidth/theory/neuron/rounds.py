@@ -118,14 +118,18 @@ class Problem:
             return Position(compiled.numpy_of(state), s, kernel, kernel.copy(), 0.3, 1)
 
     def with_readouts(self, position: Position, seed: int) -> Position:
-        """The readouts drawn from their conditional: where the nonlinear response starts."""
+        """Twice the particles, readouts drawn from their conditional: where the nonlinear response starts.
+
+        Sampled readouts are noisier than those that are integrated.
+        """
         model = self.model(False)
         with compiled.single_thread():
             R = RegularisedGram(position.kernel, self.temperature).inverse()
             key = compiled.key_of(seed, position.round, 1)
             draw = compiled.compiled(compiled.draw_readouts, model)
-            z = np.asarray(draw(position.state, self.data, self.field(position.s, R), key))
-            return replace(position, state=State(position.state.theta, z), round=position.round + 1)
+            state = State(*(np.concatenate([part, part], axis=1) for part in position.state))
+            z = np.asarray(draw(state, self.data, self.field(position.s, R), key))
+            return replace(position, state=State(state.theta, z), round=position.round + 1)
 
     def solve(
         self,

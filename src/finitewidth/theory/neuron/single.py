@@ -26,6 +26,7 @@ from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.solution import QMap, Solution
 
 if TYPE_CHECKING:
+    from finitewidth.theory.neuron.particles import State
     from finitewidth.theory.neuron.rounds import Position, Problem, Result
 
 Array = np.ndarray
@@ -101,7 +102,7 @@ class SingleNeuron:
                 reference = action.reference(train.y, self.temperature)
                 position = problem.with_readouts(result.position, seed)
                 result = problem.solve(position, (first // 2, second), seed, reference, tell)
-        shared.positions[seed, count] = result.position
+        shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
         return result, note
 
     def problem(self, train: Dataset, design: Design) -> Problem:
@@ -189,6 +190,11 @@ def replace_network(design: Design, network: Network) -> Design:
     """The same inputs for a network of another width (with the mean-field readout, psi depends on it)."""
     ratio = math.sqrt(design.network.readout_precision / network.readout_precision)
     return replace(design, network=network, feature_scale=design.feature_scale * ratio)
+
+
+def _first(state: State, count: int) -> State:
+    """So many particles of each population."""
+    return type(state)(*(part[:, :count] for part in state))
 
 
 def _require_jax() -> None:
