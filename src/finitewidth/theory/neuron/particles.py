@@ -411,6 +411,18 @@ def at_points(model: Model, state: State, data: Data, field: Field, rows: Array,
     )
 
 
+def kernel_at(model: Model, state: State, data: Data, field: Field, rows: Array, key: Array) -> Array:
+    """K_R between other points, averaged over outputs, (P*, P*)."""
+    neuron = readouts(model, state, data, field)
+    weight = _normalised(neuron.weight)
+    fresh = jax.random.normal(key, (*state.theta.shape[:2], rows.shape[2] - state.theta.shape[2]))
+    at = features(model, jnp.concatenate([state.theta, fresh], axis=-1), rows, data.scale)
+    means = (weight[..., None] * neuron.mean).reshape(*at.shape[:3], model.outputs)
+    f = jnp.einsum("gkid,gkip->gdp", means, at)
+    kernel = _second(model, at, at, weight, neuron.second) - jnp.einsum("gdp,geq->dpeq", f, f)
+    return jnp.einsum("dpdq->pq", kernel) / model.outputs
+
+
 class Readouts(NamedTuple):
     """psi (G, M, m, P), E[z | theta] (G, M, m D), E[z z^T | theta] and covariance (G, M, m D, m D), weight (G, M)."""
 

@@ -77,12 +77,16 @@ class NeuronPredictor:
             return order[0]
         return order if self.train.n_outputs > 1 else order[:, 0, 0]
 
-    @cached_property
-    def response_kernel(self) -> Array:
-        """K_R of the training points (P, P), averaged over seeds and outputs."""
-        shape = (self.train.n_outputs, self.train.n_points) * 2
-        kernel = np.mean([result.averages.kernel for result in self.results], axis=0).reshape(shape)
-        return np.einsum("dpdq->pq", kernel) / self.train.n_outputs
+    def kernel_at(self, x: Array) -> Array:
+        """K_R of points ``x``, (points, points), averaged over outputs; of the first seed."""
+        from finitewidth.theory.neuron import particles
+
+        result, rows = self.results[0], self.problem.design.at(np.asarray(x))
+        with particles.single_thread():
+            work = particles.compiled(particles.kernel_at, result.model)
+            at, data = self._field(result), self.problem.data
+            parts = [work(state, data, at, rows, particles.key_of(k, 3)) for k, state in enumerate(_states(result))]
+            return np.mean([np.asarray(part) for part in parts], axis=0)
 
     @cached_property
     def features(self) -> LearnedFeatures:
@@ -92,7 +96,7 @@ class NeuronPredictor:
             np.mean([part[0] for part in parts], axis=0),
             np.mean([part[1] for part in parts], axis=0),
             np.concatenate([part[2] for part in parts]),
-            _input_shape(self.theory.network, self.train),
+            input_shape(self.theory.network, self.train),
         )
 
     # --- predictions -------------------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ def _standard_error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
-def _input_shape(network: Any, train: Dataset) -> tuple[int, ...]:
+def input_shape(network: Any, train: Dataset) -> tuple[int, ...]:
     """Shape of what one neuron looks at: a patch, or a point."""
     if hasattr(network, "grid"):
         grid = network.grid(train.x)
