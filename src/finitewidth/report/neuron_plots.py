@@ -1,4 +1,4 @@
-"""Looking at learned features: receptive fields, spectrum of the weights, law of the readouts; theory beside samples."""
+"""Learned features, theory beside samples: receptive fields, spectrum of the weights, law of the readouts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def readout_law(features: LearnedFeatures, ax: Axes | None = None) -> Axes:
     ax = ax if ax is not None else new_figure()[1][0]
     values = features.readouts.ravel()
     edge = float(np.quantile(np.abs(values), 0.9995)) * 1.1
-    ax.hist(values, np.linspace(-edge, edge, 61), density=True, color=COLOURS[5], label="neurons")
+    ax.hist(values, list(np.linspace(-edge, edge, 61)), density=True, color=COLOURS[5], label="neurons")
     width = float(np.median(np.abs(values))) / 0.6745
     x = np.linspace(-edge, edge, 301)
     ax.plot(
