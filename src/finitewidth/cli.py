@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from finitewidth.data import Dataset
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
+ASSESSED = 12  # rows up to which each gets a validity statement, which takes a second or so
 
 app = typer.Typer(
     name="finitewidth",
@@ -159,11 +160,12 @@ def predict(options: PredictOptions) -> None:
         "closure": options.closure,
         "memory": job.memory,
     }
+    assess = len(job.curve_widths or [0]) * len(job.temperatures) <= ASSESSED
     predicting: dict[str, Any] = {
         "widths": job.curve_widths,
         "method": options.method,
         "neuron": neuron,
-        "assess": True,
+        "assess": assess,
     }
     curve = learning_curve(job.network, train, test, **predicting, **solving)
     infinite = None

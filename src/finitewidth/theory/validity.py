@@ -8,6 +8,7 @@ Calibrated on sampled posteriors: docs/validity.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ _PARTICLES, _ROUNDS = 400, 100
 UNRELIABLE, DOUBTFUL = 0.10, 0.03
 # Fitted to the sampled cases of docs/validity.md. Above a strength of about two the quadratic response exaggerates:
 _STRONG, _POWER = 1.9, 6
+_FARTHEST = 1.7  # and nothing is known beyond so many times that strength
 _DEEP = 2.0  # the layers below the last one add about as much as it does
 
 
@@ -59,7 +61,12 @@ def validity(solution: Solution) -> Validity:
             "a converged prediction of the action (method 'saddle' or 'integrate')",
             "solve it with method='saddle'",
         )
-    return statement_of(estimate(theory.network, solution.train, theory.temperature, solution.order_parameters), theory)
+    try:
+        with np.errstate(all="ignore"):
+            found = estimate(theory.network, solution.train, theory.temperature, solution.order_parameters)
+    except (InputError, np.linalg.LinAlgError):  # the short run left the range of floating point
+        return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
+    return statement_of(found, theory)
 
 
 def applies(solution: Solution) -> bool:
@@ -84,7 +91,8 @@ class Estimate:
     def relative(self) -> float:
         """``|action / neuron - 1|``, less where the response is not quadratic, more for deep networks."""
         raw = abs(self.action / self.neuron - 1.0)
-        return raw * (_DEEP if self.depth > 1 else 1.0) / (1.0 + (self.strength / _STRONG) ** _POWER)
+        strong = min(self.strength / _STRONG, _FARTHEST)
+        return raw * (_DEEP if self.depth > 1 else 1.0) / (1.0 + strong**_POWER)
 
 
 def estimate(network: Network, train: Dataset, temperature: float, order_parameters: Array, seed: int = 0) -> Estimate:
@@ -159,12 +167,14 @@ def statement_of(found: Estimate, theory: Any) -> Validity:
     """Words for an estimate; the bounds are those that docs/validity.md calibrates."""
     depth = theory.network.depth
     error = found.relative
-    share = f"{100 * error:.0f} %"
+    if not math.isfinite(error):
+        return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
+    share = f"about {100 * error:.0f} %" if error <= 1.0 else "a factor of two or more"
     if error > UNRELIABLE:
-        text = f"features are far from Gaussian: the test error may be off by about {share}; "
+        text = f"features are far from Gaussian: the test error may be off by {share}; "
         text += "use method neuron, or compare with samples" if depth == 1 else "compare with samples"
     elif error > DOUBTFUL:
-        text = f"features are not quite Gaussian: expect the test error to be off by about {share}"
+        text = f"features are not quite Gaussian: expect the test error to be off by {share}"
     else:
         text = "features are close to Gaussian: expect the test error to hold within a few per cent"
     if depth > 1:
