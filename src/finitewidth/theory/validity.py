@@ -29,9 +29,10 @@ Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most
 _PARTICLES, _ROUNDS = 400, 100
 UNRELIABLE, DOUBTFUL = 0.10, 0.03
-# Fitted to the sampled cases of docs/validity.md. Above a strength of about two the quadratic response exaggerates:
+# Fitted to the sampled cases of docs/validity.md. Above a Q of about two the quadratic response exaggerates:
 _STRONG, _POWER = 1.9, 6
-_FARTHEST = 1.7  # and nothing is known beyond so many times that strength
+_FARTHEST = 1.7  # and nothing is known beyond so many times that
+_RUNAWAY = 2.0  # the largest ratio of strength to Q in those cases is 1.3
 _DEEP = 2.0  # the layers below the last one add about as much as it does
 
 
@@ -89,10 +90,14 @@ class Estimate:
 
     @property
     def relative(self) -> float:
-        """``|action / neuron - 1|``, less where the response is not quadratic, more for deep networks."""
+        """``|action / neuron - 1|``, less where the response is not quadratic, more for deep networks.
+
+        At least 1 where the short run ran away from the action: where it would settle is not known, only that it is far.
+        """
         raw = abs(self.action / self.neuron - 1.0)
-        strong = min(self.strength / _STRONG, _FARTHEST)
-        return raw * (_DEEP if self.depth > 1 else 1.0) / (1.0 + strong**_POWER)
+        strong = min(self.q / _STRONG, _FARTHEST)
+        error = raw * (_DEEP if self.depth > 1 else 1.0) / (1.0 + strong**_POWER)
+        return max(error, 1.0) if self.strength > _RUNAWAY * max(self.q, 1.0) else error
 
 
 def estimate(network: Network, train: Dataset, temperature: float, order_parameters: Array, seed: int = 0) -> Estimate:

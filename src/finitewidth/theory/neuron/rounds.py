@@ -151,7 +151,7 @@ class Problem:
                 run.follow(GAIN)
             for attempt in range(ATTEMPTS):
                 run.average(rounds[1] * 2**attempt, GAIN / (1 + attempt))
-                result = run.measure(rounds[1] * 2**attempt // 2)
+                result = run.measure(max(1, rounds[1] * 2**attempt // 2))
                 if result.converged or result.strength > strongest:
                     break
             return result
