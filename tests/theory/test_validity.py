@@ -9,7 +9,7 @@ import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
-from finitewidth.theory.validity import estimate, last_covariance, leave_one_out, validity
+from finitewidth.theory.validity import Estimate, estimate, last_covariance, leave_one_out, validity
 
 
 def solved(network, train, temperature=0.1, **options):
@@ -63,6 +63,15 @@ def test_features_far_from_gaussian_are_caught(digits):
     deep = validity(solved(fw.FullyConnected(widths=(18, 18)), digits, 0.01))
     assert deep.expected_relative_error > 0.1
     assert "last of 2 hidden layers" in deep.statement
+
+
+def test_a_short_run_that_runs_away_is_loud(digits):
+    """Its error estimate alone is close to zero by chance; the readouts' strength gives it away."""
+    away = Estimate(action=0.0362, neuron=0.0376, q=0.44, strength=40.0, depth=1)
+    settled = Estimate(action=0.0362, neuron=0.0376, q=0.44, strength=0.5, depth=1)
+    assert away.relative == 1.0
+    assert settled.relative < 0.05
+    assert validity(solved(fw.FullyConnected(widths=(4,)), digits, 0.01)).expected_relative_error > 0.3
 
 
 def test_the_seed_decides(digits):

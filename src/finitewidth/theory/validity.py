@@ -92,7 +92,8 @@ class Estimate:
     def relative(self) -> float:
         """``|action / neuron - 1|``, less where the response is not quadratic, more for deep networks.
 
-        At least 1 where the short run ran away from the action: where it would settle is not known, only that it is far.
+        At least 1 where the short run ran away from the action: it is not known where it would settle, only that it
+        is far.
         """
         raw = abs(self.action / self.neuron - 1.0)
         strong = min(self.q / _STRONG, _FARTHEST)
