@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from finitewidth import kernels
+from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
-from finitewidth.networks import FullyConnected
+from finitewidth.networks import FullyConnected, Network
+from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.neuron.predictor import NeuronPredictor, input_shape
 from finitewidth.theory.solution import Solution
 
 Array = np.ndarray
@@ -81,6 +84,8 @@ def prior_kernel(solution: Solution, x: Any = None) -> Array:
 def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
     """K_R(Q) of one output on points ``x`` (default: the training points), (P, P); several outputs are averaged."""
     x = solution.train.x if x is None else x
+    if isinstance(solution.predictor, NeuronPredictor):
+        return solution.predictor.kernel_at(x)
     if solution.train.n_outputs == 1:
         return solution.theory.covariance(solution.order_parameters, x)
     if not solution.order_parameters.size:
@@ -97,9 +102,12 @@ def hidden_kernel(solution: Solution) -> Array:
     """Posterior mean of ``phi phi^T / N`` of a one-hidden-layer fully connected network with one output, (P, P).
 
     ``lambda_1 [ K + (Q/N) K (A^-1 y y^T A^-1 - A^-1) K ]``, K the infinite-width kernel, A = Q K + T: to first order in
-    1/N, the fluctuation of the features that the labels select. Raises InputError for other architectures.
+    1/N, the fluctuation of the features that the labels select. In the single-neuron theory it is measured on its
+    particles, for every architecture of one hidden layer. Raises InputError for other architectures.
     """
     network, train = solution.theory.network, solution.train
+    if isinstance(solution.predictor, NeuronPredictor):
+        return solution.features.hidden_kernel
     if not isinstance(network, FullyConnected) or network.depth != 1 or train.n_outputs != 1:
         raise InputError(
             f"the hidden kernel of {type(network).__name__} of depth {network.depth}, {train.n_outputs} outputs",
@@ -114,6 +122,29 @@ def hidden_kernel(solution: Solution) -> Array:
     change = np.outer(a, a) - gram.inverse()
     learned: Array = network.readout_precision * (K + share * K @ change @ K)
     return 0.5 * (learned + learned.T)
+
+
+def learned(draws: Any, network: Network, train: Dataset) -> LearnedFeatures:
+    """The features of sampled networks, as ``solution.features`` has those of the single-neuron theory.
+
+    draws: what ``fw.sample`` gave with ``observables=("weight_covariance", "hidden_kernel")``; it holds no readouts, so
+    ``readouts`` is None. Raises InputError where these were not recorded, or for several hidden layers.
+    """
+    if network.depth != 1:
+        raise InputError(
+            f"the features of {network.depth} hidden layers", "one hidden layer", "sample a shallow network"
+        )
+    for name in ("weight_covariance", "hidden_kernel"):
+        if name not in draws.observables:
+            raise InputError(
+                f"draws without {name}", "draws that recorded it", "sample with observables=('weight_covariance', ...)"
+            )
+    return LearnedFeatures(
+        draws.observables["weight_covariance"].mean,
+        draws.observables["hidden_kernel"].mean,
+        None,
+        input_shape(network, train),
+    )
 
 
 @dataclass(frozen=True)
