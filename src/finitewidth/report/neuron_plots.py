@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth.exceptions import InputError
-from finitewidth.report.plots import COLOURS, PAGE, new_figure, panel, require_matplotlib, style
+from finitewidth.report.plots import COLOURS, PAGE, new_figure, require_matplotlib, style
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ def features_figure(theory: LearnedFeatures, sample: LearnedFeatures | None = No
     from matplotlib.figure import Figure
 
     with style():
-        figure = Figure(figsize=(PAGE, 4.6))
-        grid = figure.add_gridspec(2, 4, hspace=0.55, wspace=0.6)
+        figure = Figure(figsize=(PAGE, 3.8))
+        grid = figure.add_gridspec(2, 4)
         sides = {"theory": theory} | ({} if sample is None else {"samples": sample})
         for row, (name, learned) in enumerate(sides.items()):
             axes = [figure.add_subplot(grid[row, column]) for column in (0, 1)]
             receptive_fields(learned, axes)
             axes[0].set_ylabel(name)
         spectrum = figure.add_subplot(grid[0, 2:])
-        panel(weight_spectrum(sides, spectrum), "b")
+        weight_spectrum(sides, spectrum).set_title("weights", loc="left")
         readout_law(theory, figure.add_subplot(grid[1, 2:]))
     return figure
 
