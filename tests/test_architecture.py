@@ -24,7 +24,7 @@ ORDER = (  # a unit imports from rows above its own, and from its neighbours onl
     ("kernels",),
     ("prediction",),
     ("theory", "sampling", "training"),
-    ("features",),
+    ("features", "comparison"),
     ("estimators",),
     ("sweeps",),
     ("report",),

@@ -40,8 +40,8 @@ def npz(arrays):
     return "data.npz"
 
 
-def document(capsys, *arguments: str) -> dict:
-    assert main(["predict", *arguments, "--json"]) == 0
+def document(capsys, *arguments: str, command: str = "predict") -> dict:
+    assert main([command, *arguments, "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -172,6 +172,92 @@ def test_figure(capsys, ending):
     assert [path.name for path in Path().iterdir()] == [f"curve.{ending}"]
     assert Path(f"curve.{ending}").stat().st_size > 1000
     assert f"curve.{ending}" in capsys.readouterr().out
+
+
+# --- sample and compare -------------------------------------------------------------------------------
+
+SHORT = ("--draws", "30", "--warmup", "40", "--chains", "2")
+SAMPLED_KEYS = ROW_KEYS - {"closure"} | {"test_error_se", "train_error_se", "r_hat", "ess", "acceptance"}
+
+
+def test_json_of_sample(capsys):
+    pytest.importorskip("arviz")
+    found = document(capsys, *QUICK, *SHORT, "--width", "5", command="sample")
+    assert set(found) == {"rows", "data", "version"}
+    (row,) = found["rows"]
+    assert set(row) >= SAMPLED_KEYS
+    train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+    draws = fw.sample(fw.FullyConnected(widths=5), train, test, 0.05, chains=2, draws=30, warmup=40, seed=0)
+    assert row["width"] == 5
+    assert row["test_error"] == draws.errors(test.y).test_error
+
+
+def test_one_chain_has_no_r_hat(capsys):
+    pytest.importorskip("arviz")
+    (row,) = document(capsys, *QUICK, *SHORT[:4], "--chains", "1", "--width", "5", command="sample")["rows"]
+    assert row["r_hat"] is None
+    assert row["converged"] is False
+    assert "one chain" in row["message"]
+
+
+def test_json_of_compare(capsys):
+    pytest.importorskip("arviz")
+    (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--method", "infinite", command="compare")["rows"]
+    assert set(row) >= {"width", "theory", "sample", "difference"}
+    assert set(row["theory"]) >= ROW_KEYS
+    assert set(row["sample"]) >= SAMPLED_KEYS
+    assert row["width"] == row["theory"]["width"] == row["sample"]["width"] == [5]
+    assert row["theory"]["method"] == "infinite"
+    assert set(row["difference"]) == {"in_se", "percent"}
+
+
+@pytest.mark.parametrize("command", ["sample", "compare"])
+def test_tables_and_figures_of_samples(capsys, command):
+    pytest.importorskip("arviz")
+    pytest.importorskip("matplotlib")
+    assert main([command, *QUICK, *SHORT, "--width", "5", "--figure", "curve.png"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert "NOT CONVERGED, marked ?: width 5" in out
+    assert "one standard error" in out
+    assert Path("curve.png").stat().st_size > 1000
+
+
+def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
+    pytest.importorskip("arviz")
+    from finitewidth.sampling import curves, sample
+
+    calls = []
+
+    def stopping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(curves, "sample", stopping)
+    assert main(["sample", *QUICK, *SHORT, "--width", "5,8", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert [row["width"] for row in json.loads(out)["rows"]] == [5]
+    assert err == "finitewidth: interrupted: 1 of 2 networks sampled\n"
+
+
+SAMPLING_REFUSED = [
+    (("--draws", "0"), "at least 1"),
+    (("--chains", "0"), "at least 1"),
+    (("--warmup", "-1"), "whole number of at least 0"),
+    (("--sampler", "gibbs"), "one of 'collapsed'"),
+    (("--step-size", "0"), "above 0"),
+    (("--checkpoint", "/dev/null/x"), "a folder"),
+    (("--memory", "1KB"), "1"),
+]
+
+
+@pytest.mark.parametrize(("options", "wanted"), SAMPLING_REFUSED, ids=str)
+@pytest.mark.parametrize("command", ["sample", "compare"])
+def test_refused_sampling(capsys, command, options, wanted):
+    assert wanted in refusal(capsys, command, *QUICK, *options)
 
 
 def test_version(capsys):

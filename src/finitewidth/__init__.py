@@ -14,12 +14,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from finitewidth import data, features, kernels
     from finitewidth.activations import Activation
+    from finitewidth.comparison import Comparison, compare
     from finitewidth.data import Dataset
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
     from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
-    from finitewidth.sampling import sample
+    from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
     from finitewidth.theory import (
         LearningCurve,
         Selection,
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
     "Activation": "activations",
+    "Comparison": "comparison",
     "ConvergenceWarning": "exceptions",
     "Convolutional": "networks",
     "Dataset": "data",
+    "Draws": "sampling",
     "Errors": "prediction",
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
@@ -51,22 +54,27 @@ _PUBLIC = {
     "Prediction": "prediction",
     "Selection": "theory",
     "Solution": "theory",
+    "compare": "comparison",
     "lazy_training": "training",
     "learning_curve": "theory",
     "predict": "theory",
     "sample": "sampling",
+    "sampled_curve": "sampling",
     "select": "theory",
     "solve": "theory",
     "spectral_learning_curve": "theory",
+    "step_bias": "sampling",
     "theory_of": "theory",
 }
 _MODULES = ("data", "features", "kernels")
 
 __all__ = [
     "Activation",
+    "Comparison",
     "ConvergenceWarning",
     "Convolutional",
     "Dataset",
+    "Draws",
     "Errors",
     "FiniteWidthClassifier",
     "FiniteWidthRegressor",
@@ -80,6 +88,7 @@ __all__ = [
     "Selection",
     "Solution",
     "__version__",
+    "compare",
     "data",
     "features",
     "kernels",
@@ -87,9 +96,11 @@ __all__ = [
     "learning_curve",
     "predict",
     "sample",
+    "sampled_curve",
     "select",
     "solve",
     "spectral_learning_curve",
+    "step_bias",
     "theory_of",
 ]
 

@@ -8,19 +8,29 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from finitewidth import __version__
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.options import Job, PredictOptions, figure_path, job_of
+from finitewidth.options import (
+    CompareOptions,
+    Job,
+    JobOptions,
+    PredictOptions,
+    SampleOptions,
+    figure_path,
+    job_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+
+    from finitewidth.data import Dataset
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 
@@ -142,32 +152,20 @@ def predict(options: PredictOptions) -> None:
     for temperature in job.temperatures:
         theory_of(job.network, temperature, options.closure, options.method)  # refuses before the data are read
     train, test = job.load()
-    widths = None if job.layer_widths else job.widths
     solving: dict[str, Any] = {
         "temperature": job.temperatures,
         "closure": options.closure,
         "memory": job.memory,
     }
-    curve = learning_curve(job.network, train, test, widths=widths, method=options.method, **solving)
+    curve = learning_curve(job.network, train, test, widths=job.curve_widths, method=options.method, **solving)
     infinite = None
     if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)
     if figure is not None:
         _draw(job, options, curve, train, test, figure)
-    if options.json:
-        from finitewidth.report.documents import predict_document
-
-        _print_json(predict_document(curve, job.source, train, test, job.layer_widths))
-        return
     from finitewidth.report import tables
 
-    console = _console()
-    title = tables.title(job.source, train, test, options.network, job.network, job.temperatures)
-    console.print(tables.predictions(curve, title))
-    for note in tables.notes(curve, infinite):
-        console.print(note)
-    if figure is not None:
-        console.print(f"Figure: {figure}")
+    _report(options, job, (train, test), curve.rows, "predictions", tables.notes(curve, infinite), figure)
 
 
 def _draw(job: Job, options: PredictOptions, curve: Any, train: Any, test: Any, figure: Path) -> None:
@@ -179,6 +177,81 @@ def _draw(job: Job, options: PredictOptions, curve: Any, train: Any, test: Any, 
     network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
     theory = theory_of(network, job.temperatures[0], options.closure, options.method)
     plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
+
+
+@_command(SampleOptions)
+def sample(options: SampleOptions) -> None:
+    """Sample the finite network itself: errors with their standard errors."""
+    job = job_of(options)
+    figure = figure_path(options.figure)
+    sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
+    from finitewidth.report import plots, tables
+    from finitewidth.sampling import sampled_curve
+
+    train, test = job.load()
+    rows = list(sampled_curve(job.network, train, test, job.curve_widths, job.temperatures, **sampling))
+    if figure is not None:
+        plots.save(plots.sampled_figure(rows), figure)
+    _report(options, job, (train, test), rows, "samples", tables.notes(rows), figure)
+    _end(rows, job)
+
+
+@_command(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Theory beside sample, width by width: how far they are apart."""
+    job = job_of(options)
+    figure = figure_path(options.figure)
+    sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
+    from finitewidth.comparison import compare as compare_both
+    from finitewidth.report import plots, tables
+
+    train, test = job.load()
+    theory: dict[str, Any] = {"closure": options.closure, "method": options.method}
+    rows = compare_both(job.network, train, test, job.curve_widths, job.temperatures, **theory, **sampling).rows
+    if figure is not None:
+        plots.save(plots.comparison_figure(rows), figure)
+    sides = [side for row in rows for side in (row.theory, row.sample)]
+    _report(options, job, (train, test), rows, "comparison", tables.notes(sides), figure)
+    _end([row.sample for row in rows], job)
+
+
+def _report(
+    options: JobOptions,
+    job: Job,
+    data: tuple[Dataset, Dataset],
+    rows: Sequence[Any],
+    table: str,
+    notes: Iterable[Any],
+    figure: Path | None,
+) -> None:
+    """One JSON document; or the table of that name, notes, and the place of the figure."""
+    if options.json:
+        from finitewidth.report.documents import rows_document
+
+        _print_json(rows_document(rows, job.source, *data, job.layer_widths))
+        return
+    from finitewidth.report import tables
+
+    console = _console()
+    title = tables.title(job.source, *data, options.network, job.network, job.temperatures)
+    console.print(getattr(tables, table)(rows, title))
+    for note in notes:
+        console.print(note)
+    if figure is not None:
+        console.print(f"Figure: {figure}")
+
+
+def _end(samples: Sequence[Any], job: Job) -> None:
+    """Exit status 130 where sampling was interrupted; what there is has been printed."""
+    planned = len(job.curve_widths or [0]) * len(job.temperatures)
+    if len(samples) < planned or not samples[-1].complete:
+        _say(f"interrupted: {len(samples)} of {planned} networks sampled")
+        raise typer.Exit(130)
+
+
+def _watched() -> bool:
+    """Whether somebody looks at stderr, where progress bars go."""
+    return sys.stderr.isatty()
 
 
 @app.command()

@@ -64,6 +64,47 @@ class PredictOptions(JobOptions):
 
 
 @dataclass(frozen=True)
+class SamplingOptions(JobOptions):
+    """What a run of the sampler is. ``--seed`` decides its random numbers too."""
+
+    sampler: str = _text("NAME", "collapsed, langevin, langevin-unadjusted or nuts. Default: collapsed.", "collapsed")
+    chains: str = _text("C", "Chains; R-hat needs two. Default: 4.", "4")
+    draws: str = _text("D", "Draws kept of each chain. Default: 500.", "500")
+    warmup: str | None = _text("D", "Iterations of adaptation before them. Default: 300 or 500.")
+    step_size: str | None = _text("X", "Fixed step size. Default: adapted.")
+    checkpoint: str | None = _text("DIR", "Save runs here, and go on from what is saved.")
+
+    def sampling(self) -> dict[str, Any]:
+        """Arguments of ``sample``; raises InputError."""
+        from finitewidth import checks
+        from finitewidth.sampling.run import SAMPLERS
+
+        options: dict[str, Any] = {
+            "sampler": checks.choice("sampler", self.sampler, SAMPLERS),
+            "chains": _whole("--chains", self.chains),
+            "draws": _whole("--draws", self.draws),
+            "warmup": None if self.warmup is None else _seed("--warmup", self.warmup),
+            "seed": 0 if self.seed is None else _seed("--seed", self.seed),
+            "checkpoint": self.checkpoint,
+        }
+        if self.step_size is not None:
+            options["step_size"] = checks.positive("--step-size", _one(numbers, "--step-size", self.step_size))
+        return options
+
+
+@dataclass(frozen=True)
+class SampleOptions(SamplingOptions):
+    """The options of ``finitewidth sample``."""
+
+    figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
+
+
+@dataclass(frozen=True)
+class CompareOptions(SamplingOptions, PredictOptions):
+    """The options of ``finitewidth compare``: those of both."""
+
+
+@dataclass(frozen=True)
 class Job:
     """Options that have passed their checks. ``layer_widths``: given with --widths, None otherwise."""
 
@@ -74,6 +115,11 @@ class Job:
     layer_widths: list[int] | None
     temperatures: list[float]
     memory: float | None
+
+    @property
+    def curve_widths(self) -> list[int] | None:
+        """Widths of a learning curve; None with --widths, where the network has its own."""
+        return None if self.layer_widths else self.widths
 
     def load(self) -> tuple[Dataset, Dataset]:
         """The training and the test part."""

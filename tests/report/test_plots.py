@@ -137,3 +137,59 @@ def test_refusals(curve, monkeypatch):
     monkeypatch.setattr(plots, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"finitewidth\[plot\]"):
         plots.learning_curve(curve)
+
+
+# --- sampled rows and comparisons -----------------------------------------------------------------------
+
+
+def sampled(width, test_error, temperature=0.1, converged=True):
+    return {
+        "width": width,
+        "temperature": temperature,
+        "test_error": test_error,
+        "test_error_se": 0.01,
+        "train_error": 0.1,
+        "train_error_se": 0.001,
+        "converged": converged,
+    }
+
+
+def points(ax):
+    """Label, positions and faces of what was drawn with error bars."""
+    return [
+        (bars.get_label(), bars.lines[0].get_xydata().tolist(), bars.lines[0].get_markerfacecolor())
+        for bars in ax.containers
+    ]
+
+
+def test_samples_go_to_the_line_of_their_temperature(data, network):
+    curve = fw.learning_curve(network, *data, widths=[10, 30], temperature=[0.1, 1.0])
+    ax = plots.learning_curve(curve, sampled=[sampled(10, 0.2), sampled(10, 0.4, temperature=1.0)])
+    colours = [bars.lines[0].get_markeredgecolor() for bars in ax.containers]
+    assert [xy for _, xy, _ in points(ax)] == [[[10.0, 0.2]], [[10.0, 0.4]]]
+    assert colours == [plots.COLOURS[0], plots.COLOURS[1]]
+
+
+def test_what_did_not_converge_is_drawn_apart(curve):
+    ax = plots.learning_curve(curve, sampled=[sampled(10, 0.2), sampled(30, 0.3, converged=False)])
+    assert points(ax) == [
+        ("sampled", [[10.0, 0.2]], "white"),
+        ("sampled, not converged", [[30.0, 0.3]], "0.75"),
+    ]
+
+
+def test_markers_at_the_ends_are_whole(curve):
+    left, right = plots.learning_curve(curve, sampled=[sampled(10, 0.2)]).get_xlim()
+    assert left < 10
+    assert right > 100
+
+
+def test_against_temperature(data, network):
+    curve = fw.learning_curve(network, *data, temperature=[0.1, 1.0])
+    ax = plots.learning_curve(curve, sampled=[sampled(20, 0.2), sampled(20, 0.4, temperature=1.0)])
+    assert points(ax)[0][1] == [[0.1, 0.2], [1.0, 0.4]]
+
+
+def test_no_sampled_rows():
+    with pytest.raises(InputError, match="at least one row"):
+        plots.sampled_curve([])

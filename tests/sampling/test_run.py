@@ -192,6 +192,15 @@ def test_memory_cap(train, test_set):
         sample(replace(NETWORK, widths=(10**9,)), train, test_set, **SHORT)
 
 
+def test_out_of_memory_on_the_device(train, test_set, monkeypatch):
+    def exhausted(self, progress):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(Engine, "run", exhausted)
+    with pytest.raises(MemoryError, match="use fewer draws"):
+        sample(NETWORK, train, test_set, **SHORT)
+
+
 def test_signature():
     names = list(inspect.signature(sample).parameters)
     assert names[:6] == ["network", "train", "test", "temperature", "chains", "draws"]

@@ -12,10 +12,10 @@ from finitewidth.data import Dataset
 RESULTS = ("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
 
 
-def predict_document(
+def rows_document(
     rows: Iterable[Any], source: str, train: Dataset, test: Dataset, layer_widths: list[int] | None = None
 ) -> dict[str, Any]:
-    """``{"rows", "data", "version"}`` as DESIGN.md has them; ``layer_widths`` replaces every row's width."""
+    """``{"rows", "data", "version"}`` of predict, sample and compare; ``layer_widths`` replaces every row's width."""
     return {
         "rows": [row_document(row, layer_widths) for row in rows],
         "data": data_document(source, train, test),
@@ -29,12 +29,14 @@ def data_document(source: str, train: Dataset, test: Dataset) -> dict[str, Any]:
 
 
 def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, Any]:
-    """One row of a learning curve; where it did not converge, every result is null."""
+    """One row: where a theory did not converge, every result is null; a sample keeps its numbers beside the flag."""
     plain: dict[str, Any] = row.to_dict()
+    if hasattr(row, "theory"):
+        plain |= {name: row_document(getattr(row, name), layer_widths) for name in ("theory", "sample")}
+    elif not hasattr(row, "r_hat") and not row.converged:
+        plain |= dict.fromkeys(RESULTS)
     if layer_widths is not None:
         plain["width"] = layer_widths
-    if not row.converged:
-        plain |= dict.fromkeys(RESULTS)
     cleaned: dict[str, Any] = json_ready(plain)
     return cleaned
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,8 @@ def learning_curve(
 
     curve: rows of ``fw.learning_curve``; rows that did not converge leave a gap.
     infinite: the infinite-width limit (a number, a row, or rows), drawn dashed.
-    sampled: objects or mappings with ``width``, the quantity and ``<quantity>_se``, drawn with error bars of
-        two standard errors.
+    sampled: objects or mappings with the position on the axis, the quantity and ``<quantity>_se``, drawn with error
+        bars of two standard errors; grey inside where ``converged`` is False.
     split: fill the test error with its two parts, bias and variance.
     Rows that vary in more than one way become one line each.
     Raises InputError for an empty curve or an unknown quantity, MissingExtraError without matplotlib.
@@ -100,40 +101,78 @@ def learning_curve(
         _draw_line(ax, group, axis, quantity, split, text, own)
         if axis == "width":
             _draw_limit(ax, _limit(infinite, group), quantity, own)
-    if sampled is not None:
-        draw_sampled(ax, sampled, quantity, colour or COLOURS[0])
-    _finish(ax, axis, quantity, rows, from_zero=split)
+        draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis)
+    _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
     return ax
 
 
 def learning_curve_figure(curve: Iterable[Any], infinite: Any = None, sampled: Any = None) -> Figure:
     """Test error with its two parts beside train error, a page wide."""
-    rows = list(curve)
-    figure, (left, right) = new_figure(2, PAGE, 2.7)
+    return _two_panels(partial(learning_curve, list(curve), infinite=infinite, sampled=sampled))
+
+
+def comparison_figure(rows: Iterable[Any]) -> Figure:
+    """Theory (lines) and samples (points with bars of two standard errors): test error beside train error."""
+    rows = list(rows)
+    return learning_curve_figure([row.theory for row in rows], sampled=[row.sample for row in rows])
+
+
+def sampled_figure(rows: Iterable[Any]) -> Figure:
+    """Sampled test and train error with bars of two standard errors, against width or temperature."""
+    return _two_panels(partial(sampled_curve, list(rows)))
+
+
+def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "test_error") -> Axes:
+    """One quantity of sampled rows against what varies, with bars of two standard errors.
+
+    Raises InputError for no rows or an unknown quantity, MissingExtraError without matplotlib.
+    """
+    checks.choice("quantity", quantity, QUANTITIES)
+    rows = list(rows)
+    if not rows:
+        raise InputError("no sampled rows", "at least one row", "give widths")
+    ax = ax if ax is not None else new_figure()[1][0]
+    axis, groups = _lines(rows)
+    for (name, group), own in zip(groups, _cycle(None), strict=False):
+        draw_sampled(ax, group, quantity, own, name or "sampled", axis)
+    _finish(ax, axis, quantity, rows, from_zero=False, room=True)
+    return ax
+
+
+def _two_panels(draw: Callable[..., Axes]) -> Figure:
+    figure, axes = new_figure(2, PAGE, 2.7)
     with style():
-        for ax, quantity, letter in ((left, "test_error", "a"), (right, "train_error", "b")):
-            learning_curve(rows, ax, infinite, sampled, quantity)
+        for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
+            draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-            ax.legend()
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=min(5, len(names)))
     return figure
 
 
-def draw_sampled(ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled") -> None:
+def draw_sampled(
+    ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled", axis: str = "width"
+) -> None:
     """Points with bars of two standard errors; see ``learning_curve``."""
-    points = [(_of(p, "width"), _of(p, quantity), _of(p, f"{quantity}_se")) for p in sampled]
-    if points:
-        x, y, se = np.array(points, dtype=float).T
+    points = list(sampled)
+    for converged, face, text in ((True, "white", label), (False, "0.75", f"{label}, not converged")):
+        found = [p for p in points if bool(_of(p, "converged", True)) == converged]
+        if not found:
+            continue
+        x = [_position(p, axis) for p in found]
+        y, se = (np.array([_of(p, name) for p in found], dtype=float) for name in (quantity, f"{quantity}_se"))
+        named = text in ax.get_legend_handles_labels()[1]
         ax.errorbar(
             x,
             y,
             2 * se,
             fmt="o",
-            mfc="white",
+            mfc=face,
             mec=colour,
             ecolor=colour,
             mew=1.1,
             elinewidth=1.1,
-            label=label,
+            label=None if named else text,
             zorder=5,
         )
 
@@ -168,8 +207,14 @@ def _cycle(colour: str | None) -> Iterator[str]:
         yield from COLOURS
 
 
+def _samples(sampled: Iterable[Any] | None, group: list[Any], axis: str) -> list[Any]:
+    """The samples that belong to a line: equal in all that varies between lines, as far as they say."""
+    fixed = [name for name in ("width", "temperature", "n_train") if name != axis]
+    return [p for p in sampled or () if all(_of(p, n, getattr(group[0], n)) == getattr(group[0], n) for n in fixed)]
+
+
 def _position(row: Any, axis: str) -> float:
-    value = getattr(row, axis)
+    value = _of(row, axis)
     return float(np.exp(np.mean(np.log(value)))) if isinstance(value, tuple) else float(value)
 
 
@@ -209,7 +254,7 @@ def _draw_limit(ax: Axes, limit: Any, quantity: str, colour: str) -> None:
         ax.axhline(value, color=colour, ls=(0, (4, 2.2)), lw=1.0, label=None if named else _LIMIT, zorder=2)
 
 
-def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool) -> None:
+def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool, room: bool) -> None:
     ax.set_xscale("log")
     ax.set_xlabel(_LABELS[axis])
     ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
@@ -217,7 +262,8 @@ def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool
         ax.set_ylim(bottom=0.0)
     places = sorted({_position(row, axis) for row in rows})
     if len(places) > 1:
-        ax.set_xlim(places[0], places[-1])
+        margin = (places[-1] / places[0]) ** (0.04 if room else 0.0)  # room for whole markers
+        ax.set_xlim(places[0] / margin, places[-1] * margin)
     if places[-1] < 30 * places[0]:  # decades alone would leave the axis without labels
         ax.set_xticks(places[:: max(1, len(places) // 5)])
         ax.set_xticks([], minor=True)
@@ -226,6 +272,5 @@ def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool
     ax.xaxis.set_minor_formatter("")
 
 
-def _of(point: Any, name: str) -> float:
-    value = point[name] if isinstance(point, dict) else getattr(point, name)
-    return float(value)
+def _of(point: Any, name: str, default: Any = None) -> Any:
+    return point.get(name, default) if isinstance(point, dict) else getattr(point, name, default)

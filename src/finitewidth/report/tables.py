@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from finitewidth.data import Dataset
 from finitewidth.networks import Network
 
 NOTHING = "—"  # stands where there is no result
+_READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
 
 
@@ -40,10 +42,53 @@ def predictions(rows: Iterable[Any], heading: str) -> Table:
     return table
 
 
-def plain_table(heading: str, columns: Sequence[str]) -> Table:
+def samples(rows: Iterable[Any], heading: str) -> Table:
+    """One line a sampled network: 0.0399(8) is 0.0399 ± 0.0008, one standard error; ? where it did not converge."""
+    rows = list(rows)
+    several = len({row.temperature for row in rows}) > 1
+    named = any(row.accuracy is not None for row in rows)
+    columns = [
+        *("width", *(["T"] if several else []), "test error", "bias"),
+        *([] if several and named else ["variance"]),  # test error - bias
+        *("train error", *(["accuracy"] if named else []), "R-hat", "ESS"),
+    ]
+    table = plain_table(heading, columns, _READING)
+    for row in rows:
+        table.add_row(*[_sample_cell(row, name) for name in columns])
+    return table
+
+
+def comparison(rows: Iterable[Any], heading: str) -> Table:
+    """One line a network: theory, sample with its standard error as in ``samples``, and theory minus sample."""
+    rows = list(rows)
+    several = len({row.temperature for row in rows}) > 1
+    columns = ["width", *(["T"] if several else []), "test theory", "test sampled", "off by SE", "off by %"]
+    columns += ["train theory", "train sampled", *([] if several else ["R-hat"])]
+    table = plain_table(heading, columns, _READING)
+    for row in rows:
+        off = row.difference
+        cells = {
+            "width": _cell(row.theory, "width"),
+            "T": f"{row.temperature:g}",
+            "test theory": _cell(row.theory, "test error"),
+            "test sampled": _sample_cell(row.sample, "test error"),
+            "off by SE": NOTHING if off.in_se is None else f"{off.in_se:+.1f}",
+            "off by %": NOTHING if off.percent is None else f"{off.percent:+.1f}",
+            "train theory": _cell(row.theory, "train error"),
+            "train sampled": _sample_cell(row.sample, "train error"),
+            "R-hat": _sample_cell(row.sample, "R-hat"),
+        }
+        table.add_row(*[cells[name] for name in columns])
+    return table
+
+
+def plain_table(heading: str, columns: Sequence[str], caption: str | None = None) -> Table:
     """An empty table in our style; a heading of several words takes several lines."""
     table = Table(
         title=heading,
+        caption=caption,
+        caption_justify="left",
+        caption_style="",
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="",
@@ -62,8 +107,9 @@ def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterato
     for row in rows:
         place = f"width {width(row)}" + (f", T = {row.temperature:g}" if several else "")
         if not row.converged:
-            yield Text(f"NOT CONVERGED, no result: {place}: {row.message}")
-        elif row.message:
+            what = "marked ?" if hasattr(row, "r_hat") else "no result"
+            yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
+        elif row.message not in ("", "converged"):
             yield Text(f"Note: {place}: {row.message}")
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
@@ -74,6 +120,17 @@ def number(value: float | None) -> str:
     if value is None or value != value:
         return NOTHING
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
+
+
+def with_error(value: float, error: float) -> str:
+    """1.309(4): value and standard error in its last digit, two digits where the first is a one."""
+    if not (0.0 < error < math.inf):
+        return number(value)
+    power = math.floor(math.log10(error))
+    decimals = max(0, 1 - power if round(error / 10.0**power) == 1 else -power)
+    if decimals > 7:
+        return f"{value:.2e}({error:.0e})"
+    return f"{value:.{decimals}f}({round(error * 10**decimals)})"
 
 
 def width(row: Any) -> str:
@@ -113,6 +170,21 @@ def _cell(row: Any, column: str) -> str:
     if column == "log evidence":
         return f"{row.log_evidence:.2f}"
     return number(getattr(row, column.replace(" ", "_")))
+
+
+def _sample_cell(row: Any, column: str) -> str:
+    if column in ("width", "T"):
+        return _cell(row, column)
+    if column == "R-hat":
+        return NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
+    if column == "ESS":
+        return NOTHING if row.ess != row.ess else f"{row.ess:.0f}" if row.ess < 9999.5 else f"{row.ess / 1000:.0f}k"
+    if column == "accuracy":
+        return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
+    name = column.replace(" ", "_")
+    if column.endswith("error"):
+        return with_error(getattr(row, name), getattr(row, f"{name}_se")) + ("" if row.converged else "?")
+    return number(getattr(row, name))
 
 
 def _against_infinite(rows: list[Any], limit: Any) -> str:

@@ -231,7 +231,7 @@ def _say_what(ax: Any, result: Result) -> None:
 def document(result: Result, figures: list[Path]) -> dict[str, Any]:
     """Rows of predict (infinite width last at each depth), sampled points, data, figures."""
     rows = [row for depth, curve in result.curves.items() for row in (*curve, result.limits[depth])]
-    plain = documents.predict_document(rows, "digits", result.train, result.test)
+    plain = documents.rows_document(rows, "digits", result.train, result.test)
     return plain | {
         "sampled": documents.json_ready([asdict(point) for point in result.sampled]),
         "note": result.note,

@@ -1,0 +1,136 @@
+"""Theory beside sample: the same errors of the same network on the same data, by two roads that share nothing above
+``prediction``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from finitewidth.data import Dataset
+from finitewidth.linalg import parse_memory
+from finitewidth.networks import Network
+from finitewidth.sampling.curves import SampledRow, sampled_curve
+from finitewidth.theory import learning_curve
+from finitewidth.theory.curves import Row
+
+ERRORS = ("test_error", "train_error", "bias", "variance")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Theory minus sample: in standard errors of the sample, and in per cent of the sample.
+
+    None where either side has no result, and in_se where the sample has no error bar.
+    """
+
+    in_se: float | None
+    percent: float | None
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    """One network: the row of the theory and that of the sample."""
+
+    theory: Row
+    sample: SampledRow
+
+    @property
+    def width(self) -> int | tuple[int, ...]:
+        """Neurons of every hidden layer, or one width a layer."""
+        return self.theory.width
+
+    @property
+    def temperature(self) -> float:
+        """T."""
+        return self.theory.temperature
+
+    @property
+    def converged(self) -> bool:
+        """Both sides have a result."""
+        return self.theory.converged and self.sample.converged
+
+    @property
+    def difference(self) -> Difference:
+        """Of the test error."""
+        return self.difference_of("test_error")
+
+    def difference_of(self, quantity: str) -> Difference:
+        """Of "test_error", "train_error", "bias" or "variance"."""
+        if not self.converged:
+            return Difference(None, None)
+        truth, error = getattr(self.sample, quantity), getattr(self.sample, f"{quantity}_se")
+        gap = getattr(self.theory, quantity) - truth
+        return Difference(gap / error if error > 0.0 else None, 100.0 * gap / truth if truth else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: ``{"width", "theory", "sample", "difference", "train_difference"}``."""
+        return {
+            "width": self.width,
+            "theory": self.theory.to_dict(),
+            "sample": self.sample.to_dict(),
+            "difference": asdict(self.difference),
+            "train_difference": asdict(self.difference_of("train_error")),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows in the order asked for: temperatures, then widths. complete: False where sampling was interrupted."""
+
+    rows: tuple[ComparedRow, ...]
+    complete: bool
+
+    def __iter__(self) -> Iterator[ComparedRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> ComparedRow:
+        return self.rows[index]
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest difference of the test error in standard errors, sign apart; NaN where no row has a result."""
+        found = [abs(row.difference.in_se) for row in self.rows if row.difference.in_se is not None]
+        return max(found, default=math.nan)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, one dictionary a row."""
+        return [row.to_dict() for row in self.rows]
+
+
+def compare(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    widths: Sequence[int] | None = None,
+    temperature: float | Sequence[float] = 0.05,
+    *,
+    closure: str | None = None,
+    method: str = "saddle",
+    memory: str | float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    **sampling: Any,
+) -> Comparison:
+    """Predict and sample every width and temperature.
+
+    widths, temperature, closure, method: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
+    sampler, progress and the rest, as for ``fw.sample``. checkpoint: a folder with one checkpoint a run. memory: cap in
+    bytes on either side. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
+
+    Raises InputError for what cannot be predicted or sampled, before anything is sampled.
+    """
+    cap = None if memory is None else parse_memory(memory)
+    sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
+    curve = learning_curve(network, train, test, widths, temperature, closure=closure, method=method, memory=cap)
+    return Comparison(*beside(curve.rows, sampled))
+
+
+def beside(curve: Collection[Row], sampled: Iterator[SampledRow]) -> tuple[tuple[ComparedRow, ...], bool]:
+    """Rows of both, paired as far as sampling comes, and whether it came to the end."""
+    rows = [ComparedRow(theory, sample) for theory, sample in zip(curve, sampled, strict=False)]
+    return tuple(rows), len(rows) == len(curve) and rows[-1].sample.complete

@@ -1,0 +1,171 @@
+"""Sampled errors against width and temperature: one row a run of ``sample``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.networks import LocallyConnected, Network
+from finitewidth.sampling.draws import Draws, SampledErrors
+from finitewidth.sampling.run import Request, sample
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class SampledRow:
+    """Errors of one sampled network; ``_se`` are Monte-Carlo standard errors.
+
+    width, depth, temperature, n_train: as in a row of ``fw.learning_curve``. method: the sampler.
+    order_parameters: Q of the last layer, from the readouts: one number (fully connected, pooled), n x n row-major
+        (convolutional), n (locally connected), D x D or n D x n D (several outputs).
+    log_evidence: None, for a sampler knows none; rows of predict and sample are alike.
+    ess: effective draws of the test error. acceptance: mean of the Metropolis test.
+    converged: False where chains disagree or are too short; the numbers stay, ``message`` says what is wrong.
+    complete: False where the run was interrupted.
+    """
+
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    chains: int
+    draws: int
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    train_error_se: float
+    test_error_se: float
+    bias_se: float
+    variance_se: float
+    accuracy_se: float | None
+    order_parameters: list[float]
+    log_evidence: None
+    r_hat: float
+    ess: float
+    acceptance: float
+    divergences: int
+    converged: bool
+    complete: bool
+    message: str
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, network: Network, draws: Draws, temperature: float, n_train: int, y: Array, seconds: float
+    ) -> SampledRow:
+        """Of draws and the test targets ``y``."""
+        errors = draws.errors(y)
+        shared = {field.name for field in fields(cls)} & {field.name for field in fields(SampledErrors)}
+        widths = network.widths
+        return cls(
+            width=widths[0] if len(set(widths)) == 1 else tuple(widths),
+            depth=network.depth,
+            temperature=temperature,
+            n_train=n_train,
+            method=str(draws.attrs["sampler"]),
+            chains=draws.n_chains,
+            draws=draws.n_draws,
+            order_parameters=[float(q) for q in np.ravel(_order_parameters(network, draws))],
+            log_evidence=None,
+            acceptance=float(draws.acceptance.mean()),
+            complete=draws.complete,
+            seconds=seconds,
+            **{name: getattr(errors, name) for name in shared},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+
+def sampled_curve(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    widths: Sequence[int] | None = None,
+    temperature: float | Sequence[float] = 0.05,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Iterator[SampledRow]:
+    """Sample every temperature and width (hidden layers all that wide), in the order of ``fw.learning_curve``.
+
+    ``widths=None`` keeps the network's own. ``options``: as for ``sample``. checkpoint: a folder, made if need be, with
+    one checkpoint a run, so that a curve that was cut short goes on where it was. Everything is checked before
+    the first run; rows come one by one as they are done. An interrupt (Ctrl-C)
+    ends the curve after the row of what there is, and is passed on where there is none.
+    """
+    temperatures = [checks.positive("temperature", t) for t in np.atleast_1d(np.asarray(temperature, dtype=float))]
+    networks = [network] if widths is None else [network.with_width(w) for w in widths]
+    folder = None if checkpoint is None else _folder(checkpoint)
+    planned = [(net, t) for t in temperatures for net in networks]
+    _refuse_other_targets(train, test)
+    settings = {name: value for name, value in options.items() if name not in ("progress", "memory")}
+    for net, t in planned:
+        Request(network=net, train=train, test=test, temperature=t, **settings)
+    return _rows(planned, train, test, folder, options)
+
+
+def _rows(
+    planned: list[tuple[Network, float]], train: Dataset, test: Dataset, folder: Path | None, options: dict[str, Any]
+) -> Iterator[SampledRow]:
+    for done, (network, temperature) in enumerate(planned):
+        started = time.perf_counter()
+        file = None if folder is None else folder / f"{_name(network, temperature)}.npz"
+        own = options | {"progress": bool(options.get("progress")) and f"width {network.widths[0]}, T {temperature:g}"}
+        try:
+            draws = sample(network, train, test, temperature, checkpoint=file, **own)
+        except KeyboardInterrupt:
+            if done == 0:
+                raise
+            return
+        seconds = time.perf_counter() - started
+        yield SampledRow.of(network, draws, temperature, train.n_points, test.y, seconds)
+        if not draws.complete:
+            return
+
+
+def _order_parameters(network: Network, draws: Draws) -> Array:
+    """Q as the theory lays it out: without weight sharing only its diagonal has a meaning."""
+    if "order_parameter" not in draws.observables:
+        return np.empty(0)
+    q = draws.order_parameter
+    diagonal = isinstance(network, LocallyConnected) and network.pool == "none" and draws.mean.ndim == 3
+    return np.diagonal(q) if diagonal else q
+
+
+def _refuse_other_targets(train: Dataset, test: Dataset) -> None:
+    if train.y.shape[1:] != test.y.shape[1:]:
+        raise InputError(
+            f"training targets of shape {train.y.shape}, test targets of shape {test.y.shape}",
+            "as many outputs in both",
+            "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
+        )
+
+
+def _name(network: Network, temperature: float) -> str:
+    return f"width-{'-'.join(map(str, network.widths))}-temperature-{temperature:g}"
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"checkpoint {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+        ) from error
+    return folder
