@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         spectral_learning_curve,
         theory_of,
     )
-    from finitewidth.training import lazy_training
+    from finitewidth.training import Ensemble, lazy_training, train, trained_curve
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -42,6 +42,7 @@ _PUBLIC = {
     "Convolutional": "networks",
     "Dataset": "data",
     "Draws": "sampling",
+    "Ensemble": "training",
     "Errors": "prediction",
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
@@ -65,6 +66,8 @@ _PUBLIC = {
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "theory",
+    "train": "training",
+    "trained_curve": "training",
 }
 _MODULES = ("data", "features", "kernels")
 
@@ -75,6 +78,7 @@ __all__ = [
     "Convolutional",
     "Dataset",
     "Draws",
+    "Ensemble",
     "Errors",
     "FiniteWidthClassifier",
     "FiniteWidthRegressor",
@@ -102,6 +106,8 @@ __all__ = [
     "spectral_learning_curve",
     "step_bias",
     "theory_of",
+    "train",
+    "trained_curve",
 ]
 
 
