@@ -151,14 +151,21 @@ def memory_errors(what: str, remedy: str) -> Iterator[None]:
         raise MemoryError(f"{what} ran out of memory; {remedy}") from error
 
 
-@contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Float64 in JAX, and one BLAS thread, for as long as the context lasts."""
-    import jax
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+    """One BLAS thread, in all threads, for as long as the context lasts."""
     import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"), jax.enable_x64(True):
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Float64 in JAX (in this thread), and one BLAS thread, for as long as the context lasts."""
+    import jax
+
+    with one_blas_thread(), jax.enable_x64(True):
         yield
 
 

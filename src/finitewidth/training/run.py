@@ -7,6 +7,7 @@ the step only: a run that was interrupted and resumed equals one that was not, b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from finitewidth.runs import (
     every,
     memory_errors,
     network_fingerprint,
+    one_blas_thread,
     progress_bar,
     refuse_numpy_only,
     same_points,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 OPTIMISERS = ("sgd", "adam", "langevin")
 _RECORDS = 100  # of a run: looks at the errors, for the history, early stopping and checkpoints
 _LANES = 16
+_Work = Callable[[slice, np.ndarray], Any]  # on the networks of a slice, with their seeds
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _ADAM_RATE = 0.01
 _SAFETY = {
@@ -356,46 +359,51 @@ class Engine:
 
     def start(self) -> Progress:
         """Networks from the prior, and their errors."""
-        states = self._lanes(lambda lane, seeds: self.program.start(seeds, self.arrays))
-        return self._advanced(Progress(0, states, {}), 0)
+        with self._lanes() as lanes:
+            states = lanes(lambda part, seeds: self.program.start(seeds, self.arrays))
+            return self._advanced(Progress(0, states, {}), 0, lanes)
 
     def run(self, done: Progress) -> Iterator[Progress]:
         """Do what is left, record by record; every state yielded is whole and stays as it is."""
-        while done.steps < self.request.steps and not done.states.stopped.all():
-            done = self._advanced(done, min(self.request.every, self.request.steps - done.steps))
-            yield done
+        with self._lanes() as lanes:
+            while done.steps < self.request.steps and not done.states.stopped.all():
+                done = self._advanced(done, min(self.request.every, self.request.steps - done.steps), lanes)
+                yield done
 
-    def _advanced(self, done: Progress, count: int) -> Progress:
+    def _advanced(self, done: Progress, count: int, lanes: Callable[[_Work], Any]) -> Progress:
         import jax
 
-        def lane(part: slice, seeds: np.ndarray) -> Any:
+        def work(part: slice, seeds: np.ndarray) -> Any:
             states = jax.tree.map(lambda leaf: leaf[part], done.states)
             return self.program.advance(states, seeds, done.steps, count, self.settings, self.arrays)
 
-        states, record = self._lanes(lane)
+        states, record = lanes(work)
         columns = {name: value[:, None] for name, value in record.items()}
         if done.records:
             columns = {name: np.concatenate([done.records[name], value], axis=1) for name, value in columns.items()}
         return Progress(done.steps + count, states, columns)
 
-    def _lanes(self, work: Callable[[slice, np.ndarray], Any]) -> Any:
-        """``work`` on every lane, its pytrees one behind the other: networks first."""
+    @contextlib.contextmanager
+    def _lanes(self) -> Iterator[Callable[[_Work], Any]]:
+        """Does work on every lane and puts the pytrees that come back one behind the other, networks first."""
         import jax
 
         from finitewidth.training.program import on_cpu
 
         seeds = self.request.seeds
         size = -(-len(seeds) // _LANES) if on_cpu() else len(seeds)
+        parts = [slice(first, first + size) for first in range(0, len(seeds), size)]
 
-        def lane(first: int) -> Any:
-            part = slice(first, first + size)
+        def lane(work: _Work, part: slice) -> Any:
             with jax.enable_x64(True):  # a setting of the thread
                 return jax.device_get(work(part, seeds[part]))
 
-        starts = range(0, len(seeds), size)
-        with single_thread(), ThreadPoolExecutor(min(linalg.n_threads(), len(starts))) as pool:
-            parts = list(pool.map(lane, starts))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        def lanes(work: _Work) -> Any:
+            done = list(pool.map(partial(lane, work), parts))
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)
+
+        with one_blas_thread(), ThreadPoolExecutor(min(linalg.n_threads(), len(parts))) as pool:
+            yield lanes
 
 
 def _save(file: RunFile, done: Progress) -> None:
@@ -413,7 +421,7 @@ def _load(file: RunFile, engine: Engine) -> Progress | None:
         return None
     meta, arrays = found
     with single_thread():
-        structure = jax.tree.structure(engine.program.structure(engine.arrays))
+        structure: Any = jax.tree.structure(engine.program.structure(engine.arrays))
     states = jax.tree.unflatten(structure, [arrays[f"state/{i}"] for i in range(structure.num_leaves)])
     records = {name.removeprefix("record/"): value for name, value in arrays.items() if name.startswith("record/")}
     return Progress(meta["steps"], states, records)
