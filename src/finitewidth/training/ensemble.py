@@ -107,9 +107,16 @@ class Ensemble:
 
     # --- prediction and errors --------------------------------------------------------------------------------
 
-    def outputs(self, x: Any) -> Array:
-        """f(x) of every network at points (P, ...), (S, P) or (S, P, D) as the targets are."""
-        return self._shaped(self._map(_apply, self.parameters, x))
+    def outputs(self, x: Any, initial: bool = False) -> Array:
+        """f(x) of every network at points (P, ...): (S, P), or (S, P, D) as the targets are. initial: before training.
+
+        Raises InputError for points of another shape.
+        """
+        if np.shape(x)[1:] != self.train.x.shape[1:]:
+            wanted = f"points of shape {self.train.x.shape[1:]}, as trained"
+            raise InputError(f"points of shape {np.shape(x)[1:]}", wanted, "prepare them as the training points were")
+        outputs = self._map(_apply, self.initial if initial else self.parameters, x)
+        return outputs[..., 0] if self.train.y.ndim == 1 else outputs
 
     def prediction(self, x: Any = None) -> Prediction:
         """Mean and variance over networks at points ``x`` (default: the test points); NaN where a network diverged.
@@ -258,9 +265,6 @@ class Ensemble:
         with single_thread():
             networks = (jax.tree.map(lambda leaf: leaf[i], parameters) for i in range(len(self.seeds)))  # noqa: B023
             return np.stack([np.asarray(compiled(network, x)) for network in networks])
-
-    def _shaped(self, outputs: Array) -> Array:
-        return outputs[..., 0] if self.train.y.ndim == 1 else outputs
 
 
 @lru_cache(maxsize=16)
