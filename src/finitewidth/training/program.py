@@ -171,7 +171,10 @@ def _options() -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def _compiled_start(program: Program) -> Any:
-    return jax.jit(jax.vmap(program._start, (0, None)), compiler_options=_options())
+    def start(seeds: Array, arrays: Arrays) -> State:  # one after another: vmapped generators compile slowly
+        return jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
+
+    return jax.jit(start, compiler_options=_options())
 
 
 @lru_cache(maxsize=16)

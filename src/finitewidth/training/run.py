@@ -358,14 +358,14 @@ class Engine:
         self.arrays, self.settings = request.arrays(), request.settings()
 
     def start(self) -> Progress:
-        """Networks from the prior, and their errors."""
-        with self._lanes() as lanes:
+        """Networks from the prior, and their errors; on one thread, or each would compile what all of them share."""
+        with self._lanes(1) as lanes:
             states = lanes(lambda part, seeds: self.program.start(seeds, self.arrays))
             return self._advanced(Progress(0, states, {}), 0, lanes)
 
     def run(self, done: Progress) -> Iterator[Progress]:
         """Do what is left, record by record; every state yielded is whole and stays as it is."""
-        with self._lanes() as lanes:
+        with self._lanes(linalg.n_threads()) as lanes:
             while done.steps < self.request.steps and not done.states.stopped.all():
                 done = self._advanced(done, min(self.request.every, self.request.steps - done.steps), lanes)
                 yield done
@@ -384,7 +384,7 @@ class Engine:
         return Progress(done.steps + count, states, columns)
 
     @contextlib.contextmanager
-    def _lanes(self) -> Iterator[Callable[[_Work], Any]]:
+    def _lanes(self, threads: int) -> Iterator[Callable[[_Work], Any]]:
         """Does work on every lane and puts the pytrees that come back one behind the other, networks first."""
         import jax
 
@@ -402,7 +402,7 @@ class Engine:
             done = list(pool.map(partial(lane, work), parts))
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)
 
-        with one_blas_thread(), ThreadPoolExecutor(min(linalg.n_threads(), len(parts))) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(min(threads, len(parts))) as pool:
             yield lanes
 
 
