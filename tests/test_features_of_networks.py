@@ -9,6 +9,8 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import features
+from finitewidth.sampling import Observable
+from finitewidth.training import History, TrainedRow
 
 pytest.importorskip("jax")
 pytest.importorskip("optax")
@@ -25,20 +27,31 @@ def toy(count=10, outputs=0, seed=0):
     return fw.Dataset(x, y if outputs else y[:, 0], classes=())
 
 
-def trained(network, data=None, **options):
-    data = toy() if data is None else data
-    options = {"optimiser": "sgd", "steps": 30, "seeds": 4, **options}
-    return fw.train(network, data, data, **options)
+def made_up(network, shape, features, data=None, count=4, learned=1.3):
+    """An ensemble of weights from the prior, the trained ones ``learned`` times those; nothing is compiled."""
+    data, r = toy() if data is None else data, np.random.default_rng(1)
+    deviations = np.sqrt(1.0 / np.array(network.weight_precision))
+    w = deviations[0] * r.standard_normal((count, *shape))
+    v = deviations[1] * r.standard_normal((count, data.n_outputs, features))
+    ends = [{"hidden": {"weights": [scale * w], "offsets": []}, "readout": scale * v} for scale in (learned, 1.0)]
+    history = History(np.arange(2), *[np.ones((count, 2))] * 4)
+    settings = {"optimiser": "sgd", "temperature": 0.0, "learning_rate": 0.1}
+    return fw.Ensemble(network, data, data, np.arange(count), *ends, history, np.zeros(count, bool), settings, True)
 
 
 @pytest.fixture(scope="module")
 def fully_connected():
-    return trained(FC)
+    return made_up(FC, (40, 16), 40)
 
 
 @pytest.fixture(scope="module")
 def convolutional():
-    return trained(CNN, toy(outputs=2), seeds=12)
+    return made_up(CNN, (6, 4), 24, toy(outputs=2), 12)
+
+
+@pytest.fixture(scope="module")
+def locally_connected():
+    return made_up(LCN, (4, 6, 4), 24, count=3)
 
 
 # --- the order parameter ------------------------------------------------------------------------------------
@@ -71,13 +84,12 @@ def test_the_order_parameter_of_readouts(convolutional):
     assert features.information(convolutional) == features.information_of(convolutional.order_parameter, 6)
 
 
-def test_without_shared_weights_patches_do_not_mix():
-    ensemble = trained(LCN, seeds=3)
-    diagonal = np.diagonal(ensemble.order_parameter)
+def test_without_shared_weights_patches_do_not_mix(locally_connected):
+    diagonal = np.diagonal(locally_connected.order_parameter)
     expected = sum(features.information_of(q, 6) for q in diagonal)
-    assert features.information(ensemble) == pytest.approx(expected, rel=1e-12)
-    row = next(fw.trained_curve(LCN, toy(), toy(), optimiser="sgd", steps=30, seeds=3))
-    np.testing.assert_array_equal(row.order_parameters, diagonal)
+    assert features.information(locally_connected) == pytest.approx(expected, rel=1e-12)
+    assert features.information(locally_connected) < features.information_of(locally_connected.order_parameter, 6)
+    np.testing.assert_array_equal(TrainedRow.of(locally_connected, 0.0).order_parameters, diagonal)
 
 
 # --- kernels ------------------------------------------------------------------------------------------------
@@ -110,9 +122,13 @@ def test_hidden_kernels_by_hand(fully_connected):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("network", [fw.FullyConnected(widths=(3,), readout="mean-field"), CNN], ids=["fc", "cnn"])
-def test_untrained_hidden_kernels_average_to_the_prior(network):
-    ensemble = trained(network, steps=1, learning_rate=1e-300, seeds=400)
+@pytest.mark.parametrize(
+    ("network", "shape", "features_"),
+    [(fw.FullyConnected(widths=(3,), readout="mean-field"), (3, 16), 3), (CNN, (6, 4), 24)],
+    ids=["fc", "cnn"],
+)
+def test_untrained_hidden_kernels_average_to_the_prior(network, shape, features_):
+    ensemble = made_up(network, shape, features_, count=400)
     kernels = ensemble.hidden_kernels(initial=True)
     z = (kernels.mean(0) - features.prior_hidden_kernel(network, toy().x)) / (kernels.std(0, ddof=1) / 20)
     assert np.abs(z).max() < 4.5
@@ -121,38 +137,53 @@ def test_untrained_hidden_kernels_average_to_the_prior(network):
     assert np.abs(wrong).max() > 6.0
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_the_readout_decides_whether_features_move_at_large_width():
-    """16 times the width: kernels of the standard readout move 4 times less, those of the mean-field as far."""
-    moved = {}
+    """16 times the width: kernels of the standard readout move 4 times less, those of the mean-field as far.
+
+    The labels depend on one direction of the input, where the leading field of the mean-field network then points.
+    """
+    x, ratios = np.random.default_rng(0).standard_normal((40, 6)), {}
+    data = fw.Dataset(x, np.sign(x[:, 2]).astype(float), classes=())
     for readout in ("standard", "mean-field"):
-        ends = [
-            features.travelled(trained(fw.FullyConnected(widths=(width,), readout=readout), steps=100, seeds=6))
-            for width in (64, 1024)
-        ]
-        ratio = ends[0].distance / ends[1].distance
-        relative = math.hypot(*(end.distance_se / end.distance for end in ends))
-        moved[readout] = ratio, ratio * relative
-    ratio, se = moved["standard"]
+        widths = [fw.FullyConnected(widths=(width,), readout=readout) for width in (32, 512)]
+        ensembles = [fw.train(network, data, data, optimiser="sgd", steps=200, seeds=6) for network in widths]
+        narrow, wide = map(features.travelled, ensembles)
+        ratio = narrow.distance / wide.distance
+        ratios[readout] = ratio, ratio * math.hypot(*(t.distance_se / t.distance for t in (narrow, wide)))
+    ratio, se = ratios["standard"]
     assert ratio > 2.0 + 3.0 * se
-    ratio, se = moved["mean-field"]
+    ratio, se = ratios["mean-field"]
     assert ratio < 2.0 - 3.0 * se
+    fields = features.receptive_fields(features.weight_covariance(ensembles[1]), (6,))
+    assert np.abs(fields.images[0, 2]) > 0.95
+    assert fields.values[0] > 1.5 * fields.values[1]
 
 
 def test_draws_and_trained_networks_are_measured_alike(fully_connected):
     train = toy()
-    names = ("order_parameter", "hidden_kernel", "weight_covariance")
-    draws = fw.sample(FC, train, train, 0.05, chains=1, draws=20, warmup=20, observables=names)
+    recorded = {
+        "order_parameter": np.array([[1.2]]),
+        "hidden_kernel": features.prior_hidden_kernel(FC, train.x) + 0.1 * np.outer(train.y, train.y),
+        "weight_covariance": np.eye(16),
+    }
+    observables = {name: Observable(mean, np.zeros_like(mean)) for name, mean in recorded.items()}
+    draws = fw.Draws(*[np.zeros((1, 1))] * 7, observables=observables, settings={}, complete=True)
     sampled = features.hidden_features(draws, FC, train)
     learned = features.hidden_features(fully_connected)
     predicted = features.hidden_features(fw.solve(fw.theory_of(FC, 0.05), train))
     prior = features.prior_hidden_kernel(FC, train.x)
-    np.testing.assert_array_equal(features.hidden_kernel(draws), draws.observables["hidden_kernel"].mean)
+    np.testing.assert_array_equal(features.hidden_kernel(draws), recorded["hidden_kernel"])
+    assert sampled.information == pytest.approx(20 * (0.2 - math.log(1.2)), rel=1e-12)
+    assert sampled.hidden_alignment > sampled.prior_alignment
     assert sampled.prior_alignment == learned.prior_alignment == predicted.prior_alignment
     for got in (sampled, learned, predicted):
         assert got.information > 0.0
         assert 0.0 < got.kernel_distance < 1.0
         assert got.nngp_alignment > 0.8
+    changed = made_up(FC, (40, 16), 40, learned=2.0)
+    assert features.hidden_features(changed).kernel_distance > learned.kernel_distance
     assert learned.hidden_alignment == features.label_alignment(features.hidden_kernel(fully_connected), train.y)
     assert learned.kernel_angle == features.kernel_angle(prior, features.hidden_kernel(fully_connected))
     assert features.weight_covariance(draws).shape == features.weight_covariance(fully_connected).shape == (16, 16)
@@ -166,13 +197,12 @@ def test_draws_and_trained_networks_are_measured_alike(fully_connected):
 # --- the first layer ----------------------------------------------------------------------------------------
 
 
-def test_weight_covariance_by_hand(fully_connected):
+def test_weight_covariance_by_hand(fully_connected, locally_connected):
     w = fully_connected.first_layer.reshape(-1, 16)
     np.testing.assert_allclose(features.weight_covariance(fully_connected), 2.0 * w.T @ w / 160, rtol=1e-12)
-    local = trained(LCN, seeds=3)
-    w = local.first_layer  # (S, n, N, M)
+    w = locally_connected.first_layer  # (S, n, N, M)
     expected = 2.0 * np.mean([w[s, 1].T @ w[s, 1] / 6 for s in range(3)], axis=0)
-    np.testing.assert_allclose(features.weight_covariance(local)[1], expected, rtol=1e-12)
+    np.testing.assert_allclose(features.weight_covariance(locally_connected)[1], expected, rtol=1e-12)
 
 
 def test_receptive_fields_find_the_planted_directions():
@@ -194,15 +224,3 @@ def test_shape_of_a_field():
     assert features.field_shape(CNN, x) == (2, 2)
     assert features.field_shape(CNN, np.zeros((3, 4, 4, 3))) == (2, 2, 3)
     assert features.field_shape(FC, np.zeros((3, 1))) == (1,)
-
-
-def test_training_on_one_direction_shows_it(fully_connected):
-    """Labels that depend on one direction of the input: the leading field of mean-field networks points there."""
-    r = np.random.default_rng(0)
-    x = r.standard_normal((40, 6))
-    data = fw.Dataset(x, np.sign(x[:, 2]).astype(float), classes=())
-    network = fw.FullyConnected(widths=(200,), readout="mean-field")
-    ensemble = trained(network, data, steps=200)
-    fields = features.receptive_fields(features.weight_covariance(ensemble), (6,))
-    assert np.abs(fields.images[0, 2]) > 0.95
-    assert fields.values[0] > 1.5 * fields.values[1]

@@ -16,8 +16,7 @@ from finitewidth.prediction import Errors, Prediction
 from finitewidth.runs import single_thread
 
 Array = np.ndarray
-_TAIL = 0.1  # the last part of a run, in which a network at rest moves no more
-_STILL = 0.01  # by which the objective may fall in it
+_STILL = 0.01  # change of the objective in the second half of a run, above which a network is not at rest
 
 
 @dataclass(frozen=True)
@@ -179,17 +178,17 @@ class Ensemble:
         moving = self._falling & ~self.stopped
         if moving.any():
             where = f"the objective of {int(moving.sum())} of {len(self.seeds)} networks moved by more than 1 %"
-            return False, f"{where} in the last {100 * _TAIL:.0f} % of the steps; train for more steps"
+            return False, f"{where} in the second half of the run; train for more steps"
         return True, ""
 
     @property
     def _falling(self) -> Array:
-        """Networks whose objective changed in the last part of the run by more than 1 % of its end.
+        """Networks whose objective changed in the second half of the run by more than 1 % of its end.
 
         An objective below a thousandth of its start counts as zero.
         """
         objective, step = self.history.objective, self.history.step
-        before = objective[:, np.searchsorted(step, (1.0 - _TAIL) * step[-1])]
+        before = objective[:, np.searchsorted(step, 0.5 * step[-1])]
         floor = np.maximum(objective[:, -1], 1e-3 * objective[:, 0])
         return np.abs(before - objective[:, -1]) > _STILL * floor
 
