@@ -109,6 +109,6 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch):
 def test_default_rates_do_not_diverge():
     """Full-batch descent with either readout: the objective falls in every step."""
     for readout in ("standard", "mean-field"):
-        network = fw.FullyConnected(widths=(64,), readout=readout)
+        network = fw.FullyConnected(widths=(4,), activation="linear", readout=readout)
         ensemble = fw.train(network, TRAIN, TEST, optimiser="sgd", steps=50, seeds=2)
         assert (np.diff(ensemble.history.objective) < 0.0).all()

@@ -126,7 +126,7 @@ def test_memory():
 
 
 class Descent:
-    """Networks of some width, trained by full-batch gradient descent. See test_train.py for how they tend to this limit."""
+    """Networks of some width, trained by full-batch gradient descent; test_train.py sees them tend to this limit."""
 
     step, steps = 0.05, 60
 

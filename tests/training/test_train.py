@@ -188,13 +188,12 @@ def test_the_batches_of_an_epoch_add_up_to_the_full_gradient():
 
     def moves(batch, steps):
         program = Program(LINEAR, LINEAR.phi.jax_function, "sgd", batch, False)
-        memory = program._rule(0.0).init(start)
-        for step in range(steps):
-            ends = program._step(start, memory, jax.random.key(3), step, Settings(0.1, 0.0, 0.2, 0), arrays)
-            yield np.asarray(ends[0]["hidden"]["weights"][0]) - 0.3
+        memory, settings = program._rule(0.0).init(start), Settings(0.1, 0.0, 0.2, 0)
+        moved = jax.jit(lambda step, data: program._step(start, memory, jax.random.key(3), step, settings, data)[0])
+        return [np.asarray(moved(step, arrays)["hidden"]["weights"][0]) - 0.3 for step in range(steps)]
 
     with jax.enable_x64(True):
-        parts, (whole,) = list(moves(2, 3)), moves(0, 1)
+        parts, (whole,) = moves(2, 3), moves(0, 1)
     np.testing.assert_allclose(np.mean(parts, 0), whole, rtol=1e-10)
     assert np.abs(parts[0] - whole).max() > 1e-3 * np.abs(whole).max()
 

@@ -30,7 +30,7 @@ class Arrays(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Numbers that a change of does not compile anew. rate: the step. patience: records without improvement."""
+    """Numbers that may change without compiling anew. rate: the step. patience: records without improvement."""
 
     rate: Array
     momentum: Array
