@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from scipy.stats import norm
 
-from finitewidth.activations import Activation, activation_of, names
+from finitewidth.activations import Activation, HermiteDual, activation_of, names
 from finitewidth.exceptions import InputError
 
 CLOSED = {
@@ -276,3 +276,24 @@ class TestDescription:
     def test_an_unknown_name_gives_the_nearest(self):
         with pytest.raises(InputError, match="did you mean 'relu'"):
             activation_of("rellu")
+
+
+@pytest.mark.parametrize("activation", [*names(), user, hard_tanh])
+def test_many_variances_are_interpolated_as_well_as_computed(activation):
+    """Coefficients of 900 variances, zeros and tiny ones among them, against the quadrature of each."""
+    dual = activation_of(activation).dual
+    rng = np.random.default_rng(0)
+    c = np.concatenate([rng.gamma(3.0, 0.3, 890), np.zeros(5), rng.uniform(0.0, 1e-7, 5)])
+    rows, some = dual.prepare(c), rng.permutation(len(c))[:40]
+    cosine = rng.uniform(-1.0, 1.0, (40, 40))
+    c12 = cosine * np.sqrt(c[some][:, None] * c[some])
+    p1, p2 = rows[:, some, None], rows[:, None, some]
+    if isinstance(dual, HermiteDual):
+        alone = dual._quadrature(c[some], len(rows) - 1 - dual._HEAD)
+        expected = dual.kappa(alone[:, :, None], alone[:, None, :], c12)
+        np.testing.assert_allclose(dual.kappa(p1, p2, c12), expected, rtol=0.0, atol=2e-14 * np.abs(expected).max())
+    value, _, slope, _ = dual.gradient(p1, p2, c12)
+    both, tangent = c12.copy(), np.full_like(c12, 2.0)
+    dual.advance_both(p1, p2, both, tangent)
+    np.testing.assert_allclose(both, value, rtol=1e-13, atol=1e-14 * np.abs(value).max())
+    np.testing.assert_allclose(tangent, 2.0 * slope, rtol=1e-10, atol=1e-12 * np.abs(slope).max())

@@ -117,6 +117,38 @@ def test_infinite_width_has_no_order_parameters(capsys):
     assert row["method"] == "infinite"
 
 
+def test_method_neuron(capsys):
+    pytest.importorskip("jax")
+    (row,) = document(capsys, *QUICK, "--method", "neuron", "--width", "2000", "--particles", "500")["rows"]
+    (action,) = document(capsys, *QUICK, "--width", "2000")["rows"]
+    assert set(row) == set(action)
+    assert row["converged"]
+    assert row["log_evidence"] is None
+    assert row["message"] == "quadratic response"
+    assert row["test_error"] == pytest.approx(action["test_error"], rel=0.05)
+    assert row["validity"] is None
+    assert action["validity"]["expected_relative_error"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--particles", "500"), "--method neuron"),
+        (("--method", "neuron", "--depth", "2"), "one hidden layer"),
+        (("--method", "neuron", "--response", "cubic"), "nonlinear"),
+        (("--method", "neuron", "--particles", "10"), "at least 200"),
+    ],
+)
+def test_refused_neurons(capsys, options, words):
+    assert words in refusal(capsys, "predict", *QUICK, *options)
+
+
+def test_validity_is_told(capsys):
+    assert main(["predict", *QUICK, "--width", "5,5000"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Validity, width 5000: features are close to Gaussian" in told
+
+
 def test_npz_is_used_as_given(capsys, npz, arrays):
     (row,) = document(capsys, "--data", npz, "--width", "25")["rows"]
     train = fw.Dataset(arrays["x_train"], arrays["y_train"])

@@ -9,6 +9,7 @@ import finitewidth as fw
 from finitewidth import features
 from finitewidth.data.files import of_classes, parts
 from finitewidth.data.images import block_average
+from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import local_kernels
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10_subset.npz"
@@ -203,3 +204,27 @@ def test_the_hidden_kernel_along_the_labels_on_cifar():
     solution = solved(fw.FullyConnected(widths=(40,)), train)
     along = [train.y @ k @ train.y / 100 for k in (features.hidden_kernel(solution), features.prior_kernel(solution))]
     assert [round(float(value), 2) for value in along] == [2.02, 1.36]
+
+
+def test_learned_features_of_samples_and_theory():
+    pytest.importorskip("jax")
+    train, test = fw.data.digits(classes=(6, 9), n_train=24, n_test=20)
+    network = fw.FullyConnected(widths=(10,))
+    names = ("weight_covariance", "hidden_kernel")
+    draws = fw.sample(network, train, test, 0.05, chains=2, draws=100, warmup=60, observables=names)
+    sampled = features.learned(draws, network, train)
+    theory = fw.theory_of(network, 0.05, method="neuron", neuron=fw.NeuronOptions(particles=400, rounds=(60, 60)))
+    solution = fw.solve(theory, train)
+    values, fields = sampled.receptive_fields(1)
+    ours, other = solution.features.receptive_fields(1)
+    assert ours[0] == pytest.approx(values[0], rel=0.15)
+    assert abs(np.vdot(fields, other)) > 0.9
+    kernel = features.hidden_kernel(solution)
+    assert np.linalg.norm(kernel - sampled.hidden_kernel) < 0.1 * np.linalg.norm(kernel)
+    response = features.renormalised_kernel(solution)
+    fitted = solution.predictor.results[0].position.kernel
+    assert np.linalg.norm(response - fitted) < 0.1 * np.linalg.norm(fitted)
+    with pytest.raises(InputError, match="weight_covariance"):
+        features.learned(fw.sample(network, train, test, 0.05, chains=1, draws=5, warmup=5), network, train)
+    with pytest.raises(InputError, match="one hidden layer"):
+        features.learned(draws, fw.FullyConnected(widths=(10, 10)), train)

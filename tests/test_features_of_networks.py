@@ -205,14 +205,27 @@ def test_weight_covariance_by_hand(fully_connected, locally_connected):
     np.testing.assert_allclose(features.weight_covariance(locally_connected)[1], expected, rtol=1e-12)
 
 
+def test_learned_features_of_trained_networks(convolutional):
+    """The type of the single-neuron theory: the same receptive fields, readouts neuron by neuron."""
+    found = features.learned(convolutional)
+    fields = features.receptive_fields(features.weight_covariance(convolutional), (2, 2))
+    values, images = found.receptive_fields()
+    np.testing.assert_allclose(values, fields.values, rtol=1e-12)
+    np.testing.assert_allclose(images[..., 0], fields.images, atol=1e-12)
+    v = convolutional.readouts.reshape(12, 2, 4, 6)
+    assert found.readouts.shape == (72, 8)
+    np.testing.assert_allclose(found.readouts[6 + 5, 2 * 3 + 1], math.sqrt(0.5) * v[1, 1, 3, 5], rtol=1e-12)
+    assert 0.0 <= found.specialised < 0.02
+
+
 def test_receptive_fields_find_the_planted_directions():
     image = np.zeros((4, 4))
-    image[1:3, 1:3] = [[0.1, 0.2], [0.3, -0.9]]
-    image /= -np.linalg.norm(image)
+    image[1:3, 1:3] = [[0.9, 0.2], [0.3, -0.4]]
+    image /= np.linalg.norm(image)
     covariance = np.eye(16) + 5.0 * np.outer(image, image)
     fields = features.receptive_fields(np.stack([covariance, np.eye(16)]), (4, 4), count=2)
     np.testing.assert_allclose(fields.values[0], [6.0, 1.0])
-    np.testing.assert_allclose(fields.images[0, 0], image, atol=1e-12)  # the largest entry is positive
+    np.testing.assert_allclose(fields.images[0, 0], image, atol=1e-12)  # of positive sum
     assert fields.images.shape == (2, 2, 4, 4)
     with pytest.raises(fw.InputError, match="field_shape"):
         features.receptive_fields(covariance, (4, 3))

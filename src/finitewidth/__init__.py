@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
     from finitewidth.theory import (
+        LearnedFeatures,
         LearningCurve,
+        NeuronOptions,
         Selection,
         Solution,
         learning_curve,
@@ -48,7 +50,9 @@ _PUBLIC = {
     "FiniteWidthRegressor": "estimators",
     "FullyConnected": "networks",
     "InputError": "exceptions",
+    "LearnedFeatures": "theory",
     "LearningCurve": "theory",
+    "NeuronOptions": "theory",
     "LocallyConnected": "networks",
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
@@ -84,10 +88,12 @@ __all__ = [
     "FiniteWidthRegressor",
     "FullyConnected",
     "InputError",
+    "LearnedFeatures",
     "LearningCurve",
     "LocallyConnected",
     "MemoryCapError",
     "MissingExtraError",
+    "NeuronOptions",
     "Prediction",
     "Selection",
     "Solution",

@@ -257,6 +257,8 @@ _ORDERS = (32, 64, 128, 256, 512, 1024)  # series lengths tried in turn
 _SERIES_TOLERANCE = 1e-13  # share of E[phi^2] that a series may leave out before the next length is tried
 _TAIL_NODES = 10
 _PANEL_NODES = 16
+_CHEBYSHEV = (48, 96)  # nodes tried when the coefficients of many variances are interpolated
+_WIDEST = 1e4  # ratio of the variances interpolated together
 _SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
 
 
@@ -296,6 +298,36 @@ class HermiteDual(_Advance):
         return _ORDERS[-1]
 
     def _coefficients(self, c: Array, order: int) -> Array:
+        """The prepared rows of variances (m,): interpolated where there are many."""
+        inside = c > c.max(initial=0.0) / _WIDEST
+        if np.count_nonzero(inside) < 4 * _CHEBYSHEV[0]:
+            return self._quadrature(c, order)
+        rows = np.empty((self._HEAD + order + 1, c.size))
+        rows[:, inside] = self._interpolated(c[inside], order)
+        rest, place = np.unique(c[~inside], return_inverse=True)
+        rows[:, ~inside] = self._quadrature(rest, order)[:, place]
+        return rows
+
+    def _interpolated(self, c: Array, order: int) -> Array:
+        """Chebyshev interpolation in log c, where the coefficients are analytic: as good as the quadrature, or that."""
+        low, high = math.log(c.min()), math.log(c.max())
+        t = (np.log(c) - 0.5 * (low + high)) / max(0.5 * (high - low), 1e-300)
+        for nodes in _CHEBYSHEV:
+            angle = math.pi * (np.arange(nodes) + 0.5) / nodes
+            at_nodes = self._quadrature(np.exp(0.5 * (low + high) + 0.5 * (high - low) * np.cos(angle)), order)
+            at_nodes[2:4] **= 2  # the weights of the tails are smooth, their roots need not be
+            series = at_nodes @ np.cos(np.outer(angle, np.arange(nodes))) * (2.0 / nodes)
+            series[:, 0] *= 0.5
+            left_out = np.abs(series[2:, -6:]).max()
+            if left_out <= 1e-14 * np.abs(at_nodes[self._HEAD :]).max():
+                rows = series @ np.polynomial.chebyshev.chebvander(t, nodes - 1).T
+                rows[0] = np.sqrt(c)
+                rows[1] = 1.0 / rows[0]
+                rows[2:4] = np.sqrt(np.maximum(rows[2:4], 0.0))
+                return rows
+        return self._quadrature(c, order)
+
+    def _quadrature(self, c: Array, order: int) -> Array:
         root = np.sqrt(c)
         rows = np.empty((self._HEAD + order + 1, c.size))
         rows[0] = root
@@ -352,6 +384,23 @@ class HermiteDual(_Advance):
         total = self._series(p1, p2, rho)
         total += self._tail(p1, p2, rho)
         return np.positive(total, out=out)
+
+    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        p1, p2 = self._lifted(p1), self._lifted(p2)
+        rho = c12 * p1[1]
+        rho *= p2[1]
+        np.clip(rho, -1.0, 1.0, out=rho)
+        slope = self._tail(p1, p2, rho, derivative=True) + np.zeros_like(rho)
+        series = np.zeros_like(rho)
+        top = min(len(p1), len(p2)) - self._HEAD
+        for n in range(top - 1, 0, -1):  # Horner
+            series *= rho
+            series += p1[self._HEAD + n] * (n * p2[self._HEAD + n])
+        slope += series
+        slope *= p1[1]
+        slope *= p2[1]
+        tangent *= slope
+        np.add(self._series(p1, p2, rho), self._tail(p1, p2, rho), out=c12)
 
     def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
         top = min(len(p1), len(p2)) - 1

@@ -23,6 +23,7 @@ from finitewidth.options import (
     SampleOptions,
     figure_path,
     job_of,
+    neuron_options,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from finitewidth.data import Dataset
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
+ASSESSED = 12  # rows up to which each gets a validity statement, which takes a second or so
 
 app = typer.Typer(
     name="finitewidth",
@@ -149,33 +151,41 @@ def predict(options: PredictOptions) -> None:
     figure = figure_path(options.figure)
     from finitewidth.theory import learning_curve, theory_of
 
+    neuron = neuron_options(options, progress=_watched())
     for temperature in job.temperatures:
-        theory_of(job.network, temperature, options.closure, options.method)  # refuses before the data are read
+        theory_of(job.network, temperature, options.closure, options.method, neuron)  # refuses before the data are read
     train, test = job.load()
     solving: dict[str, Any] = {
         "temperature": job.temperatures,
         "closure": options.closure,
         "memory": job.memory,
     }
-    curve = learning_curve(job.network, train, test, widths=job.curve_widths, method=options.method, **solving)
+    assess = len(job.curve_widths or [0]) * len(job.temperatures) <= ASSESSED
+    predicting: dict[str, Any] = {
+        "widths": job.curve_widths,
+        "method": options.method,
+        "neuron": neuron,
+        "assess": assess,
+    }
+    curve = learning_curve(job.network, train, test, **predicting, **solving)
     infinite = None
     if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)
     if figure is not None:
-        _draw(job, options, curve, train, test, figure)
+        _draw(job, options, neuron, curve, train, test, figure)
     from finitewidth.report import tables
 
     _report(options, job, (train, test), curve.rows, "predictions", tables.notes(curve, infinite), figure)
 
 
-def _draw(job: Job, options: PredictOptions, curve: Any, train: Any, test: Any, figure: Path) -> None:
+def _draw(job: Job, options: PredictOptions, neuron: Any, curve: Any, train: Any, test: Any, figure: Path) -> None:
     """The figure that fits the architecture, with the features of the narrowest network."""
     from finitewidth.report import plots
     from finitewidth.report.feature_plots import figure_for
     from finitewidth.theory import solve, theory_of
 
     network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
-    theory = theory_of(network, job.temperatures[0], options.closure, options.method)
+    theory = theory_of(network, job.temperatures[0], options.closure, options.method, neuron)
     plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
 
 
@@ -206,7 +216,8 @@ def compare(options: CompareOptions) -> None:
     from finitewidth.report import plots, tables
 
     train, test = job.load()
-    theory: dict[str, Any] = {"closure": options.closure, "method": options.method}
+    neuron = neuron_options(options, progress=_watched())
+    theory: dict[str, Any] = {"closure": options.closure, "method": options.method, "neuron": neuron}
     rows = compare_both(job.network, train, test, job.curve_widths, job.temperatures, **theory, **sampling).rows
     if figure is not None:
         plots.save(plots.comparison_figure(rows), figure)

@@ -13,7 +13,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import parse_memory
 from finitewidth.networks import Network
 from finitewidth.sampling.curves import SampledRow, sampled_curve
-from finitewidth.theory import learning_curve
+from finitewidth.theory import NeuronOptions, learning_curve
 from finitewidth.theory.curves import Row
 
 ERRORS = ("test_error", "train_error", "bias", "variance")
@@ -66,13 +66,14 @@ class ComparedRow:
         return Difference(gap / error if error > 0.0 else None, 100.0 * gap / truth if truth else None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: ``{"width", "theory", "sample", "difference", "train_difference"}``."""
+        """Plain data: ``{"width", "theory", "sample", "difference", "train_difference", "validity"}``."""
         return {
             "width": self.width,
             "theory": self.theory.to_dict(),
             "sample": self.sample.to_dict(),
             "difference": asdict(self.difference),
             "train_difference": asdict(self.difference_of("train_error")),
+            "validity": None if self.theory.validity is None else asdict(self.theory.validity),
         }
 
 
@@ -112,13 +113,14 @@ def compare(
     *,
     closure: str | None = None,
     method: str = "saddle",
+    neuron: NeuronOptions | None = None,
     memory: str | float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     **sampling: Any,
 ) -> Comparison:
     """Predict and sample every width and temperature.
 
-    widths, temperature, closure, method: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
+    widths .. neuron: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
     sampler, progress and the rest, as for ``fw.sample``. checkpoint: a folder with one checkpoint a run. memory: cap in
     bytes on either side. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
 
@@ -126,7 +128,8 @@ def compare(
     """
     cap = None if memory is None else parse_memory(memory)
     sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
-    curve = learning_curve(network, train, test, widths, temperature, closure=closure, method=method, memory=cap)
+    theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "assess": True}
+    curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
     return Comparison(*beside(curve.rows, sampled))
 
 

@@ -19,6 +19,8 @@ from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
 from finitewidth.sampling.draws import Draws
+from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.neuron.predictor import NeuronPredictor, input_shape
 from finitewidth.theory.solution import Solution
 from finitewidth.training.ensemble import Ensemble, standard_error
 
@@ -118,6 +120,8 @@ def prior_kernel(solution: Solution, x: Any = None) -> Array:
 def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
     """K_R(Q) of one output on points ``x`` (default: the training points), (P, P); several outputs are averaged."""
     x = solution.train.x if x is None else x
+    if isinstance(solution.predictor, NeuronPredictor):
+        return solution.predictor.kernel_at(x)
     if solution.train.n_outputs == 1:
         return solution.theory.covariance(solution.order_parameters, x)
     if not solution.order_parameters.size:
@@ -171,7 +175,8 @@ def hidden_kernel(source: Source) -> Array:
     Of draws it is what was recorded (``observables=("hidden_kernel",)``), of trained networks the mean over networks.
     Of a solution it is known for one fully connected hidden layer and one output:
     ``lambda_1 [ K + (Q/N) K (A^-1 y y^T A^-1 - A^-1) K ]``, K the infinite-width kernel, A = Q K + T: to first order in
-    1/N, the fluctuation of the features that the labels select. Raises InputError where it is not known.
+    1/N, the fluctuation of the features that the labels select. In the single-neuron theory it is measured on its
+    particles, for every architecture of one hidden layer. Raises InputError where it is not known.
     """
     if isinstance(source, Draws):
         return source.observable("hidden_kernel").mean
@@ -179,6 +184,8 @@ def hidden_kernel(source: Source) -> Array:
         return source.hidden_kernels().mean(0)
     solution = source
     network, train = solution.theory.network, solution.train
+    if isinstance(solution.predictor, NeuronPredictor):
+        return solution.features.hidden_kernel
     if not isinstance(network, FullyConnected) or network.depth != 1 or train.n_outputs != 1:
         raise InputError(
             f"the hidden kernel of {type(network).__name__} of depth {network.depth}, {train.n_outputs} outputs",
@@ -198,12 +205,15 @@ def hidden_kernel(source: Source) -> Array:
 # --- the first layer ----------------------------------------------------------------------------------------
 
 
-def weight_covariance(source: Draws | Ensemble) -> Array:
+def weight_covariance(source: Source) -> Array:
     """``lambda_0 <w w^T>`` of first-layer weights w, (inputs, inputs), or (n, M, M) without shared weights.
 
     The prior's is the identity. Over all neurons and draws (recorded with ``observables=("weight_covariance",)``) or
-    networks: of S networks of N neurons, chance alone moves every entry by about 1/sqrt(S N).
+    networks: of S networks of N neurons, chance alone moves every entry by about 1/sqrt(S N). Of solutions only the
+    single-neuron theory knows it (with offsets one more row, the last); InputError for others.
     """
+    if isinstance(source, Solution):
+        return source.features.weight_covariance
     if isinstance(source, Draws):
         return source.observable("weight_covariance").mean
     w = source.first_layer
@@ -216,7 +226,7 @@ class ReceptiveFields:
     """Leading eigenvectors of a covariance of weights, as images.
 
     values: variance along each, (..., count), largest first; 1 is the prior's. images: (..., count, *shape), of norm
-    one; the entry of largest size is positive.
+    one; the sign is such that the entries sum to something positive.
     """
 
     values: Array
@@ -237,8 +247,8 @@ def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) ->
         )
     values, vectors = np.linalg.eigh(matrix)
     values, fields = values[..., ::-1][..., :count], np.swapaxes(vectors, -1, -2)[..., ::-1, :][..., :count, :]
-    largest = np.take_along_axis(fields, np.abs(fields).argmax(-1)[..., None], -1)
-    return ReceptiveFields(values, (fields * np.sign(largest)).reshape(*fields.shape[:-1], *shape))
+    fields = fields * np.where(fields.sum(-1, keepdims=True) < 0.0, -1.0, 1.0)
+    return ReceptiveFields(values, fields.reshape(*fields.shape[:-1], *shape))
 
 
 def field_shape(network: Network, x: Any) -> tuple[int, ...]:
@@ -277,9 +287,7 @@ def hidden_features(source: Source, network: Network | None = None, train: Datas
     Raises InputError where these are missing, and where ``hidden_kernel`` does.
     """
     network = _network(source, network)
-    train = source.train if not isinstance(source, Draws) else train
-    if train is None:
-        raise InputError("draws without their training set", "network and train", "give train=... as it was sampled")
+    train = _train(source, train)
     prior, hidden = prior_hidden_kernel(network, train.x), hidden_kernel(source)
     return HiddenFeatures(
         information(source, network),
@@ -289,6 +297,24 @@ def hidden_features(source: Source, network: Network | None = None, train: Datas
         label_alignment(hidden, train.y),
         alignment(prior, hidden),
     )
+
+
+def learned(source: Draws | Ensemble, network: Network | None = None, train: Dataset | None = None) -> LearnedFeatures:
+    """The features of sampled or trained networks, as ``solution.features`` has those of the single-neuron theory.
+
+    Draws, which need their ``network`` and ``train``, have what ``fw.sample`` recorded with
+    ``observables=("weight_covariance", "hidden_kernel")``, and no readouts. Raises InputError where these are missing,
+    or for several hidden layers.
+    """
+    network, train = _network(source, network), _train(source, train)
+    if network.depth != 1:
+        raise InputError(f"the features of {network.depth} hidden layers", "one hidden layer", "take a shallow network")
+    readouts = None
+    if isinstance(source, Ensemble):
+        v = source.readouts.reshape(len(source.seeds), source.readouts.shape[1], -1, network.widths[0])  # (S, D, n, N)
+        neurons = v.transpose(0, 3, 2, 1).reshape(len(v) * network.widths[0], -1)
+        readouts = math.sqrt(network.weight_precision[-1]) * neurons
+    return LearnedFeatures(weight_covariance(source), hidden_kernel(source), readouts, input_shape(network, train))
 
 
 @dataclass(frozen=True)
@@ -331,6 +357,14 @@ def _network(source: Source, network: Network | None) -> Network:
     if network is None:
         raise InputError("draws without their network", "the network that was sampled", "give network=... as well")
     return network
+
+
+def _train(source: Source, train: Dataset | None) -> Dataset:
+    if not isinstance(source, Draws):
+        return source.train
+    if train is None:
+        raise InputError("draws without their training set", "network and train", "give train=... as it was sampled")
+    return train
 
 
 def _pairs(start: Any, end: Any) -> tuple[Array, Array]:

@@ -117,6 +117,15 @@ class RegularisedGram:
         return inverse
 
 
+def row_basis(rows: Array, threshold: float = 0.0) -> Array:
+    """Orthonormal basis (columns, r) of the span of rows, without directions of singular values up to the threshold.
+
+    Rounding, a 1e-10th of the largest singular value, is always left out.
+    """
+    _, values, basis = np.linalg.svd(rows, full_matrices=False)
+    return np.ascontiguousarray(basis[values > max(threshold, 1e-10 * float(values[0]))].T)
+
+
 def check_finite(gram: Array) -> None:
     """A covariance that overflowed cannot be factorised; say so where it is noticed."""
     if not (gram.min() > -_LARGEST and gram.max() < _LARGEST):  # False for NaN

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
     from finitewidth.networks import Network
+    from finitewidth.theory.neuron import NeuronOptions
 
 FIGURES = (".png", ".pdf", ".svg")
 
@@ -58,8 +59,11 @@ class JobOptions:
 class PredictOptions(JobOptions):
     """The options of ``finitewidth predict``."""
 
-    method: str = _text("NAME", "saddle, integrate or infinite. Default: saddle.", "saddle")
+    method: str = _text("NAME", "saddle, integrate, infinite or neuron. Default: saddle.", "saddle")
     closure: str | None = _text("NAME", "Of deep networks: nested or product. Default: nested.")
+    particles: str | None = _text("M", "Of method neuron: neurons followed at once. Default: as the data ask for.")
+    response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
+    seeds: str | None = _text("K", "Of method neuron: independent solutions, for standard errors. Default: 1.")
     figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
 
 
@@ -140,6 +144,25 @@ def job_of(options: JobOptions) -> Job:
     source, data_options = _data(options, memory)
     layer_widths = None if options.widths is None else layers
     return Job(source, data_options, network, widths, layer_widths, temperatures, memory)
+
+
+def neuron_options(options: PredictOptions, progress: bool) -> NeuronOptions | None:
+    """The options of method "neuron"; None for other methods.
+
+    Raises InputError for values that cannot be, and where they are given with another method.
+    """
+    from finitewidth.exceptions import InputError
+    from finitewidth.theory.neuron import NeuronOptions
+
+    texts = {name: getattr(options, name) for name in ("particles", "response", "seeds")}
+    given = {name: text for name, text in texts.items() if text is not None}
+    if options.method != "neuron":
+        for name in given:
+            raise InputError(f"--{name} with --method {options.method}", "--method neuron", f"leave --{name} out")
+        return None
+    for name in given.keys() - {"response"}:
+        given[name] = _whole(f"--{name}", given[name])
+    return NeuronOptions(**given, progress=progress)
 
 
 def figure_path(text: str | None) -> Path | None:

@@ -141,3 +141,31 @@ def test_hidden_kernel_is_the_mean_of_phi_phi():
         _, terms = observe(target, theta, jax.random.key(0), arrays, ("hidden_kernel",), True)
         phi = np.tanh(x @ theta.reshape(4, 5).T / np.sqrt(5))
         np.testing.assert_allclose(terms["hidden_kernel"], phi @ phi.T / 4, rtol=1e-12)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_forces_in_single_precision(network):
+    from finitewidth.sampling.collapsed import single_suffices
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((7, 4, 4)), rng.standard_normal((7, 2))
+    x = x.reshape(7, -1) if isinstance(network, FullyConnected) else x
+    target = posterior.Target.of(network, x, T, 0)
+    arrays = posterior.Arrays(x, y, x[:2], target.prior_deviation())
+    theta = rng.standard_normal(arrays.scale.size)
+    exact, rough = (target.force(theta, arrays, dtype) for dtype in (float, np.float32))
+    assert rough.dtype == exact.dtype == np.float64
+    np.testing.assert_allclose(rough, exact, atol=1e-4 * np.abs(exact).max())
+    assert not np.array_equal(rough, exact)
+    assert single_suffices(target, arrays)
+
+
+def test_where_rounding_hides_the_temperature_forces_stay_double():
+    """Two equal points with different targets: A is singular but for T."""
+    from finitewidth.sampling.collapsed import single_suffices
+
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.standard_normal((1, 5)), 2, axis=0)
+    target = posterior.Target.of(FullyConnected(widths=(8,)), x, 1e-9, 0)
+    arrays = posterior.Arrays(x, np.array([[1.0], [-1.0]]), x, target.prior_deviation())
+    assert not single_suffices(target, arrays)

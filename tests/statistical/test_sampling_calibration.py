@@ -89,16 +89,16 @@ def p_values(problem, make, settings, burn_in: int, thin: int, temperature: floa
     return {name: float(stats.chisquare(c).pvalue) for name, c in zip(QUANTITIES, counts, strict=True)}
 
 
-def collapsed(problem: Problem, temperature: float = T) -> dict[str, float]:
+def collapsed(problem: Problem, single: bool, temperature: float = T) -> dict[str, float]:
     from finitewidth.sampling.collapsed import Collapsed
 
     settings = {"step_size": 0.25, "trajectory": 1.6, "max_steps": 50.0}
-    return p_values(problem, Collapsed, settings, 100, 5, temperature)
+    return p_values(problem, lambda target: Collapsed(target, single=single), settings, 100, 5, temperature)
 
 
-@pytest.mark.parametrize("problem", [SMALL, WIDE], ids=["small", "wide"])
-def test_collapsed(problem):
-    assert min(collapsed(problem).values()) > 0.003
+@pytest.mark.parametrize(("problem", "single"), [(SMALL, False), (WIDE, True)], ids=["small", "wide"])
+def test_collapsed(problem, single):
+    assert min(collapsed(problem, single).values()) > 0.003
 
 
 def test_langevin():
@@ -117,7 +117,7 @@ def test_nuts():
 
 def test_a_wrong_temperature_is_noticed():
     """The negative control: sampling at a temperature 10 % too high."""
-    assert collapsed(WIDE, 1.1 * T)["residual"] < 0.001
+    assert collapsed(WIDE, True, 1.1 * T)["residual"] < 0.001
 
 
 def test_a_biased_step_is_noticed():

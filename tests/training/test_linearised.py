@@ -31,7 +31,9 @@ def test_mean_variance_and_train_error_by_the_formulas(kernel, shape, time):
     through = theta[n:, :n] @ A
     variance = K[n:, n:] + through @ K[:n, :n] @ through.T - through @ K[:n, n:] - (through @ K[:n, n:]).T
 
-    got = fw.lazy_training(kernel, train).predict(test.x, time)
+    lazy = fw.lazy_training(kernel, train)
+    got = lazy.predict(test.x, time)
+    np.testing.assert_allclose(lazy.covariance(test.x, time), variance, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(got.mean, through @ train.y, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(got.variance, np.diagonal(variance), rtol=1e-7, atol=1e-9)
     residual = ((decay @ train.y) ** 2).mean() + np.trace(decay @ K[:n, :n] @ decay) / n

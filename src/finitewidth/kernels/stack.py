@@ -25,7 +25,7 @@ from finitewidth.networks.stack import Stack
 
 Array = np.ndarray
 PARAMETERS = ("whitened", "weights")
-_WORK = {False: 2**16, True: 2**17}  # doubles of one array of a block, without and with all pairs of positions
+_WORK = {False: 2**17, True: 2**16}  # doubles of one array of a block, without and with all pairs of positions
 _BLOCK = (128, 256)  # most points of a block along rows and columns
 
 

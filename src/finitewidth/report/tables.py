@@ -111,8 +111,21 @@ def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterato
             yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
         elif row.message not in ("", "converged"):
             yield Text(f"Note: {place}: {row.message}")
+    yield from _validities(rows, several)
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
+
+
+def _validities(rows: list[Any], several: bool) -> Iterator[Text]:
+    """One line a statement, with the rows that share it."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        found = getattr(row, "validity", None)
+        if found is not None:
+            place = width(row) + (f" (T = {row.temperature:g})" if several else "")
+            places.setdefault(found.statement, []).append(place)
+    for statement, where in places.items():
+        yield Text(f"Validity, width {', '.join(where)}: {statement}")
 
 
 def number(value: float | None) -> str:
@@ -168,7 +181,7 @@ def _cell(row: Any, column: str) -> str:
     if column == "accuracy":
         return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
     if column == "log evidence":
-        return f"{row.log_evidence:.2f}"
+        return NOTHING if row.log_evidence != row.log_evidence else f"{row.log_evidence:.2f}"
     return number(getattr(row, column.replace(" ", "_")))
 
 

@@ -84,7 +84,8 @@ class Target:
 
     def hidden(self, theta: Array, arrays: Arrays) -> Any:
         """The network's hidden weights of a whitened vector (dim,)."""
-        return self._unravel(theta * arrays.scale)
+        whole = self._like_ones(theta.dtype)
+        return ravel_pytree(whole)[1](theta * arrays.scale)
 
     def features(self, hidden: Any, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""
@@ -94,6 +95,11 @@ class Target:
         """- log likelihood of the hidden weights with the readouts integrated; U is this plus ``|theta|^2 / 2``."""
         phi = self.features(self.hidden(theta, arrays), arrays.train)
         return collapsed_energy(phi, arrays.y, self.temperature)
+
+    def force(self, theta: Array, arrays: Arrays, dtype: Any = float) -> Array:
+        """Gradient of ``potential``, (dim,), computed in a precision and returned in that of ``theta``."""
+        lowered = jax.tree.map(lambda array: array.astype(dtype), (theta, arrays))
+        return jax.grad(self.potential)(*lowered).astype(theta.dtype)
 
     def full_energy(self, theta: Array, arrays: Arrays) -> Array:
         """U of hidden weights and readouts, ``theta`` (dim + F D,): minus the log posterior, without constants."""
@@ -106,18 +112,15 @@ class Target:
         """Prior standard deviation of every hidden weight, (dim,)."""
 
         def deviation() -> Array:  # the prior is Gaussian: its log density has the slope -precision at 1
-            slope = jax.grad(lambda weights: 1.0 * self.network.hidden_log_prior(weights))(self._ones())
+            slope = jax.grad(lambda weights: 1.0 * self.network.hidden_log_prior(weights))(self._like_ones(float))
             return ravel_pytree(jax.tree.map(lambda s: 1.0 / jnp.sqrt(-s), slope))[0]
 
         return np.asarray(jax.jit(deviation)())
 
-    def _ones(self) -> Any:
+    def _like_ones(self, dtype: Any) -> Any:
+        """Hidden weights, all 1."""
         weights = jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
-        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights)
-
-    def _unravel(self, theta: Array) -> Any:
-        """(dim,) -> pytree of hidden weights."""
-        return ravel_pytree(self._ones())[1](theta)
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, dtype), weights)
 
     def extended(self, hidden: Any, key: Array) -> Any:
         """The first layer's weights for inputs outside the training span: these still have their prior."""
@@ -144,10 +147,10 @@ def condition(phi: Array, y: Array, temperature: float) -> Conditional:
     """Posterior of whitened readouts given features Phi (P, F), on the smaller side of Woodbury's identity."""
     points, features = phi.shape
     if features < points:
-        factor = jnp.linalg.cholesky(phi.T @ phi + temperature * jnp.eye(features))
+        factor = jnp.linalg.cholesky(phi.T @ phi + temperature * jnp.eye(features, dtype=phi.dtype))
         mean = cho_solve((factor, True), phi.T @ y)
         return Conditional(factor, mean, (y - phi @ mean) / temperature)
-    factor = jnp.linalg.cholesky(phi @ phi.T + temperature * jnp.eye(points))
+    factor = jnp.linalg.cholesky(phi @ phi.T + temperature * jnp.eye(points, dtype=phi.dtype))
     residual = cho_solve((factor, True), y)
     return Conditional(factor, phi.T @ residual, residual)
 

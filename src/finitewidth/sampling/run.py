@@ -257,15 +257,15 @@ class Request:
         target = Target.of(self.network, inputs.train, self.temperature, inputs.n_extra)
         with single_thread():
             arrays = Arrays(inputs.train, self.y, inputs.test, target.prior_deviation())
-        sampler = self._sampler(target)
+            sampler = self._sampler(target, arrays)
         stages = tuple(sampler.stages(self.warmup, self.draws))
         return Engine(Program(sampler, self.observables), arrays, self.chains, self.seed, stages)
 
-    def _sampler(self, target: Any) -> Any:
+    def _sampler(self, target: Any, arrays: Any) -> Any:
         if self.sampler == "collapsed":
-            from finitewidth.sampling.collapsed import Collapsed
+            from finitewidth.sampling.collapsed import Collapsed, single_suffices
 
-            return Collapsed(target, self.step_size, self.trajectory)
+            return Collapsed(target, self.step_size, self.trajectory, single_suffices(target, arrays))
         if self.sampler == "nuts":
             from finitewidth.sampling.nuts import Nuts
 

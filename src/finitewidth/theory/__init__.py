@@ -2,6 +2,8 @@
 
 from finitewidth.theory.choose import CLOSURES, METHODS, solve, theory_of
 from finitewidth.theory.curves import LearningCurve, Row, learning_curve
+from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.selection import Selection, select
 from finitewidth.theory.solution import Solution, predict
 from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheory, spectral_learning_curve
@@ -9,7 +11,9 @@ from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheo
 __all__ = [
     "CLOSURES",
     "METHODS",
+    "LearnedFeatures",
     "LearningCurve",
+    "NeuronOptions",
     "Row",
     "Selection",
     "Solution",

@@ -12,25 +12,39 @@ from finitewidth.networks import LocalNetwork, Network
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
+from finitewidth.theory.neuron import NeuronOptions, single_neuron
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Solution
 
 CLOSURES = ("nested", "product")
-METHODS = ("saddle", "integrate", "infinite")
+METHODS = ("saddle", "integrate", "infinite", "neuron")
 
 
-def theory_of(network: Network, temperature: float, closure: str | None = None, method: str = "saddle") -> Any:
+def theory_of(
+    network: Network,
+    temperature: float,
+    closure: str | None = None,
+    method: str = "saddle",
+    neuron: NeuronOptions | None = None,
+) -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
     closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in every erf case tried)
         or "product" (one factorisation for all widths; the default for several outputs).
-    method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them).
+    method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them), "neuron"
+        (the single-neuron theory, whose features need not be Gaussian; one hidden layer, docs/neuron.md).
+    neuron: particles, rounds, seeds of method "neuron".
     Raises InputError for anything else.
     """
     temperature = checks.positive("temperature", temperature)
     checks.choice("closure", closure or "nested", CLOSURES)
-    if checks.choice("method", method, METHODS) == "infinite":
+    checks.choice("method", method, METHODS)
+    if method == "neuron":
+        return single_neuron(network, temperature, neuron)
+    if neuron is not None:
+        raise InputError(f"options of method 'neuron' with method = {method!r}", "method='neuron'", "leave them out")
+    if method == "infinite":
         return ScaledKernel(network, temperature, infinite=True)
     if isinstance(network, LocalNetwork) and network.pool == "none":
         if method == "integrate":

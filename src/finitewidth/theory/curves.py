@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from finitewidth.linalg import blas_for
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
+from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.validity import Validity, applies, validity
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Row:
     """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
 
     width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
-    that rows share being counted in the first one.
+    that rows share being counted in the first one. validity: what to expect of a prediction of the action, where asked
+    for (``theory/validity.py``).
     """
 
     width: int | tuple[int, ...]
@@ -43,6 +46,7 @@ class Row:
     converged: bool
     message: str
     seconds: float
+    validity: Validity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -84,17 +88,21 @@ def learning_curve(
     closure: str | None = None,
     method: str = "saddle",
     memory: float | None = None,
+    neuron: NeuronOptions | None = None,
+    assess: bool = False,
 ) -> LearningCurve:
     """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
 
     ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
-    does). Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
+    does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
+    ``assess`` adds to every row the expected relative error of the action, a second or two each.
+    Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
     networks = [network] if widths is None else [network.with_width(w) for w in widths]
     theories = [
-        for_outputs(theory_of(net, float(t), closure, method), train.n_outputs)
+        for_outputs(theory_of(net, float(t), closure, method, neuron), train.n_outputs)
         for t in temperatures
         for net in networks
     ]
@@ -106,7 +114,8 @@ def learning_curve(
             with blas_for(part.n_points):
                 shared = shared or theory.factorise(part, memory)
                 solution = theory.solve(part, shared, memory)
-            rows.append(row_of(solution, test, started))
+            row = row_of(solution, test, started)
+            rows.append(replace(row, validity=validity(solution)) if assess and applies(solution) else row)
     return LearningCurve(tuple(rows))
 
 
@@ -116,7 +125,8 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     nan = float("nan")
     errors = Errors(nan, nan, nan, None, nan)
     if solution.converged:
-        errors = predict(solution, test.x).errors(test.y)
+        found = predict(solution, test.x).errors(test.y)
+        errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
     widths = network.widths
     return Row(
         width=widths[0] if len(set(widths)) == 1 else tuple(widths),

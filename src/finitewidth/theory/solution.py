@@ -13,6 +13,7 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import blas_for
 from finitewidth.prediction import Prediction
+from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 Array = np.ndarray
@@ -68,7 +69,7 @@ class Solution:
     order_parameters: Q, flat: one number a layer (fully connected), n x n row-major (convolutional), n (locally
         connected), one (pooled), D x D row-major (several outputs); empty at infinite width. With ``integrate`` their
         posterior mean.
-    log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``.
+    log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``; NaN in the single-neuron theory.
     minima: every local minimum of the action that was found, the best first; more than one is metastability.
     converged, message: whether the stated tolerance was reached, and what to know or do.
     """
@@ -106,6 +107,21 @@ class Solution:
             )
         mapped: QMap = self.theory.q_map(self.order_parameters, self.train)
         return mapped
+
+    @property
+    def features(self) -> LearnedFeatures:
+        """What the neurons learned: weight covariance, hidden kernel, law of the readouts (single-neuron theory).
+
+        Raises InputError for other theories, whose neurons are Gaussian.
+        """
+        if not hasattr(self.predictor, "features"):
+            raise InputError(
+                f"the learned features of {type(self.theory).__name__}, which takes them for Gaussian",
+                "the single-neuron theory",
+                "use method='neuron', or the measures of fw.features",
+            )
+        found: LearnedFeatures = self.predictor.features
+        return found
 
     def evidence_gradient(self) -> dict[str, Any]:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.

@@ -89,6 +89,13 @@ class LazyTraining:
         """
         return self._predict(self._points(x), time, step)
 
+    def covariance(self, x: Any, time: float = math.inf, step: float = 0.0) -> Array:
+        """Covariance over initialisations between the points ``x``, (points, points); its diagonal is the variance."""
+        points, (gain, _) = self._points(x), self._gain(_time(time), step)
+        through = points.ntk * gain
+        mixed = through @ points.rotated_nngp.T
+        return kernels.both(self.kernel, x).nngp + through @ self._rotated_nngp @ through.T - mixed - mixed.T
+
     def posterior(self, x: Any, temperature: float) -> Prediction:
         """The Bayesian posterior of the same network at infinite width, NNGP with noise ``temperature``.
 

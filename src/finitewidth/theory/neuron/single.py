@@ -1,0 +1,224 @@
+"""The self-consistent single-neuron theory: one hidden layer, features that need not be Gaussian (docs/neuron.md).
+
+One neuron is solved exactly, by particles, in the field of all others; the field follows from the neuron. With Gaussian
+features it is the saddle of the action. It takes every one-hidden-layer architecture and any activation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.linalg import require_memory
+from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.theory.local import LocalRenormalisation
+from finitewidth.theory.neuron.design import Design
+from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
+from finitewidth.theory.neuron.predictor import NeuronPredictor
+from finitewidth.theory.neuron.reference import ScalarAction
+from finitewidth.theory.solution import QMap, Solution
+
+if TYPE_CHECKING:
+    from finitewidth.theory.neuron.particles import State
+    from finitewidth.theory.neuron.rounds import Position, Problem, Result
+
+Array = np.ndarray
+STRONG = 2.5  # lambda_1 E[v^2] above which one neuron's output is of the order of the targets
+_START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
+
+
+@dataclass(frozen=True)
+class SingleNeuron:
+    """One hidden layer, fully connected or average-pooled, one output or several.
+
+    Source: the project's own (docs/neuron.md); with Gaussian features it reduces to the action.
+    """
+
+    network: Network
+    temperature: float
+    options: NeuronOptions = field(default_factory=NeuronOptions)
+    closure = "product"
+    method = "neuron"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.network.widths
+
+    def rate(self, order_parameters: Array) -> float:
+        """``N (tr Q - log det Q - dim)`` of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
+        q = np.asarray(order_parameters, dtype=float)
+        values = np.linalg.eigvalsh(q.reshape(math.isqrt(q.size), -1))
+        return float(self.network.widths[0] * np.sum(values - np.log(values) - 1.0))
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> Continuation:
+        """What a curve over widths and temperatures hands on: the inputs, and where the last solution ended."""
+        return Continuation(Design.of(self.network, train.x))
+
+    def solve(self, train: Dataset, shared: Continuation | None = None, memory: float | None = None) -> Solution:
+        """Approach the self-consistent field by stochastic approximation, once for every seed.
+
+        ``shared``: an earlier ``factorise`` on the same data; the solution then starts where the last one ended.
+        Raises MemoryCapError above ``memory`` bytes, InputError for too few particles, MissingExtraError without JAX.
+        """
+        shared = shared or self.factorise(train, memory)
+        count = self.options.particles_for(train.y.size)
+        self._require_memory(shared.design, train, count, memory)
+        _require_jax()
+        runs = []
+        with _bar(self.options) as tell:
+            for seed in range(self.options.seed, self.options.seed + self.options.seeds):
+                runs.append(self._solve(train, shared, count, seed, tell))
+        return self._solution(train, shared, runs)
+
+    def _solve(
+        self, train: Dataset, shared: Continuation, count: int, seed: int, tell: Callable[[], None]
+    ) -> tuple[Result, str]:
+        problem = self.problem(train, shared.design)
+        first, second = self.options.rounds
+        position = shared.positions.get((seed, count))
+        action = ScalarAction.of(self.network, train, self.temperature)
+        if position is None:
+            s, kernel = action.field(train.y, self.temperature)
+            position = problem.begin(_START * s, kernel, count, seed)
+        else:
+            first = max(1, first // 2)
+        wanted = self.options.response
+        may_change = wanted != "quadratic" and train.n_outputs == 1
+        strongest = STRONG if may_change else math.inf
+        result = problem.solve(position, (first, second), seed, tell=tell, strongest=strongest)
+        note = "quadratic response"
+        if wanted == "nonlinear" or (wanted == "auto" and result.strength > STRONG):
+            if train.n_outputs > 1:
+                note = f"quadratic response (lambda_1 E[v^2] = {result.strength:.2f}; no other for several outputs)"
+            else:
+                note = f"nonlinear response (the quadratic one gives lambda_1 E[v^2] = {result.strength:.2f})"
+                reference = action.reference(train.y, self.temperature)
+                position = problem.with_readouts(result.position, seed)
+                result = problem.solve(position, (first // 2, second), seed, reference, tell)
+        shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
+        return result, note
+
+    def problem(self, train: Dataset, design: Design) -> Problem:
+        """The training set as the particles see it."""
+        from finitewidth.theory.neuron.rounds import Problem
+
+        y = train.y.reshape(train.n_points, -1).T.ravel()
+        return Problem(replace_network(design, self.network), y, train.n_outputs, self.temperature, self.widths[0])
+
+    def _solution(self, train: Dataset, shared: Continuation, runs: list[tuple[Result, str]]) -> Solution:
+        results = tuple(result for result, _ in runs)
+        converged = all(result.converged for result in results)
+        message = runs[0][1] + (f", {len(runs)} seeds" if len(runs) > 1 else "")
+        if not converged:
+            worst = max(results, key=lambda r: max(r.residual / RESIDUAL_BOUND, r.change / KERNEL_BOUND))
+            message = (
+                f"residual {worst.residual:.3f} (bound {RESIDUAL_BOUND}), kernel change {worst.change:.3f} (bound "
+                f"{KERNEL_BOUND}), {message}; give more particles or rounds (NeuronOptions), or raise the temperature"
+            )
+        problem = self.problem(train, shared.design)
+        predictor = NeuronPredictor(self, train, problem, results)
+        order = predictor.order_parameters
+        return Solution(self, train, order.ravel(), math.nan, converged, message, (), predictor)
+
+    def _require_memory(self, design: Design, train: Dataset, count: int, memory: float | None) -> None:
+        values, m = train.y.size, design.n_readouts
+        per_particle = design.n_preactivations * train.n_points * (6 + 2 * train.n_outputs**2) + 8 * design.rank
+        per_particle += 6 * (m * train.n_outputs) ** 2
+        kept = 0.5 * 24 * count * (design.rank + m * train.n_outputs) * self.options.seeds
+        square = 12.0 * values**2
+        require_memory(
+            8.0 * (design.n_populations * (count * per_particle + kept) + square) + 3e8,
+            f"{count} particles with {values} training values and {design.rank} weights a neuron",
+            "use fewer training points, fewer particles (NeuronOptions), or raise the memory cap",
+            memory,
+        )
+
+
+@dataclass(frozen=True)
+class SingleNeuronOnPatches(SingleNeuron):
+    """Convolutional and locally connected networks with a readout over all patches: Q belongs to patches."""
+
+    @property
+    def shared_weights(self) -> bool:
+        """Whether Q couples patches."""
+        return not isinstance(self.network, LocallyConnected)
+
+    def rate(self, order_parameters: Array) -> float:
+        """See ``LocalRenormalisation``."""
+        return LocalRenormalisation(self._local, self.temperature).rate(order_parameters)
+
+    def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
+        """Q with the positions of its patches; with several outputs, averaged over them."""
+        return LocalRenormalisation(self._local, self.temperature).q_map(order_parameters, train)
+
+    @property
+    def _local(self) -> LocalNetwork:
+        assert isinstance(self.network, LocalNetwork)
+        return self.network
+
+
+@dataclass
+class Continuation:
+    """What solutions on one training set share, and where the last one of each seed and particle number ended."""
+
+    design: Design
+    positions: dict[tuple[int, int], Position] = field(default_factory=dict)
+
+
+def single_neuron(network: Network, temperature: float, options: NeuronOptions | None = None) -> SingleNeuron:
+    """The theory of a network. Raises InputError for more than one hidden layer."""
+    options = options or NeuronOptions()
+    if network.depth != 1:
+        raise InputError(
+            f"method = 'neuron' for {network.depth} hidden layers",
+            "one hidden layer (fully connected, convolutional, locally connected or average-pooled, any activation)",
+            "use method='saddle'",
+        )
+    if isinstance(network, FullyConnected) or (isinstance(network, LocalNetwork) and network.pool == "average"):
+        return SingleNeuron(network, temperature, options)
+    return SingleNeuronOnPatches(network, temperature, options)
+
+
+def replace_network(design: Design, network: Network) -> Design:
+    """The same inputs for a network of another width (with the mean-field readout, psi depends on it)."""
+    ratio = math.sqrt(design.network.readout_precision / network.readout_precision)
+    return replace(design, network=network, feature_scale=design.feature_scale * ratio)
+
+
+def _first(state: State, count: int) -> State:
+    """So many particles of each population."""
+    return type(state)(*(part[:, :count] for part in state))
+
+
+def _require_jax() -> None:
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("jax", "sample", "method = 'neuron'") from error
+
+
+@contextlib.contextmanager
+def _bar(options: NeuronOptions) -> Iterator[Callable[[], None]]:
+    """Called after every round; with ``progress`` it moves a bar on stderr."""
+    if not options.progress:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    first, second = options.rounds
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("single neuron", total=options.seeds * (first + second + second // 2))
+        yield lambda: bar.advance(task)
+
+
+__all__ = ["STRONG", "Continuation", "SingleNeuron", "SingleNeuronOnPatches", "single_neuron"]

@@ -1,0 +1,306 @@
+"""The single-neuron theory: closed form for linear networks, the action where features are Gaussian, flags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth import kernels
+from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.linalg import RegularisedGram
+from finitewidth.theory.neuron.design import Design, whitened
+from finitewidth.theory.neuron.reference import ScalarAction
+from finitewidth.theory.pilot import OneLayer, _evaluate
+
+jax = pytest.importorskip("jax")
+QUICK = fw.NeuronOptions(particles=400, rounds=(40, 50))
+
+
+def solved(network, train, temperature=0.1, options=QUICK):
+    return fw.solve(fw.theory_of(network, temperature, method="neuron", neuron=options), train)
+
+
+def closed_form(network, train, s, R):
+    """f(X) and K_R of one linear neuron in the field (s, R), by quadrature over its readout (docs/neuron.md)."""
+    X, N = train.flat, network.widths[0]
+    size = X.shape[1]
+    b = X.T @ s / np.sqrt(size)
+    pull = X.T @ R @ X / (N * size)
+    v = np.linspace(0.0, 12.0, 1500)
+    f, second, total = 0.0, 0.0, 0.0
+    for value in v:
+        B = network.weight_precision[0] * np.eye(size) + value**2 * pull
+        solution = np.linalg.solve(B, b)
+        weight = np.exp(
+            -0.5 * network.weight_precision[1] * value**2
+            - 0.5 * np.linalg.slogdet(B)[1]
+            + 0.5 * value**2 * (b @ solution) / N
+        )
+        features = X @ (np.linalg.inv(B) + value**2 * np.outer(solution, solution) / N) @ X.T / size
+        f = f + weight * value**2 * (X @ solution) / np.sqrt(size)
+        second = second + weight * value**2 * features
+        total += weight
+    return f / total, second / total - np.outer(f, f) / total**2 / N
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return fw.data.digits(classes=(6, 9), n_train=24, n_test=60)
+
+
+@pytest.fixture(scope="module")
+def linear(digits):
+    network = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(1.3, 0.7))
+    return network, solved(network, digits[0], 0.1, fw.NeuronOptions(particles=800, rounds=(80, 120)))
+
+
+def test_linear_particles_against_the_closed_form(linear, digits):
+    network, solution = linear
+    result = solution.predictor.results[0]
+    R = RegularisedGram(result.position.kernel, 0.1).inverse()
+    f, kernel = closed_form(network, digits[0], result.position.s, R)
+    assert np.sqrt(np.mean((result.averages.f - f) ** 2)) < 0.02
+    assert np.linalg.norm(result.averages.kernel - kernel) < 0.02 * np.linalg.norm(kernel)
+    # the control: without its own readouts' share of the field, the neuron has another kernel
+    _, wrong = closed_form(network, digits[0], 0.8 * result.position.s, R)
+    assert np.linalg.norm(wrong - kernel) > 0.05 * np.linalg.norm(kernel)
+
+
+def test_linear_networks_have_gaussian_features(linear, digits):
+    network, solution = linear
+    exact = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="integrate"), digits[0]), digits[1].x)
+    got, want = fw.predict(solution, digits[1].x).errors(digits[1].y), exact.errors(digits[1].y)
+    assert solution.converged
+    assert got.test_error == pytest.approx(want.test_error, rel=0.02)
+    assert got.train_error == pytest.approx(want.train_error, rel=0.02)
+
+
+NETWORKS = {
+    "fully connected": fw.FullyConnected(widths=(10**6,), activation="erf", weight_precision=(0.8, 1.4)),
+    "relu": fw.FullyConnected(widths=(10**6,), activation="relu", offset_precision=3.0),
+    "convolutional": fw.Convolutional(channels=10**6, patch=4, activation="tanh", weight_precision=(0.5, 0.6)),
+    "locally connected": fw.LocallyConnected(channels=10**6, patch=4),
+    "pooled": fw.Convolutional(channels=10**6, patch=4, pool="average", weight_precision=(0.5, 0.6)),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "fully connected" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
+def test_wide_networks_are_those_of_the_action(name, digits):
+    train, test = digits
+    network = NETWORKS[name]
+    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=500, rounds=(20, 60)))
+    got = fw.predict(solution, test.x).errors(test.y)
+    want = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test.x).errors(test.y)
+    assert got.test_error == pytest.approx(want.test_error, rel=0.02)
+    assert got.variance == pytest.approx(want.variance, rel=0.03)
+    q = solution.order_parameters
+    identity = np.eye(4).ravel() if name == "convolutional" else np.ones(q.size)
+    np.testing.assert_allclose(q, identity, atol=0.05)
+    if name in ("convolutional", "locally connected"):
+        assert solution.q_map().grid_shape == (2, 2)
+
+
+@pytest.mark.slow
+def test_several_outputs(digits):
+    train, test = fw.data.digits(classes=(0, 1, 2), n_train=15, n_test=40)
+    network = fw.FullyConnected(widths=(10**5,))
+    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
+    got = fw.predict(solution, test.x).errors(test.y)
+    want = fw.predict(fw.solve(fw.theory_of(network, 0.1), train), test.x).errors(test.y)
+    assert got.test_error == pytest.approx(want.test_error, rel=0.02)
+    assert got.accuracy == pytest.approx(want.accuracy, abs=0.02)
+    np.testing.assert_allclose(solution.order_parameters.reshape(3, 3), np.eye(3), atol=0.05)
+
+
+def test_narrow_networks_are_not(digits):
+    """digits 6 / 9, erf, width 30, T = 0.01 (P 100 there): sampled test error .0171, the action's .0430."""
+    train, test = digits
+    network = fw.FullyConnected(widths=(10,))
+    got = fw.predict(solved(network, train, 0.02), test.x).errors(test.y)
+    action = fw.predict(fw.solve(fw.theory_of(network, 0.02), train), test.x).errors(test.y)
+    assert got.test_error < 0.8 * action.test_error
+    assert np.isnan(got.test_error_se)
+
+
+def test_seeds_decide_every_number(digits):
+    train, test = digits
+    network = fw.FullyConnected(widths=(30,))
+    first, again, other = (
+        fw.predict(solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seed=seed)), test.x)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.mean, again.mean)
+    assert 0.0 < np.abs(first.mean - other.mean).max() < 0.3
+    both = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seeds=2))
+    errors = fw.predict(both, test.x).errors(test.y)
+    assert 0.0 < errors.test_error_se < 0.1 * errors.test_error
+    np.testing.assert_allclose(fw.predict(both, test.x).mean, 0.5 * (first.mean + other.mean))
+
+
+def test_what_did_not_converge_shows_no_number(digits):
+    train, test = digits
+    options = fw.NeuronOptions(particles=200, rounds=(1, 2))
+    (row,) = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, method="neuron", neuron=options)
+    assert not row.converged
+    assert np.isnan(row.test_error)
+    assert np.isnan(row.train_error)
+    assert "bound" in row.message
+    assert "more particles or rounds" in row.message
+
+
+def test_a_curve_goes_on_from_width_to_width(digits):
+    train, test = digits
+    options = fw.NeuronOptions(particles=1000, rounds=(60, 100))
+    curve = fw.learning_curve(
+        fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method="neuron", neuron=options
+    )
+    alone = fw.predict(solved(fw.FullyConnected(widths=(40,)), train), test.x).errors(test.y)
+    assert [row.converged for row in curve] == [True, True]
+    assert curve[1].test_error == pytest.approx(alone.test_error, rel=0.05)
+    assert curve[0].method == "neuron"
+
+
+def test_the_response_is_chosen_and_told(digits):
+    train, _ = digits
+    network = fw.FullyConnected(widths=(30,))
+    chosen = solved(network, train)
+    assert chosen.message == "quadratic response"
+    forced = solved(network, train, options=fw.NeuronOptions(particles=400, rounds=(40, 60), response="nonlinear"))
+    assert "nonlinear response" in forced.message
+    assert forced.order_parameters[0] == pytest.approx(chosen.order_parameters[0], rel=0.15)
+
+
+def test_learned_features(digits):
+    train, _ = digits
+    features = solved(fw.FullyConnected(widths=(10,)), train, 0.02).features
+    values, fields = features.receptive_fields(2)
+    assert features.weight_covariance.shape == (64, 64)
+    assert features.hidden_kernel.shape == (24, 24)
+    assert fields.shape == (2, 8, 8)
+    assert values[0] > 1.5
+    assert np.linalg.eigvalsh(features.weight_covariance)[32] == pytest.approx(1.0, abs=0.2)
+    assert 0.0 <= features.specialised < 0.5
+    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
+    assert wide.features.specialised < 0.02
+    want = kernels.nngp(fw.FullyConnected(widths=(10,)), train.x)
+    np.testing.assert_allclose(wide.features.hidden_kernel, want, atol=0.05)
+
+
+def test_other_theories_have_no_learned_features(digits):
+    solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(30,)), 0.1), digits[0])
+    with pytest.raises(InputError, match="method='neuron'"):
+        _ = solution.features
+
+
+# --- the pieces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_rotated_inputs_are_the_same_inputs(name):
+    train, test = fw.data.digits(classes=(0, 1), n_train=9, n_test=7)
+    network = NETWORKS[name]
+    design = Design.of(network, train.x)
+    rows, at = design.rows, design.at(test.x)
+    own, other = whitened(network, train.x), whitened(network, test.x)
+    np.testing.assert_allclose(rows @ rows.swapaxes(1, 2), own @ own.swapaxes(1, 2), atol=1e-12)
+    np.testing.assert_allclose(at @ at.swapaxes(1, 2), other @ other.swapaxes(1, 2), atol=1e-12)
+    np.testing.assert_allclose(at[..., : design.rank] @ rows.swapaxes(1, 2), other @ own.swapaxes(1, 2), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("patches", "outputs", "nonlinear"), [(1, 1, False), (3, 1, False), (2, 2, False), (1, 1, True)]
+)
+def test_gradient_is_that_of_the_potential(patches, outputs, nonlinear):
+    from finitewidth.theory.neuron import particles as cp
+
+    rng = np.random.default_rng(0)
+    points, rank = 6, 4
+    model = cp.Model(cp.fast_erf, points, patches, False, outputs, nonlinear)
+    rows = rng.standard_normal((1, patches * points, rank))
+    size = points * outputs
+    root = rng.standard_normal((size, size))
+    shape = (outputs, points)
+    field = cp.Field(rng.standard_normal(shape), (root @ root.T).reshape(*shape, *shape))
+    reference = None
+    if nonlinear:
+        kernel = kernels.nngp(fw.FullyConnected(widths=(5,)), rng.standard_normal((points, 3)))
+        reference = ScalarAction(kernel, 0.9, 5).reference(rng.standard_normal(points), 0.1)
+    data = cp.Data(rows, np.float64(0.8), np.float64(7.0))
+    with cp.single_thread():
+        state = cp.start(model, 1, 2, rank, cp.key_of(0))
+        neuron = cp.numpy_of(cp.evaluate(model, state, data, field, reference))
+        step = 1e-5
+        for leaf, gradient in zip(range(2), neuron.gradient, strict=True):
+            for index in np.ndindex(gradient.shape[2:]):
+                ends = []
+                for sign in (1.0, -1.0):
+                    moved = [np.array(part) for part in state]
+                    moved[leaf][(0, 1, *index)] += sign * step
+                    ends.append(float(cp.evaluate(model, cp.State(*moved), data, field, reference).potential[0, 1]))
+                assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(gradient[(0, 1, *index)], abs=2e-4, rel=1e-4)
+
+
+def test_the_short_run_has_the_same_equations():
+    from finitewidth.theory.neuron import particles as cp
+
+    rng = np.random.default_rng(0)
+    points, patches, rank = 6, 3, 4
+    rows, theta = rng.standard_normal((2, patches * points, rank)), rng.standard_normal((2, 5, rank))
+    root, s = rng.standard_normal((points, points)), rng.standard_normal(points)
+    R = root @ root.T
+    problem = OneLayer(np.tanh, rows, np.zeros(points), 0.1, 7, 0.8, False)
+    potential, gradient, _ = _evaluate(problem, theta, s, R)
+    with cp.single_thread():
+        import jax.numpy as jnp
+
+        model = cp.Model(jnp.tanh, points, patches, False, 1, False)
+        data = cp.Data(rows, np.float64(0.8), np.float64(7.0))
+        field = cp.Field(s[None], R[None, :, None, :])
+        neuron = cp.numpy_of(cp.evaluate(model, cp.State(theta, np.zeros((2, 5, 3))), data, field, None))
+    np.testing.assert_allclose(potential, neuron.potential, rtol=1e-10)
+    np.testing.assert_allclose(gradient, neuron.gradient.theta, atol=1e-5)  # slopes by differences
+
+
+def test_reference_response_is_the_curvature_of_the_action():
+    rng = np.random.default_rng(0)
+    kernel = kernels.nngp(fw.FullyConnected(widths=(5,)), rng.standard_normal((8, 3)))
+    y, T, weight = rng.standard_normal(8), 0.1, 6
+    from scipy.optimize import minimize_scalar
+
+    def action(target):
+        def at(log_q):
+            q = np.exp(log_q)
+            A = q * kernel + T * np.eye(8)
+            return 0.5 * (weight * (q - log_q) + np.linalg.slogdet(A)[1] + target @ np.linalg.solve(A, target))
+
+        found = minimize_scalar(at, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-10})
+        return found.fun, np.exp(found.x)
+
+    found = ScalarAction(kernel, action(y)[1], weight).reference(y, T)
+    direction = rng.standard_normal(8)
+    step = 1e-3
+    up, here, down = (action(y + sign * step * direction)[0] for sign in (1, 0, -1))
+    assert (up - down) / (2 * step) == pytest.approx(direction @ found.s, rel=1e-4)
+    assert (up - 2 * here + down) / step**2 == pytest.approx(direction @ found.R @ direction, rel=1e-3)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_bad_input(digits):
+    network = fw.FullyConnected(widths=(30,))
+    with pytest.raises(InputError, match="one hidden layer"):
+        fw.theory_of(fw.FullyConnected(widths=(30, 30)), 0.1, method="neuron")
+    with pytest.raises(InputError, match="at least 200"):
+        solved(network, digits[0], options=fw.NeuronOptions(particles=50))
+    with pytest.raises(InputError, match="method='neuron'"):
+        fw.theory_of(network, 0.1, neuron=fw.NeuronOptions())
+    with pytest.raises(InputError, match="quadratic"):
+        fw.NeuronOptions(response="qudratic")
+    with pytest.raises(InputError, match="rounds"):
+        fw.NeuronOptions(rounds=(0, 10))
+    with pytest.raises(MemoryCapError, match="particles"):
+        fw.solve(fw.theory_of(network, 0.1, method="neuron"), digits[0], memory=1e6)
