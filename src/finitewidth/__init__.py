@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         spectral_learning_curve,
         theory_of,
     )
-    from finitewidth.training import lazy_training
+    from finitewidth.training import Ensemble, lazy_training, train, trained_curve
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -44,6 +44,7 @@ _PUBLIC = {
     "Convolutional": "networks",
     "Dataset": "data",
     "Draws": "sampling",
+    "Ensemble": "training",
     "Errors": "prediction",
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
@@ -69,6 +70,8 @@ _PUBLIC = {
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "theory",
+    "train": "training",
+    "trained_curve": "training",
 }
 _MODULES = ("data", "features", "kernels")
 
@@ -79,6 +82,7 @@ __all__ = [
     "Convolutional",
     "Dataset",
     "Draws",
+    "Ensemble",
     "Errors",
     "FiniteWidthClassifier",
     "FiniteWidthRegressor",
@@ -108,6 +112,8 @@ __all__ = [
     "spectral_learning_curve",
     "step_bias",
     "theory_of",
+    "train",
+    "trained_curve",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a network has learned of its features, measured on a theory's solution (docs/theory.md section 5).
+"""What a network has learned of its features (docs/theory.md section 5): a theory's solution, draws, trained networks.
 
 The measures take plain matrices wherever they can, so that theory, samples and trained networks are compared with the
 same functions.
@@ -6,6 +6,7 @@ same functions.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +17,55 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.sampling.draws import Draws
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron.predictor import NeuronPredictor, input_shape
 from finitewidth.theory.solution import Solution
+from finitewidth.training.ensemble import Ensemble, standard_error
 
 Array = np.ndarray
+Source = Solution | Draws | Ensemble
 
 
-def information(solution: Solution) -> float:
+# --- the order parameter ------------------------------------------------------------------------------------
+
+
+def information(source: Source, network: Network | None = None) -> float:
     """``N I(Q) = rate/2`` in nats: how far, in information, the network is from the kernel regime.
 
     ``I(Q) = 1/2 (tr Q - log det Q - dim)`` a neuron; summed over layers for deep networks. Zero at infinite width.
+    Of draws (which need their ``network``) and trained networks, it is that of the last layer, from the readouts.
     """
-    return 0.5 * float(solution.theory.rate(solution.order_parameters))
+    if isinstance(source, Solution):
+        return 0.5 * float(source.theory.rate(source.order_parameters))
+    network = _network(source, network)
+    q = source.order_parameter
+    outputs = source.mean.shape[3] if isinstance(source, Draws) and source.mean.ndim == 4 else 1
+    if isinstance(source, Ensemble):
+        outputs = source.readouts.shape[1]
+    if isinstance(network, LocallyConnected):  # patches are independent: only the outputs of one patch mix
+        blocks = [q[i : i + outputs, i : i + outputs] for i in range(0, len(q), outputs)]
+        return sum(information_of(block, network.widths[-1]) for block in blocks)
+    return information_of(q, network.widths[-1])
+
+
+def information_of(q: Any, width: float) -> float:
+    """``N/2 (tr Q - log det Q - dim)`` nats of one order parameter Q (dim, dim), symmetric and positive.
+
+    Infinite where Q is singular, as the readouts of fewer than dim neurons in all make it. Raises InputError for
+    another shape.
+    """
+    matrix = np.atleast_2d(np.array(q, dtype=float))
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise InputError(f"an order parameter of shape {matrix.shape}", "a square matrix", "reshape it first")
+    values = np.linalg.eigvalsh(matrix)
+    if values[0] <= len(values) * np.finfo(float).eps * values[-1]:
+        return math.inf
+    return 0.5 * width * float(np.sum(values - 1.0 - np.log(values)))
+
+
+# --- kernels ------------------------------------------------------------------------------------------------
 
 
 def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
@@ -98,13 +134,55 @@ def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
     return mean * prior_kernel(solution, x)
 
 
-def hidden_kernel(solution: Solution) -> Array:
-    """Posterior mean of ``phi phi^T / N`` of a one-hidden-layer fully connected network with one output, (P, P).
+def kernel_distance(start: Any, end: Any) -> Array:
+    """``|K_end - K_start| / |K_start|`` in the Frobenius norm: of kernels (..., P, P), (...)."""
+    start, end = _pairs(start, end)
+    return np.linalg.norm(end - start, axis=(-2, -1)) / np.linalg.norm(start, axis=(-2, -1))
 
+
+def kernel_angle(start: Any, end: Any) -> Array:
+    """Angle between kernels (..., P, P) in radians, (...): it leaves out what is only a change of scale."""
+    start, end = _pairs(start, end)
+    norms = np.linalg.norm(start, axis=(-2, -1)) * np.linalg.norm(end, axis=(-2, -1))
+    return np.arccos(np.clip((start * end).sum((-2, -1)) / norms, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How far the hidden kernels of trained networks have moved from where they began; ``_se`` over networks."""
+
+    distance: float
+    distance_se: float
+    angle: float
+    angle_se: float
+
+
+def travelled(ensemble: Ensemble, x: Any = None) -> Travel:
+    """Kernel distance and angle travelled in training, mean over networks, on ``x`` (default: the training points)."""
+    pair = ensemble.hidden_kernels(x, initial=True), ensemble.hidden_kernels(x)
+    distance, angle = kernel_distance(*pair), kernel_angle(*pair)
+    return Travel(float(distance.mean()), standard_error(distance), float(angle.mean()), standard_error(angle))
+
+
+def prior_hidden_kernel(network: Network, x: Any) -> Array:
+    """``<phi phi^T> / N`` under the prior on points ``x``, (P, P): that of infinite width; with patches, their mean."""
+    return network.readout_precision * kernels.nngp(network, x)
+
+
+def hidden_kernel(source: Source) -> Array:
+    """Mean of ``phi phi^T / N`` on the training points, (P, P); with patches, their mean.
+
+    Of draws it is what was recorded (``observables=("hidden_kernel",)``), of trained networks the mean over networks.
+    Of a solution it is known for one fully connected hidden layer and one output:
     ``lambda_1 [ K + (Q/N) K (A^-1 y y^T A^-1 - A^-1) K ]``, K the infinite-width kernel, A = Q K + T: to first order in
     1/N, the fluctuation of the features that the labels select. In the single-neuron theory it is measured on its
-    particles, for every architecture of one hidden layer. Raises InputError for other architectures.
+    particles, for every architecture of one hidden layer. Raises InputError where it is not known.
     """
+    if isinstance(source, Draws):
+        return source.observable("hidden_kernel").mean
+    if isinstance(source, Ensemble):
+        return source.hidden_kernels().mean(0)
+    solution = source
     network, train = solution.theory.network, solution.train
     if isinstance(solution.predictor, NeuronPredictor):
         return solution.features.hidden_kernel
@@ -124,27 +202,119 @@ def hidden_kernel(solution: Solution) -> Array:
     return 0.5 * (learned + learned.T)
 
 
-def learned(draws: Any, network: Network, train: Dataset) -> LearnedFeatures:
-    """The features of sampled networks, as ``solution.features`` has those of the single-neuron theory.
+# --- the first layer ----------------------------------------------------------------------------------------
 
-    draws: what ``fw.sample`` gave with ``observables=("weight_covariance", "hidden_kernel")``; it holds no readouts, so
-    ``readouts`` is None. Raises InputError where these were not recorded, or for several hidden layers.
+
+def weight_covariance(source: Source) -> Array:
+    """``lambda_0 <w w^T>`` of first-layer weights w, (inputs, inputs), or (n, M, M) without shared weights.
+
+    The prior's is the identity. Over all neurons and draws (recorded with ``observables=("weight_covariance",)``) or
+    networks: of S networks of N neurons, chance alone moves every entry by about 1/sqrt(S N). Of solutions only the
+    single-neuron theory knows it (with offsets one more row, the last); InputError for others.
     """
-    if network.depth != 1:
+    if isinstance(source, Solution):
+        return source.features.weight_covariance
+    if isinstance(source, Draws):
+        return source.observable("weight_covariance").mean
+    w = source.first_layer
+    neurons = w.shape[0] * w.shape[-2]
+    return source.network.weight_precision[0] * np.einsum("s...ai,s...aj->...ij", w, w) / neurons
+
+
+@dataclass(frozen=True)
+class ReceptiveFields:
+    """Leading eigenvectors of a covariance of weights, as images.
+
+    values: variance along each, (..., count), largest first; 1 is the prior's. images: (..., count, *shape), of norm
+    one; the sign is such that the entries sum to something positive.
+    """
+
+    values: Array
+    images: Array
+
+
+def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) -> ReceptiveFields:
+    """The ``count`` directions in which first-layer weights vary most, of ``weight_covariance`` (..., dim, dim).
+
+    shape: of one image, see ``field_shape``. Raises InputError where it does not hold dim values.
+    """
+    matrix = np.asarray(covariance, dtype=float)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] != math.prod(shape):
         raise InputError(
-            f"the features of {network.depth} hidden layers", "one hidden layer", "sample a shallow network"
+            f"a covariance of shape {matrix.shape} for images of shape {tuple(shape)}",
+            "a square matrix of as many rows as an image has values",
+            "take the shape from features.field_shape(network, x)",
         )
-    for name in ("weight_covariance", "hidden_kernel"):
-        if name not in draws.observables:
-            raise InputError(
-                f"draws without {name}", "draws that recorded it", "sample with observables=('weight_covariance', ...)"
-            )
-    return LearnedFeatures(
-        draws.observables["weight_covariance"].mean,
-        draws.observables["hidden_kernel"].mean,
-        None,
-        input_shape(network, train),
+    values, vectors = np.linalg.eigh(matrix)
+    values, fields = values[..., ::-1][..., :count], np.swapaxes(vectors, -1, -2)[..., ::-1, :][..., :count, :]
+    fields = fields * np.where(fields.sum(-1, keepdims=True) < 0.0, -1.0, 1.0)
+    return ReceptiveFields(values, fields.reshape(*fields.shape[:-1], *shape))
+
+
+def field_shape(network: Network, x: Any) -> tuple[int, ...]:
+    """Shape of what one first-layer neuron looks at in points ``x`` (P, ...): a point, or a patch; no lone channel."""
+    if isinstance(network, LocalNetwork):
+        grid = network.grid(x)
+        shape = (*grid.patch, grid.n_channels)
+    else:
+        shape = tuple(np.shape(x)[1:])
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+# --- side by side -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HiddenFeatures:
+    """What the hidden layer has learned, in the same measures for a solution, draws and trained networks.
+
+    information: N I(Q), nats, see there. kernel_distance, kernel_angle: of the hidden kernel from that of the prior at
+    infinite width. prior_alignment, hidden_alignment: of the labels with the NNGP and with the hidden kernel.
+    nngp_alignment: of the hidden kernel with the NNGP.
+    """
+
+    information: float
+    kernel_distance: float
+    kernel_angle: float
+    prior_alignment: float
+    hidden_alignment: float
+    nngp_alignment: float
+
+
+def hidden_features(source: Source, network: Network | None = None, train: Dataset | None = None) -> HiddenFeatures:
+    """The measures on the training points; draws do not hold their ``network`` and ``train``, so they need them.
+
+    Raises InputError where these are missing, and where ``hidden_kernel`` does.
+    """
+    network = _network(source, network)
+    train = _train(source, train)
+    prior, hidden = prior_hidden_kernel(network, train.x), hidden_kernel(source)
+    return HiddenFeatures(
+        information(source, network),
+        float(kernel_distance(prior, hidden)),
+        float(kernel_angle(prior, hidden)),
+        label_alignment(prior, train.y),
+        label_alignment(hidden, train.y),
+        alignment(prior, hidden),
     )
+
+
+def learned(source: Draws | Ensemble, network: Network | None = None, train: Dataset | None = None) -> LearnedFeatures:
+    """The features of sampled or trained networks, as ``solution.features`` has those of the single-neuron theory.
+
+    Draws, which need their ``network`` and ``train``, have what ``fw.sample`` recorded with
+    ``observables=("weight_covariance", "hidden_kernel")``, and no readouts. Raises InputError where these are missing,
+    or for several hidden layers.
+    """
+    network, train = _network(source, network), _train(source, train)
+    if network.depth != 1:
+        raise InputError(f"the features of {network.depth} hidden layers", "one hidden layer", "take a shallow network")
+    readouts = None
+    if isinstance(source, Ensemble):
+        v = source.readouts.reshape(len(source.seeds), source.readouts.shape[1], -1, network.widths[0])  # (S, D, n, N)
+        neurons = v.transpose(0, 3, 2, 1).reshape(len(v) * network.widths[0], -1)
+        readouts = math.sqrt(network.weight_precision[-1]) * neurons
+    return LearnedFeatures(weight_covariance(source), hidden_kernel(source), readouts, input_shape(network, train))
 
 
 @dataclass(frozen=True)
@@ -173,6 +343,37 @@ def report(solution: Solution) -> FeatureReport:
         label_alignment(after, y),
         alignment(before, after),
     )
+
+
+def _network(source: Source, network: Network | None) -> Network:
+    if isinstance(source, Ensemble):
+        if source.diverged.any():
+            raise InputError(
+                source.verdict[1].partition(";")[0], "networks that did not", "take a smaller learning_rate"
+            )
+        return source.network
+    if isinstance(source, Solution):
+        return source.theory.network
+    if network is None:
+        raise InputError("draws without their network", "the network that was sampled", "give network=... as well")
+    return network
+
+
+def _train(source: Source, train: Dataset | None) -> Dataset:
+    if not isinstance(source, Draws):
+        return source.train
+    if train is None:
+        raise InputError("draws without their training set", "network and train", "give train=... as it was sampled")
+    return train
+
+
+def _pairs(start: Any, end: Any) -> tuple[Array, Array]:
+    first, second = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
+    if first.ndim < 2 or first.shape != second.shape:
+        raise InputError(
+            f"kernels of shapes {first.shape} and {second.shape}", "two of one shape", "use the same points for both"
+        )
+    return first, second
 
 
 def _centre(kernel: Array) -> Array:

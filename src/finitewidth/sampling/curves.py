@@ -13,8 +13,8 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
 from finitewidth.networks import LocallyConnected, Network
+from finitewidth.runs import folder_of, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.run import Request, sample
 
@@ -110,9 +110,9 @@ def sampled_curve(
     """
     temperatures = [checks.positive("temperature", t) for t in np.atleast_1d(np.asarray(temperature, dtype=float))]
     networks = [network] if widths is None else [network.with_width(w) for w in widths]
-    folder = None if checkpoint is None else _folder(checkpoint)
+    folder = None if checkpoint is None else folder_of(checkpoint)
     planned = [(net, t) for t in temperatures for net in networks]
-    _refuse_other_targets(train, test)
+    same_targets(train, test)
     settings = {name: value for name, value in options.items() if name not in ("progress", "memory")}
     for net, t in planned:
         Request(network=net, train=train, test=test, temperature=t, **settings)
@@ -147,25 +147,5 @@ def _order_parameters(network: Network, draws: Draws) -> Array:
     return np.diagonal(q) if diagonal else q
 
 
-def _refuse_other_targets(train: Dataset, test: Dataset) -> None:
-    if train.y.shape[1:] != test.y.shape[1:]:
-        raise InputError(
-            f"training targets of shape {train.y.shape}, test targets of shape {test.y.shape}",
-            "as many outputs in both",
-            "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
-        )
-
-
 def _name(network: Network, temperature: float) -> str:
     return f"width-{'-'.join(map(str, network.widths))}-temperature-{temperature:g}"
-
-
-def _folder(path: str | os.PathLike[str]) -> Path:
-    folder = Path(path).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"checkpoint {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
-        ) from error
-    return folder

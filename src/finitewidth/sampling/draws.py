@@ -144,9 +144,10 @@ class Draws:
     @property
     def order_parameter(self) -> Array:
         """Q = lambda_L <v v^T>/N, (n D, n D) with index i D + d for patch i and output d; (1, 1) without either."""
-        return self._observable("order_parameter").mean
+        return self.observable("order_parameter").mean
 
-    def _observable(self, name: str) -> Observable:
+    def observable(self, name: str) -> Observable:
+        """A quantity averaged over all draws, by name; InputError where it was not recorded."""
         if name not in self.observables:
             raise InputError(
                 f"{name}, which was not recorded",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,13 +153,6 @@ class Engine:
 
     def _tuners(self, settings: Settings) -> DualAveraging:
         return DualAveraging.start(np.full(self.chains, settings.get("step_size", 1.0)))
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Float64 in JAX, and one BLAS thread, for as long as the context lasts."""
-    with threadpool_limits(1, user_api="blas"), jax.enable_x64(True):
-        yield
 
 
 def joined(records: list[Records]) -> Records:

@@ -6,31 +6,39 @@ import contextlib
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.exceptions import MissingExtraError
 from finitewidth.networks import Network
+from finitewidth.runs import (
+    every,
+    memory_errors,
+    network_fingerprint,
+    progress_bar,
+    refuse_numpy_only,
+    same_points,
+    single_thread,
+    versions,
+)
 from finitewidth.sampling.draws import Draws, Observable, SampledErrors
 from finitewidth.sampling.inputs import Inputs
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
+    from finitewidth.sampling.checkpoint import Checkpoint
     from finitewidth.sampling.engine import Engine, Progress
 
 SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
 OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}
-_VERSIONED = ("finitewidth", "jax", "jaxlib", "numpy", "blackjax")
 
 
 def sample(
@@ -179,12 +187,7 @@ class Request:
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
         checks.choice("sampler", self.sampler, SAMPLERS)
-        if self.train.x.shape[1:] != self.test.x.shape[1:]:
-            raise InputError(
-                f"training points of shape {self.train.x.shape[1:]}, test points of {self.test.x.shape[1:]}",
-                "points of one shape",
-                "prepare both sets in the same way",
-            )
+        same_points(self.train, self.test)
         put("temperature", checks.positive("temperature", self.temperature))
         for name in ("chains", "draws"):
             put(name, checks.positive_integer(name, getattr(self, name)))
@@ -227,12 +230,12 @@ class Request:
     def fingerprint(self) -> str:
         """All that decides the numbers, as JSON."""
         parts = {
-            "network": [repr(self.network), *map(float, self.network.phi(np.linspace(-3.0, 3.0, 7)))],
+            "network": network_fingerprint(self.network),
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
             "temperature": self.temperature,
             "sampler": self.sampler,
-            "versions": _versions(),
+            "versions": versions("blackjax"),
         }
         names = ("chains", "draws", "warmup", "seed", "step_size", "trajectory", "observables")
         return json.dumps(parts | {name: getattr(self, name) for name in names})
@@ -243,13 +246,13 @@ class Request:
     def engine(self) -> Engine:
         """The sampler on this data, nothing compiled yet."""
         try:
-            from finitewidth.sampling.engine import Engine, single_thread
+            from finitewidth.sampling.engine import Engine
             from finitewidth.sampling.posterior import Arrays, Target
             from finitewidth.sampling.program import Program
         except ImportError as error:
             raise MissingExtraError("jax", "sample", "sampling") from error
 
-        _refuse_numpy_only(self.network)
+        refuse_numpy_only(self.network)
         inputs = self.inputs()
         target = Target.of(self.network, inputs.train, self.temperature, inputs.n_extra)
         with single_thread():
@@ -315,7 +318,7 @@ class Request:
             "warmup": self.warmup,
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
-            **{f"{name}_version": version for name, version in _versions().items()},
+            **{f"{name}_version": version for name, version in versions("blackjax").items()},
         }
 
 
@@ -329,7 +332,8 @@ def _run(
     state = None if checkpoint is None else checkpoint.load(engine.structure())
     state = state or engine.start()
     try:
-        with _memory_errors(request), _reporter(engine, state, progress, checkpoint) as report:
+        remedy = "use fewer draws, chains or points"
+        with memory_errors(str(request), remedy), _reporter(engine, state, progress, checkpoint) as report:
             for whole in engine.run(state):
                 state = whole
                 report(state)
@@ -345,77 +349,24 @@ def _run(
 
 
 @contextlib.contextmanager
-def _memory_errors(request: Request) -> Iterator[None]:
-    """Out of memory as Python says it, whatever the estimate was."""
-    import jax
-
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise MemoryError(f"{request} ran out of memory; use fewer draws, chains or points") from error
-
-
-@contextlib.contextmanager
 def _reporter(
-    engine: Engine, state: Progress, visible: bool | str, checkpoint: Any
+    engine: Engine, state: Progress, visible: bool | str, checkpoint: Checkpoint | None
 ) -> Iterator[Callable[[Progress], None]]:
     """Called after every chunk: moves the bar, and saves now and then."""
-    saved = time.monotonic()
-
-    def save(state: Progress) -> None:
-        nonlocal saved
-        if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY:
-            checkpoint.save(state)
-            saved = time.monotonic()
-
-    if not visible:
-        yield save
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     from finitewidth.sampling.program import CHUNK
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        done = state.iterations // CHUNK
-        name = f"{visible}: " if isinstance(visible, str) else ""
-        task = bar.add_task(name + _label(engine, state), total=engine.chunks, completed=done)
+    save = every(_SAVE_EVERY, None if checkpoint is None else checkpoint.save)
+    with progress_bar(visible, _label(engine, state), engine.chunks, state.iterations // CHUNK) as advance:
 
-        def advance(state: Progress) -> None:
-            bar.update(task, advance=1, description=name + _label(engine, state))
+        def report(state: Progress) -> None:
+            advance(_label(engine, state))
             save(state)
 
-        yield advance
+        yield report
 
 
 def _label(engine: Engine, state: Any) -> str:
     return engine.stages[min(state.stage, len(engine.stages) - 1)].name
-
-
-def _refuse_numpy_only(network: Network) -> None:
-    """An activation that JAX cannot differentiate is refused before anything is compiled."""
-    import jax
-
-    try:
-        jax.eval_shape(network.phi.jax_function, jax.ShapeDtypeStruct((2,), np.float32))
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
-        raise InputError(
-            f"activation {network.phi.name!r}, which does not take JAX arrays",
-            "a function of operators and jax.numpy",
-            "write it with jax.numpy, or name one of finitewidth's own",
-        ) from error
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _VERSIONED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 def _whole(name: str, value: Any) -> int:

@@ -1,0 +1,217 @@
+"""What long runs share, sampling and training alike: a file to resume from, a bar with the time left, one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finitewidth.exceptions import InputError
+
+_FORMAT = 1
+_VERSIONED = ("finitewidth", "jax", "jaxlib", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The last whole state of a run at ``path``, the one before it at ``path`` + ".previous"; arrays and JSON only.
+
+    fingerprint: JSON of all that decides the numbers; a file of another run is refused.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if self.path.is_dir() or not self.path.absolute().parent.is_dir():
+            raise InputError(
+                f"checkpoint {self.path}, which cannot be written",
+                "a file in a folder that exists",
+                "create the folder first, or give another path",
+            )
+
+    @property
+    def previous(self) -> Path:
+        """Where the state before the last is kept."""
+        return self.path.with_name(self.path.name + ".previous")
+
+    def write(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Write beside, then rename: whenever this is cut short, one whole state is left."""
+        meta = {"format": _FORMAT, "fingerprint": self.fingerprint, **meta}
+        draft = self.path.with_name(self.path.name + ".part")
+        with open(draft, "wb") as file:
+            np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.path.exists():
+            os.replace(self.path, self.previous)
+        os.replace(draft, self.path)
+
+    def read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """The last whole state, or None where there is none.
+
+        Raises InputError for a file of another run, and where files exist and none can be read.
+        """
+        found = [path for path in (self.path, self.previous) if path.exists()]
+        for path in found:
+            arrays = _arrays(path)
+            if arrays is not None:
+                meta = json.loads(str(arrays.pop("meta")))
+                self._refuse_other(path, meta)
+                return meta, arrays
+        if found:
+            raise InputError(
+                f"checkpoint {self.path}, which cannot be read",
+                "a checkpoint written by finitewidth",
+                "delete it, or give another path",
+            )
+        return None
+
+    def _refuse_other(self, path: Path, meta: dict[str, Any]) -> None:
+        ours, theirs = json.loads(self.fingerprint), json.loads(meta["fingerprint"])
+        differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        if differ:
+            raise InputError(
+                f"checkpoint {path} of another run ({', '.join(differ)} differ)",
+                "a checkpoint of this very run",
+                "give another path, or delete the checkpoint to start afresh",
+            )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """All arrays, each checked against its checksum; None if the file is cut short or no checkpoint."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays if "meta" in arrays else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def folder_of(path: str | os.PathLike[str]) -> Path:
+    """A folder for checkpoints, made if need be; InputError where there can be none."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"checkpoint {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+        ) from error
+    return folder
+
+
+def every(seconds: float, save: Callable[[Any], None] | None) -> Callable[[Any], None]:
+    """``save``, at most every so many seconds."""
+    saved = time.monotonic()
+
+    def now_and_then(state: Any) -> None:
+        nonlocal saved
+        if save is not None and time.monotonic() - saved > seconds:
+            save(state)
+            saved = time.monotonic()
+
+    return now_and_then
+
+
+@contextlib.contextmanager
+def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr with the time left; what it yields moves it by one. A text for ``visible`` stands in front."""
+    if not visible:
+        yield lambda label: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    name = f"{visible}: " if isinstance(visible, str) else ""
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name + label, total=total, completed=done)
+        yield lambda label: bar.update(task, advance=1, description=name + label)
+
+
+@contextlib.contextmanager
+def memory_errors(what: str, remedy: str) -> Iterator[None]:
+    """Out of memory as Python says it, whatever the estimate was."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(f"{what} ran out of memory; {remedy}") from error
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+    """One BLAS thread, in all threads, for as long as the context lasts."""
+    import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Float64 in JAX (in this thread), and one BLAS thread, for as long as the context lasts."""
+    import jax
+
+    with one_blas_thread(), jax.enable_x64(True):
+        yield
+
+
+def refuse_numpy_only(network: Any) -> None:
+    """An activation that JAX cannot differentiate is refused before anything is compiled."""
+    import jax
+
+    try:
+        jax.eval_shape(network.phi.jax_function, jax.ShapeDtypeStruct((2,), np.float32))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
+        raise InputError(
+            f"activation {network.phi.name!r}, which does not take JAX arrays",
+            "a function of operators and jax.numpy",
+            "write it with jax.numpy, or name one of finitewidth's own",
+        ) from error
+
+
+def versions(*others: str) -> dict[str, str]:
+    """Of this package, JAX, NumPy and ``others``, where installed: part of a run's fingerprint."""
+    found = {}
+    for name in (*_VERSIONED, *others):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def network_fingerprint(network: Any) -> Sequence[Any]:
+    """The description, and values of the activation: an own one has no more than a name."""
+    return [repr(network), *map(float, network.phi(np.linspace(-3.0, 3.0, 7)))]
+
+
+def same_points(train: Any, test: Any) -> None:
+    """InputError unless the points of both data sets have one shape."""
+    if train.x.shape[1:] != test.x.shape[1:]:
+        raise InputError(
+            f"training points of shape {train.x.shape[1:]}, test points of {test.x.shape[1:]}",
+            "points of one shape",
+            "prepare both sets in the same way",
+        )
+
+
+def same_targets(train: Any, test: Any) -> None:
+    """InputError unless the targets of both data sets have one shape."""
+    if train.y.shape[1:] != test.y.shape[1:]:
+        raise InputError(
+            f"training targets of shape {train.y.shape}, test targets of shape {test.y.shape}",
+            "as many outputs in both",
+            "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
+        )

@@ -1,0 +1,292 @@
+"""Trained networks, one a seed: their prediction, their errors with standard errors over seeds, what they learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.networks import Network
+from finitewidth.prediction import Errors, Prediction
+from finitewidth.runs import single_thread
+
+Array = np.ndarray
+_STILL = 0.01  # change of the objective in the second half of a run, above which a network is not at rest
+
+
+@dataclass(frozen=True)
+class TrainedErrors(Errors):
+    """Errors of trained networks; ``_se`` are standard errors over ``networks`` seeds, NaN for one.
+
+    test_error: mean over networks of their own test error. bias: of the mean network, free of the noise of the mean.
+    variance: over networks, unbiased, 0 for one. converged is False where a network diverged (then every number is
+    NaN), where the run was interrupted or its objective still fell; ``message`` says which.
+    """
+
+    test_error_se: float
+    train_error_se: float
+    bias_se: float
+    variance_se: float
+    accuracy_se: float | None
+    networks: int
+    converged: bool
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Training as it went: ``step`` (H,), from 0; all else (networks, H).
+
+    objective: ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2`` on the points trained on. train_error, test_error,
+    held_out_error: mean of (y - f)^2 over points and outputs; the last is NaN without a held-out part.
+    """
+
+    step: Array
+    objective: Array
+    train_error: Array
+    test_error: Array
+    held_out_error: Array
+
+    def to_dicts(self) -> list[dict[str, float]]:
+        """One row a step: means over networks and standard errors; ``pandas.DataFrame(history.to_dicts())``."""
+        rows = []
+        for index, step in enumerate(self.step):
+            row: dict[str, float] = {"step": int(step)}
+            for name in ("objective", "train_error", "test_error", "held_out_error"):
+                values = getattr(self, name)[:, index]
+                row |= {name: _mean(values), f"{name}_se": standard_error(values)}
+            rows.append(row)
+        return rows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ensemble:
+    """Networks trained from different seeds; see ``fw.train``.
+
+    Attributes
+    ----------
+    network, train, test: what was trained, on what. ``train`` is the part without the held-out points.
+    seeds: (S,). parameters, initial: after and before training, pytrees of arrays (S, ...) as ``network.apply`` takes
+        them. With early stopping, those of the smallest held-out error.
+    history: errors against steps. stopped: whether early stopping ended the training of each network, (S,).
+    settings: optimiser, temperature, learning rate, steps. complete: False where the run was interrupted.
+    """
+
+    network: Network
+    train: Dataset
+    test: Dataset
+    seeds: Array
+    parameters: dict[str, Any]
+    initial: dict[str, Any]
+    history: History
+    stopped: Array
+    settings: dict[str, Any]
+    complete: bool
+
+    def __repr__(self) -> str:
+        state = "" if self.complete else ", interrupted"
+        name = self.settings["optimiser"]
+        return f"Ensemble({len(self.seeds)} networks trained by {name} for {self.steps} steps{state})"
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return int(self.history.step[-1])
+
+    @property
+    def diverged(self) -> Array:
+        """Networks whose loss or outputs are not finite, (S,)."""
+        outputs = self._at_test.reshape(len(self.seeds), -1)
+        return ~(np.isfinite(self.history.objective).all(1) & np.isfinite(outputs).all(1))
+
+    # --- prediction and errors --------------------------------------------------------------------------------
+
+    def outputs(self, x: Any, initial: bool = False) -> Array:
+        """f(x) of every network at points (P, ...): (S, P), or (S, P, D) as the targets are. initial: before training.
+
+        Raises InputError for points of another shape.
+        """
+        if np.shape(x)[1:] != self.train.x.shape[1:]:
+            wanted = f"points of shape {self.train.x.shape[1:]}, as trained"
+            raise InputError(f"points of shape {np.shape(x)[1:]}", wanted, "prepare them as the training points were")
+        outputs = self._map(_apply, self.initial if initial else self.parameters, x)
+        return outputs[..., 0] if self.train.y.ndim == 1 else outputs
+
+    def prediction(self, x: Any = None) -> Prediction:
+        """Mean and variance over networks at points ``x`` (default: the test points); NaN where a network diverged.
+
+        The variance is unbiased (S - 1), and 0 for one network.
+        """
+        outputs = np.array(self._at_test if x is None else self.outputs(x))
+        outputs[self.diverged] = np.nan
+        mean = outputs.mean(0)
+        variance = outputs.var(0, ddof=1) if len(outputs) > 1 else np.zeros_like(mean)
+        return Prediction(mean, variance, float(self._train_errors.mean()))
+
+    def errors(self, y: Any = None) -> TrainedErrors:
+        """Errors against targets ``y`` at the test points (default: those of ``test``), averaged over points, outputs.
+
+        Raises InputError for targets of another shape.
+        """
+        y = np.asarray(self.test.y if y is None else y, dtype=float)
+        outputs = self._at_test
+        if y.shape != outputs.shape[1:]:
+            raise InputError(
+                f"targets of shape {y.shape}",
+                f"targets of shape {outputs.shape[1:]}, as trained",
+                "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
+            )
+        outputs = np.where(self.diverged.reshape(-1, *(1,) * y.ndim), np.nan, outputs)
+        mean, count = outputs.mean(0), len(outputs)
+        own = ((y - outputs) ** 2).reshape(count, -1).mean(1)
+        variance = float(outputs.var(0, ddof=1).mean()) if count > 1 else 0.0
+        # to first order the bias errs as the mean of this (delta method)
+        slope = (-2.0 * (y - mean) * (outputs - mean)).reshape(count, -1).mean(1)
+        test_error, accuracy = _mean(own), self._accuracy(y, outputs)
+        converged, message = self.verdict
+        return TrainedErrors(
+            test_error=test_error,
+            bias=test_error - variance,
+            variance=variance,
+            accuracy=None if accuracy is None else _mean(accuracy),
+            train_error=_mean(self._train_errors),
+            test_error_se=standard_error(own),
+            train_error_se=standard_error(self._train_errors),
+            bias_se=standard_error(slope),
+            variance_se=standard_error(own - slope),
+            accuracy_se=None if accuracy is None else standard_error(accuracy),
+            networks=count,
+            converged=converged,
+            message=message,
+        )
+
+    @property
+    def verdict(self) -> tuple[bool, str]:
+        """Whether the networks have come to rest, and what is wrong if not."""
+        if self.diverged.any():
+            remedy = "take a smaller learning_rate"
+            return False, f"{int(self.diverged.sum())} of {len(self.seeds)} networks diverged; {remedy}"
+        if not self.complete:
+            return False, f"interrupted after {self.steps} of {self.settings['steps']} steps"
+        if self.settings["optimiser"] == "langevin":
+            return self._stationary()
+        moving = self._falling & ~self.stopped
+        if moving.any():
+            where = f"the objective of {int(moving.sum())} of {len(self.seeds)} networks moved by more than 1 %"
+            return False, f"{where} in the second half of the run; train for more steps"
+        return True, ""
+
+    @property
+    def _falling(self) -> Array:
+        """Networks whose objective changed in the second half of the run by more than 1 % of its end.
+
+        An objective below a thousandth of its start counts as zero.
+        """
+        objective, step = self.history.objective, self.history.step
+        before = objective[:, np.searchsorted(step, 0.5 * step[-1])]
+        floor = np.maximum(objective[:, -1], 1e-3 * objective[:, 0])
+        return np.abs(before - objective[:, -1]) > _STILL * floor
+
+    def _stationary(self) -> tuple[bool, str]:
+        """Langevin: the objective over the last quarter against the one before, in standard errors over seeds."""
+        objective = self.history.objective
+        quarter = objective.shape[1] // 4
+        if quarter == 0 or len(objective) < 2:
+            return False, "one network or too few steps cannot show that Langevin has come to rest; use more seeds"
+        change = objective[:, -quarter:].mean(1) - objective[:, -2 * quarter : -quarter].mean(1)
+        if abs(_mean(change)) > 4.0 * standard_error(change):
+            return False, "the objective still drifts, by more than 4 standard errors; train for more steps"
+        return True, ""
+
+    def _accuracy(self, y: Array, outputs: Array) -> Array | None:
+        """Of every network, (S,); NaN where it diverged, None for regression."""
+        if y.ndim == 1 and np.isin(y, (-1.0, 1.0)).all():
+            right = y * outputs > 0.0
+        elif y.ndim == 2 and self.train.is_classification:
+            right = outputs.argmax(2) == y.argmax(1)
+        else:
+            return None
+        return np.where(self.diverged, np.nan, right.mean(1))
+
+    @cached_property
+    def _at_test(self) -> Array:
+        return self.outputs(self.test.x)
+
+    @cached_property
+    def _train_errors(self) -> Array:
+        """Mean of (y - f)^2 over the points trained on, (S,)."""
+        errors = ((self.train.y - self.outputs(self.train.x)) ** 2).reshape(len(self.seeds), -1).mean(1)
+        return np.where(self.diverged, np.nan, errors)
+
+    # --- what the networks learned ----------------------------------------------------------------------------
+
+    def hidden_kernels(self, x: Any = None, initial: bool = False) -> Array:
+        """``phi phi^T / N`` of every network on ``x`` (default: the training points), (S, P, P).
+
+        With patches, their mean (or, pooled, of the pooled features). initial: before training.
+        """
+        kernels = self._map(_hidden_kernel, self.initial if initial else self.parameters, self._points(x))
+        return kernels * (self.network.widths[-1] if self.network.readout == "mean-field" else 1)
+
+    @property
+    def order_parameter(self) -> Array:
+        """Q = lambda_L <v v^T>/N over networks, (n D, n D) with index i D + d for patch i, output d; see ``Draws``."""
+        width, outputs = self.network.widths[-1], self.readouts.shape[1]
+        v = self.readouts.reshape(len(self.seeds), outputs, -1, width)
+        size = v.shape[2] * outputs
+        gram = np.einsum("sdia,seja->idje", v, v) / (width * len(v))
+        return self.network.weight_precision[-1] * gram.reshape(size, size)
+
+    @property
+    def readouts(self) -> Array:
+        """Readout weights of every network, (S, D, features)."""
+        return np.asarray(self.parameters["readout"])
+
+    @property
+    def first_layer(self) -> Array:
+        """First-layer weights of every network, (S, N, inputs), or (S, n, N, inputs of a patch) if unshared."""
+        return np.asarray(self.parameters["hidden"]["weights"][0])
+
+    def _points(self, x: Any) -> Any:
+        return self.train.x if x is None else x
+
+    def _map(self, function: Any, parameters: Any, x: Any) -> Array:
+        """One network after another, which bounds the memory; (S, ...)."""
+        import jax
+
+        x = np.asarray(x, dtype=float)
+        compiled = _compiled(function, self.network, self.network.phi.jax_function)
+        with single_thread():
+            networks = (jax.tree.map(lambda leaf: leaf[i], parameters) for i in range(len(self.seeds)))  # noqa: B023
+            return np.stack([np.asarray(compiled(network, x)) for network in networks])
+
+
+@lru_cache(maxsize=16)
+def _compiled(function: Any, network: Network, activation: Any) -> Any:
+    """``activation``: the function itself, for networks compare their activations by name only."""
+    import jax
+
+    return jax.jit(partial(function, network))
+
+
+def _apply(network: Network, parameters: Any, x: Any) -> Any:
+    return network.apply(parameters, x)
+
+
+def _hidden_kernel(network: Network, parameters: Any, x: Any) -> Any:
+    features = network.features(parameters["hidden"], x)
+    return features @ features.T
+
+
+def standard_error(values: Array) -> float:
+    """Of the mean of independent values; NaN for one."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _mean(values: Array) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,182 @@
+"""What is compiled: some steps of training one network, and of several at once (vmap over seeds)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from finitewidth.networks import Network
+
+Array = Any  # a JAX array
+
+
+class Arrays(NamedTuple):
+    """What the compiled functions read: x (points, ...), targets (points, D); the held-out part may have no points."""
+
+    train: Array
+    y: Array
+    held_out: Array
+    y_held_out: Array
+    test: Array
+    y_test: Array
+
+
+class Settings(NamedTuple):
+    """Numbers that may change without compiling anew. rate: the step. patience: records without improvement."""
+
+    rate: Array
+    momentum: Array
+    temperature: Array
+    patience: Array
+
+
+class State(NamedTuple):
+    """One network in training. best: parameters of the smallest held-out error so far, () without early stopping."""
+
+    parameters: Any
+    optimiser: Any
+    best: Any
+    best_error: Array
+    waited: Array
+    stopped: Array
+
+
+@dataclass(frozen=True)
+class Program:
+    """How networks of one kind are trained: no data, no seed; equal programs share compiled code.
+
+    batch: points a step, 0 for all. early: stop on the held-out part. activation: the function itself, for networks
+    compare their activations by name only.
+    """
+
+    network: Network
+    activation: Callable[[Array], Array]
+    optimiser: str
+    batch: int
+    early: bool
+
+    def start(self, seeds: np.ndarray, arrays: Arrays) -> State:
+        """Networks drawn from the prior, (seeds, ...)."""
+        return _compiled_start(self)(seeds, arrays)
+
+    def advance(
+        self, states: State, seeds: np.ndarray, first: int, count: int, settings: Settings, arrays: Arrays
+    ) -> tuple[State, dict[str, Array]]:
+        """``count`` steps after the first ``first`` ones, and what is recorded after them, (seeds,) each."""
+        return _compiled_advance(self)(states, seeds, first, count, settings, arrays)
+
+    def structure(self, arrays: Arrays) -> Any:
+        """What a state is, without making one: a pytree of shapes."""
+        return jax.eval_shape(self._start, 0, arrays)
+
+    def _start(self, seed: Array, arrays: Arrays) -> State:
+        parameters = self.network.init(_key(seed), arrays.train.shape[1:], arrays.y.shape[1])
+        best = parameters if self.early else ()
+        zero = jnp.zeros((), int)
+        return State(parameters, self._rule(0.0).init(parameters), best, jnp.array(jnp.inf), zero, jnp.array(False))
+
+    def _rule(self, momentum: Array | float) -> Any:
+        """From a gradient to a direction; Langevin follows the gradient and adds noise."""
+        if self.optimiser == "adam":
+            return optax.scale_by_adam()
+        return optax.trace(momentum) if self.optimiser == "sgd" else optax.identity()
+
+    def _advance(
+        self, state: State, seed: Array, first: Array, count: Array, settings: Settings, arrays: Arrays
+    ) -> tuple[State, dict[str, Array]]:
+        def one(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            return self._step(*carry, jax.random.fold_in(_key(seed), 1), first + index, settings, arrays)
+
+        parameters, optimiser = jax.lax.fori_loop(0, count, one, (state.parameters, state.optimiser))
+        record = self._record(parameters, settings, arrays)
+        state = state._replace(parameters=parameters, optimiser=optimiser)
+        return (self._check(state, record["held_out_error"], settings) if self.early else state), record
+
+    def _step(
+        self, parameters: Any, optimiser: Any, key: Array, step: Array, settings: Settings, arrays: Arrays
+    ) -> tuple[Any, Any]:
+        x, y = arrays.train, arrays.y
+        if self.batch:
+            chosen = self._batch(key, step, len(x))
+            x, y = x[chosen], y[chosen]
+        share = len(arrays.train) / len(x)  # the gradient of a batch is that of all points in the mean
+
+        def loss(parameters: Any) -> Array:
+            misfit = 0.5 * share * ((y - self.network.apply(parameters, x)) ** 2).sum()
+            return misfit - settings.temperature * self.network.log_prior(parameters)
+
+        gradient = jax.grad(loss)(parameters)
+        direction, optimiser = self._rule(settings.momentum).update(gradient, optimiser, parameters)
+        moved = jax.tree.map(lambda w, d: w - settings.rate * d, parameters, direction)
+        if self.optimiser == "langevin":
+            moved = _noisy(moved, jax.random.fold_in(key, step), jnp.sqrt(2.0 * settings.rate * settings.temperature))
+        return moved, optimiser
+
+    def _batch(self, key: Array, step: Array, points: int) -> Array:
+        """Without replacement in every epoch, which leaves out what does not fill a batch: other points each time."""
+        batches = points // self.batch
+        order = jax.random.permutation(jax.random.fold_in(key, step // batches), points)
+        return jax.lax.dynamic_slice(order, ((step % batches) * self.batch,), (self.batch,))
+
+    def _record(self, parameters: Any, settings: Settings, arrays: Arrays) -> dict[str, Array]:
+        def error(x: Array, y: Array) -> Array:
+            return ((y - self.network.apply(parameters, x)) ** 2).mean() if len(x) else jnp.array(jnp.nan)
+
+        train_error = error(arrays.train, arrays.y)
+        prior = settings.temperature * self.network.log_prior(parameters)
+        return {
+            "objective": 0.5 * train_error * arrays.y.size - prior,
+            "train_error": train_error,
+            "test_error": error(arrays.test, arrays.y_test),
+            "held_out_error": error(arrays.held_out, arrays.y_held_out),
+        }
+
+    def _check(self, state: State, error: Array, settings: Settings) -> State:
+        """Keep the best parameters; stopped networks keep theirs, whatever comes."""
+        better = (error < state.best_error) & ~state.stopped
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.parameters, state.best)
+        waited = jnp.where(better, 0, state.waited + 1)
+        stopped = state.stopped | (waited >= settings.patience)
+        return state._replace(
+            best=best, best_error=jnp.where(better, error, state.best_error), waited=waited, stopped=stopped
+        )
+
+
+def _noisy(parameters: Any, key: Array, scale: Array) -> Any:
+    flat, restored = ravel_pytree(parameters)  # one generator for all weights, which compiles in half the time
+    return restored(flat + scale * jax.random.normal(key, flat.shape, flat.dtype))
+
+
+def _key(seed: Array) -> Array:
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def _options() -> dict[str, Any]:
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}  # one thread a lane: see run.py
+
+
+@lru_cache(maxsize=16)
+def _compiled_start(program: Program) -> Any:
+    def start(seeds: Array, arrays: Arrays) -> State:  # one after another: vmapped generators compile slowly
+        return jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
+
+    return jax.jit(start, compiler_options=_options())
+
+
+@lru_cache(maxsize=16)
+def _compiled_advance(program: Program) -> Any:
+    batch = jax.vmap(program._advance, (0, 0, None, None, None, None))
+    return jax.jit(batch, compiler_options=_options())
