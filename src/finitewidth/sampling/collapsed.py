@@ -22,7 +22,7 @@ from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
 MAX_STEPS = 512  # leapfrog steps of one draw at most
 _LARGEST_STEP = 1.0
-_NEARLY = 0.7
+_NEARLY = 0.85
 _LENGTHS = (1.0, 1.6, 2.5)  # trajectory lengths tried, in radians of the rotation by the prior
 
 
@@ -41,7 +41,7 @@ class Collapsed:
     target: Target
     step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
     trajectory: float | None = field(default=None, compare=False)
-    acceptance: float = 0.7  # averages of log steps err low: about 0.8 to 0.85 comes out
+    acceptance: float = 0.65  # averages of log steps err low: about 0.75 to 0.8 comes out
 
     conditional = True
 

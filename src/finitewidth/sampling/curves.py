@@ -125,8 +125,9 @@ def _rows(
     for done, (network, temperature) in enumerate(planned):
         started = time.perf_counter()
         file = None if folder is None else folder / f"{_name(network, temperature)}.npz"
+        own = options | {"progress": bool(options.get("progress")) and f"width {network.widths[0]}, T {temperature:g}"}
         try:
-            draws = sample(network, train, test, temperature, checkpoint=file, **options)
+            draws = sample(network, train, test, temperature, checkpoint=file, **own)
         except KeyboardInterrupt:
             if done == 0:
                 raise

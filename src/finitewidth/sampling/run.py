@@ -47,7 +47,7 @@ def sample(
     step_size: float | None = None,
     trajectory: float | None = None,
     observables: Sequence[str] = ("order_parameter",),
-    progress: bool = False,
+    progress: bool | str = False,
     checkpoint: str | os.PathLike[str] | None = None,
     memory: str | float | None = None,
 ) -> Draws:
@@ -65,7 +65,7 @@ def sample(
     step_size, trajectory: fixed instead of adapted. The trajectory is in radians of the prior's rotation
         (collapsed), or the steps between two draws (langevin).
     observables: averaged over draws: "order_parameter", "hidden_kernel", "weight_covariance".
-    progress: a bar on stderr with the time left.
+    progress: a bar on stderr with the time left; a text stands in front of it.
     checkpoint: a file that the run is saved to, and resumed from to the same result. An interrupt (Ctrl-C)
         gives the draws so far with ``complete=False``, or is passed on where there are none.
     memory: cap such as "8GB"; what would need more is refused before it starts.
@@ -320,7 +320,7 @@ class Request:
 
 
 def _run(
-    engine: Engine, request: Request, progress: bool, path: str | os.PathLike[str] | None
+    engine: Engine, request: Request, progress: bool | str, path: str | os.PathLike[str] | None
 ) -> tuple[Progress, bool]:
     """Do or resume the run; the state it ended in, and whether it is complete."""
     from finitewidth.sampling.checkpoint import Checkpoint
@@ -358,7 +358,9 @@ def _memory_errors(request: Request) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reporter(engine: Engine, state: Progress, visible: bool, checkpoint: Any) -> Iterator[Callable[[Progress], None]]:
+def _reporter(
+    engine: Engine, state: Progress, visible: bool | str, checkpoint: Any
+) -> Iterator[Callable[[Progress], None]]:
     """Called after every chunk: moves the bar, and saves now and then."""
     saved = time.monotonic()
 
@@ -380,10 +382,11 @@ def _reporter(engine: Engine, state: Progress, visible: bool, checkpoint: Any) -
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True)) as bar:
         done = state.iterations // CHUNK
-        task = bar.add_task(_label(engine, state), total=engine.chunks, completed=done)
+        name = f"{visible}: " if isinstance(visible, str) else ""
+        task = bar.add_task(name + _label(engine, state), total=engine.chunks, completed=done)
 
         def advance(state: Progress) -> None:
-            bar.update(task, advance=1, description=_label(engine, state))
+            bar.update(task, advance=1, description=name + _label(engine, state))
             save(state)
 
         yield advance
