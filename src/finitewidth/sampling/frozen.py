@@ -83,7 +83,7 @@ def _features(network: Network, train: Dataset, test: Dataset, networks: int, se
             return tuple(scale * network.features(hidden, x) for x in (train.x, test.x))  # type: ignore[return-value]
 
         keys = jax.random.split(jax.random.key(seed), networks)
-        return [tuple(map(np.asarray, both(key))) for key in keys]  # type: ignore[misc]
+        return [tuple(map(np.asarray, both(key))) for key in keys]
 
 
 def _one(

@@ -78,8 +78,10 @@ def _table(found: Found, width: int) -> Table:
             )
         )
     columns = ("hidden layers", "test nested", "test product", "test sampled", "infinite width")
-    columns += ("train nested", "train product", "train sampled", "R-hat")
-    return Table(f"Every hidden layer {width} wide: both closures beside samples", columns, tuple(rows))
+    train_columns = ("train nested", "train product", "train sampled", "R-hat")
+    return Table(
+        f"Every hidden layer {width} wide: both closures beside samples", (*columns, *train_columns), tuple(rows)
+    )
 
 
 def _panel(found: Found, what: str) -> Panel:
@@ -112,9 +114,10 @@ def _stop(depth: int, closures: dict[str, Row], limit: Row, sampled: SampledRow)
 
 def _notes(found: Found) -> Iterator[str]:
     for depth, (closures, _, sampled) in found.items():
-        for name, row in (*closures.items(), ("the samples", sampled)):
+        rows: dict[str, Row | SampledRow] = {**closures, "the samples": sampled}
+        for name, row in rows.items():
             if not row.converged:
-                yield f"L = {depth}: {name} did not converge ({row.message})"
+                yield f"NOT CONVERGED, what rests on it is not certain: L = {depth}, {name}: {row.message}"
 
 
 STUDY = Study(

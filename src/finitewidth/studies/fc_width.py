@@ -32,18 +32,17 @@ def compute(work: Work) -> Findings:
 def stops(found: Iterable[Pair]) -> tuple[Stop, ...]:
     """One stop a width: Q of every network, and the bars of all of them."""
     found = list(found)
-    widths: list[int] = [row.width for row in found[0].theory]  # type: ignore[misc]
     return tuple(
         Stop(str(w), tuple(q_matrix(one, w) for one in found), tuple(bar for one in found for bar in bars(one, w)))
-        for w in widths
+        for w in found[0].widths
         if all(one.at(w).converged for one in found)
     )
 
 
 def _claims(one: Pair) -> Iterable[Claim]:
-    """Of the narrowest sampled network, farthest from the limit, and of the widest, where the theory is at its best."""
-    first = min(one.sampled, key=lambda s: s.row.width).row
-    limit, place = one.limit, f"{one.name}, width {first.width}"
+    """Of the narrowest sampled network, and how far the theory is off at every sampled width."""
+    first, limit, width = one.narrowest.row, one.limit, one.narrowest.width
+    place = f"{one.name}, width {width}"
     change = abs(first.variance - limit.variance) - abs(first.bias - limit.bias)
     yield Claim.above(
         "finite width changes the variance of a fully connected network more than its bias",
@@ -51,7 +50,7 @@ def _claims(one: Pair) -> Iterable[Claim]:
         change,
         first.variance_se + first.bias_se,  # their covariance is not known: the largest that it can be
     )
-    theory = one.at(first.width)  # type: ignore[arg-type]
+    theory = one.at(width)
     nearer = abs(limit.test_error - first.test_error) - abs(theory.test_error - first.test_error)
     yield Claim.above(
         "the theory is nearer to the sampled network than the infinite-width limit is",
@@ -60,10 +59,10 @@ def _claims(one: Pair) -> Iterable[Claim]:
         2.0 * first.test_error_se,  # the largest slope of that difference in the sampled error
     )
     for sampled in one.sampled:
-        row, predicted = sampled.row, one.at(sampled.row.width).test_error  # type: ignore[arg-type]
+        row, predicted = sampled.row, one.at(sampled.width).test_error
         ratio = predicted / row.test_error
         yield Claim.below(
-            f"the theory predicts the test error at width {row.width} within {100 * TOLERANCE:.0f} %",
+            f"the theory predicts the test error at width {sampled.width} within {100 * TOLERANCE:.0f} %",
             f"{one.name}, |theory / sample - 1|",
             abs(ratio - 1.0),
             ratio * row.test_error_se / row.test_error,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
@@ -21,7 +22,7 @@ def compute(work: Work) -> Findings:
     network = FullyConnected(widths=plan.widths[0], activation=plan.activation)
     learned = pair(work, "learned", network, t)
     data = (work.train, work.test, t)
-    theory = {row.width: frozen(network.with_width(row.width), *data) for row in learned.theory}  # type: ignore[arg-type, misc]
+    theory = {width: frozen(network.with_width(width), *data) for width in learned.widths}
     sampled = {}
     for width in plan.sampled:
         work.say(f"Drawing: {plan.networks} frozen networks, width {width}")
@@ -44,7 +45,7 @@ def compute(work: Work) -> Findings:
 
 
 def _claims(learned: Pair, width: int, theory: FrozenSolution, drawn: FrozenErrors) -> Iterator[Claim]:
-    mine = next(s.row for s in learned.sampled if s.row.width == width)
+    mine = next(s.row for s in learned.sampled if s.width == width)
     for what, predicted, truth, error in (
         ("order parameter", theory.order_parameter, drawn.order_parameter, drawn.order_parameter_se),
         ("test error", theory.errors.test_error, drawn.test_error, drawn.test_error_se),
@@ -74,7 +75,7 @@ def _claims(learned: Pair, width: int, theory: FrozenSolution, drawn: FrozenErro
 def _table(learned: Pair, theory: dict[int, FrozenSolution], sampled: dict[int, FrozenErrors]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for width, drawn in sampled.items():
-        mine = next(s for s in learned.sampled if s.row.width == width)
+        mine = next(s for s in learned.sampled if s.width == width)
         predicted, found = learned.at(width), theory[width]
         rows += [
             (
@@ -109,7 +110,7 @@ def _q_curves(learned: Pair, theory: dict[int, FrozenSolution], sampled: dict[in
     x = tuple(map(float, theory))
     return (
         Series("learned, theory", "line", 0, x, q),
-        Series("learned, sampled", "points", 0, *_columns([(s.row.width, s.q[0], s.q_se[0]) for s in own])),
+        Series("learned, sampled", "points", 0, *_columns([(s.width, s.q[0], s.q_se[0]) for s in own])),
         Series("frozen, theory", "line", 1, x, tuple(found.order_parameter for found in theory.values())),
         Series("frozen, sampled", "points", 1, *_points(sampled, "order_parameter")),
     )
@@ -119,8 +120,8 @@ def _points(sampled: dict[int, FrozenErrors], quantity: str) -> tuple[tuple[floa
     return _columns([(w, getattr(f, quantity), getattr(f, f"{quantity}_se")) for w, f in sampled.items()])
 
 
-def _columns(rows: Sequence[Sequence[object]]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(value) for value in column) for column in zip(*rows, strict=True))  # type: ignore[arg-type]
+def _columns(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in column) for column in zip(*rows, strict=True))
 
 
 def _stop(learned: Pair, width: int, theory: FrozenSolution, drawn: FrozenErrors | None) -> Stop:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
-from finitewidth.report.findings import Claim, Findings, Panel, Series, Table
+from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
 from finitewidth.studies.frame import Plan, Study, Work
 from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
@@ -21,7 +22,7 @@ AGREEMENT = 0.95  # correlation of the entries of Q above which theory and sampl
 
 def networks(plan: Plan) -> dict[str, Network]:
     """The three architectures by name, same activation and priors."""
-    local = {"patch": plan.patch, "stride": plan.stride, "activation": plan.activation}
+    local: dict[str, Any] = {"patch": plan.patch, "stride": plan.stride, "activation": plan.activation}
     return {
         "fully connected": FullyConnected(widths=plan.widths[0], activation=plan.activation),
         "locally connected": LocallyConnected(channels=plan.widths[0], **local),
@@ -51,33 +52,34 @@ def compute(work: Work) -> Findings:
 
 
 def entries(one: Pair, sampled: Sampled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Q of the theory, of the samples, and the errors of the latter: the entries that are free."""
-    q = np.array(one.at(sampled.row.width).order_parameters)  # type: ignore[arg-type]
-    arrays = (q, sampled.q, sampled.q_se)
-    return tuple(map(upper, arrays)) if isinstance(one.network, Convolutional) else arrays  # type: ignore[return-value]
+    """Q - 1 of the theory, of the samples, and the errors of the latter: the entries that are free.
+
+    Infinite width is taken off: beside its ones and zeros any two matrices would look alike.
+    """
+    q, s, se = np.array(one.at(sampled.width).order_parameters), sampled.q, sampled.q_se
+    if not isinstance(one.network, Convolutional):
+        return q - 1.0, s - 1.0, se
+    identity = np.eye(math.isqrt(len(q))).ravel()
+    return upper(q - identity), upper(s - identity), upper(se)
 
 
 def _agreement(one: Pair) -> Iterator[Claim]:
     for sampled in one.sampled:
         value, error = correlation(*entries(one, sampled))
         yield Claim.above(
-            f"Q of the theory and of the samples agree, correlation of the entries above {AGREEMENT:g}",
-            f"{one.name}, width {sampled.row.width}, correlation",
+            f"Q of the theory and of the samples agree, correlation of the entries of Q - 1 above {AGREEMENT:g}",
+            f"{one.name}, width {sampled.width}, correlation",
             value,
             error,
             AGREEMENT,
         )
 
 
-def _narrow(one: Pair) -> Sampled:
-    return min(one.sampled, key=lambda s: s.row.width)
-
-
 def _learned(found: dict[str, Pair]) -> Iterator[Claim]:
     """What each architecture learns, at the narrowest sampled width."""
     convolutional = found["convolutional"]
-    sampled = _narrow(convolutional)
-    width = sampled.row.width
+    sampled = convolutional.narrowest
+    width = sampled.width
     yield Claim.above(
         "the convolutional network correlates patches, along the pattern that the theory predicts",
         f"width {width}, sampled Q between patches along the predicted one",
@@ -105,13 +107,13 @@ def _learned(found: dict[str, Pair]) -> Iterator[Claim]:
 
 def _gain(one: Pair, quantity: str, sampled: Sampled | None = None) -> tuple[float, float]:
     """(limit - sample) / limit and its standard error; positive: finite width is better."""
-    row, limit = (sampled or _narrow(one)).row, getattr(one.limit, quantity)
+    row, limit = (sampled or one.narrowest).row, getattr(one.limit, quantity)
     return 1.0 - getattr(row, quantity) / limit, getattr(row, f"{quantity}_se") / limit
 
 
 def _between(one: Pair, sampled: Sampled) -> tuple[float, float]:
     """Sampled Q_ij, i != j, projected on the direction of the predicted ones, and its standard error."""
-    predicted = np.array(one.at(sampled.row.width).order_parameters)  # type: ignore[arg-type]
+    predicted = np.array(one.at(sampled.width).order_parameters)
     size = math.isqrt(len(predicted))
     above = np.triu_indices(size, 1)
     t, s, se = (a.reshape(size, size)[above] for a in (predicted, sampled.q, sampled.q_se))
@@ -124,7 +126,7 @@ def _between(one: Pair, sampled: Sampled) -> tuple[float, float]:
 def _gains(found: list[Pair]) -> Table:
     quantities = ("test_error", "bias", "variance")
     rows = tuple(
-        (one.name, sampled.row.width, *(_gain(one, q, sampled) for q in quantities))  # type: ignore[arg-type]
+        (one.name, sampled.width, *(_gain(one, q, sampled) for q in quantities))
         for one in found
         for sampled in one.sampled
     )
@@ -133,15 +135,15 @@ def _gains(found: list[Pair]) -> Table:
 
 
 def _order_parameters(found: list[Pair]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for one in found:
         for sampled in one.sampled:
             t, s, se = entries(one, sampled)
-            named = (one.name, sampled.row.width, len(t))
+            named = (one.name, sampled.width, len(t))
             mean = (float(s.mean()), float(np.linalg.norm(se)) / len(se))
             rows.append((*named, float(t.mean()), mean, correlation(t, s, se)))
-    columns = ("network", "width", "entries of Q", "mean theory", "mean sampled", "correlation")
-    return Table("Order parameters: theory beside samples", columns, tuple(rows))  # type: ignore[arg-type]
+    columns = ("network", "width", "entries of Q", "mean Q - 1 theory", "mean Q - 1 sampled", "correlation")
+    return Table("Order parameters: theory beside samples", columns, tuple(rows))
 
 
 def _scatter(found: list[Pair]) -> Panel:
@@ -150,7 +152,7 @@ def _scatter(found: list[Pair]) -> Panel:
         parts = [entries(one, sampled) for sampled in one.sampled]
         x, y, se = (tuple(map(float, np.concatenate([p[k] for p in parts]))) for k in range(3))
         series.append(Series(one.name, "points", colour, x, y, se))
-    return Panel("Entries of Q", "Q, theory", "Q, sampled", tuple(series), log_x=False, diagonal=True)
+    return Panel("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled", tuple(series), log_x=False, diagonal=True)
 
 
 STUDY = Study(

@@ -30,10 +30,9 @@ def compute(work: Work) -> Findings:
         panels=(
             Panel("Test error", "width N", "test error", curves([found], "test_error")),
             Panel(
-                *("Entries of Q", "Q, theory", "Q, sampled"),
+                *("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled"),
                 tuple(
-                    Series(f"width {s.row.width}", "points", k, *_scatter(found, s))
-                    for k, s in enumerate(found.sampled)
+                    Series(f"width {s.width}", "points", k, *_scatter(found, s)) for k, s in enumerate(found.sampled)
                 ),
                 log_x=False,
                 diagonal=True,
@@ -41,7 +40,7 @@ def compute(work: Work) -> Findings:
             Panel(
                 *("Covariance of outputs", "mean covariance, theory", "mean covariance, sampled"),
                 tuple(
-                    Series(f"width {s.row.width}", "points", k, _floats(upper(t)), *map(_floats, map(upper, sampled)))
+                    Series(f"width {s.width}", "points", k, _floats(upper(t)), *map(_floats, map(upper, sampled)))
                     for k, (s, t, sampled) in enumerate(covariances)
                 ),
                 log_x=False,
@@ -55,7 +54,7 @@ def compute(work: Work) -> Findings:
 
 def predicted_covariance(work: Work, found: Pair, sampled: Sampled) -> Array:
     """Covariance between outputs, averaged over the test points, flat (D D,)."""
-    network = found.network.with_width(sampled.row.width)  # type: ignore[arg-type]
+    network = found.network.with_width(sampled.width)
     covariance = predict(solve(theory_of(network, found.temperature), work.train), work.test.x).covariance
     assert covariance is not None  # several outputs
     return covariance.mean(0).ravel()
@@ -85,13 +84,14 @@ def _between(values: Array) -> Array:
 
 def _claims(found: Pair, covariances: list[tuple[Sampled, Array, tuple[Array, Array]]]) -> Iterator[Claim]:
     for sampled, predicted, (mean, error) in covariances:
-        width = sampled.row.width
-        q = found.at(width).order_parameters  # type: ignore[arg-type]
+        width = sampled.width
+        q = found.at(width).order_parameters
+        identity = np.eye(math.isqrt(len(q))).ravel()
         for what, parts in (
-            ("Q between outputs", (np.array(q), sampled.q, sampled.q_se)),
+            ("Q - 1 between outputs", (np.array(q) - identity, sampled.q - identity, sampled.q_se)),
             ("the covariance of outputs", (predicted, mean, error)),
         ):
-            value, spread = correlation(*map(upper, parts))  # type: ignore[arg-type]
+            value, spread = correlation(*map(upper, parts))
             yield Claim.above(
                 f"theory and samples agree in {what}, correlation of the entries above {AGREEMENT:g}",
                 f"width {width}, correlation",
@@ -110,8 +110,9 @@ def _claims(found: Pair, covariances: list[tuple[Sampled, Array, tuple[Array, Ar
 
 
 def _scatter(found: Pair, sampled: Sampled) -> tuple[tuple[float, ...], ...]:
-    q = np.array(found.at(sampled.row.width).order_parameters)  # type: ignore[arg-type]
-    return tuple(_floats(upper(values)) for values in (q, sampled.q, sampled.q_se))
+    q = np.array(found.at(sampled.width).order_parameters)
+    identity = np.eye(math.isqrt(len(q))).ravel()
+    return tuple(_floats(upper(values)) for values in (q - identity, sampled.q - identity, sampled.q_se))
 
 
 def _floats(values: Array) -> tuple[float, ...]:
@@ -121,12 +122,12 @@ def _floats(values: Array) -> tuple[float, ...]:
 def _table(found: Pair, covariances: list[tuple[Sampled, Array, tuple[Array, Array]]]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for sampled, predicted, (mean, error) in covariances:
-        q = np.array(found.at(sampled.row.width).order_parameters)  # type: ignore[arg-type]
+        q = np.array(found.at(sampled.width).order_parameters)
         size = math.isqrt(len(q))
         for i, j in zip(*np.triu_indices(size), strict=True):
             k = i * size + j
             pairs = ((float(sampled.q[k]), float(sampled.q_se[k])), (float(mean[k]), float(error[k])))
-            named = (str(sampled.row.width), f"{i + 1}, {j + 1}")
+            named = (str(sampled.width), f"{i + 1}, {j + 1}")
             rows.append((*named, float(q[k]), pairs[0], float(predicted[k]), pairs[1]))
     columns = ("width", "outputs", "Q theory", "Q sampled", "covariance theory", "covariance sampled")
     return Table("Between outputs (covariance: mean over the test points)", columns, tuple(rows))

@@ -31,6 +31,11 @@ class Sampled:
     q_se: Array
     draws: Draws
 
+    @property
+    def width(self) -> int:
+        """Neurons, or channels, of every hidden layer."""
+        return _width(self.row)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -43,9 +48,23 @@ class Pair:
     limit: Row
     sampled: tuple[Sampled, ...]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Where the theory is solved."""
+        return tuple(map(_width, self.theory))
+
+    @property
+    def narrowest(self) -> Sampled:
+        """The narrowest sampled network, farthest from the limit."""
+        return min(self.sampled, key=lambda s: s.width)
+
     def at(self, width: int) -> Row:
         """The theory's row of a width."""
         return next(row for row in self.theory if row.width == width)
+
+
+def _width(row: Row | SampledRow) -> int:
+    return row.width if isinstance(row.width, int) else row.width[0]
 
 
 def pair(work: Work, name: str, network: Network, temperature: float, sampling: bool = True) -> Pair:
@@ -125,7 +144,7 @@ def curves(found: Iterable[Pair], quantity: str) -> tuple[Series, ...]:
     """Theory, limit and samples of each pair against width."""
     series: list[Series] = []
     for colour, one in enumerate(found):
-        x = tuple(float(row.width) for row in one.theory)  # type: ignore[arg-type]
+        x = tuple(map(float, one.widths))
         series.append(Series(f"{one.name}, theory", "line", colour, x, tuple(_value(r, quantity) for r in one.theory)))
         limit = getattr(one.limit, quantity)
         series.append(Series(f"{one.name}, infinite width", "limit", colour, (x[0], x[-1]), (limit, limit)))
@@ -136,7 +155,7 @@ def curves(found: Iterable[Pair], quantity: str) -> tuple[Series, ...]:
                     f"{one.name}, sampled",
                     "points",
                     colour,
-                    tuple(float(row.width) for row in rows),  # type: ignore[arg-type]
+                    tuple(float(s.width) for s in one.sampled),
                     tuple(getattr(row, quantity) for row in rows),
                     tuple(getattr(row, f"{quantity}_se") for row in rows),
                 )
@@ -149,8 +168,10 @@ def _value(row: Row, quantity: str) -> float | None:
     return value
 
 
-COLUMNS = ("network", "width", "test theory", "test sampled", "infinite width", "bias sampled", "variance sampled")
-COLUMNS += ("train theory", "train sampled", "R-hat")
+COLUMNS = (
+    *("network", "width", "test theory", "test sampled", "infinite width", "bias sampled", "variance sampled"),
+    *("train theory", "train sampled", "R-hat"),
+)
 
 
 def error_table(found: Iterable[Pair], title: str) -> Table:
@@ -158,10 +179,10 @@ def error_table(found: Iterable[Pair], title: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for one in found:
         for sampled in one.sampled:
-            s, t = sampled.row, one.at(sampled.row.width)  # type: ignore[arg-type]
+            s, t = sampled.row, one.at(sampled.width)
             rows.append(
                 (
-                    *(one.name, s.width, _value(t, "test_error"), (s.test_error, s.test_error_se)),  # type: ignore[arg-type]
+                    *(one.name, sampled.width, _value(t, "test_error"), (s.test_error, s.test_error_se)),
                     *(one.limit.test_error, (s.bias, s.bias_se), (s.variance, s.variance_se)),
                     *(_value(t, "train_error"), (s.train_error, s.train_error_se), s.r_hat),
                 )
@@ -175,7 +196,7 @@ def bars(one: Pair, width: int) -> tuple[Bar, ...]:
     found = [Bar(f"{one.name}, infinite width", one.limit.bias, one.limit.variance)]
     found.append(Bar(f"{one.name}, theory", _value(theory, "bias"), _value(theory, "variance")))
     for s in one.sampled:
-        if s.row.width == width:
+        if s.width == width:
             found.append(Bar(f"{one.name}, sampled", s.row.bias, s.row.variance, s.row.test_error_se))
     return tuple(found)
 
@@ -189,16 +210,14 @@ def remarks(work: Work, found: Iterable[Pair]) -> tuple[str, ...]:
     """Samples that did not converge, theory without a result, and the validity of the theory where it is sampled."""
     lines = []
     for one in found:
-        for row in one.theory:
-            if not row.converged:
-                lines.append(f"{one.name}, width {row.width}: the theory did not converge ({row.message})")
-        for sampled in one.sampled:
-            row = sampled.row
-            place = f"{one.name}, width {row.width}, T = {row.temperature:g}"
-            if not row.converged:
-                lines.append(f"{place}: the samples did not converge ({row.message})")
-        for width in [s.row.width for s in one.sampled][:1]:
-            solution = solve(theory_of(one.network.with_width(width), one.temperature), work.train)  # type: ignore[arg-type]
+        for who, rows in (("theory", one.theory), ("samples", [s.row for s in one.sampled])):
+            lines += [
+                f"NOT CONVERGED, what rests on it is not certain: {one.name}, width {row.width}, {who}: {row.message}"
+                for row in rows
+                if not row.converged
+            ]
+        for width in [s.width for s in one.sampled]:
+            solution = solve(theory_of(one.network.with_width(width), one.temperature), work.train)
             if applies(solution):
                 lines.append(f"Validity of the theory, {one.name}, width {width}: {validity(solution).statement}")
     return tuple(lines)
