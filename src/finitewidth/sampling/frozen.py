@@ -78,12 +78,12 @@ def _features(network: Network, train: Dataset, test: Dataset, networks: int, se
         shape = train.x.shape[1:]
 
         @jax.jit
-        def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def both(key: jax.Array) -> list[jax.Array]:
             hidden = network.init_hidden(key, shape)
-            return tuple(scale * network.features(hidden, x) for x in (train.x, test.x))  # type: ignore[return-value]
+            return [scale * network.features(hidden, x) for x in (train.x, test.x)]
 
-        keys = jax.random.split(jax.random.key(seed), networks)
-        return [tuple(map(np.asarray, both(key))) for key in keys]
+        drawn = [both(key) for key in jax.random.split(jax.random.key(seed), networks)]
+        return [(np.asarray(phi), np.asarray(at)) for phi, at in drawn]
 
 
 def _one(

@@ -125,13 +125,13 @@ def _between(one: Pair, sampled: Sampled) -> tuple[float, float]:
 
 def _gains(found: list[Pair]) -> Table:
     quantities = ("test_error", "bias", "variance")
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (one.name, sampled.width, *(_gain(one, q, sampled) for q in quantities))
         for one in found
         for sampled in one.sampled
-    )
+    ]
     columns = ("network", "width", "gain in test error", "gain in bias", "gain in variance")
-    return Table("Gain of the sampled network over infinite width, (limit - sample) / limit", columns, rows)
+    return Table("Gain of the sampled network over infinite width, (limit - sample) / limit", columns, tuple(rows))
 
 
 def _order_parameters(found: list[Pair]) -> Table:
