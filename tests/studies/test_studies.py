@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -12,10 +11,9 @@ import pytest
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
 
-from finitewidth.cli import main
 from finitewidth.data import digits
-from finitewidth.report.findings import Findings
-from finitewidth.studies import STUDIES, registry, run, write_page
+from finitewidth.studies import STUDIES, run, write_page
+from finitewidth.studies.fc_depth import _farther
 from finitewidth.studies.linear_exact import exponent
 from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.parts import correlation
@@ -27,7 +25,7 @@ TINY = {"n_train": 12, "n_test": 8, "widths": (4, 8, 16), "sampled": (4,), "draw
 
 def tiny(name: str):
     study = STUDIES[name]
-    options = TINY | {"networks": 5, "patch": 4, "stride": 4, "depths": study.small.depths[:2]}
+    options = TINY | {"networks": 5, "patch": 4, "stride": 4, "depths": study.small.depths[:2], "temperatures": (0.1,)}
     return replace(study, small=replace(study.small, **options))
 
 
@@ -42,27 +40,20 @@ def test_registry():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_study(name, tmp_path, monkeypatch, capsys):
-    """Through the command line, twice, and with its page; every claim is one of three verdicts."""
-    monkeypatch.setitem(registry.STUDIES, name, tiny(name))
-    arguments = ["study", name, "--out", str(tmp_path / "s"), "--json"]
-    assert main(arguments) == 0
-    first = json.loads(capsys.readouterr().out)
-    found = Findings.from_dict(first["findings"])
+def test_study(name, tmp_path):
+    """Whole findings, kept as they were, and a page of them; every claim is one of three verdicts."""
+    report = run(tiny(name), tmp_path)
+    found = report.findings
     assert found.claims
     assert {claim.verdict for claim in found.claims} <= {"supported", "contradicted", "undecided"}
     assert all(len(row) == len(table.columns) for table in found.tables for row in table.rows)
     assert all(len(s.x) == len(s.y) for panel in found.panels for s in panel.series)
     assert all(v is None or math.isfinite(v) for panel in found.panels for s in panel.series for v in s.y)
     assert found.slider
-    assert main(arguments) == 0
-    again = json.loads(capsys.readouterr().out)
-    assert again["findings"] == first["findings"]
-    files = write_page(tmp_path / "s")
+    assert run(tiny(name), tmp_path).findings == found
+    files = write_page(tmp_path)
     assert [path.name for path in files] == ["report.html", f"{name}.png", f"{name}.pdf"]
     assert files[0].stat().st_size < 1_000_000
-    assert main(["study", name, "--out", str(tmp_path / "s")]) == 0
-    assert found.claims[0].statement in " ".join(capsys.readouterr().out.split())
 
 
 def test_sampling_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
@@ -114,11 +105,22 @@ def test_networks_share_activation_and_priors():
 
 
 def test_exponent():
-    widths = (10.0, 100.0, 200.0, 400.0, 800.0)
+    """Fitted where N >= 32 P only."""
+    widths = (10.0, 320.0, 640.0, 1280.0, 2560.0)
     slope, error = exponent(widths, [5.0, *(3.0 / n for n in widths[1:])], 10)
     assert slope == pytest.approx(-1.0)
     assert error < 1e-6
     assert math.isnan(exponent(widths, [1.0] * 5, 100)[0])
+
+
+def test_error_of_a_difference_of_distances(rng):
+    """The slope that the sampled value enters with, against the spread of redrawn values."""
+    for one, other in ((1.5, 1.3), (0.7, 1.3)):
+        drawn = 1.0 + 0.01 * rng.standard_normal(4000)
+        values = np.abs(one / drawn - 1.0) - np.abs(other / drawn - 1.0)
+        value, error = _farther(one, other, 1.0, 0.01)
+        assert value == pytest.approx(values.mean(), abs=0.002)
+        assert error == pytest.approx(values.std(), rel=0.1)
 
 
 def test_correlation_and_its_error(rng):

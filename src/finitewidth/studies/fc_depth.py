@@ -44,16 +44,22 @@ def _distance(row: Row, sampled: SampledRow) -> tuple[float, float]:
     return abs(ratio - 1.0), ratio * sampled.test_error_se / sampled.test_error
 
 
+def _farther(one: float, other: float, sampled: float, error: float) -> tuple[float, float]:
+    """|one / sampled - 1| - |other / sampled - 1| and its standard error: both hang on the same sample."""
+    value = abs(one / sampled - 1.0) - abs(other / sampled - 1.0)
+    slope = (math.copysign(one, one - sampled) - math.copysign(other, other - sampled)) / sampled**2
+    return value, abs(slope) * error
+
+
 def _claims(found: Found) -> Iterator[Claim]:
     for depth, (closures, _, sampled) in found.items():
         if depth == 1:
             continue
-        nested, product = (_distance(closures[c], sampled) for c in CLOSURES)
+        nested, product = (closures[c].test_error for c in CLOSURES)
         yield Claim.above(
             f"the nested closure is nearer to the sampled network than the product closure at L = {depth}",
             "relative distance of product - that of nested",
-            product[0] - nested[0],
-            nested[1] + product[1],  # both hang on the same sample: the largest error that the difference can have
+            *_farther(product, nested, sampled.test_error, sampled.test_error_se),
         )
     first, last = min(found), max(found)
     if first != last:

@@ -15,7 +15,7 @@ from finitewidth.theory import learning_curve
 from finitewidth.theory.curves import Row
 
 TOLERANCE = 0.1  # of the exponent
-FAR = 8  # N / P from which the law is looked for: before, the difference may change its sign
+FAR = 32  # N / P from which the law is looked for: nearer to P the difference may still change its sign
 
 
 def compute(work: Work) -> Findings:
@@ -40,7 +40,7 @@ def compute(work: Work) -> Findings:
         claims.append(
             Claim.below(
                 f"the error of the saddle falls as 1/N for L = {depth}, up to {TOLERANCE:g} in the exponent",
-                f"|exponent + 1| from N = 8P on, exponent {slope:.3f}",
+                f"|exponent + 1| from N = 32P on, exponent {slope:.3f}",
                 abs(slope + 1.0),
                 error,
                 TOLERANCE,
@@ -76,7 +76,7 @@ def compute(work: Work) -> Findings:
 
 
 def exponent(widths: tuple[float, ...], gaps: list[float], points: int) -> tuple[float, float]:
-    """Slope of log gap in log N where N >= 8P, and its standard error; NaN for fewer than three widths there."""
+    """Slope of log gap in log N where N >= 32P, and its standard error; NaN for fewer than three widths there."""
     chosen = [(math.log(n), math.log(g)) for n, g in zip(widths, gaps, strict=True) if n >= FAR * points and g > 0.0]
     if len(chosen) < 3:
         return math.nan, math.nan
@@ -112,7 +112,7 @@ STUDY = Study(
     small=Plan(
         n_train=30,
         temperatures=(0.2,),
-        widths=(15, 30, 60, 120, 240, 480, 960, 1920, 3840),
+        widths=(15, 30, 60, 120, 240, 480, 960, 1920, 3840, 7680),
         sampled=(20,),
         depths=(1, 2, 3),
         activation="linear",
