@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
 
-from finitewidth.data import digits
+from finitewidth.data import Dataset, digits
 from finitewidth.studies import STUDIES, run, write_page
 from finitewidth.studies.fc_depth import _farther
 from finitewidth.studies.linear_exact import exponent
@@ -96,6 +96,13 @@ def test_shuffle_leaves_the_fully_connected_theory(tmp_path):
     )
     assert full < 1e-10
     assert local > 1e-3
+
+
+@pytest.mark.parametrize(("scale", "side", "expected"), [("small", 8, 9), ("small", 28, 9), ("full", 28, 16)])
+def test_as_many_patches_on_images_of_any_size(scale, side, expected):
+    images = np.random.default_rng(0).standard_normal((4, side, side))
+    plan = STUDIES["local-renormalisation"].plan(scale).fitted(Dataset(images, np.array([0, 1, 0, 1])))
+    assert networks(plan)["convolutional"].grid(images).n_patches == expected
 
 
 def test_networks_share_activation_and_priors():

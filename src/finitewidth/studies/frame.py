@@ -35,7 +35,8 @@ class Plan:
     """What a study computes. Only the fields that a study uses count.
 
     classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
-    chains, draws, warmup: of every sampled network. networks: draws of frozen networks. patch, stride: of local ones.
+    chains, draws, warmup: of every sampled network. networks: draws of frozen networks. patch, stride: of local ones, for
+    images of that ``side``; others keep the proportions.
     """
 
     classes: tuple[int, ...] = (6, 9)
@@ -49,6 +50,7 @@ class Plan:
     depths: tuple[int, ...] = (1,)
     patch: int = 4
     stride: int = 4
+    side: int = 8
     chains: int = 4
     draws: int = 600
     warmup: int = 200
@@ -58,6 +60,14 @@ class Plan:
     def temperature(self) -> float:
         """The first, where a study uses one."""
         return self.temperatures[0]
+
+    def fitted(self, train: Dataset) -> Plan:
+        """Patch and stride in proportion to the images, so that their number stays what the plan can afford."""
+        if train.input_shape is None:
+            return self
+        side = min(train.input_shape[:2])
+        patch, stride = (max(1, size * side // self.side) for size in (self.patch, self.stride))
+        return replace(self, patch=patch, stride=stride, side=side)
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,7 @@ def run(
     """
     plan = _planned(plan or study.plan(scale), scale, data, data_options or {})
     train, test = _load(study, plan, data, data_options or {})
+    plan = plan.fitted(train) if study.images else plan
     identity = json_ready(
         {
             "format": _FORMAT,

@@ -167,6 +167,7 @@ STUDY = Study(
         n_test=1000,
         patch=7,
         stride=7,
+        side=28,
         widths=(50, 100, 200, 400, 800, 1600),
         sampled=(100, 400),
         draws=1000,
