@@ -1,16 +1,10 @@
-"""The page of a study: whole in itself, escaped, with the stored numbers, read in headless Chromium where there is one.
-
-Set CHROMIUM to the path of a Chromium that is not on PATH.
-"""
+"""The page of a study: whole in itself, escaped, with the stored numbers, and read in headless Chromium if there."""
 
 from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
-import subprocess
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +15,7 @@ from finitewidth.report.findings import Claim, Findings, Panel, QMatrix, Series,
 from finitewidth.report.html import cell_text, page
 from finitewidth.report.svg import panel_svg
 
+from .chromium import BROWSER, page_in_chromium
 from .test_findings import FINDINGS
 
 MARKUP = "<img src=x onerror=alert(1)>&\"'</script>"
@@ -34,9 +29,6 @@ ABOUT = {
     "command": "finitewidth study fc-width --out 'a b'",
     "versions": {"finitewidth": "0.1.0", "numpy": "2.0"},
 }
-BROWSER = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
 
 
 class Tags(HTMLParser):
@@ -122,30 +114,35 @@ def test_a_panel_without_a_result_says_so():
     assert "no data" in panel_svg(Panel("t", "x", "y", (Series("s", "line", 0, (1.0,), (None,)),)), "p")
 
 
-# moves the slider to its end as the keyboard does, then leaves what the page shows, and any error, in the title
-_PROBE = """<script>
-const errors = []; addEventListener("error", (e) => errors.push(e.message));
-addEventListener("securitypolicyviolation", (e) => errors.push(e.blockedURI));
-const slider = document.getElementById("slider");
-slider.value = slider.max; slider.dispatchEvent(new Event("input"));
-const read = (name, key) => [...document.querySelectorAll(`[data-${name}]`)].map((e) => e.dataset[key]);
-document.title = JSON.stringify({errors, label: document.getElementById("stop-label").textContent,
-  q: read("q", "q"), bars: read("bar", "total"), requests: performance.getEntriesByType("resource").length});
-</script></body>"""
-
-
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_slider_in_headless_chromium(tmp_path: Path):
+def test_in_headless_chromium(tmp_path: Path):
+    """The slider is moved by the keyboard, and what the page then shows is what is stored."""
     path = tmp_path / "page.html"
-    path.write_text(page(FINDINGS, ABOUT).replace("</body>", _PROBE), encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}"]
-    done = subprocess.run(
-        [BROWSER, *options, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
-    shown = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.S)[1]))
-    last = FINDINGS.slider[-1]
-    assert shown["errors"] == []
-    assert shown["requests"] == 0
-    assert shown["label"] == "width 20"
-    assert list(map(float, shown["q"])) == [q for row in last.maps[0].matrix for q in row]
-    assert float(shown["bars"][0]) == pytest.approx(last.bars[0].bias + last.bars[0].variance)
+    path.write_text(page(FINDINGS, ABOUT), encoding="utf-8")
+
+    def shown(opened, stop):
+        q = opened.value("[...document.querySelectorAll('[data-q]')].map(e => Number(e.dataset.q))")
+        bars = opened.value("[...document.querySelectorAll('[data-bar]')].map(e => e.dataset.total)")
+        assert opened.value("document.getElementById('stop-label').textContent") == f"width {stop.label}"
+        assert opened.value("document.getElementById('slider').getAttribute('aria-valuetext')") == f"width {stop.label}"
+        assert q == [value for row in stop.maps[0].matrix for value in row]
+        assert float(bars[0]) == pytest.approx(stop.bars[0].bias + stop.bars[0].variance)
+        return bars
+
+    with page_in_chromium(tmp_path / "profile") as opened:
+        assert opened.open(path.as_uri()) < 3.0
+        first, last = FINDINGS.slider
+        shown(opened, first)
+        opened.value("document.getElementById('slider').focus()")
+        opened.press("End", 35)
+        assert shown(opened, last)[1] == "null"  # a bar without a result says so
+        opened.value("document.querySelector('input[data-hides]').click()")
+        assert opened.value("document.querySelector('g[data-series]').style.display") == "none"
+        opened.value("document.querySelector('input[data-hides]').click()")
+        opened.value("document.querySelectorAll('circle')[1].focus()")
+        assert opened.value("document.querySelector('.readout').textContent").startswith("theory: width N 40")
+        assert opened.value("window.innerWidth >= document.documentElement.scrollWidth")
+        asked = {event["request"]["url"] for event in opened.seen("Network.requestWillBeSent")}
+        assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
+        assert opened.seen("Runtime.exceptionThrown") == opened.seen("Log.entryAdded") == []
+        assert opened.seen("Runtime.consoleAPICalled") == []

@@ -35,7 +35,7 @@ class Plan:
     """What a study computes. Only the fields that a study uses count.
 
     classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
-    chains, draws, warmup: of every sampled network. networks: draws of frozen networks. patch, stride: of local ones, for
+    chains, draws, warmup: of every sampled network. networks: draws of frozen ones. patch, stride: of local ones, for
     images of that ``side``; others keep the proportions.
     """
 
