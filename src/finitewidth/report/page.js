@@ -54,7 +54,8 @@
       picture.append(titled(svg("rect", box), `${name}, Q ${i + 1},${j + 1} = ${q}`));
       if (columns <= 5)
         picture.append(svg("text", {
-          x: (j + 0.5) * size, y: (i + 0.5) * size + 5, "text-anchor": "middle", style: `fill:${ink};font-size:14px`,
+          x: (j + 0.5) * size, y: (i + 0.5) * size + 5, "text-anchor": "middle",
+          style: `fill:${ink};font-size:${Math.min(14, size * 0.29)}px`,
         }, shown(q)));
     }));
     const figure = document.createElement("figure");

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.report.findings import Findings, Panel, Series
-from finitewidth.report.plots import COLOURS, PAGE, new_figure, panel, style
+from finitewidth.report.plots import COLOURS, PAGE, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ def study_figure(findings: Findings) -> Figure:
     with style():
         for ax, one, letter in zip(axes, findings.panels, "abcdef", strict=False):
             draw_panel(ax, one)
-            panel(ax, letter)
+            ax.set_title(f"({letter}) {one.title}", loc="left")
         named: dict[str, Any] = {}
         for ax in axes:
             for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -49,7 +49,6 @@ def draw_panel(ax: Axes, one: Panel) -> None:
         ax.plot(ends, ends, color="0.6", lw=0.8, zorder=1)
     ax.set_xlabel(one.x_label)
     ax.set_ylabel(one.y_label)
-    ax.set_title(one.title)
 
 
 def _draw(ax: Axes, series: Series) -> None:
