@@ -289,6 +289,66 @@ def demo(
     console.print("Figures: " + ", ".join(map(str, figures)))
 
 
+@app.command("study")
+def study_command(
+    name: Annotated[str, typer.Argument(metavar="list|NAME", help="Which study; list names them all.")],
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder of the study; a run goes on.")] = None,
+    scale: Annotated[str, typer.Option("--scale", metavar="KIND", help="small or full.")] = "small",
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Default, small: digits.")] = None,
+    classes: Annotated[str | None, typer.Option("--classes", metavar="A,B", help="Keep these classes.")] = None,
+    n_train: Annotated[str | None, typer.Option("--n-train", metavar="P", help="Training points.")] = None,
+    n_test: Annotated[str | None, typer.Option("--n-test", metavar="P", help="Test points.")] = None,
+    seed: Annotated[str | None, typer.Option("--seed", metavar="S", help="Of split and sampling.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+) -> None:
+    """Put a claim about finite networks to the test, on built-in data or your own."""
+    from finitewidth import studies
+    from finitewidth.options import study_data
+
+    if name == "list":
+        listed = [{"name": study.name, "question": study.question} for study in studies.STUDIES.values()]
+        if as_json:
+            _print_json({"studies": listed, "version": __version__})
+            return
+        for study in listed:
+            _console().print(f"{study['name']}\n    {study['question']}")
+        return
+    chosen = studies.study_of(name)
+    options = study_data(classes, n_train, n_test, seed)
+    if out is None:
+        raise InputError(f"study {name} without --out", "a folder for its results", f"add --out {name}")
+    from finitewidth.report.plots import require_matplotlib
+
+    require_matplotlib()
+    report = studies.run(chosen, out, scale, data, options, (lambda text: None) if as_json else _say_plainly)
+    figures = studies.draw(report, out)
+    if as_json:
+        _print_json(report.plain | {"figures": [str(path) for path in figures]})
+        return
+    for part in studies.for_people(report):
+        _console().print(part)
+    _console().print(f"Figures: {', '.join(map(str, figures))}\nA page to look at: finitewidth report {out}")
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a finished study.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+) -> None:
+    """Make one HTML file of a study, with its figures beside it; it opens offline."""
+    from finitewidth import studies
+
+    files = studies.write_page(folder)
+    if as_json:
+        _print_json({"files": [str(path) for path in files], "version": __version__})
+    else:
+        _console().print(f"Page: {files[0]}\nFigures: {', '.join(map(str, files[1:]))}")
+
+
+def _say_plainly(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, allow_nan=False))
 

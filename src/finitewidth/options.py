@@ -184,6 +184,17 @@ def figure_path(text: str | None) -> Path | None:
     return path
 
 
+def study_data(classes: str | None, n_train: str | None, n_test: str | None, seed: str | None) -> dict[str, Any]:
+    """The options of a study's data that were given, by name; raises InputError."""
+    given = {
+        "classes": _optional(_names, "--classes", classes),
+        "n_train": _optional(_whole, "--n-train", n_train),
+        "n_test": _optional(_whole, "--n-test", n_test),
+        "seed": _optional(_seed, "--seed", seed),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 # --- network ------------------------------------------------------------------------------------------
 
 

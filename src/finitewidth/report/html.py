@@ -1,0 +1,155 @@
+"""One self-contained HTML page of a study: it opens offline, and asks for nothing from any network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from html import escape
+from importlib import resources
+from typing import Any
+
+from finitewidth import __version__
+from finitewidth.report import svg
+from finitewidth.report.documents import json_ready
+from finitewidth.report.findings import Cell, Findings, Panel, Table
+from finitewidth.report.tables import NOTHING, number, with_error
+
+TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
+# no source but the page itself: a request would be refused by the browser
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def page(findings: Findings, about: Mapping[str, Any]) -> str:
+    """The whole page. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command``, ``versions`` as
+    ``study.json`` holds them; all text from outside is escaped."""
+    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    name = escape(f"{about['study']} — finitewidth")
+    body = "\n".join(_sections(findings, about))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<link rel="icon" href="data:,">
+<title>{name}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<a class="skip" href="#main">Skip to the results</a>
+{body}
+<script type="application/json" id="stops">{_stops(findings)}</script>
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell for people: 0.0391(6) is a value with its standard error."""
+    if cell is None:
+        return NOTHING
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, tuple):
+        return with_error(*cell)
+    return str(cell) if isinstance(cell, int) else number(cell)
+
+
+def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
+    yield f"<header>\n<p class='quiet'>Study {escape(about['study'])}, scale {escape(about['scale'])}</p>"
+    yield f"<h1>{escape(about['question'])}</h1>\n<p>{escape(_data(about))}</p>\n</header>\n<main id='main'>"
+    yield "<section aria-labelledby='claims'><h2 id='claims'>What holds on these data</h2>\n<ul class='claims'>"
+    for claim in findings.claims:
+        yield f"<li class='{escape(claim.verdict)}'>{escape(claim.sentence)}</li>"
+    yield "</ul>\n<p class='quiet'>Decided at three standard errors; undecided below that.</p>"
+    yield from (f"<p>{escape(note)}</p>" for note in findings.notes)
+    yield "</section>"
+    if findings.slider:
+        yield _slider(findings)
+    yield "<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>\n<p class='quiet'>Lines are theory, circles "
+    yield "samples with bars of two standard errors. Point at a mark, or reach it with the Tab key, to read its values."
+    yield "</p>\n<div class='panels'>"
+    yield from (_panel(panel, k) for k, panel in enumerate(findings.panels))
+    yield "</div></section>\n<section aria-labelledby='tables'><h2 id='tables'>Numbers</h2>"
+    yield "<p class='quiet'>0.0391(6) stands for 0.0391 ± 0.0006, one standard error.</p>"
+    yield from (_table(table) for table in findings.tables)
+    yield f"</section>\n{_repeat(about)}\n</main>"
+
+
+def _data(about: Mapping[str, Any]) -> str:
+    train, test = about["data"]["train"], about["data"]["test"]
+    classes = train.get("classes")
+    named = f", classes {', '.join(map(str, classes))}" if classes else ""
+    shape = f" of shape {' x '.join(map(str, train['shape']))}" if train.get("shape") else ""
+    return f"Data: {about['source']}{named}; {train['points']} training and {test['points']} test points{shape}."
+
+
+def _slider(findings: Findings) -> str:
+    last = len(findings.slider) - 1
+    label = escape(findings.slider_label)
+    return f"""<section aria-labelledby="q"><h2 id="q">Order parameters and predictions</h2>
+<p class="slide"><label for="slider">Move the {label}:</label>
+<input type="range" id="slider" min="0" max="{last}" step="1" value="0" autocomplete="off">
+<output id="stop-label" for="slider" aria-live="polite"></output></p>
+<div class="stop"><div><div id="maps" class="maps"></div>
+<p class="quiet">Q; red above, blue below its value at infinite width (1 on the diagonal, 0 beside it), one scale for
+all stops.</p></div>
+<div><div id="bars"></div><p class="quiet">Test error: bias (dark) and variance (light).</p></div></div>
+<noscript><p>The slider needs JavaScript; the tables below hold the numbers.</p></noscript></section>"""
+
+
+def _panel(panel: Panel, k: int) -> str:
+    boxes = "".join(
+        f"<label><input type='checkbox' checked data-hides='{i}'> "
+        f"<span style='color:{svg.colour(series.colour)}' aria-hidden='true'>{_SIGNS[series.kind]}</span> "
+        f"{escape(series.name)}</label>"
+        for i, series in enumerate(panel.series)
+    )
+    return (
+        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{svg.panel_svg(panel, f'panel-{k}')}"
+        f"<p class='readout' role='status'></p><div class='legend'>{boxes}</div></figure>"
+    )
+
+
+_SIGNS = {"line": "━", "limit": "╌", "points": "○"}
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell_text(cell))}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    title = escape(table.title)
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{title}'><table><caption>{title}</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _repeat(about: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    used = about["versions"].get("finitewidth", __version__)
+    return f"""<section aria-labelledby="repeat"><h2 id="repeat">To repeat it</h2>
+<pre>{escape(about["command"])}</pre>
+<p class="quiet">With {escape(versions)}. Data fingerprints (SHA-256): training
+{escape(about["data"]["train"]["fingerprint"][:16])}…, test {escape(about["data"]["test"]["fingerprint"][:16])}….</p>
+<h2>How to cite</h2>
+<pre>@software{{finitewidth,
+  author  = {{The finitewidth developers}},
+  title   = {{{escape(TITLE)}}},
+  version = {{{escape(used)}}}
+}}</pre></section>"""
+
+
+def _stops(findings: Findings) -> str:
+    """JSON that no label can break out of: in a script element only "<" could end it."""
+    plain = json_ready({"stops": [asdict(stop) for stop in findings.slider], "label": findings.slider_label})
+    return json.dumps(plain, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return resources.files("finitewidth.report").joinpath(name).read_text(encoding="utf-8")

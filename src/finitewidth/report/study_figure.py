@@ -1,0 +1,63 @@
+"""The figure of a study: its panels side by side, theory as lines, samples with bars of two standard errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finitewidth.report.findings import Findings, Panel, Series
+from finitewidth.report.plots import COLOURS, PAGE, new_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def study_figure(findings: Findings) -> Figure:
+    """One page wide, one axes a panel; raises MissingExtraError without matplotlib."""
+    count = len(findings.panels)
+    figure, axes = new_figure(count, max(PAGE, 3.2 * count), 3.1)
+    with style():
+        for ax, one, letter in zip(axes, findings.panels, "abcdef", strict=False):
+            draw_panel(ax, one)
+            ax.set_title(f"({letter}) {one.title}", loc="left")
+        named: dict[str, Any] = {}
+        for ax in axes:
+            for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+                named.setdefault(name, handle)
+        figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=3)
+    return figure
+
+
+def draw_panel(ax: Axes, one: Panel) -> None:
+    """All series of a panel, with its scales and labels."""
+    for series in one.series:
+        _draw(ax, series)
+    if one.log_x:
+        ax.set_xscale("log")
+        places = sorted({x for series in one.series for x in series.x})
+        if len(places) > 1 and places[-1] < 100 * places[0]:  # decades alone would leave the axis without labels
+            ax.set_xticks(places[:: max(1, len(places) // 4)])
+            ax.set_xticks([], minor=True)
+        ax.xaxis.set_major_formatter("{x:g}")
+    if one.log_y:
+        ax.set_yscale("log")
+    if one.diagonal:
+        values = [v for series in one.series for v in (*series.x, *series.y) if v is not None]
+        ends = (min(values), max(values))
+        ax.plot(ends, ends, color="0.6", lw=0.8, zorder=1)
+    ax.set_xlabel(one.x_label)
+    ax.set_ylabel(one.y_label)
+
+
+def _draw(ax: Axes, series: Series) -> None:
+    colour = COLOURS[series.colour % len(COLOURS)]
+    y = np.array([np.nan if value is None else value for value in series.y])
+    if series.kind == "points":
+        se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
+        bars = None if se is None else 2 * se
+        ax.errorbar(series.x, y, bars, fmt="o", mfc="white", mec=colour, ecolor=colour, label=series.name, zorder=5)
+        return
+    dashes: dict[str, Any] = {"ls": (0, (4, 2.2)), "lw": 1.0} if series.kind == "limit" else {}
+    ax.plot(series.x, y, color=colour, label=series.name, zorder=3, **dashes)

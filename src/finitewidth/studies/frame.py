@@ -1,0 +1,290 @@
+"""What every study is: a question, two plans, a computation, and a folder that keeps all of it.
+
+A folder holds one study: ``study.json`` (plan, data, findings), ``checkpoints/`` of the sampling, and the figures. The
+same command goes on where it was; anything else is refused and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from finitewidth import __version__, checks
+from finitewidth.data import Dataset, load
+from finitewidth.data.loaders import BUILT_IN
+from finitewidth.exceptions import InputError
+from finitewidth.report.documents import data_document, json_ready
+from finitewidth.report.findings import Findings
+
+FILE = "study.json"
+SCALES = ("small", "full")
+_FORMAT = 1  # of study.json
+_LIBRARIES = ("numpy", "scipy", "jax", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study computes. Only the fields that a study uses count.
+
+    classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
+    chains, draws, warmup: of every sampled network. networks: draws of frozen ones. patch, stride: of local ones, for
+    images of that ``side``; others keep the proportions.
+    """
+
+    classes: tuple[int, ...] = (6, 9)
+    n_train: int = 60
+    n_test: int = 200
+    seed: int = 0
+    activation: str = "erf"
+    temperatures: tuple[float, ...] = (0.1,)
+    widths: tuple[int, ...] = (10, 14, 20, 28, 40, 57, 80, 160, 320)
+    sampled: tuple[int, ...] = (20, 80)
+    depths: tuple[int, ...] = (1,)
+    patch: int = 4
+    stride: int = 4
+    side: int = 8
+    chains: int = 4
+    draws: int = 600
+    warmup: int = 200
+    networks: int = 200
+
+    @property
+    def temperature(self) -> float:
+        """The first, where a study uses one."""
+        return self.temperatures[0]
+
+    def fitted(self, train: Dataset) -> Plan:
+        """Patch and stride in proportion to the images, so that their number stays what the plan can afford."""
+        if train.input_shape is None:
+            return self
+        side = min(train.input_shape[:2])
+        patch, stride = (max(1, size * side // self.side) for size in (self.patch, self.stride))
+        return replace(self, patch=patch, stride=stride, side=side)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A claim of the thesis that anyone can put to the test on their own data.
+
+    compute: from the work in hand to the findings. images: whether points need a shape. outputs: "one", or "several".
+    """
+
+    name: str
+    question: str
+    small: Plan
+    full: Plan
+    compute: Callable[[Work], Findings]
+    images: bool = False
+    outputs: str = "one"
+
+    def plan(self, scale: str) -> Plan:
+        """The plan of a scale, "small" or "full"."""
+        checks.choice("scale", scale, SCALES)
+        return self.small if scale == "small" else self.full
+
+
+@dataclass(frozen=True)
+class Work:
+    """A study under way: its plan, its data, the folder of its checkpoints, and who is told how it goes."""
+
+    plan: Plan
+    train: Dataset
+    test: Dataset
+    checkpoints: Path
+    say: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a folder holds: the whole of ``study.json``."""
+
+    study: str
+    question: str
+    findings: Findings
+    plain: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """Of a finished study; raises InputError where there is none."""
+        plain = _read(folder)
+        if plain is None or plain.get("findings") is None:
+            state = "no study" if plain is None else "a study that is not finished"
+            raise InputError(f"{str(folder)!r}, with {state} in it", "the folder of a study", "run finitewidth study")
+        try:
+            return cls(plain["study"], plain["question"], Findings.from_dict(plain["findings"]), plain)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{str(folder / FILE)!r}, which is damaged ({type(error).__name__})",
+                f"the {FILE} of a study",
+                "run the study again in another folder",
+            ) from error
+
+
+def run(
+    study: Study,
+    out: str | os.PathLike[str],
+    scale: str = "small",
+    data: str | None = None,
+    data_options: dict[str, Any] | None = None,
+    say: Callable[[str], Any] = lambda text: None,
+    plan: Plan | None = None,
+) -> Report:
+    """Run or resume a study in the folder ``out``; what is finished is read, not computed again.
+
+    data: a name or file as for ``fw.data.load``; None is scikit-learn's digits, at scale "small" only. data_options:
+    classes, n_train, n_test, seed in place of the plan's. plan: in place of the one of that scale.
+    Raises InputError for data without image shape where the study needs one, too few points, the wrong number of
+    outputs, and a folder that holds anything else.
+    """
+    plan = _planned(plan or study.plan(scale), scale, data, data_options or {})
+    train, test = _load(study, plan, data, data_options or {})
+    plan = plan.fitted(train) if study.images else plan
+    identity = json_ready(
+        {
+            "format": _FORMAT,
+            "study": study.name,
+            "scale": scale,
+            "plan": asdict(plan),
+            "train": train.fingerprint(),
+            "test": test.fingerprint(),
+        }
+    )
+    folder = _folder(Path(out).expanduser(), identity)
+    if (done := _read(folder)) is not None and done.get("findings") is not None:
+        return Report.read(folder)
+    plain = identity | {
+        "question": study.question,
+        "source": data or "digits",
+        "data": json_ready(data_document(data or "digits", train, test)),
+        "command": command(study.name, scale, data, data_options or {}, out),
+        "versions": versions(),
+        "findings": None,
+    }
+    _write(folder, plain)
+    started = time.perf_counter()
+    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say))
+    _write(folder, plain | {"findings": findings.to_dict(), "seconds": time.perf_counter() - started})
+    return Report.read(folder)
+
+
+def command(name: str, scale: str, data: str | None, options: dict[str, Any], out: Any) -> str:
+    """The command line that repeats a study."""
+    words = ["finitewidth", "study", name]
+    if data is not None:
+        words += ["--data", data]
+    for option, value in options.items():
+        text = ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+        words += [f"--{option.replace('_', '-')}", text]
+    return shlex.join([*words, "--scale", scale, "--out", str(out)])
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Python and the libraries that decide the numbers."""
+    found = {"finitewidth": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def _planned(plan: Plan, scale: str, data: str | None, options: dict[str, Any]) -> Plan:
+    if data is None and scale == "full":
+        raise InputError(
+            "scale 'full' without data",
+            "28 x 28 grey images of two classes, as an npz file",
+            "make the file as docs/studies.md shows and give --data FILE.npz",
+        )
+    return replace(plan, **options)
+
+
+def _load(study: Study, plan: Plan, data: str | None, options: dict[str, Any]) -> tuple[Dataset, Dataset]:
+    wanted = {"classes": plan.classes, "n_train": plan.n_train, "n_test": plan.n_test, "seed": plan.seed}
+    source = data or "digits"
+    if source.lower().endswith(".npz"):  # used as given: nothing is drawn, and no class is chosen
+        for name in ("classes", "seed"):
+            if name in options:
+                raise InputError(f"--{name} for the npz file {source!r}", "no such option", "an npz is used as given")
+        wanted = {name: wanted[name] for name in ("n_train", "n_test")}
+    elif source not in BUILT_IN and "classes" not in options:
+        del wanted["classes"]  # the plan's are those of digits
+    train, test = load(source, **wanted)
+    if study.images and train.input_shape is None:
+        raise InputError(
+            f"study {study.name!r} on {source!r}, whose points have {train.n_inputs} inputs and no shape",
+            "images, points x height x width [x channels]",
+            "reshape x_train and x_test in the file, or choose a study without patches",
+        )
+    several = train.n_outputs > 1
+    if several != (study.outputs == "several"):
+        raise InputError(
+            f"study {study.name!r} on data with {train.n_outputs} outputs",
+            "three classes or more" if study.outputs == "several" else "one output, or two classes",
+            f"choose {'more' if study.outputs == 'several' else 'two'} classes",
+        )
+    return train, test
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def _folder(folder: Path, identity: dict[str, Any]) -> Path:
+    """The folder, made if need be; refused where it holds anything but this very study."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"--out {str(folder)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+        ) from error
+    plain = _read(folder)
+    if plain is None:
+        if present:
+            raise InputError(
+                f"--out {str(folder)!r}, which holds {present[0]!r} and no study", "an empty folder", "choose another"
+            )
+        return folder
+    differing = [key for key, value in identity.items() if plain.get(key) != value]
+    if differing:
+        held = f"study {plain.get('study')!r} at scale {plain.get('scale')!r}"
+        raise InputError(
+            f"--out {str(folder)!r}, which holds {held} (another {differing[0]})",
+            "an empty folder, or that of the same study on the same data",
+            "choose another folder; nothing was changed",
+        )
+    return folder
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        plain: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{str(path)!r}, which is damaged", "JSON", "remove the folder, or choose another") from error
+    if not isinstance(plain, dict):
+        raise InputError(f"{str(path)!r}, which is no study", "a JSON object", "choose another folder")
+    return plain
+
+
+def _write(folder: Path, plain: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    draft = folder / f".{FILE}.{os.getpid()}.part"
+    try:
+        draft.write_text(json.dumps(plain, indent=1, allow_nan=False), encoding="utf-8")
+        os.replace(draft, folder / FILE)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""Study ``pixel-shuffle``, a control: a fixed permutation of pixels leaves fully connected networks unchanged and takes
+from convolutional ones what makes a patch a patch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.report.findings import Claim, Findings, Panel
+from finitewidth.studies.fc_width import stops
+from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.local_renormalisation import networks
+from finitewidth.studies.parts import Pair, curves, error_table, pair, remarks
+
+EXACT = 1e-10
+
+
+def compute(work: Work) -> Findings:
+    """Fully connected and convolutional networks, before and after the permutation."""
+    plan = work.plan
+    order = np.random.default_rng(plan.seed).permutation(work.train.n_inputs)
+    shuffled = replace(work, train=permuted(work.train, order), test=permuted(work.test, order))
+    found = []
+    for name in ("fully connected", "convolutional"):
+        network = networks(plan)[name]
+        sampling = name == "convolutional"  # the other one's posterior is the same by symmetry, as the theory shows
+        found.append(pair(work, name, network, plan.temperature))
+        found.append(pair(shuffled, f"{name}, shuffled", network, plan.temperature, sampling))
+    return Findings(
+        claims=tuple(_claims(found)),
+        tables=(error_table(found, "Before and after the permutation: theory beside samples"),),
+        panels=(
+            Panel("Test error", "width N", "test error", curves(found, "test_error")),
+            Panel("Bias", "width N", "bias", curves(found, "bias")),
+        ),
+        slider=stops(found),
+        notes=(*remarks(work, found[::2]), *remarks(shuffled, found[1::2])),
+    )
+
+
+def permuted(dataset: Dataset, order: np.ndarray) -> Dataset:
+    """The same points with their pixels (channels included) in another order."""
+    return dataset.with_inputs(dataset.flat[:, order].reshape(dataset.x.shape))
+
+
+def largest_change(one: Pair, other: Pair) -> float:
+    """Largest relative difference of errors and order parameters over all widths."""
+    names = ("test_error", "train_error", "bias", "variance", "order_parameters")
+    pairs = [(getattr(a, n), getattr(b, n)) for a, b in zip(one.theory, other.theory, strict=True) for n in names]
+    return float(max(np.max(np.abs(np.divide(b, a) - 1.0)) for a, b in pairs))
+
+
+def _claims(found: list[Pair]) -> Iterator[Claim]:
+    full, full_shuffled, local, local_shuffled = found
+    yield Claim.below(
+        "the permutation leaves the fully connected theory as it is",
+        "largest relative difference of errors and Q",
+        largest_change(full, full_shuffled),
+        0.0,
+        EXACT,
+    )
+    for before, after, own in zip(local.sampled, local_shuffled.sampled, full.sampled, strict=True):
+        a, b, c = before.row, after.row, own.row
+        yield Claim.above(
+            f"the permutation raises the test error of the convolutional network of width {a.width}",
+            "sampled, after - before",
+            b.test_error - a.test_error,
+            math.hypot(a.test_error_se, b.test_error_se),
+        )
+        yield Claim.above(
+            f"before it, the convolutional network of width {a.width} is better than the fully connected one",
+            "sampled, fully connected - convolutional",
+            c.test_error - a.test_error,
+            math.hypot(a.test_error_se, c.test_error_se),
+        )
+        yield Claim.below(
+            "after it, it is not better",
+            f"width {a.width}, sampled, fully connected - shuffled convolutional",
+            c.test_error - b.test_error,
+            math.hypot(b.test_error_se, c.test_error_se),
+        )
+
+
+STUDY = Study(
+    name="pixel-shuffle",
+    question=(
+        "Does a fixed permutation of the pixels, which a fully connected network cannot notice, take away what a "
+        "convolutional network gains?"
+    ),
+    small=Plan(classes=(3, 8), temperatures=(0.1,), sampled=(20,), stride=2),
+    full=Plan(
+        n_train=500,
+        n_test=1000,
+        patch=7,
+        stride=7,
+        side=28,
+        widths=(50, 100, 200, 400, 800, 1600),
+        sampled=(100, 400),
+        draws=1000,
+        warmup=500,
+    ),
+    compute=compute,
+    images=True,
+)

@@ -1,0 +1,60 @@
+"""What becomes of a finished study: tables for people, the figure, the HTML page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from finitewidth.exceptions import InputError
+from finitewidth.report import plots
+from finitewidth.report.html import cell_text, page
+from finitewidth.report.study_figure import study_figure
+from finitewidth.report.tables import plain_table
+from finitewidth.studies.frame import Report
+
+PAGE = "report.html"
+
+
+def for_people(report: Report) -> Iterator[RichTable | Text]:
+    """The question, every table, every claim, and what to know about them."""
+    yield Text(report.question)
+    for table in report.findings.tables:
+        shown = plain_table(table.title, table.columns)
+        for row in table.rows:
+            shown.add_row(*map(cell_text, row))
+        yield shown
+    for line in (*(claim.sentence for claim in report.findings.claims), *report.findings.notes):
+        yield Text(line)
+
+
+def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """The figure as PNG and PDF in the folder of the study, named after it."""
+    figure = study_figure(report.findings)
+    place = Path(folder).expanduser()
+    return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
+
+
+def write_page(folder: str | os.PathLike[str]) -> list[Path]:
+    """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
+    place = Path(folder).expanduser()
+    report = Report.read(place)
+    try:
+        text = page(report.findings, report.plain)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the study in {str(place)!r}, of which {error} cannot be read", "a whole study.json", "run it again"
+        ) from error
+    path = place / PAGE
+    draft = place / f".{PAGE}.{os.getpid()}.part"
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    figures: list[Any] = draw(report, place)
+    return [path, *figures]

@@ -1,0 +1,15 @@
+"""All studies by name."""
+
+from __future__ import annotations
+
+from finitewidth import checks
+from finitewidth.studies import fc_depth, fc_width, frozen, linear_exact, local_renormalisation, outputs, pixel_shuffle
+from finitewidth.studies.frame import Study
+
+MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen)
+STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}
+
+
+def study_of(name: str) -> Study:
+    """The study of a name; raises InputError with the nearest known one."""
+    return STUDIES[checks.choice("study", name, STUDIES)]

@@ -1,0 +1,99 @@
+"""Networks whose hidden layer stays at its prior and whose readout alone learns (random features), one hidden layer.
+
+Their order parameter is that of the action without the label term, ``N (Q - 1) = -Tr(A^-1 K_R)``, A = Q K + T: it says
+what finite width does before anything is learned. Features are taken for Gaussian; the errors are averages over the
+frozen layer, by the deterministic equivalents of a Wishart matrix (Bai and Silverstein 2010, chapter 3; Louart, Liao
+and Couillet 2018). Held to random Wishart matrices and to drawn networks in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from finitewidth import checks, kernels
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.networks import Network
+from finitewidth.prediction import Errors
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class FrozenSolution:
+    """What to expect of the frozen networks of one width.
+
+    order_parameter: Q in (0, 1). errors: averages over frozen layers; bias is that of the mean network, variance the
+    rest, between_networks the part of it that the mean predictions of different networks differ by.
+    """
+
+    order_parameter: float
+    errors: Errors
+    between_networks: float
+
+
+def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) -> FrozenSolution:
+    """Errors of a one-hidden-layer fully connected network with one output, the hidden layer frozen at its prior.
+
+    Raises InputError for other architectures, and for a temperature that is not positive.
+    """
+    refuse_others(network, train)
+    temperature = checks.positive("temperature", temperature)
+    width, y = network.widths[0], train.y
+    K = kernels.nngp(network, train.x)
+    q = frozen_scale(Spectrum.of(K.copy(), overwrite=True).values, width, temperature)
+    gram = RegularisedGram(q * K, temperature)
+    a, inverse = gram.solve(y), gram.inverse()
+    spread = inverse @ K @ inverse  # G K G
+    # a change of the Wishart matrix moves A^-1 y and, through it, itself: the geometric series of that
+    strength = q**2 / width * float(a @ K @ a) / (1.0 - q**2 / width * float(np.vdot(K, spread)))
+    cross = kernels.nngp(network, test.x, train.x)
+    prior = prior_variance(network, test.x)
+    solved = cross @ inverse
+    mean = q * cross @ a
+    own = prior - q * np.einsum("ij,ij->i", solved, cross)
+    between = strength * (
+        own - q * np.einsum("ij,ij->i", solved, cross) + q**2 * np.einsum("ij,ij->i", cross @ spread, cross)
+    )
+    bias = float(np.mean((test.y - mean) ** 2))
+    variance = float(np.mean(q * own + between))
+    residual = temperature**2 / len(y) * (float(a @ a) + strength * float(np.trace(spread)))
+    train_error = residual + temperature / len(y) * q * float(np.vdot(K, inverse))
+    return FrozenSolution(q, Errors(bias + variance, bias, variance, None, train_error), float(np.mean(between)))
+
+
+def frozen_scale(eigenvalues: Array, width: int, temperature: float) -> float:
+    """The root Q in (0, 1] of ``N (Q - 1) + sum_k Q k / (Q k + T) = 0``; the left side grows with Q."""
+    k = np.maximum(eigenvalues, 0.0)
+    if k.max() == 0.0:
+        return 1.0
+
+    def drive(log_q: float) -> float:
+        signal = np.exp(log_q) * k
+        return float(width * np.expm1(log_q) + np.sum(signal / (signal + temperature)))
+
+    low = -1.0
+    while drive(low) > 0.0:
+        low *= 2.0
+    return float(np.exp(optimize.brentq(drive, low, 0.0, xtol=1e-14)))
+
+
+def prior_variance(network: Network, x: Array) -> Array:
+    """K(x, x) of each point, (points,)."""
+    return np.concatenate([np.diagonal(kernels.nngp(network, part)) for part in np.array_split(x, -(-len(x) // 64))])
+
+
+def refuse_others(network: Network, train: Dataset) -> None:
+    """Raise InputError unless the network is fully connected, of one hidden layer, with one output."""
+    from finitewidth.networks import FullyConnected
+
+    if not isinstance(network, FullyConnected) or network.depth != 1 or train.n_outputs != 1:
+        raise InputError(
+            f"a frozen {type(network).__name__} of depth {network.depth}, {train.n_outputs} outputs",
+            "one hidden layer, fully connected, one output",
+            "use FullyConnected(widths=N)",
+        )

@@ -1,0 +1,72 @@
+"""Claims are decided at three standard errors, and findings come back from JSON as they were."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from finitewidth.report.findings import Bar, Claim, Findings, Panel, QMatrix, Series, Stop, Table
+
+FINDINGS = Findings(
+    claims=(Claim.above("wider is worse", "difference", 0.5, 0.1),),
+    tables=(Table("errors", ("network", "width", "test error"), (("fc", 20, (0.1, 0.01)), ("fc", None, math.nan))),),
+    panels=(
+        Panel(
+            "Test error",
+            "width N",
+            "test error",
+            (
+                Series("theory", "line", 0, (10.0, 20.0, 40.0), (0.3, None, 0.2)),
+                Series("sampled", "points", 0, (20.0,), (0.25,), (0.01,)),
+                Series("limit", "limit", 0, (10.0, 40.0), (0.1, 0.1)),
+            ),
+        ),
+    ),
+    slider=(
+        Stop("10", (QMatrix("cnn", ((1.2, -0.1), (-0.1, 0.9))),), (Bar("theory", 0.1, 0.2), Bar("s", 0.1, 0.1, 0.01))),
+        Stop("20", (QMatrix("cnn", ((1.1, 0.0), (0.0, 1.0))),), (Bar("theory", 0.15, 0.15), Bar("s", None, None))),
+    ),
+    notes=("a note",),
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "bound", "verdict"),
+    [
+        (0.31, 0.1, 0.0, "supported"),
+        (0.29, 0.1, 0.0, "undecided"),
+        (-0.31, 0.1, 0.0, "contradicted"),
+        (1.31, 0.1, 1.0, "supported"),
+        (1e-12, 0.0, 0.0, "supported"),  # both sides exact
+        (0.0, 0.0, 0.0, "undecided"),
+        (math.nan, 0.1, 0.0, "undecided"),
+        (1.0, math.nan, 0.0, "undecided"),
+    ],
+)
+def test_three_standard_errors_decide(value, error, bound, verdict):
+    assert Claim.above("s", "w", value, error, bound).verdict == verdict
+    opposite = {"supported": "contradicted", "contradicted": "supported", "undecided": "undecided"}
+    assert Claim.below("s", "w", value, error, bound).verdict == opposite[verdict]
+
+
+def test_equality_is_refuted_and_never_without_an_error():
+    assert Claim.equal("s", "w", 0.29, 0.1).verdict == "supported"
+    assert Claim.equal("s", "w", -0.31, 0.1).verdict == "contradicted"
+    assert Claim.equal("s", "w", 0.31, 0.0).verdict == "undecided"
+
+
+def test_a_contradicted_claim_says_so_plainly():
+    sentence = Claim.above("wider is better", "difference", -0.5, 0.1).sentence
+    assert sentence.startswith("Contradicted on these data: wider is better (difference: -0.5 ± 0.1, 5.0 standard")
+
+
+def test_json_and_back():
+    text = json.dumps(FINDINGS.to_dict(), allow_nan=False)
+    found = Findings.from_dict(json.loads(text))
+    assert found.to_dict() == FINDINGS.to_dict()
+    assert found.panels == FINDINGS.panels
+    assert found.slider == FINDINGS.slider
+    assert found.tables[0].rows[0] == ("fc", 20, (0.1, 0.01))
+    assert found.tables[0].rows[1] == ("fc", None, None)

@@ -1,0 +1,140 @@
+"""Every study at a tiny plan: its findings are whole, resumable, and follow from the numbers that they show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+pytest.importorskip("matplotlib")
+
+from finitewidth.data import Dataset, digits
+from finitewidth.studies import STUDIES, run, write_page
+from finitewidth.studies.fc_depth import _farther
+from finitewidth.studies.linear_exact import exponent
+from finitewidth.studies.local_renormalisation import networks
+from finitewidth.studies.parts import correlation
+from finitewidth.studies.pixel_shuffle import permuted
+
+NAMES = ("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen")
+TINY = {"n_train": 12, "n_test": 8, "widths": (4, 8, 16), "sampled": (4,), "draws": 8, "warmup": 4, "chains": 2}
+
+
+def tiny(name: str):
+    study = STUDIES[name]
+    options = TINY | {"networks": 5, "patch": 4, "stride": 4, "depths": study.small.depths[:2], "temperatures": (0.1,)}
+    return replace(study, small=replace(study.small, **options))
+
+
+def test_registry():
+    assert set(STUDIES) == set(NAMES)
+    for study in STUDIES.values():
+        assert study.question.endswith("?")
+        assert study.images == (study.name in ("local-renormalisation", "pixel-shuffle"))
+        for plan in (study.small, study.full):
+            assert set(plan.sampled) <= {*plan.widths, *plan.sampled}
+            assert study.images is False or plan.patch <= 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_study(name, tmp_path):
+    """Whole findings, kept as they were, and a page of them; every claim is one of three verdicts."""
+    report = run(tiny(name), tmp_path)
+    found = report.findings
+    assert found.claims
+    assert {claim.verdict for claim in found.claims} <= {"supported", "contradicted", "undecided"}
+    assert all(len(row) == len(table.columns) for table in found.tables for row in table.rows)
+    assert all(len(s.x) == len(s.y) for panel in found.panels for s in panel.series)
+    assert all(v is None or math.isfinite(v) for panel in found.panels for s in panel.series for v in s.y)
+    assert found.slider
+    assert run(tiny(name), tmp_path).findings == found
+    files = write_page(tmp_path)
+    assert [path.name for path in files] == ["report.html", f"{name}.png", f"{name}.pdf"]
+    assert files[0].stat().st_size < 1_000_000
+
+
+def test_sampling_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
+    """A study that broke off after its first network samples it no second time, and ends with the same numbers."""
+    study = tiny("local-renormalisation")
+    whole = run(study, tmp_path / "whole")
+
+    def stop_before_the_second(text):
+        if text.startswith("Sampling: locally"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, tmp_path / "cut", say=stop_before_the_second)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "checkpoints").iterdir()}
+    assert len(kept) == 1
+    resumed = run(study, tmp_path / "cut")
+    assert resumed.findings == whole.findings
+    assert all(path.stat().st_mtime_ns >= time for path, time in kept.items())
+
+
+def test_permutation_is_one_and_the_same():
+    train, test = digits(classes=(0, 1), n_train=10, n_test=5)
+    order = np.random.default_rng(0).permutation(64)
+    for part in (train, test):
+        moved = permuted(part, order)
+        assert moved.x.shape == part.x.shape
+        np.testing.assert_array_equal(moved.flat, part.flat[:, order])
+        np.testing.assert_array_equal(moved.y, part.y)
+    assert not np.array_equal(permuted(train, order).x, train.x)
+
+
+def test_shuffle_leaves_the_fully_connected_theory(tmp_path):
+    """The claim of the study, and its negative control: the convolutional theory does change."""
+    found = run(tiny("pixel-shuffle"), tmp_path).findings
+    assert found.claims[0].verdict == "supported"
+    series = {s.name: np.array(s.y) for s in found.panels[0].series}
+    full, local = (
+        np.abs(series[f"{name}, shuffled, theory"] / series[f"{name}, theory"] - 1.0).max()
+        for name in ("fully connected", "convolutional")
+    )
+    assert full < 1e-10
+    assert local > 1e-3
+
+
+@pytest.mark.parametrize(("scale", "side", "expected"), [("small", 8, 9), ("small", 28, 9), ("full", 28, 16)])
+def test_as_many_patches_on_images_of_any_size(scale, side, expected):
+    images = np.random.default_rng(0).standard_normal((4, side, side))
+    plan = STUDIES["local-renormalisation"].plan(scale).fitted(Dataset(images, np.array([0, 1, 0, 1])))
+    assert networks(plan)["convolutional"].grid(images).n_patches == expected
+
+
+def test_networks_share_activation_and_priors():
+    found = networks(STUDIES["local-renormalisation"].small)
+    assert {network.phi.name for network in found.values()} == {"erf"}
+    assert {network.weight_precision for network in found.values()} == {(1.0, 1.0)}
+
+
+def test_exponent():
+    """Fitted where N >= 32 P only."""
+    widths = (10.0, 320.0, 640.0, 1280.0, 2560.0)
+    slope, error = exponent(widths, [5.0, *(3.0 / n for n in widths[1:])], 10)
+    assert slope == pytest.approx(-1.0)
+    assert error < 1e-6
+    assert math.isnan(exponent(widths, [1.0] * 5, 100)[0])
+
+
+def test_error_of_a_difference_of_distances(rng):
+    """The slope that the sampled value enters with, against the spread of redrawn values."""
+    for one, other in ((1.5, 1.3), (0.7, 1.3)):
+        drawn = 1.0 + 0.01 * rng.standard_normal(4000)
+        values = np.abs(one / drawn - 1.0) - np.abs(other / drawn - 1.0)
+        value, error = _farther(one, other, 1.0, 0.01)
+        assert value == pytest.approx(values.mean(), abs=0.002)
+        assert error == pytest.approx(values.std(), rel=0.1)
+
+
+def test_correlation_and_its_error(rng):
+    """The spread over redrawn samples is the spread that fresh samples show."""
+    theory, error = np.linspace(0.0, 1.0, 10), np.full(10, 0.1)
+    fresh = [np.corrcoef(theory, theory + error * rng.standard_normal(10))[0, 1] for _ in range(500)]
+    value, spread = correlation(theory, theory.copy(), error)
+    assert value == pytest.approx(1.0)
+    assert spread == pytest.approx(np.std(fresh), rel=0.2)
+    assert math.isnan(correlation(theory[:2], theory[:2], error[:2])[0])
