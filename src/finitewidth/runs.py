@@ -97,14 +97,14 @@ def _arrays(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def folder_of(path: str | os.PathLike[str]) -> Path:
-    """A folder for checkpoints, made if need be; InputError where there can be none."""
+def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
+    """A folder for ``what``, made if need be; InputError where there can be none."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"checkpoint {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+            f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
     return folder
 
@@ -136,6 +136,39 @@ def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iter
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name + label, total=total, completed=done)
         yield lambda label: bar.update(task, advance=1, description=name + label)
+
+
+def one_after_another(
+    jobs: Sequence[tuple[str, str, Callable[[Path | None, bool | str], Any]]], folder: Path | None, progress: bool
+) -> Iterator[tuple[Any, float]]:
+    """Results of jobs ``(file name, label, work)``, with the seconds each took.
+
+    ``work(checkpoint, progress)`` gives a result with ``complete``. An interrupt ends the jobs after the result of what
+    there is, and is passed on where there is none.
+    """
+    for done, (name, label, work) in enumerate(jobs):
+        started = time.perf_counter()
+        try:
+            result = work(None if folder is None else folder / name, label if progress else False)
+        except KeyboardInterrupt:
+            if done == 0:
+                raise
+            return
+        yield result, time.perf_counter() - started
+        if not result.complete:
+            return
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on a CPU."""
+    import jax
+
+    return bool(jax.default_backend() == "cpu")
+
+
+def compiler_options() -> dict[str, Any]:
+    """Of a compiled function that is one lane of several: on a CPU it keeps to its own thread."""
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
 
 
 @contextlib.contextmanager

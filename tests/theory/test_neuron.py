@@ -9,6 +9,7 @@ import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram
+from finitewidth.runs import single_thread
 from finitewidth.theory.neuron.design import Design, whitened
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.pilot import OneLayer, _evaluate
@@ -229,7 +230,7 @@ def test_gradient_is_that_of_the_potential(patches, outputs, nonlinear):
         kernel = kernels.nngp(fw.FullyConnected(widths=(5,)), rng.standard_normal((points, 3)))
         reference = ScalarAction(kernel, 0.9, 5).reference(rng.standard_normal(points), 0.1)
     data = cp.Data(rows, np.float64(0.8), np.float64(7.0))
-    with cp.single_thread():
+    with single_thread():
         state = cp.start(model, 1, 2, rank, cp.key_of(0))
         neuron = cp.numpy_of(cp.evaluate(model, state, data, field, reference))
         step = 1e-5
@@ -253,7 +254,7 @@ def test_the_short_run_has_the_same_equations():
     R = root @ root.T
     problem = OneLayer(np.tanh, rows, np.zeros(points), 0.1, 7, 0.8, False)
     potential, gradient, _ = _evaluate(problem, theta, s, R)
-    with cp.single_thread():
+    with single_thread():
         import jax.numpy as jnp
 
         model = cp.Model(jnp.tanh, points, patches, False, 1, False)

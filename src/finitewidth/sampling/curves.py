@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.networks import LocallyConnected, Network
-from finitewidth.runs import folder_of, same_targets
+from finitewidth.runs import folder_of, one_after_another, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.run import Request, sample
 
@@ -122,20 +121,15 @@ def sampled_curve(
 def _rows(
     planned: list[tuple[Network, float]], train: Dataset, test: Dataset, folder: Path | None, options: dict[str, Any]
 ) -> Iterator[SampledRow]:
-    for done, (network, temperature) in enumerate(planned):
-        started = time.perf_counter()
-        file = None if folder is None else folder / f"{_name(network, temperature)}.npz"
-        own = options | {"progress": bool(options.get("progress")) and f"width {network.widths[0]}, T {temperature:g}"}
-        try:
-            draws = sample(network, train, test, temperature, checkpoint=file, **own)
-        except KeyboardInterrupt:
-            if done == 0:
-                raise
-            return
-        seconds = time.perf_counter() - started
+    def job(network: Network, temperature: float) -> tuple[str, str, Callable[[Path | None, bool | str], Draws]]:
+        def work(file: Path | None, progress: bool | str) -> Draws:
+            return sample(network, train, test, temperature, checkpoint=file, **options | {"progress": progress})
+
+        return f"{_name(network, temperature)}.npz", f"width {network.widths[0]}, T {temperature:g}", work
+
+    runs = one_after_another([job(*place) for place in planned], folder, bool(options.get("progress")))
+    for (network, temperature), (draws, seconds) in zip(planned, runs, strict=False):
         yield SampledRow.of(network, draws, temperature, train.n_points, test.y, seconds)
-        if not draws.complete:
-            return
 
 
 def _order_parameters(network: Network, draws: Draws) -> Array:

@@ -20,6 +20,7 @@ import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its
 from threadpoolctl import threadpool_limits
 
 from finitewidth.linalg import n_threads
+from finitewidth.runs import on_cpu
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
@@ -30,7 +31,6 @@ from finitewidth.sampling.program import (
     Settings,
     Stage,
     When,
-    on_cpu,
 )
 
 BLOCKS = 10  # parts of a run that sums are kept for, so that they have error bars

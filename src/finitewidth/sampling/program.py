@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from finitewidth.runs import compiler_options, on_cpu
 from finitewidth.sampling.observables import observe
 from finitewidth.sampling.posterior import Array, Arrays, Target
 
@@ -171,23 +172,14 @@ class Program:
 
 @lru_cache(maxsize=16)
 def _compiled_init(program: Program) -> Any:
-    return jax.jit(program._init, compiler_options=_compiler_options())
+    return jax.jit(program._init, compiler_options=compiler_options())
 
 
 @lru_cache(maxsize=16)
 def _compiled_advance(program: Program) -> Any:
     one = program._advance
     batch = jax.vmap(one, (0, 0, 0, None, None, None))
-    return jax.jit(one if on_cpu() else batch, compiler_options=_compiler_options())
-
-
-def on_cpu() -> bool:
-    """Whether JAX computes on a CPU."""
-    return jax.default_backend() == "cpu"
-
-
-def _compiler_options() -> dict[str, Any]:
-    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
+    return jax.jit(one if on_cpu() else batch, compiler_options=compiler_options())
 
 
 def _key(seed: Any, chain: Any, iteration: Any) -> Array:

@@ -18,9 +18,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from finitewidth import __version__
+from finitewidth import __version__, runs
 from finitewidth.data import Dataset, digits
-from finitewidth.exceptions import InputError
 from finitewidth.networks import FullyConnected
 from finitewidth.report import documents, plots
 from finitewidth.report import tables as report_tables
@@ -165,14 +164,7 @@ def _theory_at(result: Result) -> LearningCurve:
 def folder_of(text: str) -> Path:
     """The folder for the figures, made if need be; raises InputError where it cannot be."""
     plots.require_matplotlib()
-    folder = Path(text).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out {text!r} ({error.strerror})", "a folder, or a place for one", "choose another"
-        ) from error
-    return folder
+    return runs.folder_of(text, "--out")
 
 
 def draw(result: Result, folder: Path) -> list[Path]:

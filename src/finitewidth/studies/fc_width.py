@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Claim, Findings, Panel, Stop
-from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import Pair, bars, curves, error_table, pair, q_matrix, remarks
 
 TOLERANCE = 0.1  # relative error up to which a prediction counts as right
@@ -77,14 +78,11 @@ STUDY = Study(
         "the temperature, and does one order parameter say so?"
     ),
     small=Plan(activation="relu", temperatures=(0.01, 0.1), n_train=100),
-    full=Plan(
-        n_train=500,
-        n_test=1000,
+    full=replace(
+        FULL,
         temperatures=(0.01, 0.1),
         widths=(50, 100, 200, 400, 800, 1600, 3200),
         sampled=(100, 400, 1600),
-        draws=1000,
-        warmup=500,
     ),
     compute=compute,
 )

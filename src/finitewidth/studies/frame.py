@@ -70,6 +70,16 @@ class Plan:
         return replace(self, patch=patch, stride=stride, side=side)
 
 
+FULL = Plan(  # what the plans of scale "full" start from
+    n_train=500,
+    n_test=1000,
+    widths=(50, 100, 200, 400, 800, 1600),
+    sampled=(100, 400),
+    draws=1000,
+    warmup=500,
+)
+
+
 @dataclass(frozen=True)
 class Study:
     """A claim of the thesis that anyone can put to the test on their own data.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling.frozen import FrozenErrors, sample_frozen
-from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import Pair, bars, curves, pair, q_matrix, remarks
 from finitewidth.theory.frozen import FrozenSolution, frozen
 
@@ -139,14 +140,6 @@ STUDY = Study(
         "layer stays at its prior?"
     ),
     small=Plan(activation="relu", temperatures=(0.1,), n_train=100),
-    full=Plan(
-        n_train=500,
-        n_test=1000,
-        temperatures=(0.05,),
-        widths=(50, 100, 200, 400, 800, 1600),
-        sampled=(100, 400),
-        draws=1000,
-        warmup=500,
-    ),
+    full=replace(FULL, temperatures=(0.05,)),
     compute=compute,
 )

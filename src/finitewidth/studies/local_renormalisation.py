@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
 from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
 
 AGREEMENT = 0.95  # correlation of the entries of Q above which theory and samples agree
@@ -167,17 +168,7 @@ STUDY = Study(
         "a scale for each patch, or a matrix over pairs of patches, and which of them gains over infinite width?"
     ),
     small=Plan(classes=(3, 8), temperatures=(0.1,), sampled=(10, 40), stride=2),
-    full=Plan(
-        n_train=500,
-        n_test=1000,
-        patch=7,
-        stride=7,
-        side=28,
-        widths=(50, 100, 200, 400, 800, 1600),
-        sampled=(100, 400),
-        draws=1000,
-        warmup=500,
-    ),
+    full=replace(FULL, patch=7, stride=7, side=28),
     compute=compute,
     images=True,
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
 from finitewidth.theory import predict, solve, theory_of
 
@@ -137,16 +138,7 @@ STUDY = Study(
     name="outputs",
     question="How are the outputs of a finite network of several classes correlated, and does the theory predict it?",
     small=Plan(classes=(3, 5, 8, 9), temperatures=(0.1,), sampled=(20, 80)),
-    full=Plan(
-        classes=(0, 1, 2),
-        n_train=300,
-        n_test=1000,
-        temperatures=(0.05,),
-        widths=(50, 100, 200, 400, 800, 1600),
-        sampled=(100, 400),
-        draws=1000,
-        warmup=500,
-    ),
+    full=replace(FULL, classes=(0, 1, 2), n_train=300, temperatures=(0.05,)),
     compute=compute,
     outputs="several",
 )

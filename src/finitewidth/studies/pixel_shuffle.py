@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.report.findings import Claim, Findings, Panel
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import Plan, Study, Work
+from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.parts import Pair, curves, error_table, pair, remarks
 
@@ -92,17 +92,7 @@ STUDY = Study(
         "convolutional network gains?"
     ),
     small=Plan(classes=(3, 8), temperatures=(0.1,), sampled=(20,), stride=2),
-    full=Plan(
-        n_train=500,
-        n_test=1000,
-        patch=7,
-        stride=7,
-        side=28,
-        widths=(50, 100, 200, 400, 800, 1600),
-        sampled=(100, 400),
-        draws=1000,
-        warmup=500,
-    ),
+    full=replace(FULL, patch=7, stride=7, side=28),
     compute=compute,
     images=True,
 )

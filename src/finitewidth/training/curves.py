@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.networks import LocallyConnected, Network
-from finitewidth.runs import folder_of
+from finitewidth.runs import folder_of, one_after_another
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
 from finitewidth.training.run import Request, train
 
@@ -127,19 +126,13 @@ def _trained(
     folder: Path | None,
     options: dict[str, Any],
 ) -> Iterator[tuple[Ensemble, float]]:
-    for done, network in enumerate(networks):
-        started = time.perf_counter()
-        file = None if folder is None else folder / f"width-{'-'.join(map(str, network.widths))}.npz"
-        own = options | {"progress": bool(options.get("progress")) and f"width {network.widths[0]}"}
-        try:
-            ensemble = train(network, data, test, temperature, checkpoint=file, **own)
-        except KeyboardInterrupt:
-            if done == 0:
-                raise
-            return
-        yield ensemble, time.perf_counter() - started
-        if not ensemble.complete:
-            return
+    def job(network: Network) -> tuple[str, str, Callable[[Path | None, bool | str], Ensemble]]:
+        def work(file: Path | None, progress: bool | str) -> Ensemble:
+            return train(network, data, test, temperature, checkpoint=file, **options | {"progress": progress})
+
+        return f"width-{'-'.join(map(str, network.widths))}.npz", f"width {network.widths[0]}", work
+
+    return one_after_another([job(network) for network in networks], folder, bool(options.get("progress")))
 
 
 def _order_parameters(ensemble: Ensemble) -> np.ndarray:

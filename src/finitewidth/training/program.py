@@ -14,6 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from finitewidth.networks import Network
+from finitewidth.runs import compiler_options
 
 Array = Any  # a JAX array
 
@@ -159,24 +160,15 @@ def _key(seed: Array) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def on_cpu() -> bool:
-    """Whether JAX computes on a CPU."""
-    return jax.default_backend() == "cpu"
-
-
-def _options() -> dict[str, Any]:
-    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}  # one thread a lane: see run.py
-
-
 @lru_cache(maxsize=16)
 def _compiled_start(program: Program) -> Any:
     def start(seeds: Array, arrays: Arrays) -> State:  # one after another: vmapped generators compile slowly
         return jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
 
-    return jax.jit(start, compiler_options=_options())
+    return jax.jit(start, compiler_options=compiler_options())
 
 
 @lru_cache(maxsize=16)
 def _compiled_advance(program: Program) -> Any:
     batch = jax.vmap(program._advance, (0, 0, None, None, None, None))
-    return jax.jit(batch, compiler_options=_options())
+    return jax.jit(batch, compiler_options=compiler_options())

@@ -388,7 +388,7 @@ class Engine:
         """Does work on every lane and puts the pytrees that come back one behind the other, networks first."""
         import jax
 
-        from finitewidth.training.program import on_cpu
+        from finitewidth.runs import on_cpu
 
         seeds = self.request.seeds
         size = -(-len(seeds) // _LANES) if on_cpu() else len(seeds)

@@ -10,8 +10,7 @@ times its strength ``E[|z|^2 | theta] / (m D)``, and averages weigh them by the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -19,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
-from threadpoolctl import threadpool_limits
+
+from finitewidth.runs import compiler_options
 
 Array = Any  # a JAX array
 STEPS = 4  # leapfrog steps of one trajectory
@@ -449,16 +448,7 @@ def readouts(model: Model, state: State, data: Data, field: Field) -> Readouts:
 @lru_cache(maxsize=16)
 def compiled(function: Callable[..., Any], model: Model) -> Callable[..., Any]:
     """``function(model, ...)``, compiled once a model and shape."""
-    cpu = jax.default_backend() == "cpu"
-    options = {"xla_cpu_multi_thread_eigen": False} if cpu else {}
-    return jax.jit(partial(function, model), compiler_options=options)
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Float64 in JAX, and one BLAS thread, for as long as the context lasts."""
-    with threadpool_limits(1, user_api="blas"), jax.enable_x64(True):
-        yield
+    return jax.jit(partial(function, model), compiler_options=compiler_options())
 
 
 def key_of(*numbers: int) -> Array:

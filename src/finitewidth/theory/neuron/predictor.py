@@ -12,6 +12,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import LocallyConnected
 from finitewidth.prediction import Errors, Prediction, condition_outputs
+from finitewidth.runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class NeuronPredictor:
         from finitewidth.theory.neuron import particles
 
         result, rows = self.results[0], self.problem.design.at(np.asarray(x))
-        with particles.single_thread():
+        with single_thread():
             work = particles.compiled(particles.kernel_at, result.model)
             at, data = self._field(result), self.problem.data
             parts = [work(state, data, at, rows, particles.key_of(k, 3)) for k, state in enumerate(_states(result))]
@@ -141,7 +142,7 @@ class NeuronPredictor:
         from finitewidth.theory.neuron import particles
 
         total: Any = None
-        with particles.single_thread():
+        with single_thread():
             work = particles.compiled(particles.at_points, result.model)
             at, data = self._field(result), self.problem.data
             for k, state in enumerate(_states(result)):
@@ -163,7 +164,7 @@ class NeuronPredictor:
         design, generator = self.problem.design, np.random.default_rng(0)
         shape = result.snapshots.theta.shape[1:]
         gram, hidden, drawn = np.zeros((shape[0], shape[2], shape[2])), np.zeros((design.n_points,) * 2), []
-        with particles.single_thread():
+        with single_thread():
             work = particles.compiled(particles.readouts, result.model)
             at, data = self._field(result), self.problem.data
             for state in _states(result):

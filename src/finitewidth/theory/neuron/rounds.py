@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.linalg import RegularisedGram
+from finitewidth.runs import single_thread
 from finitewidth.theory.neuron import particles as compiled
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND
@@ -112,7 +113,7 @@ class Problem:
     def begin(self, s: Array, kernel: Array, count: int, seed: int) -> Position:
         """Particles from the prior, under a field that some other theory gives."""
         model = self.model(False)
-        with compiled.single_thread():
+        with single_thread():
             key = compiled.key_of(seed, 0)
             state = compiled.start(model, self.design.n_populations, count, self.design.rank, key)
             return Position(compiled.numpy_of(state), s, kernel, kernel.copy(), 0.3, 1)
@@ -123,7 +124,7 @@ class Problem:
         Sampled readouts are noisier than those that are integrated.
         """
         model = self.model(False)
-        with compiled.single_thread():
+        with single_thread():
             R = RegularisedGram(position.kernel, self.temperature).inverse()
             key = compiled.key_of(seed, position.round, 1)
             draw = compiled.compiled(compiled.draw_readouts, model)
@@ -146,7 +147,7 @@ class Problem:
         ``strongest``: then another response is wanted.
         """
         run = _Run(self, position, seed, reference, tell)
-        with compiled.single_thread():
+        with single_thread():
             for _ in range(rounds[0]):
                 run.follow(GAIN)
             for attempt in range(ATTEMPTS):
