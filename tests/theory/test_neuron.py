@@ -11,6 +11,7 @@ from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram
 from finitewidth.runs import single_thread
 from finitewidth.theory.neuron.design import Design, whitened
+from finitewidth.theory.neuron.linear import linear_neuron
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.pilot import OneLayer, _evaluate
 
@@ -22,15 +23,14 @@ def solved(network, train, temperature=0.1, options=QUICK):
     return fw.solve(fw.theory_of(network, temperature, method="neuron", neuron=options), train)
 
 
-def closed_form(network, train, s, R):
-    """f(X) and K_R of one linear neuron in the field (s, R), by quadrature over its readout (docs/neuron.md)."""
+def by_quadrature(network, train, s, R):
+    """``linear_neuron`` by matrices of each readout, written out."""
     X, N = train.flat, network.widths[0]
     size = X.shape[1]
     b = X.T @ s / np.sqrt(size)
     pull = X.T @ R @ X / (N * size)
-    v = np.linspace(0.0, 12.0, 1500)
     f, second, total = 0.0, 0.0, 0.0
-    for value in v:
+    for value in np.linspace(-12.0, 12.0, 401):
         B = network.weight_precision[0] * np.eye(size) + value**2 * pull
         solution = np.linalg.solve(B, b)
         weight = np.exp(
@@ -60,12 +60,25 @@ def test_linear_particles_against_the_closed_form(linear, digits):
     network, solution = linear
     result = solution.predictor.results[0]
     R = RegularisedGram(result.position.kernel, 0.1).inverse()
-    f, kernel = closed_form(network, digits[0], result.position.s, R)
+    f, kernel = linear_neuron(network, digits[0].flat, result.position.s, R)
     assert np.sqrt(np.mean((result.averages.f - f) ** 2)) < 0.02
     assert np.linalg.norm(result.averages.kernel - kernel) < 0.02 * np.linalg.norm(kernel)
     # the control: without its own readouts' share of the field, the neuron has another kernel
-    _, wrong = closed_form(network, digits[0], 0.8 * result.position.s, R)
+    _, wrong = linear_neuron(network, digits[0].flat, 0.8 * result.position.s, R)
     assert np.linalg.norm(wrong - kernel) > 0.05 * np.linalg.norm(kernel)
+
+
+def test_the_closed_form_itself():
+    train, _ = fw.data.digits(classes=(6, 9), n_train=12, n_test=2)
+    network = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(1.3, 0.7))
+    rng = np.random.default_rng(0)
+    root, s = rng.standard_normal((12, 12)), rng.standard_normal(12)
+    for got, want in zip(
+        linear_neuron(network, train.flat, s, root @ root.T),
+        by_quadrature(network, train, s, root @ root.T),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
 
 
 def test_linear_networks_have_gaussian_features(linear, digits):
@@ -242,6 +255,31 @@ def test_gradient_is_that_of_the_potential(patches, outputs, nonlinear):
                     moved[leaf][(0, 1, *index)] += sign * step
                     ends.append(float(cp.evaluate(model, cp.State(*moved), data, field, reference).potential[0, 1]))
                 assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(gradient[(0, 1, *index)], abs=2e-4, rel=1e-4)
+
+
+def test_particles_multiply_as_the_field_makes_them_likelier(digits):
+    from finitewidth.theory.neuron import particles as cp
+
+    design = Design.of(fw.FullyConnected(widths=(10,)), digits[0].x)
+    model = cp.Model(cp.fast_erf, 24, 1, False, 1, False)
+    data, count = cp.Data(design.rows, np.float64(0.8), np.float64(7.0)), 300
+    with single_thread():
+        state = cp.start(model, 1, count, design.rank, cp.key_of(0))
+        field = cp.Field(np.zeros((1, 24)), np.zeros((1, 24, 1, 24)))
+        neuron = cp.evaluate(model, state, data, field, None)
+        likelier = np.random.default_rng(0).permutation(count) % 2 == 1
+        favour = np.where(likelier, np.log(3.0), 0.0)[None]
+        moved, _, shift = cp._followed(state, neuron, np.asarray(neuron.potential) + favour, cp.key_of(1))
+        same, _, still = cp._followed(state, neuron, neuron.potential, cp.key_of(1))
+        unknown, _, _ = cp._followed(state, neuron, np.full((1, count), np.nan), cp.key_of(1))
+    first = np.asarray(state.theta)[0, :, 0]
+    copies = np.array([(np.asarray(moved.theta)[0, :, 0] == value).sum() for value in first])
+    assert copies[likelier].sum() == pytest.approx(0.75 * count, abs=12)
+    assert set(copies) <= {0, 1, 2}  # systematic: nobody has more than its share, rounded up
+    assert float(shift) == pytest.approx(0.5 * np.log(3.0))
+    assert float(still) == 0.0
+    np.testing.assert_array_equal(same.theta, state.theta)
+    np.testing.assert_array_equal(unknown.theta, state.theta)
 
 
 def test_the_short_run_has_the_same_equations():

@@ -10,6 +10,8 @@ from finitewidth.exceptions import InputError
 
 RESPONSES = ("auto", "quadratic", "nonlinear")
 RESIDUAL_BOUND, KERNEL_BOUND = 0.02, 0.03  # above either, the result has not converged
+STRONG = 2.5  # lambda_1 E[v^2] above which one neuron's output is of the order of the targets
+LOST = 0.3  # residual above which the quadratic response has no solution that the particles find
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class NeuronOptions:
     rounds: of approach, and of averaging the field, one Hamiltonian trajectory of every particle each; half as many as
         the latter then measure at that field. What has not converged goes on, up to seven times the latter in all.
     response: of the other neurons to one neuron's output: "quadratic", "nonlinear", or "auto": the latter where
-        the former gives lambda_1 E[v^2] above 2.5.
+        the former gives lambda_1 E[v^2] above 2.5, or finds no solution (residual above .3).
     seed: decides every random number: the same call gives the same numbers on one machine.
     seeds: independent solutions, ``seed``, ``seed + 1``, ...; more than one gives standard errors.
     progress: a bar on stderr.

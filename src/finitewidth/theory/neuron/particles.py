@@ -94,6 +94,7 @@ class Moments(NamedTuple):
 
     f: (D, P), the mean output. kernel: K_R, (D, P, D, P). frozen: the response at frozen weights, same shape.
     order: E[z z^T] of each population, (G, m D, m D). acceptance, jumped: shares of trajectories and jumps.
+    shift: by how many nats the change of the field moved the particles apart, standard deviation.
     """
 
     f: Array
@@ -102,6 +103,7 @@ class Moments(NamedTuple):
     order: Array
     acceptance: Array
     jumped: Array
+    shift: Array
 
 
 class State(NamedTuple):
@@ -260,7 +262,7 @@ def _normalised(weight: Array) -> Array:
     return weight / weight.sum(1, keepdims=True)
 
 
-def _moments(model: Model, neuron: Neuron, data: Data, acceptance: Array, jumped: Array) -> Moments:
+def _moments(model: Model, neuron: Neuron, data: Data, *told: Array) -> Moments:
     outputs = model.outputs
     weight = _normalised(neuron.weight)
     mean = (weight[..., None] * neuron.mean).reshape(*neuron.psi.shape[:3], outputs)
@@ -269,7 +271,7 @@ def _moments(model: Model, neuron: Neuron, data: Data, acceptance: Array, jumped
     kernel = _second(model, neuron.psi, neuron.psi, weight, neuron.second) - spread
     frozen = _second(model, neuron.psi, neuron.psi, weight, neuron.frozen)
     order = (weight[..., None, None] * neuron.second).sum(1)
-    return Moments(f.sum(0), kernel, frozen, order, acceptance, jumped)
+    return Moments(f.sum(0), kernel, frozen, order, *told)
 
 
 def _second(model: Model, at: Array, psi: Array, weight: Array, pairs: Array) -> Array:
@@ -284,23 +286,44 @@ def _second(model: Model, at: Array, psi: Array, weight: Array, pairs: Array) ->
     return (left.T @ mixed).reshape(-1, outputs, outputs, points).transpose(1, 0, 2, 3)
 
 
+def _followed(state: State, neuron: Neuron, before: Array, key: Array) -> tuple[State, Neuron, Array]:
+    """The particles at a new field, multiplied by how much likelier it makes them (sequential Monte Carlo).
+
+    So the share of specialised neurons follows the field at once. before: potentials at the old field; systematic
+    resampling (Douc and Cappe 2005), so that nothing happens where the field has not changed.
+    """
+    gain = before - neuron.potential
+    gain = jnp.clip(jnp.where(jnp.isfinite(gain), gain, 0.0), -20.0, 20.0)
+    count = gain.shape[1]
+    share = jnp.cumsum(jax.nn.softmax(gain, axis=1), axis=1)
+    marks = (jnp.arange(count) + jax.random.uniform(key, (len(gain), 1), minval=0.01, maxval=0.99)) / count
+    chosen = jnp.minimum(jax.vmap(jnp.searchsorted)(share, marks), count - 1)
+
+    def taken(leaf: Array) -> Array:
+        return jax.vmap(lambda part, index: part[index])(leaf, chosen)
+
+    return jax.tree.map(taken, state), jax.tree.map(taken, neuron), gain.std(1).max()
+
+
 def advance(
     model: Model,
     state: State,
+    before: Array,
     data: Data,
     field: Field,
     reference: Reference | None,
     directions: Directions,
     key: Array,
     step: Array,
-) -> tuple[State, Moments]:
-    """Moments of the particles as they are, then one Hamiltonian trajectory and one jump of each under the field.
+) -> tuple[State, Array, Moments]:
+    """Moments of the particles under the field, then one Hamiltonian trajectory and one jump of each.
 
-    The prior is N(0, 1), so its flow is a rotation, done exactly (as in sampling/collapsed.py); step: in radians.
+    before: their potentials (G, M) under the last field; what they are now comes back. The prior is N(0, 1), so its
+    flow is a rotation, done exactly (as in sampling/collapsed.py); step: in radians.
     """
-    momentum_key, jitter_key, accept_key, jump_key = jax.random.split(key, 4)
+    momentum_key, jitter_key, accept_key, jump_key, follow_key = jax.random.split(key, 5)
     force = partial(evaluate, model, data=data, field=field, reference=reference)
-    start = force(state)
+    state, start, shift = _followed(state, force(state), before, follow_key)
     keys = jax.random.split(momentum_key)
     momentum = State(jax.random.normal(keys[0], state.theta.shape), jax.random.normal(keys[1], state.z.shape))
     # each particle its own step: some sit where the potential is far stiffer than elsewhere
@@ -325,15 +348,15 @@ def advance(
     change = _energy(potential, end, end_momentum) - _energy(start.potential, state, momentum)
     state, potential, chance = _metropolis(accept_key, change, (end, potential), (state, start.potential))
     if reference is None:
-        state, jumped = _jump(model, state, potential, data, field, directions, jump_key)
+        state, potential, jumped = _jump(model, state, potential, data, field, directions, jump_key)
     else:
         jumped = jnp.zeros(())
-    return state, _moments(model, start, data, chance, jumped)
+    return state, potential, _moments(model, start, data, chance, jumped, shift)
 
 
 def _jump(
     model: Model, state: State, potential: Array, data: Data, field: Field, directions: Directions, key: Array
-) -> tuple[State, Array]:
+) -> tuple[State, Array, Array]:
     """An independent draw of the component along one of the directions, accepted by Metropolis' rule.
 
     Trajectories cross the barrier between bulk and specialised neurons seldom; this does in one step.
@@ -350,8 +373,7 @@ def _jump(
     reached = evaluate(model, proposed, data, field, None).potential
     shape = 0.5 * (1.0 - 1.0 / deviation**2)  # prior over proposal
     change = reached - potential + shape * (new**2 - old**2)
-    state, _, chance = _metropolis(accept_key, change, (proposed, reached), (state, potential))
-    return state, chance
+    return _metropolis(accept_key, change, (proposed, reached), (state, potential))
 
 
 def _metropolis(key: Array, change: Array, new: Any, old: Any) -> tuple[State, Array, Array]:

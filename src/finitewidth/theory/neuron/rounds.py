@@ -6,7 +6,6 @@ never evaluated on the particles that it was fitted to: predictions come from ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,13 +16,14 @@ from finitewidth.linalg import RegularisedGram
 from finitewidth.runs import single_thread
 from finitewidth.theory.neuron import particles as compiled
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND
+from finitewidth.theory.neuron.options import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.particles import Data, Directions, Field, Model, Moments, Reference, State
 
 Array = np.ndarray
 GAIN = 0.05
 ATTEMPTS = 3
 ACCEPTANCE = 0.85
+SHIFT = 0.3  # nats by which one change of the field may move the particles apart
 REFRESH = 20  # rounds between two looks at the directions of the jumps
 JUMPS = 3  # directions
 SNAPSHOTS = 24  # states of the particles that are kept for predictions
@@ -74,6 +74,11 @@ class Result:
     @property
     def converged(self) -> bool:
         return self.residual <= RESIDUAL_BOUND and self.change <= KERNEL_BOUND
+
+    @property
+    def strong(self) -> bool:
+        """Whether the quadratic response is out of its depth: the rule between the two (docs/neuron.md)."""
+        return not (self.strength <= STRONG and self.residual <= LOST)
 
     @property
     def strength(self) -> float:
@@ -139,21 +144,21 @@ class Problem:
         seed: int,
         reference: Reference | None = None,
         tell: Callable[[], None] = lambda: None,
-        strongest: float = math.inf,
+        may_change: bool = False,
     ) -> Result:
         """Approach with a constant gain, average with a falling one, then measure at the averaged field.
 
-        What has not converged is averaged and measured again, for twice as long each time, unless its strength exceeds
-        ``strongest``: then another response is wanted.
+        What has not converged is averaged and measured again, for twice as long each time, unless another response is
+        wanted and ``may_change``.
         """
         run = _Run(self, position, seed, reference, tell)
         with single_thread():
             for _ in range(rounds[0]):
                 run.follow(GAIN)
             for attempt in range(ATTEMPTS):
-                run.average(rounds[1] * 2**attempt, GAIN / (1 + attempt))
+                run.average(rounds[1] * 2**attempt, GAIN)
                 result = run.measure(max(1, rounds[1] * 2**attempt // 2))
-                if result.converged or result.strength > strongest:
+                if result.converged or (may_change and result.strong):
                     break
             return result
 
@@ -170,23 +175,30 @@ class _Run:
         self.model = problem.model(reference is not None)
         self._advance = compiled.compiled(compiled.advance, self.model)
         self.directions, self.fixed = leading(at.state.theta), False
+        self.potential = np.full(at.state.theta.shape[:2], np.nan)  # unknown: nobody is favoured
+        self.pace = 1.0
 
-    def follow(self, gain: float) -> None:
-        """One round: the particles move, the field follows by ``gain``."""
+    def follow(self, gain: float, near: bool = False) -> None:
+        """One round: the particles move, the field follows by ``gain``.
+
+        s moves by the response at frozen weights, which is right far from the solution: where s is too high, a few
+        neurons with huge outputs dominate K_R, and Newton's step would be far too short. ``near`` it, K_R is the slope.
+        """
         moments = self._move(RegularisedGram(self.kernel, self.problem.temperature).inverse())
         size = len(self.s)
+        gain *= self.pace
         self.kernel += gain * (np.asarray(moments.kernel).reshape(size, size) - self.kernel)
         self.frozen += gain * (np.asarray(moments.frozen).reshape(size, size) - self.frozen)
         self.kernel = 0.5 * (self.kernel + self.kernel.T)
         residual = self.problem.temperature * self.s + np.asarray(moments.f).ravel() - self.problem.y
-        # at frozen weights: bulk and specialised neurons exchange slowly, and K_R itself would overshoot
-        self.s -= gain * RegularisedGram(self.frozen, self.problem.temperature).solve(residual)
+        slope = self.kernel if near and self.pace > 0.9 else self.frozen
+        self.s -= gain * RegularisedGram(slope, self.problem.temperature).solve(residual)
 
     def average(self, rounds: int, gain: float) -> None:
         """Rounds with falling gain; the field becomes its average over them."""
         s, kernel, frozen = self.s.copy(), self.kernel.copy(), self.frozen.copy()
         for k in range(rounds):
-            self.follow(gain / (1.0 + 4.0 * k / rounds))
+            self.follow(gain / (1.0 + 4.0 * k / rounds), near=True)
             for mean, value in ((s, self.s), (kernel, self.kernel), (frozen, self.frozen)):
                 mean += (value - mean) / (k + 1)
         self.s, self.kernel, self.frozen = s, kernel, frozen
@@ -220,7 +232,9 @@ class _Run:
         if self.round % REFRESH == 1 and not self.fixed:
             self.directions = leading(self.state.theta)
         data = self.problem.data
-        self.state, moments = self._advance(self.state, data, at, self.reference, self.directions, key, step)
+        moving = (data, at, self.reference, self.directions, key, step)
+        self.state, self.potential, moments = self._advance(self.state, self.potential, *moving)
+        self.pace = self.pace * 0.7 if float(moments.shift) > SHIFT else min(1.0, 1.1 * self.pace)
         self.step = float(np.clip(self.step * np.exp(0.2 * (float(moments.acceptance) - ACCEPTANCE)), 1e-4, 1.0))
         self.round += 1
         self.tell()

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from finitewidth.theory.neuron.rounds import Position, Problem, Result
 
 Array = np.ndarray
-STRONG = 2.5  # lambda_1 E[v^2] above which one neuron's output is of the order of the targets
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
 
 
@@ -80,30 +79,41 @@ class SingleNeuron:
     def _solve(
         self, train: Dataset, shared: Continuation, count: int, seed: int, tell: Callable[[], None]
     ) -> tuple[Result, str]:
+        """One seed: the quadratic response, and the nonlinear one where it is wanted (docs/neuron.md, "Rule")."""
         problem = self.problem(train, shared.design)
         first, second = self.options.rounds
-        position = shared.positions.get((seed, count))
         action = ScalarAction.of(self.network, train, self.temperature)
-        if position is None:
-            s, kernel = action.field(train.y, self.temperature)
-            position = problem.begin(_START * s, kernel, count, seed)
-        else:
+        position = shared.positions.pop((seed, count), None)
+        if position is not None:
             first = max(1, first // 2)
-        wanted = self.options.response
-        may_change = wanted != "quadratic" and train.n_outputs == 1
-        strongest = STRONG if may_change else math.inf
-        result = problem.solve(position, (first, second), seed, tell=tell, strongest=strongest)
-        note = "quadratic response"
-        if wanted == "nonlinear" or (wanted == "auto" and result.strength > STRONG):
-            if train.n_outputs > 1:
-                note = f"quadratic response (lambda_1 E[v^2] = {result.strength:.2f}; no other for several outputs)"
-            else:
-                note = f"nonlinear response (the quadratic one gives lambda_1 E[v^2] = {result.strength:.2f})"
-                reference = action.reference(train.y, self.temperature)
-                position = problem.with_readouts(result.position, seed)
-                result = problem.solve(position, (first // 2, second), seed, reference, tell)
-        shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
+        start = position or self._begin(problem, action, train, count, seed)
+        wanted, one_output = self.options.response, train.n_outputs == 1
+        if one_output and wanted == "nonlinear":
+            result, note = None, "nonlinear response"
+        else:
+            may_change = one_output and wanted == "auto"
+            result = problem.solve(start, (first, second), seed, tell=tell, may_change=may_change)
+            note = "quadratic response"
+            if wanted != "quadratic" and result.strong:
+                told = f"lambda_1 E[v^2] = {result.strength:.2f}, residual {result.residual:.2f}"
+                if one_output:
+                    note = f"nonlinear response (the quadratic one gives {told})"
+                    # where that found no solution, its particles are no place to start from
+                    start = result.position if result.converged else self._begin(problem, action, train, count, seed)
+                    result = None
+                else:
+                    note = f"quadratic response ({told}; no other for several outputs)"
+        if result is None:
+            reference = action.reference(train.y, self.temperature)
+            rounds = (self.options.rounds[0], second)
+            result = problem.solve(problem.with_readouts(start, seed), rounds, seed, reference, tell)
+        if result.converged:
+            shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
         return result, note
+
+    def _begin(self, problem: Problem, action: ScalarAction, train: Dataset, count: int, seed: int) -> Position:
+        s, kernel = action.field(train.y, self.temperature)
+        return problem.begin(_START * s, kernel, count, seed)
 
     def problem(self, train: Dataset, design: Design) -> Problem:
         """The training set as the particles see it."""
@@ -221,4 +231,4 @@ def _bar(options: NeuronOptions) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-__all__ = ["STRONG", "Continuation", "SingleNeuron", "SingleNeuronOnPatches", "single_neuron"]
+__all__ = ["Continuation", "SingleNeuron", "SingleNeuronOnPatches", "single_neuron"]
