@@ -144,7 +144,7 @@ class _Points:
 
 _CHAINS = 2  # of every target: as many as R-hat and the overlap of replicas need
 _TUNED = ("step_size", "trajectory")
-_SPACING = 20  # iterations of a source chain between two layers that are kept
+_SPACING = 50  # iterations of a source chain between two layers that are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +248,7 @@ class FollowingDraws:
         return float(values.mean()), float(values.std(ddof=1) / math.sqrt(self.effective))
 
     def order_parameter(self, name: str) -> tuple[float, float]:
-        """"source", "cross", "target" or "replica", with its standard error over source layers."""
+        """ "source", "cross", "target" or "replica", with its standard error over source layers."""
         return self.average(self.order_parameters[checks.choice("name", name, self.order_parameters)])
 
     def _bias(self, means: Array, y: Array) -> tuple[float, float]:
@@ -273,7 +273,7 @@ def sample_source(
     """Draw first layers of the source network from its posterior, which no target has any part in.
 
     target, test: what the target networks will be trained and tested on; here only their inputs count.
-    sources: layers kept, ``chains`` at a time, every 20 iterations after ``warmup``. checkpoint: a file.
+    sources: layers kept, ``chains`` at a time, every 50 iterations after ``warmup``. checkpoint: a file.
     Raises InputError for several outputs, points of different sizes, and fewer than two layers.
     """
     coupled = SourceFirst(network, 0.0)
@@ -323,7 +323,9 @@ class SourceRequest(Request):
         with single_thread():
             arrays = Arrays(points.source, self.y, points.target, target.prior_deviation())
         sampler = self._sampler(target)
-        return Engine(Program(sampler, ()), arrays, self.chains, self.seed, tuple(sampler.stages(self.warmup, self.draws)))
+        return Engine(
+            Program(sampler, ()), arrays, self.chains, self.seed, tuple(sampler.stages(self.warmup, self.draws))
+        )
 
     def draw(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The numbers and arrays of ``SourceLayers``."""

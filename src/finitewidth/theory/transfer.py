@@ -244,7 +244,9 @@ def _source_first(coupled: Coupled, source: Dataset, target: Dataset, temperatur
     own = s.own()
     alone = _single_minima(own, source.y, coupled.width, temperature)
     q_source = float(alone[0].order_parameters[0]) if alone else 1.0
-    problem = _SourceFirstProblem(coupled, s, t, source.y, target.y, temperature, RegularisedGram(q_source * own, temperature))
+    problem = _SourceFirstProblem(
+        coupled, s, t, source.y, target.y, temperature, RegularisedGram(q_source * own, temperature)
+    )
     root, left = problem.stationary(q_source)
     converged = bool(alone) and left <= GRADIENT_TOLERANCE * len(target.y)
     message = "" if converged else f"gradient {left:.1e} nats is left; rescale the data or raise the temperature"
