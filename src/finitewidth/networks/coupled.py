@@ -64,11 +64,12 @@ class Coupled:
 
     def check(self, source: Dataset, target: Dataset, test: Dataset | None = None) -> None:
         """Raise InputError for tasks of several outputs, and for points of different sizes."""
-        for name, data in (("source", source), ("target", target)):
+        both = {"source": source, "target": target}
+        for name, data in both.items():
             if data.n_outputs != 1:
                 raise InputError(f"a {name} task of {data.n_outputs} outputs", "one output", "choose two classes")
-        for name, data in (("target", target), ("test", test)):
-            if data is not None and data.n_inputs != source.n_inputs:
+        for name, data in (both if test is None else both | {"test": test}).items():
+            if data.n_inputs != source.n_inputs:
                 raise InputError(
                     f"{name} points of {data.n_inputs} inputs and source points of {source.n_inputs}",
                     "the same inputs in both tasks",

@@ -1,7 +1,7 @@
 """Posteriors of two networks with coupled first layers, as targets of the collapsed sampler.
 
-Whitened weights have the prior N(0, 1) here too: what couples the layers are arrays, not settings, so that all couplings
-share compiled code.
+Whitened weights have the prior N(0, 1) here too: what couples the layers are arrays, not settings, so that all
+couplings share compiled code.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ class Tasks(NamedTuple):
 
 
 class JointArrays(NamedTuple):
-    """train: of both tasks. y: (P_s + P_t, 1). test: of the target task (P*, inputs). scale: ones, (dim,). mixing: Cholesky factor of the prior
-    covariance of a source weight and its target weight, (2, 2). outside: prior deviation of a target weight."""
+    """train: of both tasks. y: (P_s + P_t, 1). test: of the target task (P*, inputs). scale: ones, (dim,).
+
+    mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2). outside: prior
+    deviation of a target weight.
+    """
 
     train: Tasks
     y: Array

@@ -24,12 +24,12 @@ from finitewidth.exceptions import InputError
 from finitewidth.networks import Network
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
 from finitewidth.prediction import Prediction
-from finitewidth.runs import RunFile, single_thread
+from finitewidth.runs import RunFile, every, single_thread
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.frozen import squared_bias
 from finitewidth.sampling.inputs import Inputs
-from finitewidth.sampling.run import Request, _run
+from finitewidth.sampling.run import _SAVE_EVERY, Request, _run
 
 if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine, Progress
@@ -175,8 +175,8 @@ class FollowingDraws:
     """Target networks that follow draws of the source: S source layers, two chains of n draws after each.
 
     mean, variance: of f at the test points given a draw of the target's hidden weights, (S, 2, n, P*).
-    train_error, energy, diverged: (S, 2, n). order_parameters: of every source layer, (S,): "source", "cross", "target" and
-    "replica", as ``TransferSolution`` names them. source_r_hat, source_ess: of the source's chains.
+    train_error, energy, diverged: (S, 2, n). source_r_hat, source_ess: of the source's chains.
+    order_parameters: of every source layer, (S,): "source", "cross", "target", "replica", as a ``TransferSolution``'s.
     """
 
     mean: Array
@@ -299,7 +299,18 @@ def sample_source(
         if file is not None:
             file.write(*found)
     meta, arrays = found
-    return SourceLayers(network, source, target, test, request.temperature, **arrays, **_own(meta, "r_hat", "ess"))
+    return SourceLayers(
+        network=network,
+        source=source,
+        target=target,
+        test=test,
+        temperature=request.temperature,
+        layers=arrays["layers"],
+        readouts=arrays["readouts"],
+        order_parameter=arrays["order_parameter"],
+        r_hat=meta["r_hat"],
+        ess=meta["ess"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,9 +345,9 @@ class SourceRequest(Request):
         from finitewidth.sampling.program import CHUNK
 
         engine, kept = self.engine(), []
-        state = engine.start()
-        last = len(engine.stages) - 1
-        for state in engine.run(state):
+        state, last = engine.start(), len(engine.stages) - 1
+        for whole in engine.run(state):
+            state = whole
             done = state.chunk * CHUNK if state.stage == last else self.draws * (state.stage > last)
             if done and done % _SPACING == 0:
                 kept.append(state.states.theta)
@@ -372,11 +383,13 @@ def sample_following(
     file = None if checkpoint is None else RunFile(Path(checkpoint), run.fingerprint())
     settings, arrays = (file.read() if file is not None else None) or ({}, {})
     settings = {name: settings[name] for name in _TUNED if name in settings}
+    save = every(_SAVE_EVERY, None if file is None else lambda state: file.write(*state))
     for index in range(len(arrays["energy"]) if arrays else 0, len(layers)):
         one, settings = run.follow(index, settings)
         arrays = {name: np.concatenate([arrays[name], value]) for name, value in one.items()} if arrays else one
-        if file is not None:
-            file.write(settings, arrays)
+        save((settings, arrays))
+    if file is not None:
+        file.write(settings, arrays)
     z, mean = arrays.pop("readout"), layers.readouts
     width = coupled.width
     overlap = {
@@ -408,7 +421,8 @@ class _Following:
             draws=self.draws,
             warmup=self.warmup // 4 if settings else self.warmup,
             seed=seed,
-            **settings,
+            step_size=settings.get("step_size"),
+            trajectory=settings.get("trajectory"),
         )
 
     def fingerprint(self) -> str:
@@ -416,7 +430,7 @@ class _Following:
         own = {
             "coupled": repr(self.coupled),
             "source": given.source.fingerprint(),
-            "layers": hashlib.sha256(np.ascontiguousarray(given.layers)).hexdigest(),
+            "layers": hashlib.sha256(given.layers.tobytes()).hexdigest(),
         }
         return json.dumps(json.loads(self.request(self.seed, {}).fingerprint()) | own)
 
@@ -446,9 +460,7 @@ class _Following:
         program = WithReadouts(sampler, ("order_parameter",))
         stages = tuple(sampler.stages(request.warmup, request.draws))
         engine = Engine(program, arrays, _CHAINS, seed, stages)  # type: ignore[arg-type]
-        state = engine.start()
-        for state in engine.run(state):
-            pass
+        *_, state = engine.run(engine.start())
         records = joined(state.records)
         sums = {name: state.sums[name].sum(1) / request.draws for name in ("readout", "order_parameter")}
         found = {
@@ -471,7 +483,3 @@ def _within(series: Array) -> Diagnosis:
     half = series.shape[2] // 2
     parts = [centred[:, c, part] for c in range(_CHAINS) for part in (slice(half), slice(half, 2 * half))]
     return diagnose(np.stack([part.ravel() for part in parts]))
-
-
-def _own(plain: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: plain[name] for name in names}

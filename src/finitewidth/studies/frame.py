@@ -35,10 +35,10 @@ class Plan:
     """What a study computes. Only the fields that a study uses count.
 
     classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
-    chains, draws, warmup: of every sampled network. networks: draws of frozen ones, or trained ones; steps: of training.
-    n_target: of the training points, those of the target task; related: classes of another source task; correlations:
-    of coupled first layers, where the theory is solved; sampled_correlations: where it is held to samples. patch, stride: of local ones, for
-    images of that ``side``; others keep the proportions.
+    chains, draws, warmup: of every sampled network. networks: frozen, trained, or followed by others; steps: of
+    training. patch, stride: of local ones, for images of that ``side``; others keep the proportions.
+    n_target: training points of a target task; related: classes of another source task; correlations: of coupled
+    layers, where the theory is solved; sampled_correlations: where that is held to samples.
     """
 
     classes: tuple[int, ...] = (6, 9)

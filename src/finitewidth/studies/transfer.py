@@ -38,6 +38,7 @@ class Protocol:
     """How two tasks are learned. of: the coupled networks of a prior correlation."""
 
     name: str
+    title: str
     of: Callable[[Network, float], Coupled]
 
 
@@ -47,9 +48,9 @@ def _kept(network: Network, correlation: float) -> Joint:
     return Joint.of_correlation(network.with_precision((inner / (1.0 - correlation**2), readout)), correlation)
 
 
-TOGETHER = Protocol("together", Joint.of_correlation)
-KEPT = Protocol("variance kept", _kept)
-FIRST = Protocol("source first", SourceFirst.of_correlation)
+TOGETHER = Protocol("together", "Learned together", Joint.of_correlation)
+KEPT = Protocol("variance kept", "Together, prior variance kept", _kept)
+FIRST = Protocol("source first", "Source first", SourceFirst.of_correlation)
 PROTOCOLS = (TOGETHER, KEPT, FIRST)
 
 
@@ -173,8 +174,10 @@ def _together(
     plan, found = work.plan, {}
     for rho in plan.sampled_correlations:
         work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
+        coupled = protocol.of(network, rho)
+        assert isinstance(coupled, Joint)
         draws = sample_joint(
-            *(protocol.of(network, rho), source, target, work.test, plan.temperature),
+            *(coupled, source, target, work.test, plan.temperature),
             chains=plan.chains,
             draws=plan.draws,
             warmup=plan.warmup,
@@ -284,9 +287,9 @@ def _errors(found: list[Curve], zero: Any) -> Table:
     for curve in found:
         for rho, point in curve.sampled.items():
             (solution, errors), s = curve.theory[rho], point.errors
-            named = (curve.protocol.name, curve.source, rho, solution.coupled.coupling)
+            named = (curve.protocol.name, curve.source, f"{rho:g}", f"{solution.coupled.coupling:.3g}")
             rows.append((*named, errors.test_error, (s.test_error, s.test_error_se), s.r_hat))
-    columns = ("learned", "source", "correlation", "g", "theory", "sampled", "R-hat")
+    columns = ("learned", "source", "corr.", "g", "theory", "sampled", "R-hat")
     return Table("Test error of the target: theory beside samples", columns, tuple(rows))
 
 
@@ -297,9 +300,9 @@ def _inside(found: list[Curve]) -> Table:
             (solution, errors), s = curve.theory[rho], point.errors
             train = (errors.train_error, (s.train_error, s.train_error_se))
             rows.append(
-                (curve.protocol.name, curve.source, rho, *train, solution.order_parameters["cross"], point.cross)
+                (curve.protocol.name, curve.source, f"{rho:g}", *train, solution.order_parameters["cross"], point.cross)
             )
-    columns = ("learned", "source", "correlation", "train theory", "train sampled", "overlap theory", "overlap sampled")
+    columns = ("learned", "source", "corr.", "train theory", "train sampled", "overlap theory", "overlap sampled")
     return Table("Train error of the target, and overlap of the readouts of both tasks", columns, tuple(rows))
 
 
@@ -327,8 +330,7 @@ def _panel(protocol: Protocol, found: list[Curve], zero: Any, limit: tuple[float
     for colour, curve in enumerate(found):
         series += [_line(curve, colour, lambda s, e: e.test_error), _points(curve, colour, zero)]
     series.append(Series("infinite width", "limit", len(found), tuple(found[0].theory), limit))
-    name = protocol.name[0].upper() + protocol.name[1:]
-    return Panel(name, "prior correlation", "test error of the target", tuple(series), log_x=False)
+    return Panel(protocol.title, "prior correlation", "test error of the target", tuple(series), log_x=False)
 
 
 def _line(curve: Curve, colour: int, value: Callable[[TransferSolution, Errors], float]) -> Series:
