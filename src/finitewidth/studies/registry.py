@@ -11,11 +11,12 @@ from finitewidth.studies import (
     local_renormalisation,
     outputs,
     pixel_shuffle,
+    trained,
     transfer,
 )
 from finitewidth.studies.frame import Study
 
-MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen, transfer)
+MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen, transfer, trained)
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}
 
 

@@ -1,0 +1,321 @@
+"""Study ``trained``: networks trained by gradient descent and by Adam against their limits of infinite width.
+
+At the standard scaling of the readout the limit of gradient descent is kernel regression with the NTK (Jacot et al.
+2018; Lee et al. 2019), and the hidden kernel comes to rest; at the mean-field scaling it goes on moving at any width
+(Mei, Montanari and Nguyen 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from finitewidth import features
+from finitewidth.networks import Convolutional, FullyConnected, Network
+from finitewidth.prediction import Errors
+from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
+from finitewidth.studies.frame import FULL, Plan, Study, Work
+from finitewidth.studies.parts import square
+from finitewidth.training.ensemble import Ensemble, TrainedErrors, standard_error
+from finitewidth.training.linearised import lazy_training
+from finitewidth.training.run import train
+
+SGD, ADAM, MEAN_FIELD = "SGD", "Adam", "SGD, mean-field"
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {  # readout, and how it is trained
+    SGD: ("standard", {"optimiser": "sgd", "momentum": 0.9}),
+    ADAM: ("standard", {"optimiser": "adam"}),
+    MEAN_FIELD: ("mean-field", {"optimiser": "sgd", "momentum": 0.9}),
+}
+SLOWEST, STEADY = (
+    -0.5,
+    -0.1,
+)  # exponents in the width: below the one a kernel comes to rest, above the other it does not
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An ensemble of one width: its errors, and what its hidden kernels did, each with its standard error."""
+
+    width: int
+    errors: TrainedErrors
+    travel: features.Travel
+    alignment: tuple[float, float]
+    order_parameter: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One architecture trained in one way, over widths, the narrowest first."""
+
+    architecture: str
+    run: str
+    trained: tuple[Trained, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture}, {self.run}"
+
+    @property
+    def exponent(self) -> tuple[float, float]:
+        """Of the kernel distance in the width, between the two widest networks, and its standard error."""
+        a, b = self.trained[-2:]
+        step = math.log(b.width / a.width)
+        one, two = a.travel, b.travel
+        error = math.hypot(one.distance_se / one.distance, two.distance_se / two.distance)
+        return math.log(two.distance / one.distance) / step, error / step
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At infinite width: gradient flow to its end (NTK), the Bayesian posterior (NNGP), the hidden kernel's alignment
+    with the labels."""
+
+    ntk: Errors
+    nngp: Errors
+    alignment: float
+
+
+def compute(work: Work) -> Findings:
+    """Both architectures, trained in every way over all widths."""
+    plan = work.plan
+    networks: dict[str, Network] = {
+        "fully connected": FullyConnected(widths=plan.widths[0], activation=plan.activation),
+        "convolutional": Convolutional(
+            channels=plan.widths[0], patch=plan.patch, stride=plan.stride, activation=plan.activation
+        ),
+    }
+    limits = {name: _limits(work, network) for name, network in networks.items()}
+    found = [_line(work, name, network, run) for name, network in networks.items() for run in RUNS]
+    return Findings(
+        claims=tuple(claim for name in networks for claim in _claims(name, found, limits[name])),
+        tables=(_table(found, limits, plan.temperature), _kernels(found, limits)),
+        panels=(
+            *(_panel(name, found, limits[name], plan) for name in networks),
+            _travel(found),
+            _alignment(found, limits),
+        ),
+        slider=tuple(_stop(index, found, limits) for index in range(len(plan.widths))),
+        notes=tuple(_remarks(found)),
+    )
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def _limits(work: Work, network: Network) -> Limits:
+    lazy = lazy_training(network, work.train)
+    prior = features.label_alignment(features.prior_hidden_kernel(network, work.train.x), work.train.y)
+    ends = lazy.predict(work.test.x), lazy.posterior(work.test.x, work.plan.temperature)
+    ntk, nngp = (end.errors(work.test.y) for end in ends)
+    return Limits(ntk, nngp, prior)
+
+
+def _line(work: Work, architecture: str, network: Network, run: str) -> Line:
+    plan, (readout, options) = work.plan, RUNS[run]
+    work.checkpoints.mkdir(exist_ok=True)
+    trained = []
+    for width in plan.widths:
+        work.say(f"Training: {architecture}, {run}, width {width}")
+        place = f"{architecture}-{run}-{width}".replace(" ", "-").replace(",", "")
+        ensemble = train(
+            replace(network, readout=readout).with_width(width),
+            work.train,
+            work.test,
+            steps=plan.steps,
+            seeds=range(plan.seed * plan.networks, (plan.seed + 1) * plan.networks),
+            checkpoint=work.checkpoints / f"{place}.npz",
+            **options,
+        )
+        if not ensemble.complete:  # the checkpoint is written: the same command goes on
+            raise KeyboardInterrupt
+        trained.append(_measured(ensemble, width))
+    return Line(architecture, run, tuple(trained))
+
+
+def _measured(ensemble: Ensemble, width: int) -> Trained:
+    aligned = [features.label_alignment(kernel, ensemble.train.y) for kernel in ensemble.hidden_kernels()]
+    return Trained(
+        width,
+        ensemble.errors(),
+        features.travelled(ensemble),
+        (float(np.mean(aligned)), standard_error(np.array(aligned))),
+        tuple(map(float, np.ravel(ensemble.order_parameter))),
+    )
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
+    lines = {line.run: line for line in found if line.architecture == name}
+    limit = limits.ntk.test_error
+    narrow, wide = lines[SGD].trained[0], lines[SGD].trained[-1]
+    yield Claim.above(
+        "networks trained by SGD near the NTK limit with width",
+        f"{name}, widths {narrow.width} and {wide.width}, |test error - limit|, narrow - wide",
+        abs(narrow.errors.test_error - limit) - abs(wide.errors.test_error - limit),
+        math.hypot(narrow.errors.test_error_se, wide.errors.test_error_se),
+    )
+    for run in (SGD, ADAM):
+        widest = lines[run].trained[-1]
+        yield Claim.equal(
+            f"the widest networks trained by {run} have the test error of the NTK limit",
+            f"{name}, width {widest.width}, trained - limit",
+            widest.errors.test_error - limit,
+            widest.errors.test_error_se,
+        )
+    for run in (SGD, ADAM):
+        exponent, error = lines[run].exponent
+        between = " to ".join(str(one.width) for one in lines[run].trained[-2:])
+        where = f"{name}, {run}, standard scaling, widths {between}, exponent of the kernel distance in N"
+        yield Claim.below(
+            f"the hidden kernel comes to rest with width, faster than N^{SLOWEST:g}", where, exponent, error, SLOWEST
+        )
+        yield Claim.equal("it comes to rest as 1/N", f"{where}, + 1", exponent + 1.0, error)
+    exponent, error = lines[MEAN_FIELD].exponent
+    yield Claim.above(
+        f"at the mean-field scaling the hidden kernel does not come to rest: slower than N^{STEADY:g}",
+        f"{name}, SGD, exponent of the kernel distance in N",
+        exponent,
+        error,
+        STEADY,
+    )
+    field = lines[MEAN_FIELD].trained[-1]
+    yield Claim.above(
+        "features learned at the mean-field scaling are more aligned with the labels than those of the NTK regime",
+        f"{name}, width {wide.width}, alignment, mean-field - standard",
+        field.alignment[0] - wide.alignment[0],
+        math.hypot(field.alignment[1], wide.alignment[1]),
+    )
+    yield Claim.above(
+        "learning them pays: the test error at the mean-field scaling is below the NTK limit",
+        f"{name}, width {field.width}, limit - trained",
+        limit - field.errors.test_error,
+        field.errors.test_error_se,
+    )
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def _table(found: list[Line], limits: dict[str, Limits], temperature: float) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, limit in limits.items():
+        for line in found:
+            if line.architecture == name:
+                rows += [_row(name, line.run, one) for one in line.trained]
+        for what, errors in (("NTK limit", limit.ntk), (f"NNGP, T = {temperature:g}", limit.nngp)):
+            rows.append((name, what, None, errors.test_error, errors.bias, errors.variance, errors.train_error))
+    columns = ("network", "trained by", "width", "test error", "bias", "variance", "train error")
+    return Table("Trained networks and their limits of infinite width", columns, tuple(rows))
+
+
+def _row(name: str, run: str, one: Trained) -> tuple[Cell, ...]:
+    e = one.errors
+    pairs = ((e.test_error, e.test_error_se), (e.bias, e.bias_se), (e.variance, e.variance_se))
+    return (name, run, one.width, *pairs, (e.train_error, e.train_error_se))
+
+
+def _kernels(found: list[Line], limits: dict[str, Limits]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for line in found:
+        for one in line.trained:
+            moved = (one.travel.distance, one.travel.distance_se), (one.travel.angle, one.travel.angle_se)
+            rows.append((line.architecture, line.run, one.width, *moved, one.alignment))
+    rows += [(name, "infinite width, prior", None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
+    columns = ("network", "trained by", "width", "distance", "angle", "alignment with labels")
+    return Table("Hidden kernels: how far they moved in training, and where to", columns, tuple(rows))
+
+
+def _panel(name: str, found: list[Line], limits: Limits, plan: Plan) -> Panel:
+    series = []
+    for colour, line in enumerate(line for line in found if line.architecture == name):
+        rows = [(float(one.width), one.errors.test_error, one.errors.test_error_se) for one in line.trained]
+        series.append(_points(line.run, colour, rows))
+    ends = float(plan.widths[0]), float(plan.widths[-1])
+    for colour, (what, errors) in enumerate((("NTK limit", limits.ntk), ("NNGP limit", limits.nngp)), len(RUNS)):
+        series.append(Series(what, "limit", colour, ends, (errors.test_error, errors.test_error)))
+    return Panel(name.capitalize(), "width N", "test error", tuple(series))
+
+
+def _points(name: str, colour: int, rows: list[tuple[float, float, float]]) -> Series:
+    """A diverged network has no number."""
+    x, y, se = zip(*rows, strict=True)
+    kept = [value if math.isfinite(value) else None for value in y]
+    return Series(name, "points", colour, x, tuple(kept), tuple(e if math.isfinite(e) else None for e in se))
+
+
+_SHORT = {"fully connected": "full", "convolutional": "conv."}
+
+
+def _short(line: Line) -> str:
+    return f"{_SHORT[line.architecture]}, {line.run}"
+
+
+def _travel(found: list[Line]) -> Panel:
+    series = []
+    for colour, line in enumerate(found):
+        rows = [(float(one.width), one.travel.distance, one.travel.distance_se) for one in line.trained]
+        series.append(_points(_short(line), colour, rows))
+    first = found[0].trained  # through the widest network
+    guide = tuple(first[-1].travel.distance * first[-1].width / one.width for one in first)
+    if all(map(math.isfinite, guide)):
+        series.append(Series("1/N", "line", len(found), tuple(float(one.width) for one in first), guide))
+    return Panel("Kernel distance travelled", "width N", "relative distance", tuple(series), log_y=True)
+
+
+def _alignment(found: list[Line], limits: dict[str, Limits]) -> Panel:
+    series = []
+    for colour, line in enumerate(found):
+        rows = [(float(one.width), *one.alignment) for one in line.trained]
+        series.append(_points(_short(line), colour, rows))
+    ends = float(found[0].trained[0].width), float(found[0].trained[-1].width)
+    for colour, (name, limit) in enumerate(limits.items(), len(found) + 1):
+        series.append(Series(f"{_SHORT[name]}, prior", "limit", colour, ends, (limit.alignment, limit.alignment)))
+    return Panel("Alignment with the labels", "width N", "alignment of the hidden kernel", tuple(series))
+
+
+def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
+    maps, bars = [], []
+    for name, limit in limits.items():
+        for line in found:
+            if line.architecture != name:
+                continue
+            one = line.trained[index]
+            if one.errors.message.find("diverged") >= 0:
+                continue
+            maps.append(QMatrix(line.name, square(one.order_parameter)))
+            bars.append(Bar(line.name, one.errors.bias, one.errors.variance, one.errors.test_error_se))
+        bars.append(Bar(f"{name}, NTK limit", limit.ntk.bias, limit.ntk.variance))
+    return Stop(str(found[0].trained[index].width), tuple(maps), tuple(bars))
+
+
+def _remarks(found: list[Line]) -> Iterator[str]:
+    yield (
+        "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior; the NTK limit is gradient flow to its end, "
+        "whose spread is that of the initial networks. Adam is no gradient descent: the NTK limit is not its own."
+    )
+    for line in found:
+        for one in line.trained:
+            if not one.errors.converged:
+                where = f"{line.name}, width {one.width}"
+                yield f"NOT AT REST, what rests on it is not certain: {where}: {one.errors.message}"
+
+
+STUDY = Study(
+    name="trained",
+    question=(
+        "Do networks trained by gradient descent and by Adam go to the NTK limit with growing width, how far do their "
+        "hidden kernels move, and does moving them pay?"
+    ),
+    small=Plan(classes=(3, 8), temperatures=(0.01,), widths=(8, 32, 128, 512), steps=400, networks=12),
+    full=replace(
+        FULL, temperatures=(0.01,), widths=(32, 128, 512, 2048), steps=2000, networks=16, patch=7, stride=7, side=28
+    ),
+    compute=compute,
+    images=True,
+)
