@@ -1,8 +1,9 @@
 """Study ``trained``: networks trained by gradient descent and by Adam against their limits of infinite width.
 
 At the standard scaling of the readout the limit of gradient descent is kernel regression with the NTK (Jacot et al.
-2018; Lee et al. 2019), and the hidden kernel comes to rest; at the mean-field scaling it goes on moving at any width
-(Mei, Montanari and Nguyen 2018).
+2018; Lee et al. 2019), and the hidden kernel stays where it was; at the mean-field scaling it moves at any width (Mei,
+Montanari and Nguyen 2018). Steps are short, a tenth of the largest curvature's inverse: with momentum, longer ones
+oscillate, and leave the lazy regime at widths at which short ones are in it.
 """
 
 from __future__ import annotations
@@ -71,10 +72,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Limits:
-    """At infinite width: gradient flow to its end (NTK), the Bayesian posterior (NNGP), the hidden kernel's alignment
-    with the labels."""
+    """At infinite width: gradient flow (NTK) for as long as SGD trains, and to its end; the Bayesian posterior (NNGP);
+    the alignment of the hidden kernel with the labels. rate: the learning rate of SGD."""
 
+    rate: float
     ntk: Errors
+    end: Errors
     nngp: Errors
     alignment: float
 
@@ -89,7 +92,7 @@ def compute(work: Work) -> Findings:
         ),
     }
     limits = {name: _limits(work, network) for name, network in networks.items()}
-    found = [_line(work, name, network, run) for name, network in networks.items() for run in RUNS]
+    found = [_line(work, name, network, run, limits[name].rate) for name, network in networks.items() for run in RUNS]
     return Findings(
         claims=tuple(claim for name in networks for claim in _claims(name, found, limits[name])),
         tables=(_table(found, limits, plan.temperature), _kernels(found, limits)),
@@ -107,22 +110,29 @@ def compute(work: Work) -> Findings:
 
 
 def _limits(work: Work, network: Network) -> Limits:
-    lazy = lazy_training(network, work.train)
+    plan, lazy = work.plan, lazy_training(network, work.train)
     prior = features.label_alignment(features.prior_hidden_kernel(network, work.train.x), work.train.y)
-    ends = lazy.predict(work.test.x), lazy.posterior(work.test.x, work.plan.temperature)
-    ntk, nngp = (end.errors(work.test.y) for end in ends)
-    return Limits(ntk, nngp, prior)
+    rate = STEP / float(lazy.spectrum.values[-1])
+    time = rate * plan.steps / (1.0 - MOMENTUM)
+    ends = (
+        *(lazy.predict(work.test.x, time), lazy.predict(work.test.x)),
+        lazy.posterior(work.test.x, plan.temperature),
+    )
+    return Limits(rate, *(end.errors(work.test.y) for end in ends), prior)
 
 
-def _line(work: Work, architecture: str, network: Network, run: str) -> Line:
-    plan, (readout, options) = work.plan, RUNS[run]
+def _line(work: Work, architecture: str, network: Network, run: str, rate: float) -> Line:
+    plan = work.plan
+    options: dict[str, Any] = {"optimiser": "sgd", "momentum": MOMENTUM, "learning_rate": rate}
+    if run == ADAM:
+        options = {"optimiser": "adam"}
     work.checkpoints.mkdir(exist_ok=True)
     trained = []
     for width in plan.widths:
         work.say(f"Training: {architecture}, {run}, width {width}")
         place = f"{architecture}-{run}-{width}".replace(" ", "-").replace(",", "")
         ensemble = train(
-            replace(network, readout=readout).with_width(width),
+            replace(network, readout=RUNS[run]).with_width(width),
             work.train,
             work.test,
             steps=plan.steps,
@@ -152,7 +162,7 @@ def _measured(ensemble: Ensemble, width: int) -> Trained:
 
 def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
     lines = {line.run: line for line in found if line.architecture == name}
-    limit = limits.ntk.test_error
+    limit, end = limits.ntk.test_error, limits.end.test_error
     narrow, wide = lines[SGD].trained[0], lines[SGD].trained[-1]
     yield Claim.above(
         "networks trained by SGD near the NTK limit with width",
@@ -160,29 +170,28 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
         abs(narrow.errors.test_error - limit) - abs(wide.errors.test_error - limit),
         math.hypot(narrow.errors.test_error_se, wide.errors.test_error_se),
     )
-    for run in (SGD, ADAM):
-        widest = lines[run].trained[-1]
+    for run, target in ((SGD, limit), (ADAM, end)):
+        widest = lines[run].trained[-1].errors
         yield Claim.equal(
             f"the widest networks trained by {run} have the test error of the NTK limit",
-            f"{name}, width {widest.width}, trained - limit",
-            widest.errors.test_error - limit,
-            widest.errors.test_error_se,
+            f"{name}, width {wide.width}, trained - limit",
+            widest.test_error - target,
+            widest.test_error_se,
         )
     for run in (SGD, ADAM):
         exponent, error = lines[run].exponent
         between = " to ".join(str(one.width) for one in lines[run].trained[-2:])
-        where = f"{name}, {run}, standard scaling, widths {between}, exponent of the kernel distance in N"
+        where = f"{name}, widths {between}, exponent of the kernel distance in N"
         yield Claim.below(
-            f"the hidden kernel comes to rest with width, faster than N^{SLOWEST:g}", where, exponent, error, SLOWEST
+            f"trained by {run}, the hidden kernel moves less the wider the network is, faster than N^{LAZY:g}",
+            *(where, exponent, error, LAZY),
         )
-        yield Claim.equal("it comes to rest as 1/N", f"{where}, + 1", exponent + 1.0, error)
+        yield Claim.equal(f"trained by {run}, it moves as 1/N", f"{where}, + 1", exponent + 1.0, error)
     exponent, error = lines[MEAN_FIELD].exponent
     yield Claim.above(
-        f"at the mean-field scaling the hidden kernel does not come to rest: slower than N^{STEADY:g}",
+        f"at the mean-field scaling the hidden kernel moves at any width: falls slower than N^{STEADY:g}",
         f"{name}, SGD, exponent of the kernel distance in N",
-        exponent,
-        error,
-        STEADY,
+        *(exponent, error, STEADY),
     )
     field = lines[MEAN_FIELD].trained[-1]
     yield Claim.above(
@@ -192,9 +201,9 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
         math.hypot(field.alignment[1], wide.alignment[1]),
     )
     yield Claim.above(
-        "learning them pays: the test error at the mean-field scaling is below the NTK limit",
+        "learning features pays: the test error at the mean-field scaling is below the NTK limit",
         f"{name}, width {field.width}, limit - trained",
-        limit - field.errors.test_error,
+        end - field.errors.test_error,
         field.errors.test_error_se,
     )
 
@@ -207,10 +216,11 @@ def _table(found: list[Line], limits: dict[str, Limits], temperature: float) -> 
     for name, limit in limits.items():
         for line in found:
             if line.architecture == name:
-                rows += [_row(name, line.run, one) for one in line.trained]
-        for what, errors in (("NTK limit", limit.ntk), (f"NNGP, T = {temperature:g}", limit.nngp)):
-            rows.append((name, what, None, errors.test_error, errors.bias, errors.variance, errors.train_error))
-    columns = ("network", "trained by", "width", "test error", "bias", "variance", "train error")
+                rows += [_row(_SHORT[name], line.run, one) for one in line.trained]
+        ends = (("NTK, as SGD", limit.ntk), ("NTK, t = inf", limit.end), (f"NNGP, T = {temperature:g}", limit.nngp))
+        for what, errors in ends:
+            rows.append((_SHORT[name], what, None, errors.test_error, errors.bias, errors.variance, errors.train_error))
+    columns = ("network", "trained by", "N", "test error", "bias", "variance", "train error")
     return Table("Trained networks and their limits of infinite width", columns, tuple(rows))
 
 
@@ -225,9 +235,9 @@ def _kernels(found: list[Line], limits: dict[str, Limits]) -> Table:
     for line in found:
         for one in line.trained:
             moved = (one.travel.distance, one.travel.distance_se), (one.travel.angle, one.travel.angle_se)
-            rows.append((line.architecture, line.run, one.width, *moved, one.alignment))
-    rows += [(name, "infinite width, prior", None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
-    columns = ("network", "trained by", "width", "distance", "angle", "alignment with labels")
+            rows.append((_SHORT[line.architecture], line.run, one.width, *moved, one.alignment))
+    rows += [(_SHORT[name], "prior", None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
+    columns = ("network", "trained by", "N", "distance", "angle", "alignment with labels")
     return Table("Hidden kernels: how far they moved in training, and where to", columns, tuple(rows))
 
 
@@ -237,7 +247,7 @@ def _panel(name: str, found: list[Line], limits: Limits, plan: Plan) -> Panel:
         rows = [(float(one.width), one.errors.test_error, one.errors.test_error_se) for one in line.trained]
         series.append(_points(line.run, colour, rows))
     ends = float(plan.widths[0]), float(plan.widths[-1])
-    for colour, (what, errors) in enumerate((("NTK limit", limits.ntk), ("NNGP limit", limits.nngp)), len(RUNS)):
+    for colour, what, errors in ((6, "NTK limit", limits.ntk), (7, "NNGP limit", limits.nngp)):
         series.append(Series(what, "limit", colour, ends, (errors.test_error, errors.test_error)))
     return Panel(name.capitalize(), "width N", "test error", tuple(series))
 
@@ -247,9 +257,6 @@ def _points(name: str, colour: int, rows: list[tuple[float, float, float]]) -> S
     x, y, se = zip(*rows, strict=True)
     kept = [value if math.isfinite(value) else None for value in y]
     return Series(name, "points", colour, x, tuple(kept), tuple(e if math.isfinite(e) else None for e in se))
-
-
-_SHORT = {"fully connected": "full", "convolutional": "conv."}
 
 
 def _short(line: Line) -> str:
@@ -264,7 +271,7 @@ def _travel(found: list[Line]) -> Panel:
     first = found[0].trained  # through the widest network
     guide = tuple(first[-1].travel.distance * first[-1].width / one.width for one in first)
     if all(map(math.isfinite, guide)):
-        series.append(Series("1/N", "line", len(found), tuple(float(one.width) for one in first), guide))
+        series.append(Series("1/N", "line", 6, tuple(float(one.width) for one in first), guide))
     return Panel("Kernel distance travelled", "width N", "relative distance", tuple(series), log_y=True)
 
 
@@ -274,8 +281,10 @@ def _alignment(found: list[Line], limits: dict[str, Limits]) -> Panel:
         rows = [(float(one.width), *one.alignment) for one in line.trained]
         series.append(_points(_short(line), colour, rows))
     ends = float(found[0].trained[0].width), float(found[0].trained[-1].width)
-    for colour, (name, limit) in enumerate(limits.items(), len(found) + 1):
-        series.append(Series(f"{_SHORT[name]}, prior", "limit", colour, ends, (limit.alignment, limit.alignment)))
+    for colour, (name, limit) in zip((0, len(RUNS)), limits.items(), strict=True):
+        series.append(
+            Series(f"{_SHORT[name]}, infinite width", "limit", colour, ends, (limit.alignment, limit.alignment))
+        )
     return Panel("Alignment with the labels", "width N", "alignment of the hidden kernel", tuple(series))
 
 
@@ -286,7 +295,7 @@ def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
             if line.architecture != name:
                 continue
             one = line.trained[index]
-            if one.errors.message.find("diverged") >= 0:
+            if not math.isfinite(one.errors.test_error):
                 continue
             maps.append(QMatrix(line.name, square(one.order_parameter)))
             bars.append(Bar(line.name, one.errors.bias, one.errors.variance, one.errors.test_error_se))
@@ -296,14 +305,22 @@ def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
 
 def _remarks(found: list[Line]) -> Iterator[str]:
     yield (
-        "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior; the NTK limit is gradient flow to its end, "
-        "whose spread is that of the initial networks. Adam is no gradient descent: the NTK limit is not its own."
+        "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior. The NTK limit is gradient flow from the same "
+        "initial networks, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its end. Adam is "
+        "no gradient descent: nothing says that this limit is its own."
     )
+    moving = []
     for line in found:
         for one in line.trained:
-            if not one.errors.converged:
-                where = f"{line.name}, width {one.width}"
-                yield f"NOT AT REST, what rests on it is not certain: {where}: {one.errors.message}"
+            if not math.isfinite(one.errors.test_error):
+                yield f"NOT CONVERGED, no result: {line.name}, width {one.width}: {one.errors.message}"
+            elif not one.errors.converged:
+                moving.append(f"{line.name}, width {one.width}")
+    if moving:
+        yield (
+            "Not at rest: the objective moved by more than 1 % of its end in the second half of the run, small as it "
+            f"was by then (train errors are in the table): {'; '.join(moving)}."
+        )
 
 
 STUDY = Study(
@@ -312,7 +329,7 @@ STUDY = Study(
         "Do networks trained by gradient descent and by Adam go to the NTK limit with growing width, how far do their "
         "hidden kernels move, and does moving them pay?"
     ),
-    small=Plan(classes=(3, 8), temperatures=(0.01,), widths=(8, 32, 128, 512), steps=400, networks=12),
+    small=Plan(classes=(3, 8), temperatures=(0.01,), widths=(16, 64, 256), steps=300, networks=12),
     full=replace(
         FULL, temperatures=(0.01,), widths=(32, 128, 512, 2048), steps=2000, networks=16, patch=7, stride=7, side=28
     ),
