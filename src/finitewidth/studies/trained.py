@@ -26,15 +26,10 @@ from finitewidth.training.linearised import lazy_training
 from finitewidth.training.run import train
 
 SGD, ADAM, MEAN_FIELD = "SGD", "Adam", "SGD, mean-field"
-RUNS: dict[str, tuple[str, dict[str, Any]]] = {  # readout, and how it is trained
-    SGD: ("standard", {"optimiser": "sgd", "momentum": 0.9}),
-    ADAM: ("standard", {"optimiser": "adam"}),
-    MEAN_FIELD: ("mean-field", {"optimiser": "sgd", "momentum": 0.9}),
-}
-SLOWEST, STEADY = (
-    -0.5,
-    -0.1,
-)  # exponents in the width: below the one a kernel comes to rest, above the other it does not
+RUNS = {SGD: "standard", ADAM: "standard", MEAN_FIELD: "mean-field"}  # scaling of the readout
+MOMENTUM, STEP = 0.9, 0.1  # the step in units of the largest curvature's inverse
+LAZY, STEADY = -0.5, -0.1  # exponents in the width: below the one a kernel stays where it was, above the other it moves
+_SHORT = {"fully connected": "full", "convolutional": "conv."}
 
 
 @dataclass(frozen=True)
@@ -247,7 +242,7 @@ def _panel(name: str, found: list[Line], limits: Limits, plan: Plan) -> Panel:
         rows = [(float(one.width), one.errors.test_error, one.errors.test_error_se) for one in line.trained]
         series.append(_points(line.run, colour, rows))
     ends = float(plan.widths[0]), float(plan.widths[-1])
-    for colour, what, errors in ((6, "NTK limit", limits.ntk), (7, "NNGP limit", limits.nngp)):
+    for colour, what, errors in ((6, "NTK limit", limits.ntk), (3, "NNGP limit", limits.nngp)):
         series.append(Series(what, "limit", colour, ends, (errors.test_error, errors.test_error)))
     return Panel(name.capitalize(), "width N", "test error", tuple(series))
 
@@ -305,9 +300,9 @@ def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
 
 def _remarks(found: list[Line]) -> Iterator[str]:
     yield (
-        "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior. The NTK limit is gradient flow from the same "
-        "initial networks, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its end. Adam is "
-        "no gradient descent: nothing says that this limit is its own."
+        "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior. The NTK limit is gradient flow "
+        "from initial networks alike, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its "
+        "end. Adam is no gradient descent: nothing says that this limit is its own."
     )
     moving = []
     for line in found:
