@@ -67,8 +67,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Limits:
-    """At infinite width: gradient flow (NTK) for as long as SGD trains, and to its end; the Bayesian posterior (NNGP);
-    the alignment of the hidden kernel with the labels. rate: the learning rate of SGD."""
+    """At infinite width: gradient flow (NTK) for as long as SGD trains, and to its end; the Bayesian posterior (NNGP).
+
+    rate: the learning rate of SGD. alignment: of the hidden kernel with the labels.
+    """
 
     rate: float
     ntk: Errors
@@ -109,11 +111,9 @@ def _limits(work: Work, network: Network) -> Limits:
     prior = features.label_alignment(features.prior_hidden_kernel(network, work.train.x), work.train.y)
     rate = STEP / float(lazy.spectrum.values[-1])
     time = rate * plan.steps / (1.0 - MOMENTUM)
-    ends = (
-        *(lazy.predict(work.test.x, time), lazy.predict(work.test.x)),
-        lazy.posterior(work.test.x, plan.temperature),
-    )
-    return Limits(rate, *(end.errors(work.test.y) for end in ends), prior)
+    ends = lazy.predict(work.test.x, time), lazy.predict(work.test.x), lazy.posterior(work.test.x, plan.temperature)
+    ntk, end, nngp = (prediction.errors(work.test.y) for prediction in ends)
+    return Limits(rate, ntk, end, nngp, prior)
 
 
 def _line(work: Work, architecture: str, network: Network, run: str, rate: float) -> Line:
