@@ -20,11 +20,11 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
+from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.networks import Network
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
 from finitewidth.prediction import Prediction
-from finitewidth.runs import RunFile, every, single_thread
+from finitewidth.runs import RunFile, every, refuse_numpy_only, single_thread
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.frozen import squared_bias
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine, Progress
 
 Array = np.ndarray
+
+
+def _require_jax(network: Network) -> None:
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("jax", "sample", "sampling") from error
+    refuse_numpy_only(network)
 
 
 # --- both tasks together ----------------------------------------------------------------------------------------------
@@ -57,9 +65,11 @@ def sample_joint(
     """Draw from the posterior of both networks, learned together; ``test`` is of the target task.
 
     The result is the target network's; its observable "order_parameter" is the matrix (2, 2) of overlaps of readouts,
-    source first. Options as for ``fw.sample``. Raises InputError for several outputs and points of different sizes.
+    source first. Options as for ``fw.sample``. Raises InputError for several outputs and points of different sizes,
+    MissingExtraError without JAX.
     """
     coupled.check(source, target, test)
+    _require_jax(coupled.network)
     request = JointRequest(
         network=coupled.network,
         train=target,
@@ -274,10 +284,11 @@ def sample_source(
 
     target, test: what the target networks will be trained and tested on; here only their inputs count.
     sources: layers kept, ``chains`` at a time, every 50 iterations after ``warmup``. checkpoint: a file.
-    Raises InputError for several outputs, points of different sizes, and fewer than two layers.
+    Raises InputError for several outputs, points of different sizes, and fewer than two layers; MissingExtraError without
+    JAX.
     """
-    coupled = SourceFirst(network, 0.0)
-    coupled.check(source, target, test)
+    SourceFirst(network, 0.0).check(source, target, test)
+    _require_jax(network)
     if checks.positive_integer("sources", sources) < 2:
         raise InputError(f"sources = {sources}", "at least two layers", "give more, for a standard error")
     request = SourceRequest(
