@@ -284,8 +284,8 @@ def sample_source(
 
     target, test: what the target networks will be trained and tested on; here only their inputs count.
     sources: layers kept, ``chains`` at a time, every 50 iterations after ``warmup``. checkpoint: a file.
-    Raises InputError for several outputs, points of different sizes, and fewer than two layers; MissingExtraError without
-    JAX.
+    Raises InputError for several outputs, points of different sizes, and fewer than two layers, and MissingExtraError
+    without JAX.
     """
     SourceFirst(network, 0.0).check(source, target, test)
     _require_jax(network)

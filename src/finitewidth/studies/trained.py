@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from finitewidth import features
+from finitewidth.data import Dataset
 from finitewidth.networks import Convolutional, FullyConnected, Network
 from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import square
 from finitewidth.training.ensemble import Ensemble, TrainedErrors, standard_error
-from finitewidth.training.linearised import lazy_training
+from finitewidth.training.linearised import LazyTraining, lazy_training
 from finitewidth.training.run import train
 
 SGD, ADAM, MEAN_FIELD = "SGD", "Adam", "SGD, mean-field"
@@ -34,10 +35,15 @@ _SHORT = {"fully connected": "full", "convolutional": "conv."}
 
 @dataclass(frozen=True)
 class Trained:
-    """An ensemble of one width: its errors, and what its hidden kernels did, each with its standard error."""
+    """An ensemble of one width: its errors, and what its hidden kernels did, each with its standard error.
+
+    from_lazy: mean squared difference, on the test points, of every network from what lazy training makes of the very
+    same initial network.
+    """
 
     width: int
     errors: TrainedErrors
+    from_lazy: tuple[float, float]
     travel: features.Travel
     alignment: tuple[float, float]
     order_parameter: tuple[float, ...]
@@ -58,21 +64,27 @@ class Line:
     @property
     def exponent(self) -> tuple[float, float]:
         """Of the kernel distance in the width, between the two widest networks, and its standard error."""
-        a, b = self.trained[-2:]
-        step = math.log(b.width / a.width)
-        one, two = a.travel, b.travel
-        error = math.hypot(one.distance_se / one.distance, two.distance_se / two.distance)
-        return math.log(two.distance / one.distance) / step, error / step
+        (a, one), (b, two) = ((t.width, (t.travel.distance, t.travel.distance_se)) for t in self.trained[-2:])
+        return _exponent(b / a, one, two)
+
+
+def _exponent(ratio: float, one: tuple[float, float], two: tuple[float, float]) -> tuple[float, float]:
+    """``log(two / one) / log(ratio)`` of values with standard errors, and its own."""
+    error = math.hypot(one[1] / one[0], two[1] / two[0])
+    return math.log(two[0] / one[0]) / math.log(ratio), error / math.log(ratio)
 
 
 @dataclass(frozen=True)
 class Limits:
     """At infinite width: gradient flow (NTK) for as long as SGD trains, and to its end; the Bayesian posterior (NNGP).
 
-    rate: the learning rate of SGD. alignment: of the hidden kernel with the labels.
+    lazy, rate, time: the linearised networks, learning rate and time of SGD. alignment: of the hidden kernel with the
+    labels.
     """
 
+    lazy: LazyTraining
     rate: float
+    time: float
     ntk: Errors
     end: Errors
     nngp: Errors
@@ -89,14 +101,14 @@ def compute(work: Work) -> Findings:
         ),
     }
     limits = {name: _limits(work, network) for name, network in networks.items()}
-    found = [_line(work, name, network, run, limits[name].rate) for name, network in networks.items() for run in RUNS]
+    found = [_line(work, name, network, run, limits[name]) for name, network in networks.items() for run in RUNS]
     return Findings(
         claims=tuple(claim for name in networks for claim in _claims(name, found, limits[name])),
         tables=(_table(found, limits, plan.temperature), _kernels(found, limits)),
         panels=(
             *(_panel(name, found, limits[name], plan) for name in networks),
+            _from_lazy(found),
             _travel(found),
-            _alignment(found, limits),
         ),
         slider=tuple(_stop(index, found, limits) for index in range(len(plan.widths))),
         notes=tuple(_remarks(found)),
@@ -113,12 +125,12 @@ def _limits(work: Work, network: Network) -> Limits:
     time = rate * plan.steps / (1.0 - MOMENTUM)
     ends = lazy.predict(work.test.x, time), lazy.predict(work.test.x), lazy.posterior(work.test.x, plan.temperature)
     ntk, end, nngp = (prediction.errors(work.test.y) for prediction in ends)
-    return Limits(rate, ntk, end, nngp, prior)
+    return Limits(lazy, rate, time, ntk, end, nngp, prior)
 
 
-def _line(work: Work, architecture: str, network: Network, run: str, rate: float) -> Line:
+def _line(work: Work, architecture: str, network: Network, run: str, limits: Limits) -> Line:
     plan = work.plan
-    options: dict[str, Any] = {"optimiser": "sgd", "momentum": MOMENTUM, "learning_rate": rate}
+    options: dict[str, Any] = {"optimiser": "sgd", "momentum": MOMENTUM, "learning_rate": limits.rate}
     if run == ADAM:
         options = {"optimiser": "adam"}
     work.checkpoints.mkdir(exist_ok=True)
@@ -137,19 +149,37 @@ def _line(work: Work, architecture: str, network: Network, run: str, rate: float
         )
         if not ensemble.complete:  # the checkpoint is written: the same command goes on
             raise KeyboardInterrupt
-        trained.append(_measured(ensemble, width))
+        trained.append(_measured(ensemble, width, limits.lazy, math.inf if run == ADAM else limits.time))
     return Line(architecture, run, tuple(trained))
 
 
-def _measured(ensemble: Ensemble, width: int) -> Trained:
+def _measured(ensemble: Ensemble, width: int, lazy: LazyTraining, time: float) -> Trained:
     aligned = [features.label_alignment(kernel, ensemble.train.y) for kernel in ensemble.hidden_kernels()]
+    away = distance_from_lazy(ensemble, lazy, time)
     return Trained(
         width,
         ensemble.errors(),
+        (float(np.mean(away)), standard_error(away)),
         features.travelled(ensemble),
         (float(np.mean(aligned)), standard_error(np.array(aligned))),
         tuple(map(float, np.ravel(ensemble.order_parameter))),
     )
+
+
+def distance_from_lazy(ensemble: Ensemble, lazy: LazyTraining, time: float) -> np.ndarray:
+    """Mean over test points of ``(f - f_lazy)^2`` for every network, (S,).
+
+    ``f_lazy(x) = f_0(x) + Theta_xX Theta^-1 (1 - exp(-Theta t)) (y - f_0(X))`` with the network's own f_0 and the NTK
+    of infinite width (Lee et al. 2019): what is left is the network's own kernel, and its motion.
+    """
+    data, test = ensemble.train, ensemble.test
+    before = zip(ensemble.outputs(data.x, initial=True), ensemble.outputs(test.x, initial=True), strict=True)
+    moved = [
+        at + replace(lazy, train=Dataset(data.x, data.y - on, classes=())).predict(test.x, time).mean
+        for on, at in before
+    ]
+    difference: np.ndarray = ((ensemble.outputs(test.x) - np.array(moved)) ** 2).mean(1)
+    return difference
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -158,12 +188,30 @@ def _measured(ensemble: Ensemble, width: int) -> Trained:
 def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
     lines = {line.run: line for line in found if line.architecture == name}
     limit, end = limits.ntk.test_error, limits.end.test_error
-    narrow, wide = lines[SGD].trained[0], lines[SGD].trained[-1]
+    wide = lines[SGD].trained[-1]
+    for run in (SGD, ADAM):
+        first, last = lines[run].trained[0], lines[run].trained[-1]
+        yield Claim.above(
+            f"networks trained by {run} near lazy training of the same initial networks with width",
+            f"{name}, widths {first.width} and {last.width}, mean squared difference, narrow - wide",
+            first.from_lazy[0] - last.from_lazy[0],
+            math.hypot(first.from_lazy[1], last.from_lazy[1]),
+        )
+    exponent, error = _exponent(
+        wide.width / lines[SGD].trained[-2].width, lines[SGD].trained[-2].from_lazy, wide.from_lazy
+    )
+    yield Claim.equal(
+        "the mean squared difference of SGD from lazy training falls as 1/N",
+        f"{name}, widths {lines[SGD].trained[-2].width} to {wide.width}, its exponent in N, + 1",
+        exponent + 1.0,
+        error,
+    )
+    adam = lines[ADAM].trained[-1].from_lazy
     yield Claim.above(
-        "networks trained by SGD near the NTK limit with width",
-        f"{name}, widths {narrow.width} and {wide.width}, |test error - limit|, narrow - wide",
-        abs(narrow.errors.test_error - limit) - abs(wide.errors.test_error - limit),
-        math.hypot(narrow.errors.test_error_se, wide.errors.test_error_se),
+        "the widest networks trained by Adam are farther from lazy training than those trained by SGD",
+        f"{name}, width {wide.width}, mean squared difference, Adam - SGD",
+        adam[0] - wide.from_lazy[0],
+        math.hypot(adam[1], wide.from_lazy[1]),
     )
     for run, target in ((SGD, limit), (ADAM, end)):
         widest = lines[run].trained[-1].errors
@@ -230,10 +278,13 @@ def _kernels(found: list[Line], limits: dict[str, Limits]) -> Table:
     for line in found:
         for one in line.trained:
             moved = (one.travel.distance, one.travel.distance_se), (one.travel.angle, one.travel.angle_se)
-            rows.append((_SHORT[line.architecture], line.run, one.width, *moved, one.alignment))
-    rows += [(_SHORT[name], "prior", None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
-    columns = ("network", "trained by", "N", "distance", "angle", "alignment with labels")
-    return Table("Hidden kernels: how far they moved in training, and where to", columns, tuple(rows))
+            rows.append((_SHORT[line.architecture], line.run, one.width, one.from_lazy, *moved, one.alignment))
+    rows += [(_SHORT[name], "prior", None, None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
+    columns = ("network", "trained by", "N", "from lazy", "distance", "angle", "alignment")
+    return Table(
+        "Outputs: distance from lazy training; hidden kernels: distance from where they began, alignment with labels",
+        *(columns, tuple(rows)),
+    )
 
 
 def _panel(name: str, found: list[Line], limits: Limits, plan: Plan) -> Panel:
@@ -258,29 +309,30 @@ def _short(line: Line) -> str:
     return f"{_SHORT[line.architecture]}, {line.run}"
 
 
+def _from_lazy(found: list[Line]) -> Panel:
+    series = []
+    for colour, line in enumerate(found):
+        if line.run != MEAN_FIELD:  # lazy training is not its limit
+            series.append(_points(_short(line), colour, [(float(t.width), *t.from_lazy) for t in line.trained]))
+    rows = [(t.width, t.from_lazy[0]) for t in found[0].trained]
+    return Panel("From lazy training", "width N", "squared difference", (*series, *_guide(rows)), log_y=True)
+
+
 def _travel(found: list[Line]) -> Panel:
     series = []
     for colour, line in enumerate(found):
-        rows = [(float(one.width), one.travel.distance, one.travel.distance_se) for one in line.trained]
+        rows = [(float(t.width), t.travel.distance, t.travel.distance_se) for t in line.trained]
         series.append(_points(_short(line), colour, rows))
-    first = found[0].trained  # through the widest network
-    guide = tuple(first[-1].travel.distance * first[-1].width / one.width for one in first)
-    if all(map(math.isfinite, guide)):
-        series.append(Series("1/N", "line", 6, tuple(float(one.width) for one in first), guide))
-    return Panel("Kernel distance travelled", "width N", "relative distance", tuple(series), log_y=True)
+    first = [(t.width, t.travel.distance) for t in found[0].trained]
+    return Panel("Kernel distance travelled", "width N", "relative distance", (*series, *_guide(first)), log_y=True)
 
 
-def _alignment(found: list[Line], limits: dict[str, Limits]) -> Panel:
-    series = []
-    for colour, line in enumerate(found):
-        rows = [(float(one.width), *one.alignment) for one in line.trained]
-        series.append(_points(_short(line), colour, rows))
-    ends = float(found[0].trained[0].width), float(found[0].trained[-1].width)
-    for colour, (name, limit) in zip((0, len(RUNS)), limits.items(), strict=True):
-        series.append(
-            Series(f"{_SHORT[name]}, infinite width", "limit", colour, ends, (limit.alignment, limit.alignment))
-        )
-    return Panel("Alignment with the labels", "width N", "alignment of the hidden kernel", tuple(series))
+def _guide(rows: list[tuple[int, float]]) -> list[Series]:
+    """1/N through the widest network."""
+    width, value = rows[-1]
+    if not math.isfinite(value):
+        return []
+    return [Series("1/N", "line", 6, tuple(float(w) for w, _ in rows), tuple(value * width / w for w, _ in rows))]
 
 
 def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
@@ -304,17 +356,16 @@ def _remarks(found: list[Line]) -> Iterator[str]:
         "from initial networks alike, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its "
         "end. Adam is no gradient descent: nothing says that this limit is its own."
     )
-    moving = []
+    moving = 0
     for line in found:
         for one in line.trained:
             if not math.isfinite(one.errors.test_error):
                 yield f"NOT CONVERGED, no result: {line.name}, width {one.width}: {one.errors.message}"
-            elif not one.errors.converged:
-                moving.append(f"{line.name}, width {one.width}")
+            moving += not one.errors.converged
     if moving:
         yield (
-            "Not at rest: the objective moved by more than 1 % of its end in the second half of the run, small as it "
-            f"was by then (train errors are in the table): {'; '.join(moving)}."
+            f"In {moving} of {sum(len(line.trained) for line in found)} runs the objective still moved by more than 1 "
+            "per cent of its end in the second half; how little was left of it, the train errors in the table say."
         )
 
 
