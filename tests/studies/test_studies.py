@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
@@ -15,15 +16,18 @@ pytest.importorskip("matplotlib")
 from finitewidth import FullyConnected, InputError
 from finitewidth.data import Dataset, digits
 from finitewidth.features import Travel
+from finitewidth.kernels import ntk
 from finitewidth.studies import STUDIES, Work, run, write_page
 from finitewidth.studies.fc_depth import _farther
 from finitewidth.studies.linear_exact import exponent
 from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.parts import correlation
 from finitewidth.studies.pixel_shuffle import permuted
-from finitewidth.studies.trained import Line
+from finitewidth.studies.trained import Line, distance_from_lazy
 from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
 from finitewidth.theory.transfer import transfer
+from finitewidth.training.linearised import lazy_training
+from finitewidth.training.run import train as fit
 
 NAMES = (
     *("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen"),
@@ -177,6 +181,24 @@ def test_kernel_exponent(rng):
     value, error = line(np.zeros(3))
     assert value == pytest.approx(-0.8)
     assert error == pytest.approx(np.std([line(rng.standard_normal(3))[0] for _ in range(2000)]), rel=0.1)
+
+
+def test_distance_from_lazy_training():
+    """Against the formula, dense; after many steps of a wide network it is far smaller than what training changed."""
+    train, test = digits(classes=(3, 8), n_train=8, n_test=5)
+    network = FullyConnected(widths=400)
+    lazy = lazy_training(network, train)
+    rate = 0.1 / float(lazy.spectrum.values[-1])
+    ensemble = fit(network, train, test, optimiser="sgd", momentum=0.9, learning_rate=rate, steps=60, seeds=2)
+    time = rate * 60 / 0.1
+    theta, cross = ntk(network, train.x), ntk(network, test.x, train.x)
+    gain = cross @ np.linalg.solve(theta, np.eye(8) - expm(-theta * time))
+    before = [ensemble.outputs(part.x, initial=True) for part in (test, train)]
+    expected = before[0] + (train.y - before[1]) @ gain.T
+    found = distance_from_lazy(ensemble, lazy, time)
+    np.testing.assert_allclose(found, np.mean((ensemble.outputs(test.x) - expected) ** 2, 1), rtol=1e-6)
+    changed = np.mean((ensemble.outputs(test.x) - before[0]) ** 2, 1)
+    assert (found < 0.1 * changed).all()
 
 
 def test_exponent():

@@ -173,12 +173,10 @@ def distance_from_lazy(ensemble: Ensemble, lazy: LazyTraining, time: float) -> n
     of infinite width (Lee et al. 2019): what is left is the network's own kernel, and its motion.
     """
     data, test = ensemble.train, ensemble.test
-    before = zip(ensemble.outputs(data.x, initial=True), ensemble.outputs(test.x, initial=True), strict=True)
-    moved = [
-        at + replace(lazy, train=Dataset(data.x, data.y - on, classes=())).predict(test.x, time).mean
-        for on, at in before
-    ]
-    difference: np.ndarray = ((ensemble.outputs(test.x) - np.array(moved)) ** 2).mean(1)
+    on, at = (ensemble.outputs(part.x, initial=True) for part in (data, test))
+    left = Dataset(data.x, (data.y - on).T, classes=())  # one output a network: all are predicted at once
+    moved = replace(lazy, train=left).predict(test.x, time).mean.reshape(len(test), -1).T
+    difference: np.ndarray = ((ensemble.outputs(test.x) - at - moved) ** 2).mean(1)
     return difference
 
 
