@@ -27,6 +27,7 @@ from finitewidth.studies.trained import Line, distance_from_lazy
 from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
 from finitewidth.theory.transfer import transfer
 from finitewidth.training.linearised import lazy_training
+from finitewidth.training.run import Request
 from finitewidth.training.run import train as fit
 
 NAMES = (
@@ -55,7 +56,24 @@ def test_registry():
             assert study.images is False or plan.patch <= 8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture
+def one_training(monkeypatch):
+    """Study ``trained`` compiles a program a run: here the arguments of every run are checked, and those of one
+    architecture and width share the first's networks."""
+    done = {}
+
+    def shared(network, train, test, checkpoint, **options):
+        Request(network=network, data=train, test=test, **options)
+        key = type(network), network.widths
+        if key not in done:
+            done[key] = fit(network, train, test, checkpoint=checkpoint, **options)
+        return done[key]
+
+    monkeypatch.setattr("finitewidth.studies.trained.train", shared)
+
+
+@pytest.mark.parametrize("name", [*NAMES[:-2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[-2:])])
+@pytest.mark.usefixtures("one_training")
 def test_study(name, tmp_path):
     """Whole findings, kept as they were, and a page of them; every claim is one of three verdicts."""
     report = run(tiny(name), tmp_path)

@@ -7,6 +7,7 @@ couplings share compiled code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -122,13 +123,17 @@ def mean_readout(target: Target, theta: Array, arrays: Any) -> Array:
 
 def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean readouts (S, N) of whitened hidden weights (S, dim), and E[z.z | weights] / N, (S,)."""
+    compiled = _compiled_overlaps(target)
+    means, own = zip(*(compiled(theta, arrays) for theta in thetas), strict=True)
+    return np.stack(means), np.array(own)
 
-    @jax.jit
-    def one(theta: Array) -> tuple[Array, Array]:
+
+@lru_cache(maxsize=16)
+def _compiled_overlaps(target: Target) -> Any:
+    def one(theta: Array, arrays: Any) -> tuple[Array, Array]:
         phi = target.features(target.hidden(theta, arrays), arrays.train)
         given = condition(phi, arrays.y, target.temperature)
         gram = readout_gram(given, phi, target.temperature, target.network.widths[-1])
         return given.mean[:, 0], gram[0, 0]
 
-    means, own = zip(*(one(theta) for theta in thetas), strict=True)
-    return np.stack(means), np.array(own)
+    return jax.jit(one)
