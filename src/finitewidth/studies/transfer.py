@@ -278,8 +278,8 @@ def _errors(found: list[Curve], zero: Any) -> Table:
         (
             "alone",
             "none",
-            0.0,
-            0.0,
+            "0",
+            "0",
             found[0].theory[0.0][1].test_error,
             (zero.test_error, zero.test_error_se),
             zero.r_hat,
