@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("jax")
 
 from finitewidth import FullyConnected, InputError, learning_curve
-from finitewidth.sampling.frozen import _bias, sample_frozen
+from finitewidth.sampling.frozen import sample_frozen, squared_bias
 from finitewidth.theory.frozen import frozen
 
 
@@ -42,7 +42,7 @@ def test_same_seed_same_numbers(train, test_set):
 
 def test_bias_is_free_of_the_noise_of_few_networks(rng):
     """Of networks that scatter about 0, targets 1: the bias is 1, where the plain mean of five is 1/5 above."""
-    values = np.array([_bias(rng.standard_normal((5, 3)), np.ones(3)) for _ in range(2000)])
+    values = np.array([squared_bias(rng.standard_normal((5, 3)), np.ones(3)) for _ in range(2000)])
     mean, error = values[:, 0].mean(), values[:, 0].std() / np.sqrt(len(values))
     assert abs(mean - 1.0) < 4 * error
     assert 4 * error < 0.2

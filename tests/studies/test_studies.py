@@ -4,28 +4,45 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
 
+from finitewidth import FullyConnected, InputError
 from finitewidth.data import Dataset, digits
-from finitewidth.studies import STUDIES, run, write_page
+from finitewidth.features import Travel
+from finitewidth.kernels import ntk
+from finitewidth.studies import STUDIES, Work, run, write_page
 from finitewidth.studies.fc_depth import _farther
 from finitewidth.studies.linear_exact import exponent
 from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.parts import correlation
 from finitewidth.studies.pixel_shuffle import permuted
+from finitewidth.studies.trained import Line, distance_from_lazy
+from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
+from finitewidth.theory.transfer import transfer
+from finitewidth.training.linearised import lazy_training
+from finitewidth.training.run import Request
+from finitewidth.training.run import train as fit
 
-NAMES = ("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen")
+NAMES = (
+    *("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen"),
+    *("transfer", "trained"),
+)
 TINY = {"n_train": 12, "n_test": 8, "widths": (4, 8, 16), "sampled": (4,), "draws": 8, "warmup": 4, "chains": 2}
 
 
 def tiny(name: str):
     study = STUDIES[name]
     options = TINY | {"networks": 5, "patch": 4, "stride": 4, "depths": study.small.depths[:2], "temperatures": (0.1,)}
+    options |= {"n_target": 4, "correlations": (0.0, 0.3), "sampled_correlations": (0.5,), "steps": 4}
+    if name == "trained":
+        options["widths"] = (4, 8)
     return replace(study, small=replace(study.small, **options))
 
 
@@ -33,13 +50,30 @@ def test_registry():
     assert set(STUDIES) == set(NAMES)
     for study in STUDIES.values():
         assert study.question.endswith("?")
-        assert study.images == (study.name in ("local-renormalisation", "pixel-shuffle"))
+        assert study.images == (study.name in ("local-renormalisation", "pixel-shuffle", "trained"))
         for plan in (study.small, study.full):
             assert set(plan.sampled) <= {*plan.widths, *plan.sampled}
             assert study.images is False or plan.patch <= 8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture
+def one_training(monkeypatch):
+    """Study ``trained`` compiles a program a run: here the arguments of every run are checked, and those of one
+    architecture and width share the first's networks."""
+    done = {}
+
+    def shared(network, train, test, checkpoint, **options):
+        Request(network=network, data=train, test=test, **options)
+        key = type(network), network.widths
+        if key not in done:
+            done[key] = fit(network, train, test, checkpoint=checkpoint, **options)
+        return done[key]
+
+    monkeypatch.setattr("finitewidth.studies.trained.train", shared)
+
+
+@pytest.mark.parametrize("name", [*NAMES[:-2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[-2:])])
+@pytest.mark.usefixtures("one_training")
 def test_study(name, tmp_path):
     """Whole findings, kept as they were, and a page of them; every claim is one of three verdicts."""
     report = run(tiny(name), tmp_path)
@@ -109,6 +143,80 @@ def test_networks_share_activation_and_priors():
     found = networks(STUDIES["local-renormalisation"].small)
     assert {network.phi.name for network in found.values()} == {"erf"}
     assert {network.weight_precision for network in found.values()} == {(1.0, 1.0)}
+
+
+def work(train: Dataset, test: Dataset, source: str, tmp_path, **options) -> Work:
+    return Work(replace(STUDIES["transfer"].small, **options), train, test, tmp_path, print, source)
+
+
+def test_tasks_of_transfer(tmp_path):
+    """Target and sources share no point; only built-in data have a related task; shuffled labels are the same ones."""
+    train, test = digits(classes=(6, 9), n_train=20, n_test=5)
+    target, sources = tasks(work(train, test, "digits", tmp_path, n_target=6))
+    assert [len(target), *map(len, sources.values())] == [6, 14, 14, 14]
+    same, related, shuffled = sources.values()
+    np.testing.assert_array_equal(np.concatenate([target.x, same.x]), train.x)
+    assert related.classes == (5, 6)
+    assert "related (5, 6)" in sources
+    np.testing.assert_array_equal(np.sort(shuffled.y), np.sort(same.y))
+    assert not np.array_equal(shuffled.y, same.y)
+    assert list(tasks(work(train, test, "my.npz", tmp_path))[1]) == ["same task", "shuffled labels"]
+
+
+def test_too_few_points_for_two_tasks(tmp_path):
+    train, test = digits(classes=(6, 9), n_train=10, n_test=5)
+    with pytest.raises(InputError, match="10 training points, of which 10 are the target's"):
+        tasks(work(train, test, "digits", tmp_path))
+    one = train.subset(train.y > 0)
+    with pytest.raises(InputError, match="with one label"):
+        tasks(work(one, test, "digits", tmp_path, n_target=2))
+
+
+def test_transfer_at_infinite_width(tmp_path):
+    """No source has an effect in its limit, which is the theory's at a huge width; the control is a finite one."""
+    train, test = digits(classes=(6, 9), n_train=20, n_test=5)
+    here = work(train, test, "digits", tmp_path, n_target=6)
+    target, sources = tasks(here)
+    for protocol in PROTOCOLS:
+        for width, near in ((10**9, True), (10, False)):
+            coupled = protocol.of(FullyConnected(widths=width, activation="erf"), 0.8)
+            found = transfer(coupled, sources["same task"], target, here.plan.temperature)
+            error = found.predict(test.x).errors(test.y).test_error
+            assert (abs(error / _limit(here, coupled, target) - 1.0) < 1e-6) == near
+
+
+def test_kernel_exponent(rng):
+    """Of distances that fall as N^-0.8, its error against the spread of redrawn distances."""
+
+    def line(noise):
+        values = [width**-0.8 * (1.0 + 0.05 * noise[i]) for i, width in enumerate((10, 20, 80))]
+        rows = [
+            SimpleNamespace(width=w, travel=Travel(v, 0.05 * v, 0.0, 0.0))
+            for w, v in zip((10, 20, 80), values, strict=True)
+        ]
+        return Line("fully connected", "SGD", tuple(rows)).exponent
+
+    value, error = line(np.zeros(3))
+    assert value == pytest.approx(-0.8)
+    assert error == pytest.approx(np.std([line(rng.standard_normal(3))[0] for _ in range(2000)]), rel=0.1)
+
+
+def test_distance_from_lazy_training():
+    """Against the formula, dense; after many steps of a wide network it is far smaller than what training changed."""
+    train, test = digits(classes=(3, 8), n_train=8, n_test=5)
+    network = FullyConnected(widths=400)
+    lazy = lazy_training(network, train)
+    rate = 0.1 / float(lazy.spectrum.values[-1])
+    ensemble = fit(network, train, test, optimiser="sgd", momentum=0.9, learning_rate=rate, steps=60, seeds=2)
+    time = rate * 60 / 0.1
+    theta, cross = ntk(network, train.x), ntk(network, test.x, train.x)
+    gain = cross @ np.linalg.solve(theta, np.eye(8) - expm(-theta * time))
+    before = [ensemble.outputs(part.x, initial=True) for part in (test, train)]
+    expected = before[0] + (train.y - before[1]) @ gain.T
+    found = distance_from_lazy(ensemble, lazy, time)
+    np.testing.assert_allclose(found, np.mean((ensemble.outputs(test.x) - expected) ** 2, 1), rtol=1e-6)
+    changed = np.mean((ensemble.outputs(test.x) - before[0]) ** 2, 1)
+    assert (found < 0.1 * changed).all()
 
 
 def test_exponent():

@@ -59,7 +59,7 @@ def sample_frozen(
     mean = np.array([m for m, _, _, _ in found])
     variance = np.array([v for _, v, _, _ in found])
     errors = ((test.y - mean) ** 2 + variance).mean(1)
-    bias, bias_se = _bias(mean, test.y)
+    bias, bias_se = squared_bias(mean, test.y)
     test_error = float(errors.mean())
     return FrozenErrors(
         *(test_error, _error(errors), bias, bias_se, test_error - bias),
@@ -98,8 +98,8 @@ def _one(
     return mean, variance, train_error(gram, train.y), 1.0 - used / phi.shape[1]
 
 
-def _bias(mean: Array, y: Array) -> tuple[float, float]:
-    """Mean squared error of the mean network, free of the noise of finitely many, and its standard error.
+def squared_bias(mean: Array, y: Array) -> tuple[float, float]:
+    """Mean squared error of the mean of networks ``mean`` (S, P*), free of the noise of finitely many, and its error.
 
     ``(y - m_i)(y - m_j)`` over pairs i != j has no noise bias; the error is from leaving one network out (jackknife).
     """

@@ -35,8 +35,10 @@ class Plan:
     """What a study computes. Only the fields that a study uses count.
 
     classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
-    chains, draws, warmup: of every sampled network. networks: draws of frozen ones. patch, stride: of local ones, for
-    images of that ``side``; others keep the proportions.
+    chains, draws, warmup: of every sampled network. networks: frozen, trained, or followed by others; steps: of
+    training. patch, stride: of local ones, for images of that ``side``; others keep the proportions.
+    n_target: training points of a target task; related: classes of another source task; correlations: of coupled
+    layers, where the theory is solved; sampled_correlations: where that is held to samples.
     """
 
     classes: tuple[int, ...] = (6, 9)
@@ -55,6 +57,11 @@ class Plan:
     draws: int = 600
     warmup: int = 200
     networks: int = 200
+    steps: int = 1000
+    n_target: int = 10
+    related: tuple[int, ...] = (5, 6)
+    correlations: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+    sampled_correlations: tuple[float, ...] = (0.5, 0.9)
 
     @property
     def temperature(self) -> float:
@@ -103,13 +110,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Work:
-    """A study under way: its plan, its data, the folder of its checkpoints, and who is told how it goes."""
+    """A study under way: its plan, its data and where they are from, the folder of its checkpoints, who is told how it
+    goes."""
 
     plan: Plan
     train: Dataset
     test: Dataset
     checkpoints: Path
     say: Callable[[str], Any]
+    source: str = "digits"
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ def run(
     }
     _write(folder, plain)
     started = time.perf_counter()
-    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say))
+    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits"))
     _write(folder, plain | {"findings": findings.to_dict(), "seconds": time.perf_counter() - started})
     return Report.read(folder)
 

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from finitewidth import checks
-from finitewidth.studies import fc_depth, fc_width, frozen, linear_exact, local_renormalisation, outputs, pixel_shuffle
+from finitewidth.studies import (
+    fc_depth,
+    fc_width,
+    frozen,
+    linear_exact,
+    local_renormalisation,
+    outputs,
+    pixel_shuffle,
+    trained,
+    transfer,
+)
 from finitewidth.studies.frame import Study
 
-MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen)
+MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen, transfer, trained)
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}
 
 

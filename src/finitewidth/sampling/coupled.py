@@ -1,0 +1,139 @@
+"""Posteriors of two networks with coupled first layers, as targets of the collapsed sampler.
+
+Whitened weights have the prior N(0, 1) here too: what couples the layers are arrays, not settings, so that all
+couplings share compiled code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import block_diag
+
+from finitewidth.sampling.posterior import Array, Target, collapsed_energy, condition, readout_gram
+from finitewidth.sampling.program import Program
+
+
+class Tasks(NamedTuple):
+    """Points of either task, (P, inputs) each."""
+
+    source: Array
+    target: Array
+
+
+class JointArrays(NamedTuple):
+    """train: of both tasks. y: (P_s + P_t, 1). test: of the target task (P*, inputs). scale: ones, (dim,).
+
+    mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2). outside: prior
+    deviation of a target weight.
+    """
+
+    train: Tasks
+    y: Array
+    test: Array
+    scale: Array
+    mixing: Array
+    outside: Array
+
+
+@dataclass(frozen=True)
+class JointTarget(Target):
+    """Both networks at once: ``theta`` holds the whitened source and target layers, features are block diagonal."""
+
+    def hidden(self, theta: Array, arrays: Any) -> Any:
+        white = theta.reshape(2, self.network.widths[0], -1)
+        layers = jnp.einsum("ab,bni->ani", arrays.mixing, white)
+        return {"layers": [layers[0], layers[1]], "outside": arrays.outside}
+
+    def features(self, hidden: Any, x: Any) -> Array:
+        """(points, 2 N), those of the source network first; x: ``Tasks``, or points of the target task."""
+        if isinstance(x, Tasks):
+            return block_diag(*self._features(hidden, x))
+        phi = self._of(hidden["layers"][1], x)
+        return jnp.concatenate([jnp.zeros_like(phi), phi], axis=1)
+
+    def potential(self, theta: Array, arrays: Any) -> Array:
+        parts = jnp.split(arrays.y, [len(arrays.train.source)])
+        both = zip(self._features(self.hidden(theta, arrays), arrays.train), parts, strict=True)
+        return sum((collapsed_energy(phi, y, self.temperature) for phi, y in both), jnp.zeros(()))
+
+    def extended(self, hidden: Any, key: Array) -> Any:
+        if self.n_extra == 0:
+            return hidden
+        source, target = hidden["layers"]
+        return {**hidden, "layers": [source, _extended(target, self.n_extra, hidden["outside"], key)]}
+
+    def _features(self, hidden: Any, x: Tasks) -> list[Array]:
+        return [self._of(weights, points) for weights, points in zip(hidden["layers"], x, strict=True)]
+
+    def _of(self, weights: Array, x: Array) -> Array:
+        return super().features({"weights": [weights], "offsets": []}, x)
+
+
+class FollowingArrays(NamedTuple):
+    """As ``posterior.Arrays``; centre: prior mean of the target's weights, (dim,). outside: see ``JointArrays``."""
+
+    train: Array
+    y: Array
+    test: Array
+    scale: Array
+    centre: Array
+    outside: Array
+
+
+@dataclass(frozen=True)
+class FollowingTarget(Target):
+    """The target network given the source's weights: ``centre + scale theta``."""
+
+    def hidden(self, theta: Array, arrays: Any) -> Any:
+        return {**self._unravel(arrays.centre + theta * arrays.scale), "outside": arrays.outside}
+
+    def extended(self, hidden: Any, key: Array) -> Any:
+        if self.n_extra == 0:
+            return hidden
+        return {**hidden, "weights": [_extended(hidden["weights"][0], self.n_extra, hidden["outside"], key)]}
+
+
+def _extended(weights: Array, count: int, deviation: Array, key: Array) -> Array:
+    """With columns for inputs outside the training span, where the weights have their prior."""
+    fresh = deviation * jax.random.normal(key, (weights.shape[0], count))
+    return jnp.concatenate([weights, fresh], axis=1)
+
+
+@dataclass(frozen=True)
+class WithReadouts(Program):
+    """Sums the mean readouts as well: their overlaps between networks are order parameters."""
+
+    def _observe(self, state: Any, key: Array, arrays: Any) -> tuple[Any, Any]:
+        record, terms = super()._observe(state, key, arrays)
+        target = self.sampler.target
+        return record, {**terms, "readout": mean_readout(target, self.sampler.position(state), arrays)}
+
+
+def mean_readout(target: Target, theta: Array, arrays: Any) -> Array:
+    """E[z | hidden weights] of whitened readouts, (N,)."""
+    phi = target.features(target.hidden(theta, arrays), arrays.train)
+    return condition(phi, arrays.y, target.temperature).mean[:, 0]
+
+
+def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean readouts (S, N) of whitened hidden weights (S, dim), and E[z.z | weights] / N, (S,)."""
+    compiled = _compiled_overlaps(target)
+    means, own = zip(*(compiled(theta, arrays) for theta in thetas), strict=True)
+    return np.stack(means), np.array(own)
+
+
+@lru_cache(maxsize=16)
+def _compiled_overlaps(target: Target) -> Any:
+    def one(theta: Array, arrays: Any) -> tuple[Array, Array]:
+        phi = target.features(target.hidden(theta, arrays), arrays.train)
+        given = condition(phi, arrays.y, target.temperature)
+        gram = readout_gram(given, phi, target.temperature, target.network.widths[-1])
+        return given.mean[:, 0], gram[0, 0]
+
+    return jax.jit(one)

@@ -1,0 +1,165 @@
+"""Coupled networks as sampled: against their definition, the theory, and themselves resumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("arviz")
+
+from finitewidth import FullyConnected, InputError  # noqa: E402
+from finitewidth.data import Dataset  # noqa: E402
+from finitewidth.networks.coupled import Joint, SourceFirst  # noqa: E402
+from finitewidth.runs import single_thread  # noqa: E402
+from finitewidth.sampling import transfer as module  # noqa: E402
+from finitewidth.sampling.transfer import (  # noqa: E402
+    JointRequest,
+    sample_following,
+    sample_joint,
+    sample_source,
+)
+from finitewidth.theory.transfer import transfer  # noqa: E402
+
+T = 0.1
+NETWORK = FullyConnected(widths=20, activation="linear")
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """(source, target, test) of one linear teacher; more inputs than training points."""
+    generator = np.random.default_rng(0)
+    teacher = generator.standard_normal(40)
+
+    def data(count: int) -> Dataset:
+        x = generator.standard_normal((count, 40))
+        return Dataset(x, 2.0 * x @ teacher / math.sqrt(40) + 0.1 * generator.standard_normal(count), classes=())
+
+    return data(25), data(6), data(40)
+
+
+@pytest.fixture(scope="module")
+def layers(tasks):
+    return sample_source(NETWORK, *tasks, T, sources=24, warmup=100)
+
+
+def away(found, value, error):
+    """In standard errors."""
+    return abs(found - value) / error
+
+
+@pytest.mark.statistical
+def test_joint_near_the_theory(tasks):
+    """Linear features are Gaussian: 2 % covers O(1/N). The negative controls are no coupling, and no correlation."""
+    source, target, test = tasks
+    coupled = Joint(NETWORK, 1.5)
+    draws = sample_joint(coupled, *tasks, T, draws=250, warmup=100)
+    found, errors = draws.errors(test.y), transfer(coupled, source, target, T).predict(test.x).errors(test.y)
+    for name in ("test_error", "bias", "train_error"):
+        value, error = getattr(found, name), getattr(found, f"{name}_se")
+        assert abs(value - getattr(errors, name)) < 4 * error + 0.02 * value
+    q, order = draws.observable("order_parameter"), transfer(coupled, source, target, T).order_parameters
+    expected = np.array([[order["source"], order["cross"]], [order["cross"], order["target"]]])
+    assert (np.abs(q.mean - expected) < 4 * q.standard_error + 0.02).all()
+    alone = transfer(Joint(NETWORK, 0.0), source, target, T).predict(test.x).errors(test.y)
+    assert away(alone.test_error, found.test_error, found.test_error_se) > 6
+    assert q.mean[0, 1] > 6 * q.standard_error[0, 1] + 0.02
+
+
+@pytest.mark.statistical
+def test_source_first_near_the_theory(tasks, layers):
+    """As above; and R-hat is that of chains that follow one layer, which different layers do not spoil."""
+    source, target, test = tasks
+    coupled = SourceFirst(NETWORK, 10.0)
+    draws = sample_following(coupled, layers, draws=30, warmup=100)
+    solution = transfer(coupled, source, target, T)
+    found, errors = draws.errors(test.y), solution.predict(test.x).errors(test.y)
+    for name in ("test_error", "bias", "train_error"):
+        value, error = getattr(found, name), getattr(found, f"{name}_se")
+        assert abs(value - getattr(errors, name)) < 4 * error + 0.02 * value
+    for name, value in solution.order_parameters.items():
+        mean, error = draws.order_parameter(name)
+        assert abs(mean - value) < 4 * error + 0.02
+    alone = transfer(SourceFirst(NETWORK, 0.0), source, target, T).predict(test.x).errors(test.y)
+    assert away(alone.test_error, found.test_error, found.test_error_se) > 6
+    assert found.r_hat < 1.1
+    prediction = draws.prediction()
+    np.testing.assert_allclose(np.mean((test.y - prediction.mean) ** 2 + prediction.variance), found.test_error)
+
+
+def test_energy_and_prior_of_both_layers(tasks):
+    """The joint potential is that of two collapsed networks, and whitened draws have the coupled prior."""
+    source, target, test = tasks
+    coupled = Joint(NETWORK, 1.5)
+    request = JointRequest(network=NETWORK, train=target, test=test, temperature=T, coupled=coupled, source=source)
+    engine = request.engine()
+    joint, arrays = engine.sampler.target, engine.arrays
+    with single_thread():
+        theta = np.random.default_rng(0).standard_normal(arrays.scale.shape)
+        layers = [np.asarray(w) for w in joint.hidden(theta, arrays)["layers"]]
+        value = float(joint.potential(theta, arrays))
+        phi = np.asarray(joint.features(joint.hidden(theta, arrays), arrays.train))
+    rank = layers[0].shape[1]
+    assert rank == 31  # the span of all training points, of 40 inputs
+    moments = np.array([[np.mean(a * b) for b in layers] for a in layers])
+    np.testing.assert_allclose(moments, coupled.covariance, atol=0.5)
+    assert abs(moments[0, 1] - coupled.covariance[0, 1]) < 0.3
+    expected = 0.0
+    for x, y, w in zip(arrays.train, (source.y, target.y), layers, strict=True):
+        features = x @ w.T / math.sqrt(rank * 20)
+        A = features @ features.T + T * np.eye(len(y))
+        expected += 0.5 * (np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y))
+    assert value == pytest.approx(expected, rel=1e-10)
+    assert phi.shape == (31, 40)
+    assert np.abs(phi[:25, 20:]).max() == np.abs(phi[25:, :20]).max() == 0.0
+
+
+def test_points_keep_their_products(tasks):
+    """Rotated, and padded as test points, the target's points give the same preactivations."""
+    coupled = Joint(NETWORK, 1.0)
+    points = module._Points.of(coupled, *tasks)
+    padded, full = points.padded(points.target), points.test.shape[1]
+    np.testing.assert_allclose(padded @ points.test.T / full, tasks[1].x @ tasks[2].x.T / 40, atol=1e-12)
+    np.testing.assert_allclose(points.source @ points.target.T / 31, tasks[0].x @ tasks[1].x.T / 40, atol=1e-12)
+
+
+def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
+    """After an interrupt the layers that are done are not followed again, and the numbers are the same."""
+    few = replace(layers, layers=layers.layers[:3], readouts=layers.readouts[:3], order_parameter=np.ones(3))
+    coupled, options = SourceFirst(NETWORK, 1.0), {"draws": 10, "warmup": 20}
+    whole = sample_following(coupled, few, **options)
+    follow, seen = module._Following.follow, []
+
+    def cut(self, index, settings):
+        if index == 2 and not seen:
+            raise KeyboardInterrupt
+        seen.append(index)
+        return follow(self, index, settings)
+
+    monkeypatch.setattr(module, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(module._Following, "follow", lambda *a: cut(*a) if a[1] == 2 else follow(*a))
+    path = tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        sample_following(coupled, few, checkpoint=path, **options)
+    monkeypatch.setattr(module._Following, "follow", lambda self, i, s: seen.append(i) or follow(self, i, s))
+    resumed = sample_following(coupled, few, checkpoint=path, **options)
+    assert seen == [2]
+    np.testing.assert_array_equal(resumed.mean, whole.mean)
+    with pytest.raises(InputError, match="another run"):
+        sample_following(SourceFirst(NETWORK, 2.0), few, checkpoint=path, **options)
+    other = sample_following(coupled, few, seed=1, **options)
+    assert not np.array_equal(other.mean, whole.mean)
+
+
+def test_bad_input(tasks, layers):
+    source, target, test = tasks
+    with pytest.raises(InputError, match="at least two layers"):
+        sample_source(NETWORK, *tasks, T, sources=1)
+    with pytest.raises(InputError, match="layers of"):
+        sample_following(SourceFirst(FullyConnected(widths=3), 1.0), layers)
+    narrow = Dataset(test.x[:, :5], test.y, classes=())
+    with pytest.raises(InputError, match="test points of 5 inputs"):
+        sample_joint(Joint(NETWORK, 1.0), source, target, narrow, T)
