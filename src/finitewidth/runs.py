@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ class RunFile:
         """
         found = [path for path in (self.path, self.previous) if path.exists()]
         for path in found:
-            arrays = _arrays(path)
-            if arrays is not None:
+            arrays = read_arrays(path)
+            if arrays is not None and "meta" in arrays:
                 meta = json.loads(str(arrays.pop("meta")))
                 self._refuse_other(path, meta)
                 return meta, arrays
@@ -87,12 +88,11 @@ class RunFile:
             )
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """All arrays, each checked against its checksum; None if the file is cut short or no checkpoint."""
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """All arrays of an npz file, each checked against its checksum; None if it is missing, cut short or no such file."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return arrays if "meta" in arrays else None
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -107,6 +107,11 @@ def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
             f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
     return folder
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def every(seconds: float, save: Callable[[Any], None] | None) -> Callable[[Any], None]:

@@ -1,0 +1,140 @@
+"""Workers behind any Dask scheduler: another machine's, or a cluster's started with dask-jobqueue."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.runs import versions
+from finitewidth.sweeps.dealing import Dealer
+from finitewidth.sweeps.processes import DEATHS, lost
+from finitewidth.sweeps.store import Outcome
+from finitewidth.sweeps.work import Setting, StopSweepError, Task, Worker
+
+_CONNECT = "10s"
+_POLL = 2.0  # seconds between looks at the scheduler
+_COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
+_lock = threading.Lock()
+_workers: dict[Setting, Worker] = {}  # of this process
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """A client of the scheduler at ``address``; InputError where there is none, or one of other versions."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError("distributed", "cluster", "a Dask client") from error
+    try:
+        client = distributed.Client(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
+    except Exception as error:  # OSError, TimeoutError, ValueError, and whatever another version answers
+        raise InputError(
+            f"no Dask scheduler at {address} ({type(error).__name__}: {error})",
+            f"the address of a running scheduler of distributed {distributed.__version__}, tcp://HOST:8786",
+            "start one with: dask scheduler",
+        ) from error
+    try:
+        _refuse_other_versions(client, address)
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            client.close(timeout=2)
+
+
+def _refuse_other_versions(client: Any, address: str) -> None:
+    found = client.get_versions()
+    ours = found["client"]["packages"] | versions()
+    sides = {"the scheduler": found["scheduler"]["packages"]}
+    sides |= {f"the worker {name}": worker["packages"] for name, worker in found["workers"].items()}
+    for name, installed in client.run(versions).items():
+        sides[f"the worker {name}"] = sides.get(f"the worker {name}", {}) | installed
+    for side, theirs in sides.items():
+        for library in (*_COMPARED, "finitewidth", "jax"):
+            given, wanted = theirs.get(library), ours.get(library)
+            if given and wanted and _shortened(library, given) != _shortened(library, wanted):
+                raise InputError(
+                    f"{side} at {address} with {library} {given}",
+                    f"{library} {wanted}, as here",
+                    "install the same version on both sides",
+                )
+
+
+def _shortened(library: str, version: str) -> str:
+    """Of Python, 3.11: patch releases understand one another."""
+    return ".".join(version.split(".")[:2]) if library == "python" else version
+
+
+def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Iterator[Outcome]:
+    """Outcomes as they come in; twice as many batches are under way as there are threads.
+
+    Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.
+    """
+    import distributed
+
+    slots = max(2, 2 * sum(client.nthreads().values()))
+    dealer, lanes = Dealer(tasks, slots), itertools.count()
+    running: dict[Any, tuple[int, list[Task]]] = {}
+    deaths: dict[str, int] = {}
+
+    def submit(lane: int) -> None:
+        batch = dealer.take(lane)
+        if batch:
+            future = client.submit(work, batch, setting, pure=False, retries=0)
+            running[future] = (lane, batch)
+
+    for _ in range(slots):
+        submit(next(lanes))
+    while running:
+        try:
+            finished = distributed.wait(list(running), timeout=_POLL, return_when="FIRST_COMPLETED").done
+        except (TimeoutError, distributed.TimeoutError):
+            finished = set()
+        except Exception as error:
+            raise _gone(client) from error
+        if client.status != "running" or any(future.cancelled() for future in running):
+            raise _gone(client)
+        for future in finished:
+            lane, batch = running.pop(future)
+            error = future.exception()
+            if error is None:
+                yield from future.result()
+            elif isinstance(error, StopSweepError):
+                raise error
+            else:
+                yield from _lost(batch, error, dealer, deaths)
+            submit(lane)
+
+
+def _lost(batch: list[Task], error: BaseException, dealer: Dealer, deaths: dict[str, int]) -> Iterator[Outcome]:
+    """Batches whose workers died go out again, point by point; a point that is fatal again and again fails."""
+    if len(batch) > 1:
+        dealer.give_back(batch)
+        return
+    (task,) = batch
+    deaths[task.point.id] = deaths.get(task.point.id, 0) + 1
+    if deaths[task.point.id] >= DEATHS or type(error).__name__ == "KilledWorker":
+        yield lost(task, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    else:
+        dealer.give_back(batch)
+
+
+def _gone(client: Any) -> InputError:
+    return InputError(
+        f"the Dask scheduler at {client.scheduler.address if client.scheduler else 'its address'}, which is gone",
+        "one that runs as long as the sweep",
+        "start it again and run the same command again; every point that was done is kept",
+    )
+
+
+def work(batch: list[Task], setting: Setting) -> list[Outcome]:
+    """On a worker: the outcomes of a batch. Workers of several threads take turns, for BLAS has one setting."""
+    with _lock:
+        if setting not in _workers:
+            _workers.clear()
+            _workers[setting] = Worker(setting)
+        worker = _workers[setting]
+        return [worker.outcome(task) for task in batch]
