@@ -382,11 +382,9 @@ def sweep_command(
         _print_json(sweeps.json_schema())
         return
     if plan is None or out is None:
-        missing = "a plan" if plan is None else "--out"
-        raise InputError(
-            f"sweep without {missing}", "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR"
-        )
-    options = {"workers": None if workers is None else whole("--workers", workers), "memory": memory}
+        given = "sweep without " + ("a plan" if plan is None else "--out")
+        raise InputError(given, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
+    options: dict[str, Any] = {"workers": None if workers is None else whole("--workers", workers), "memory": memory}
     read = sweeps.Plan.of(plan)
     status = sweeps.run(read, out, client=client, retry_failed=retry_failed, yes=yes, progress=_watched(), **options)
     if as_json:

@@ -89,7 +89,7 @@ class RunFile:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """All arrays of an npz file, each checked against its checksum; None if it is missing, cut short or no such file."""
+    """All arrays of an npz file, each checked against its checksum; None if it is missing, cut short or another."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

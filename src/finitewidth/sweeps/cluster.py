@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import logging
+import queue
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -16,7 +18,7 @@ from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.work import Setting, StopSweepError, Task, Worker
 
 _CONNECT = "10s"
-_POLL = 2.0  # seconds between looks at the scheduler
+_POLL = 2.0  # seconds between looks at the connection
 _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
 _lock = threading.Lock()
 _workers: dict[Setting, Worker] = {}  # of this process
@@ -29,20 +31,40 @@ def connected(address: str) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise MissingExtraError("distributed", "cluster", "a Dask client") from error
+    with _silent():
+        client = _client(distributed.Client, address)
+        try:
+            _refuse_other_versions(client, address)
+            yield client
+        finally:
+            with contextlib.suppress(Exception):
+                client.close(timeout=2)
+
+
+def _client(kind: Any, address: str) -> Any:
     try:
-        client = distributed.Client(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
+        return kind(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
     except Exception as error:  # OSError, TimeoutError, ValueError, and whatever another version answers
+        ours = metadata.version("distributed")
         raise InputError(
             f"no Dask scheduler at {address} ({type(error).__name__}: {error})",
-            f"the address of a running scheduler of distributed {distributed.__version__}, tcp://HOST:8786",
+            f"the address of a running scheduler of distributed {ours}, tcp://HOST:8786",
             "start one with: dask scheduler",
         ) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What happens to a connection is told in one line of ours, not in tracebacks of distributed's log."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.core")]
+    before = [logger.level for logger in loggers]
     try:
-        _refuse_other_versions(client, address)
-        yield client
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
     finally:
-        with contextlib.suppress(Exception):
-            client.close(timeout=2)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _refuse_other_versions(client: Any, address: str) -> None:
@@ -73,40 +95,39 @@ def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Iterator[O
 
     Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.
     """
-    import distributed
-
+    address = str(client.scheduler.address)
     slots = max(2, 2 * sum(client.nthreads().values()))
-    dealer, lanes = Dealer(tasks, slots), itertools.count()
-    running: dict[Any, tuple[int, list[Task]]] = {}
+    dealer = Dealer(tasks, slots)
+    running: dict[str, tuple[Any, int, list[Task]]] = {}
+    finished: queue.Queue[str] = queue.Queue()
     deaths: dict[str, int] = {}
 
-    def submit(lane: int) -> None:
-        batch = dealer.take(lane)
+    def submit(slot: int) -> None:
+        batch = dealer.take(slot)
         if batch:
-            future = client.submit(work, batch, setting, pure=False, retries=0)
-            running[future] = (lane, batch)
+            future = client.submit(work, batch, setting, pure=False)
+            running[future.key] = (future, slot, batch)
+            future.add_done_callback(lambda future: finished.put(future.key))
 
-    for _ in range(slots):
-        submit(next(lanes))
+    for slot in range(slots):
+        submit(slot)
     while running:
         try:
-            finished = distributed.wait(list(running), timeout=_POLL, return_when="FIRST_COMPLETED").done
-        except (TimeoutError, distributed.TimeoutError):
-            finished = set()
-        except Exception as error:
-            raise _gone(client) from error
-        if client.status != "running" or any(future.cancelled() for future in running):
-            raise _gone(client)
-        for future in finished:
-            lane, batch = running.pop(future)
-            error = future.exception()
-            if error is None:
-                yield from future.result()
-            elif isinstance(error, StopSweepError):
-                raise error
-            else:
-                yield from _lost(batch, error, dealer, deaths)
-            submit(lane)
+            future, slot, batch = running.pop(finished.get(timeout=_POLL))
+        except queue.Empty:
+            if client.status != "running":
+                raise _gone(address) from None
+            continue
+        if future.cancelled():
+            raise _gone(address)
+        failure = future.exception()
+        if failure is None:
+            yield from future.result()
+        elif isinstance(failure, StopSweepError):
+            raise failure
+        else:
+            yield from _lost(batch, failure, dealer, deaths)
+        submit(slot)
 
 
 def _lost(batch: list[Task], error: BaseException, dealer: Dealer, deaths: dict[str, int]) -> Iterator[Outcome]:
@@ -122,9 +143,9 @@ def _lost(batch: list[Task], error: BaseException, dealer: Dealer, deaths: dict[
         dealer.give_back(batch)
 
 
-def _gone(client: Any) -> InputError:
+def _gone(address: str) -> InputError:
     return InputError(
-        f"the Dask scheduler at {client.scheduler.address if client.scheduler else 'its address'}, which is gone",
+        f"the Dask scheduler at {address}, which is gone",
         "one that runs as long as the sweep",
         "start it again and run the same command again; every point that was done is kept",
     )

@@ -200,8 +200,9 @@ def _loading(plan: Plan) -> list[InputError]:
 
 
 def _changed(plan: Plan, name: str, found: str, before: str) -> InputError:
+    place = plan.document.where(plan.place("data"))
     return InputError(
-        f"{plan.document.where(plan.place('data', None))}: data {name!r} with fingerprint {found[:16]}, which have changed",
+        f"{place}: data {name!r} with fingerprint {found[:16]}, which have changed",
         f"fingerprint {before[:16]}, as when this sweep began",
         "bring the old data back, or choose another --out; nothing was changed",
     )

@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from finitewidth.options import JobOptions
 from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
 
 DATA = ("data", "target", "task", "classes", "n_train", "n_test", "seed", "standardise")
@@ -56,7 +55,7 @@ class Point:
         texts = {key: KINDS[key].text(value) for key, value in self.config.items()} | {"data": data}
         if memory is not None:
             texts["memory"] = f"{memory:.0f}"
-        options: type[JobOptions] = options_class(self.method)
+        options: Any = options_class(self.method)
         if not hasattr(options, "method"):
             del texts["method"]
         return options(**texts)

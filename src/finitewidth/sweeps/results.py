@@ -46,9 +46,9 @@ def _plain(row: sqlite3.Row) -> dict[str, Any]:
 def read(folder: str | os.PathLike[str]) -> Any:
     """All points of a folder as a pandas DataFrame, one a row: configuration, result, and how it came about.
 
-    Keys of the configuration and of the result are columns; where both have one (width, say), the result's is taken, and
-    the method asked for is ``config_method``. Raises InputError where there is no sweep, MissingExtraError without
-    pandas.
+    Keys of the configuration and of the result are columns; where both have one (width, say), the result's is taken,
+    and the method asked for is ``config_method``. Raises InputError where there is no sweep, MissingExtraError
+    without pandas.
     """
     try:
         import pandas
@@ -69,7 +69,7 @@ def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
     """
     place = Path(folder).expanduser()
     with reading(place) as db:
-        found = db.execute("SELECT draws FROM points WHERE point_id = ?", (point_id,)).fetchone()
+        found = db.execute("SELECT draws_path FROM points WHERE point_id = ?", (point_id,)).fetchone()
     if found is None or found[0] is None:
         raise InputError(f"point {point_id!r}, which has no draws", "a sampled point of this folder", "see its table")
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from functools import lru_cache, partial
+from types import GenericAlias
 from typing import Annotated, Any, NoReturn
 
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -18,6 +20,10 @@ _TAGS = ("one", "several")  # of the union of one grid and a list of them, not p
 def json_schema() -> dict[str, Any]:
     """JSON schema of a plan."""
     schema: dict[str, Any] = _model().model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for key in part["properties"].values():
+            if key.get("default", ...) is None:  # not given is not null
+                del key["default"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
@@ -47,41 +53,43 @@ def _pydantic() -> Any:
 @lru_cache(maxsize=1)
 def _model() -> Any:
     p = _pydantic()
-    values = {name: _value(name, kind) for name, kind in KINDS.items()}
-    meaning = meanings()
-    config = p.ConfigDict(extra="forbid")
-    swept: Any = {
-        name: (Annotated[list[value], p.Field(min_length=1)], p.Field(default=None, description=meaning[name]))
-        for name, value in values.items()
+    strict = p.ConfigDict(extra="forbid", title=TITLE)
+    values = {name: _value(p, name, kind) for name, kind in KINDS.items()}
+    swept = {name: _key(p, name, _several(p, value)) for name, value in values.items()}
+    grid = p.create_model("Grid", __config__=strict | {"json_schema_extra": {"minProperties": 1}}, **swept)
+    single = {name: _key(p, name, value) for name, value in values.items()}
+    return p.create_model("Plan", __config__=strict, **single, **_of_the_whole(p, grid))
+
+
+def _of_the_whole(p: Any, grid: Any) -> dict[str, Any]:
+    """The keys that are no setting of a point."""
+    one, several = (_annotated(kind, p.Tag(tag)) for kind, tag in zip((grid, _several(p, grid)), _TAGS, strict=True))
+    grids = _annotated(one | several, p.Discriminator(lambda value: _TAGS[isinstance(value, list)]))
+    memory = _annotated(Any, p.BeforeValidator(_memory), p.WithJsonSchema({"type": ["string", "number"]}))
+    keep = "Whether the draws of sampled points are kept, as zarr. Default: true."
+    return {
+        "grid": (grids, p.Field(None, description="Keys that are swept, each with its values; or a list of grids.")),
+        "memory": (memory, p.Field(None, description="Refuse points that would need more, for example 8GB.")),
+        "keep_draws": (_annotated(bool, p.Strict()), p.Field(True, description=keep)),
     }
-    grid = p.create_model(
-        "Grid", __config__=p.ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1}), **swept
-    )
-    single: Any = {name: (value, p.Field(default=None, description=meaning[name])) for name, value in values.items()}
-    single["data"] = (values["data"], p.Field(default=None, description=meaning["data"]))
-    one, several = (
-        Annotated[kind, p.Tag(tag)]
-        for kind, tag in zip((grid, Annotated[list[grid], p.Field(min_length=1)]), _TAGS, strict=True)
-    )
-    either = p.Discriminator(lambda value: _TAGS[isinstance(value, list)])
-    single["grid"] = (
-        Annotated[one | several, either],
-        p.Field(default=None, description="Keys that are swept, each with its values; or a list of such grids."),
-    )
-    single["memory"] = (
-        Annotated[Any, p.BeforeValidator(_memory), p.WithJsonSchema({"type": ["string", "number"]})],
-        p.Field(default=None, description="Refuse points that would need more, for example 8GB."),
-    )
-    single["keep_draws"] = (
-        Annotated[bool, p.Strict()],
-        p.Field(default=True, description="Whether the draws of sampled points are kept, as zarr. Default: true."),
-    )
-    return p.create_model("Plan", __config__=config | {"title": TITLE}, **single)
 
 
-def _value(name: str, kind: Kind) -> Any:
-    p = _pydantic()
-    return Annotated[Any, p.BeforeValidator(partial(kind.read, name)), p.WithJsonSchema(kind.schema)]
+def _key(p: Any, name: str, kind: Any) -> Any:
+    """A key that may be left out."""
+    return kind, p.Field(None, description=meanings()[name])
+
+
+def _value(p: Any, name: str, kind: Kind) -> Any:
+    return _annotated(Any, p.BeforeValidator(partial(kind.read, name)), p.WithJsonSchema(kind.schema))
+
+
+def _several(p: Any, kind: Any) -> Any:
+    return _annotated(GenericAlias(list, (kind,)), p.Field(min_length=1))
+
+
+def _annotated(kind: Any, *more: Any) -> Any:
+    """``Annotated``, of types that are made here."""
+    return operator.getitem(Annotated, (kind, *more))
 
 
 def _memory(value: Any) -> float:

@@ -23,7 +23,8 @@ _SCHEMA = """
 CREATE TABLE points (
     point_id TEXT PRIMARY KEY, config TEXT NOT NULL, status TEXT NOT NULL, result TEXT,
     started_at TEXT, finished_at TEXT, seconds REAL, reason TEXT,
-    converged INTEGER, seed INTEGER, versions TEXT, data_fingerprint TEXT, peak_memory INTEGER, draws TEXT, run INTEGER
+    converged INTEGER, seed INTEGER, versions TEXT, data_fingerprint TEXT, peak_memory INTEGER, draws_path TEXT,
+    run INTEGER
 );
 CREATE INDEX points_of_run ON points (run, status, converged);
 CREATE TABLE sources (source TEXT PRIMARY KEY, path TEXT, fingerprint TEXT NOT NULL);
@@ -41,8 +42,8 @@ class Outcome:
     """What became of a point.
 
     status: "done" or "failed". result: one row as predict and sample print it; None where it failed. reason: why it
-    failed, or what there is to know of a result. data_fingerprint: of training and test part. peak_memory: bytes of
-    the process that worked. draws: to be kept.
+    failed, or what there is to know of a result. data_fingerprint: of training and test part, both. peak_memory: bytes
+    of the process that worked. draws: to be kept.
     """
 
     point: Point
@@ -76,30 +77,32 @@ class Store:
 
     def _open(self) -> None:
         db = self._db
+        db.execute("PRAGMA busy_timeout=10000")
+        fresh = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not fresh:
+            self._refuse_foreign_or_damaged()
         mode = "TRUNCATE" if _networked(self.folder) else "WAL"  # write-ahead logs need memory shared with readers
         db.execute(f"PRAGMA journal_mode={mode}")
         db.execute(f"PRAGMA synchronous={'FULL' if mode == 'TRUNCATE' else 'NORMAL'}")
-        db.execute("PRAGMA busy_timeout=10000")
-        application, version = (
-            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        if (application, version) == (_APPLICATION, _FORMAT):
-            problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problem != "ok":
-                raise sqlite3.DatabaseError(problem)
-            return
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            db.close()
+        if fresh:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={_APPLICATION}")
+                db.execute(f"PRAGMA user_version={_FORMAT}")
+
+    def _refuse_foreign_or_damaged(self) -> None:
+        found = [self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if found != [_APPLICATION, _FORMAT]:
+            self._db.close()
             raise InputError(
                 f"{str(self.path)!r}, which is no database of this version's sweeps",
                 "an empty folder, or that of a sweep",
                 "choose another folder; nothing was changed",
             )
-        with self._transaction():
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id={_APPLICATION}")
-            db.execute(f"PRAGMA user_version={_FORMAT}")
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -149,7 +152,7 @@ class Store:
                 "versions": compact(outcome.versions),
                 "data_fingerprint": outcome.data_fingerprint,
                 "peak_memory": outcome.peak_memory,
-                "draws": draws,
+                "draws_path": draws,
                 "run": self.run,
             }
             with self._transaction() as db:

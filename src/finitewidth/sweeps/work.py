@@ -19,7 +19,7 @@ from finitewidth.documents import row_document
 from finitewidth.exceptions import InputError
 from finitewidth.options import Job, job_of, neuron_options
 from finitewidth.runs import now, same_targets, versions
-from finitewidth.sweeps.point import Point, compact
+from finitewidth.sweeps.point import Point
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
 
@@ -114,7 +114,7 @@ class Worker:
         if self._data is None or self._data[0] != key:
             self._data = None
             parts = job.load()
-            self._data = (key, parts, compact([part.fingerprint() for part in parts]))
+            self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
         return self._data[1]
 
     def _solve(self, point: Point, job: Job, options: Any, train: Dataset, test: Dataset) -> dict[str, Any]:

@@ -119,9 +119,8 @@ class KernelSpectrum:
             memory,
         )
         unit = unit_network(network)
-        return cls(
-            unit, train, kept.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
-        )
+        spectrum = kept.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
+        return cls(unit, train, spectrum)
 
     def table(self, temperature: float) -> DriveTable:
         if temperature not in self._tables:
