@@ -221,8 +221,8 @@ def main() -> None:
             held = sorted(count for _, count in found)
             killed = sum(running for running, _ in found)
             print(
-                f"{way:12s} {given.kills} kills, {killed} before the end (undisturbed {seconds:.1f} s); points stored at "
-                f"the kill: {held}; after resuming every point once and equal; {time.monotonic() - started:.0f} s",
+                f"{way:12s} {given.kills} kills, {killed} before the end (undisturbed {seconds:.1f} s); points stored "
+                f"then: {held}; after resuming every point once and equal; {time.monotonic() - started:.0f} s",
                 flush=True,
             )
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from finitewidth.exceptions import InputError, MissingExtraError
 
 MOST_BYTES = 32 * 2**20
+_DEEPEST = 8
 Place = tuple[str | int, ...]
 
 
@@ -36,8 +37,6 @@ class Document:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             lines: dict[Place, int] = {}
             values = _plain(name, node, (), lines, yaml.SafeLoader(""))
-        except RecursionError as error:
-            raise InputError(f"{name}, whose lists are too deep", "a plan", "see docs/sweeps.md") from error
         except (yaml.YAMLError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -76,13 +75,17 @@ def _text(path: Path) -> str:
 
 
 def _refuse_references(name: str, text: str) -> None:
-    """Tags could ask for objects, references for exponentially much."""
+    """Tags could ask for objects, references for exponentially much, nesting for hours."""
     yaml = _yaml()
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         what = None
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            what = f"lists within lists, more than {_DEEPEST} deep"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             what = "an anchor or a reference (& or *)"
-        elif getattr(event, "tag", None) is not None:
+        elif not what and getattr(event, "tag", None) is not None:
             what = f"the tag {event.tag}"
         if what:
             line = event.start_mark.line + 1

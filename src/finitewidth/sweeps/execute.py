@@ -161,27 +161,23 @@ def _values(plan: Plan, key: str) -> list[Any]:
 
 def _refuse_changed_data(plan: Plan, store: Store) -> None:
     """Files must be as they were when the sweep began; data that no point can load are refused before the first."""
-    errors: list[InputError] = []
-    names = dict.fromkeys(_values(plan, "data"))
-    for name in names:
+    for name in dict.fromkeys(_values(plan, "data")):
         source = plan.find(name)
         try:
             found = fingerprint_of(source)
-        except InputError as error:
-            errors.append(error)
+        except InputError:  # not there: said by those who load it
             continue
         before = None if found is None else store.same_data("sources", name, found, source)
         if before is not None:
             raise _changed(plan, name, str(found), before)
-    if len(errors) < len(names):
-        errors = _loading(plan)
-    if errors and len(errors) >= len(names):
+    errors = _loading(plan)
+    if errors:
         place = plan.document.where(plan.place("data"))
         raise InputError(f"{place}: {errors[0].given}", errors[0].wanted, errors[0].remedy)
 
 
 def _loading(plan: Plan) -> list[InputError]:
-    """Load sets of data until one can be; the errors if none can."""
+    """Load sets of data until one can be; the errors where none can."""
     errors: list[InputError] = []
     tried: set[str] = set()
     for point in plan.points():

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from finitewidth.sweeps.schema import validated
 MOST_POINTS = 1_000_000  # without saying yes
 _CHECKED = 5000  # combinations of keys that can contradict one another, checked before the first point
 _ORDER = (*DATA, *KERNEL, "widths", "method", "closure")  # swept slowly: their points share work
+_CALLED = {"precision": ("weight_precision",), "width": ("channels",)}
 _FASTEST = ("temperature", "width")
 
 Grid = dict[str, list[Any]]
@@ -181,9 +182,6 @@ def _ordered(grid: Grid) -> Grid:
 
 
 def _mentions(text: str, key: str) -> bool:
-    return re.search(rf"(?<![\w-])(--)?{re.escape(key).replace('_', '[-_]')}(?![\w-])", text) is not None
-
-
-def sources(points: Sequence[Point]) -> list[str]:
-    """Every source of data, once."""
-    return list(dict.fromkeys(str(point.config["data"]) for point in points))
+    """Whether a message speaks of a key, as the command line or as Python calls it."""
+    names = "|".join(name.replace("_", "[-_]") for name in (key, *_CALLED.get(key, ())))
+    return re.search(rf"(?<![\w-])(--)?({names})(?![\w-])", text) is not None
