@@ -9,7 +9,6 @@ from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import available_memory, parse_memory
-from finitewidth.options import job_of
 from finitewidth.runs import folder_of, progress_bar
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FolderLock
@@ -18,9 +17,10 @@ from finitewidth.sweeps.status import Status, status
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome, Store
 from finitewidth.sweeps.work import Setting, Task, Worker
 
+_HELD = 100_000
 _TRIED = 8  # sets of data that are loaded before the first point, until one can be
 
-Outcomes = Callable[[Iterator[Task], Setting], Iterator[Outcome]]
+Outcomes = Callable[[Iterator[Task], Worker], Iterator[Outcome]]  # by the worker of this process, or others like it
 
 
 def run(
@@ -61,31 +61,32 @@ def run(
         stack.enter_context(FolderLock(folder))
         store = Store(folder)
         stack.callback(store.close)
-        _refuse_changed_data(plan, store)
         with contextlib.suppress(OSError):
             for part in (SPECTRA, CHECKPOINTS):
                 (folder / part).mkdir(exist_ok=True)
-        setting = Setting(str(folder.absolute()), _share(cap, name, workers), plan.keep_draws)
-        _work(plan, store, engine, setting, name, retry_failed, progress)
+        worker = Worker(Setting(str(folder.absolute()), _share(cap, name, workers), plan.keep_draws))
+        _refuse_changed_data(plan, store, worker)
+        _work(plan, store, engine, worker, name, retry_failed, progress)
     return status(folder)
 
 
 def _work(
-    plan: Plan, store: Store, engine: Outcomes, setting: Setting, name: str, retry_failed: bool, progress: bool
+    plan: Plan, store: Store, engine: Outcomes, worker: Worker, name: str, retry_failed: bool, progress: bool
 ) -> None:
     """Do and store what is left of a plan."""
     known, failed = store.known(failed=not retry_failed), store.failed()
-    wanted = [point.id for point in plan.points()]
+    points = list(plan.points()) if plan.size <= _HELD else None  # many are made twice rather than held
+    wanted = [point.id for point in points or plan.points()]
     todo = sum(1 for point_id in wanted if point_id not in known)
     failed_before = sum(1 for point_id in wanted if point_id in failed and point_id in known)
     before = len(wanted) - todo - failed_before
     store.begin(plan.document.text, name, len(wanted), before, failed_before)
-    left = (Task(point, plan.find(point.config["data"])) for point in plan.points() if point.id not in known)
+    left = (Task(point, plan.find(point.config["data"])) for point in points or plan.points() if point.id not in known)
     outcome = "failed"
     try:
         with progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance:
             rate = _Rate()
-            for found in engine(left, setting):
+            for found in engine(left, worker):
                 _refuse_other_data(store, found)
                 store.add(found)
                 advance(rate.told(found))
@@ -109,24 +110,18 @@ def _engine(stack: contextlib.ExitStack, client: str, workers: int | None) -> tu
     if workers is not None and client != "local":
         raise InputError(f"--workers {workers} with --client {client}", "--client local", "leave --workers out")
     if client == "serial":
-        return _serially, client
+        return lambda tasks, worker: map(worker.outcome, tasks), client
     if client == "local":
         from finitewidth.sweeps import processes
 
         count = _workers(workers)
-        return lambda tasks, setting: processes.outcomes(tasks, setting, count), f"local, {count} workers"
+        return lambda tasks, worker: processes.outcomes(tasks, worker.setting, count), f"local, {count} workers"
     if "://" in client:
         from finitewidth.sweeps import cluster
 
         connection = stack.enter_context(cluster.connected(client))
-        return lambda tasks, setting: cluster.outcomes(tasks, setting, connection), client
+        return lambda tasks, worker: cluster.outcomes(tasks, worker.setting, connection), client
     raise InputError(f"--client {client!r}", "serial, local or tcp://HOST:PORT", "write --client local")
-
-
-def _serially(tasks: Iterator[Task], setting: Setting) -> Iterator[Outcome]:
-    worker = Worker(setting)
-    for task in tasks:
-        yield worker.outcome(task)
 
 
 def _workers(given: int | None) -> int:
@@ -159,7 +154,7 @@ def _values(plan: Plan, key: str) -> list[Any]:
     return found + [value for grid in plan.grids for value in grid.get(key, [])]
 
 
-def _refuse_changed_data(plan: Plan, store: Store) -> None:
+def _refuse_changed_data(plan: Plan, store: Store, worker: Worker) -> None:
     """Files must be as they were when the sweep began; data that no point can load are refused before the first."""
     for name in dict.fromkeys(_values(plan, "data")):
         source = plan.find(name)
@@ -170,14 +165,14 @@ def _refuse_changed_data(plan: Plan, store: Store) -> None:
         before = None if found is None else store.same_data("sources", name, found, source)
         if before is not None:
             raise _changed(plan, name, str(found), before)
-    errors = _loading(plan)
+    errors = _loading(plan, worker)
     if errors:
         place = plan.document.where(plan.place("data"))
         raise InputError(f"{place}: {errors[0].given}", errors[0].wanted, errors[0].remedy)
 
 
-def _loading(plan: Plan) -> list[InputError]:
-    """Load sets of data until one can be; the errors where none can."""
+def _loading(plan: Plan, worker: Worker) -> list[InputError]:
+    """Let the worker load sets of data until one can be; the errors where none can."""
     errors: list[InputError] = []
     tried: set[str] = set()
     for point in plan.points():
@@ -187,7 +182,7 @@ def _loading(plan: Plan) -> list[InputError]:
             return []
         tried.add(point.data_key)
         try:
-            job_of(point.options(plan.find(point.config["data"]))).load()
+            worker.data(Task(point, plan.find(point.config["data"])))
         except InputError as error:
             errors.append(error)
             continue

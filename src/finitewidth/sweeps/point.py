@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
@@ -22,6 +23,7 @@ class Point:
 
     id: str
     config: dict[str, Any]
+    text: str  # of the configuration, JSON
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Point:
@@ -32,20 +34,20 @@ class Point:
         if "widths" not in config:
             config = {"depth": 1, "width": 100} | config
         text = compact(config)
-        return cls(hashlib.sha256(text.encode()).hexdigest()[:24], config)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:24], config, text)
 
     @property
     def method(self) -> str:
         """The theory, "sample" or "train"."""
         return str(self.config["method"])
 
-    @property
+    @cached_property
     def group(self) -> str:
         """The same for points that share data and kernel, and with them the work that costs most."""
         shared = [self.config.get(key) for key in (*DATA, *KERNEL)]
         return compact([shared, len(self.config.get("widths", ()))])
 
-    @property
+    @cached_property
     def data_key(self) -> str:
         """The same for points on the same data."""
         return compact({key: self.config[key] for key in DATA if key in self.config})

@@ -119,7 +119,7 @@ def _bury(worker: _Process, dealer: Dealer, deaths: dict[str, int]) -> Iterator[
 def lost(task: Task, reason: str) -> Outcome:
     """The outcome of a point whose worker could not tell."""
     moment = now()
-    return Outcome(task.point, "failed", None, reason, moment, moment, 0.0, {})
+    return Outcome(task.point, "failed", None, reason, moment, moment, 0.0, "{}")
 
 
 def _exit(code: int | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from finitewidth.exceptions import InputError
 from finitewidth.runs import now
-from finitewidth.sweeps.point import Point, compact
+from finitewidth.sweeps.point import Point
 
 DATABASE, DRAWS, SPECTRA, CHECKPOINTS = "results.sqlite", "draws", "spectra", "checkpoints"
 _APPLICATION, _FORMAT = 0x66775357, 1  # pragmas that say whose file this is
@@ -34,6 +34,7 @@ CREATE TABLE runs (
     started_at TEXT, finished_at TEXT, outcome TEXT, pid INTEGER, host TEXT
 );
 """
+_INSERT = f"INSERT OR REPLACE INTO points VALUES ({', '.join('?' * 15)})"
 _NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse.", "9p", "afs", "panfs", "orangefs")
 
 
@@ -43,7 +44,7 @@ class Outcome:
 
     status: "done" or "failed". result: one row as predict and sample print it; None where it failed. reason: why it
     failed, or what there is to know of a result. data_fingerprint: of training and test part, both. peak_memory: bytes
-    of the process that worked. draws: to be kept.
+    of the process that worked. draws: to be kept. versions: JSON.
     """
 
     point: Point
@@ -53,7 +54,7 @@ class Outcome:
     started_at: str
     finished_at: str
     seconds: float
-    versions: dict[str, str]
+    versions: str
     data_fingerprint: str | None = None
     peak_memory: int | None = None
     draws: Any = None
@@ -74,6 +75,7 @@ class Store:
             self._db = sqlite3.connect(self.path, isolation_level=None)
             self._open()
         self.run = 0
+        self._seen: dict[tuple[str, str], str] = {}
 
     def _open(self) -> None:
         db = self._db
@@ -138,9 +140,9 @@ class Store:
         """Draws first, under their last name when they are whole; then the row."""
         with _writing(self.folder):
             draws = None if outcome.draws is None else self._keep_draws(outcome.point.id, outcome.draws)
-            row = {
+            row = {  # in the order of the columns
                 "point_id": outcome.point.id,
-                "config": compact(outcome.point.config),
+                "config": outcome.point.text,
                 "status": outcome.status,
                 "result": None if outcome.result is None else json.dumps(outcome.result, allow_nan=False),
                 "started_at": outcome.started_at,
@@ -149,16 +151,14 @@ class Store:
                 "reason": outcome.reason,
                 "converged": outcome.converged,
                 "seed": outcome.point.config.get("seed"),
-                "versions": compact(outcome.versions),
+                "versions": outcome.versions,
                 "data_fingerprint": outcome.data_fingerprint,
                 "peak_memory": outcome.peak_memory,
                 "draws_path": draws,
                 "run": self.run,
             }
             with self._transaction() as db:
-                db.execute(
-                    f"INSERT OR REPLACE INTO points ({', '.join(row)}) VALUES ({', '.join(f':{k}' for k in row)})", row
-                )
+                db.execute(_INSERT, tuple(row.values()))
 
     def _keep_draws(self, name: str, draws: Any) -> str:
         folder = self.folder / DRAWS
@@ -173,6 +173,9 @@ class Store:
 
     def same_data(self, table: str, key: str, fingerprint: str, path: str = "") -> str | None:
         """The fingerprint that was recorded for a source or for data, if it is another; else records this one."""
+        if self._seen.get((table, key)) == fingerprint:
+            return None
+        self._seen[table, key] = fingerprint
         column = {"sources": "source", "data": "data"}[table]
         found = self._db.execute(f"SELECT fingerprint FROM {table} WHERE {column} = ?", (key,)).fetchone()
         if found is None:

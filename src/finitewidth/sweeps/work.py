@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from finitewidth.documents import row_document
 from finitewidth.exceptions import InputError
 from finitewidth.options import Job, job_of, neuron_options
 from finitewidth.runs import now, same_targets, versions
-from finitewidth.sweeps.point import Point
+from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
 
@@ -63,6 +64,7 @@ class Worker:
             )
         self.setting = setting
         self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
+        self._checked: tuple[dict[str, Any], Job, Any] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
 
     @cached_property
@@ -99,21 +101,31 @@ class Worker:
 
     def _result(self, task: Task) -> tuple[dict[str, Any], Any]:
         point = task.point
-        options = point.options(task.source, self.setting.memory)
-        job = job_of(options)
-        train, test = self.data(task, job)
+        train, test = self.data(task)
+        job, options = self._job(task)
         if point.method == "sample":
             return self._sample(point, job, options.sampling(), train, test)
         if point.method == "train":
             return self._train(point, job, options.training(), train, test), None
         return self._solve(point, job, options, train, test), None
 
-    def data(self, task: Task, job: Job) -> tuple[Dataset, Dataset]:
+    def _job(self, task: Task) -> tuple[Job, Any]:
+        """Checked as on the command line; once for points that differ in width and temperature alone."""
+        config = task.point.config
+        others = {key: value for key, value in config.items() if key not in ("width", "temperature")}
+        if self._checked is None or self._checked[0] != others:
+            options = task.point.options(task.source, self.setting.memory)
+            self._checked = (others, job_of(options), options)
+        job, options = self._checked[1:]
+        network = job.network.with_width(config["width"]) if "width" in config else job.network
+        return replace(job, network=network, temperatures=[config["temperature"]]), options
+
+    def data(self, task: Task) -> tuple[Dataset, Dataset]:
         """The training and the test part, the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = job.load()
+            parts = self._job(task)[0].load()
             self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
         return self._data[1]
 
@@ -223,28 +235,27 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
 
 
-def _versions() -> dict[str, str]:
-    global _found
-    if _found is None:
-        _found = versions(*_LIBRARIES)
-    return _found
+@lru_cache(maxsize=1)
+def _versions() -> str:
+    return compact(versions(*_LIBRARIES))
 
 
-_found: dict[str, str] | None = None
+@lru_cache(maxsize=2)
+def _opened(name: str, flags: int) -> int:
+    """A file of /proc/self, kept open for the many points to come."""
+    return os.open(f"/proc/self/{name}", flags)
 
 
 def _forget_peak() -> None:
     """From here on the system counts the peak memory of this process anew, where it can (Linux)."""
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+    with suppress(OSError):
+        os.pwrite(_opened("clear_refs", os.O_WRONLY), b"5", 0)
 
 
 def _peak() -> int | None:
     """Peak memory of this process in bytes."""
-    with suppress(OSError, ValueError), open("/proc/self/status") as lines:
-        for line in lines:
-            if line.startswith("VmHWM"):
-                return 1024 * int(line.split()[1])
+    with suppress(OSError, ValueError, IndexError):
+        return 1024 * int(os.pread(_opened("status", os.O_RDONLY), 4096, 0).split(b"VmHWM:")[1].split()[0])
     try:
         import resource
     except ImportError:

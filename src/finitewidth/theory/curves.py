@@ -50,7 +50,8 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return asdict(self)
+        validity = None if self.validity is None else asdict(self.validity)
+        return vars(self) | {"order_parameters": list(self.order_parameters), "validity": validity}
 
 
 @dataclass(frozen=True)
