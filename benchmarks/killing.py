@@ -58,8 +58,8 @@ def content(out: Path) -> dict[str, tuple[str, str, str]]:
         rows = db.execute("SELECT point_id, config, status, result FROM points").fetchall()
     found = {}
     for point_id, config, status, result in rows:
-        plain = json.loads(result)
-        del plain["seconds"]
+        plain = {} if result is None else json.loads(result)
+        plain.pop("seconds", None)
         found[point_id] = (config, status, json.dumps(plain, sort_keys=True))
     assert len(found) == len(rows), "a point stands there twice"
     return found

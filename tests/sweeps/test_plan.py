@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,22 @@ def test_every_option_of_the_command_line_is_a_key():
         fields = {field.name for field in dataclasses.fields(options_class(method))}
         assert fields - {"json", "figure", "checkpoint", "memory"} <= set(KINDS)
         assert used(method, "cnn") <= set(KINDS)
+
+
+def test_the_example_is_a_plan():
+    plan = Plan.of(Path(__file__).parents[2] / "examples" / "sweep.yaml")
+    assert plan.size == len(list(plan.points())) == 168
+
+
+def test_the_plans_of_the_documentation_are_plans(plan_of):
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [plan_of(block).size for block in blocks]
+
+
+def test_every_key_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    assert [key for key in (*KINDS, "grid", "keep_draws", "memory") if f"`{key}`" not in text] == []
 
 
 def test_the_published_schema_is_the_one_in_use():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -18,7 +21,7 @@ from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.work import Setting, StopSweepError, Task, Worker
 
 _CONNECT = "10s"
-_POLL = 2.0  # seconds between looks at the connection
+_LOOK = 3.0  # seconds between looks at the scheduler and its threads
 _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
 _lock = threading.Lock()
 _workers: dict[Setting, Worker] = {}  # of this process
@@ -91,32 +94,35 @@ def _shortened(library: str, version: str) -> str:
 
 
 def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Iterator[Outcome]:
-    """Outcomes as they come in; twice as many batches are under way as there are threads.
+    """Outcomes as they come in; twice as many batches are under way as there are threads, which may come and go.
 
     Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.
     """
     address = str(client.scheduler.address)
-    slots = max(2, 2 * sum(client.nthreads().values()))
-    dealer = Dealer(tasks, slots)
+    dealer, slots = Dealer(tasks, 1), itertools.count()
     running: dict[str, tuple[Any, int, list[Task]]] = {}
     finished: queue.Queue[str] = queue.Queue()
     deaths: dict[str, int] = {}
 
-    def submit(slot: int) -> None:
+    def submit(slot: int) -> bool:
         batch = dealer.take(slot)
         if batch:
             future = client.submit(work, batch, setting, pure=False)
             running[future.key] = (future, slot, batch)
             future.add_done_callback(lambda future: finished.put(future.key))
+        return bool(batch)
 
-    for slot in range(slots):
-        submit(slot)
-    while running:
+    looked = -math.inf
+    while True:
+        if time.monotonic() - looked > _LOOK:
+            looked, dealer.workers = time.monotonic(), _slots(client, address)
+            while len(running) < dealer.workers and submit(next(slots)):
+                pass
+        if not running:
+            return
         try:
-            future, slot, batch = running.pop(finished.get(timeout=_POLL))
+            future, slot, batch = running.pop(finished.get(timeout=_LOOK))
         except queue.Empty:
-            if client.status != "running":
-                raise _gone(address) from None
             continue
         if future.cancelled():
             raise _gone(address)
@@ -127,7 +133,16 @@ def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Iterator[O
             raise failure
         else:
             yield from _lost(batch, failure, dealer, deaths)
-        submit(slot)
+        if not submit(slot):
+            looked = -math.inf  # something may have been given back
+
+
+def _slots(client: Any, address: str) -> int:
+    """Batches to have under way."""
+    try:
+        return max(2, 2 * sum(client.nthreads().values()))
+    except Exception as error:  # whatever distributed says of a lost connection
+        raise _gone(address) from error
 
 
 def _lost(batch: list[Task], error: BaseException, dealer: Dealer, deaths: dict[str, int]) -> Iterator[Outcome]:
