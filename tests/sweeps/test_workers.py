@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from killing import children, command, content, moments, resume
+from killing import children, command, content, moments, resume, wait_for
 
 import finitewidth as fw
 from finitewidth.sweeps import processes
@@ -73,12 +73,6 @@ def undisturbed(tmp_path_factory):
     return plan, content(folder / "out")
 
 
-def wait_for_points(out: Path, process: subprocess.Popen, count: int) -> None:
-    until = time.monotonic() + 60
-    while len(moments(out)) < count and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["sweep", "worker"])
 def test_killed_and_resumed_as_if_nothing_had_happened(tmp_path, undisturbed, victim):
@@ -86,7 +80,7 @@ def test_killed_and_resumed_as_if_nothing_had_happened(tmp_path, undisturbed, vi
     plan, reference = undisturbed
     out = tmp_path / "out"
     process = subprocess.Popen(command(plan, out, LOCAL), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for_points(out, process, random.Random(victim).randint(1, 12))
+    wait_for(out, random.Random(victim).randint(1, 12), 0.0, process)
     workers = children(process.pid)
     assert len(workers) == 2
     os.kill(workers[0] if victim == "worker" else process.pid, signal.SIGKILL)
@@ -116,7 +110,7 @@ def test_interrupted_watched_and_refused_meanwhile(tmp_path, undisturbed):
     plan, reference = undisturbed
     out = tmp_path / "out"
     process = subprocess.Popen(command(plan, out, LOCAL), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for_points(out, process, 2)
+    wait_for(out, 2, 0.0, process)
     status = fw.sweeps.status(out)
     assert status.state == "running"
     assert status.planned == len(reference)
