@@ -4,8 +4,8 @@
     python benchmarks/killing.py --kills 2 --ways local-4 scheduler
 
 Ways: ``serial``, ``local-1`` and ``local-4`` kill the sweep itself (SIGKILL), ``worker`` one of its four workers,
-``scheduler`` the Dask scheduler that it works through, ``dask-worker`` a worker of that. A short version is in
-tests/sweeps/test_killed.py.
+``scheduler`` the Dask scheduler that it works through, ``dask-worker`` a worker of that; ``disk`` kills nothing but
+lets a small tmpfs run full (needs the right to mount). Short versions are in tests/sweeps/test_workers.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CLIENTS = {
     "local-4": ("local", "--workers", "4"),
     "worker": ("local", "--workers", "4"),
 }
-WAYS = (*CLIENTS, "scheduler", "dask-worker")
+WAYS = (*CLIENTS, "scheduler", "dask-worker", "disk")
 
 
 def command(plan: Path, out: Path, client: tuple[str, ...]) -> list[str]:
@@ -204,6 +204,23 @@ def trial(
     return running, len(before)
 
 
+def fill_the_disk(plan: Path, place: Path, reference: dict) -> int:
+    """A sweep on a tmpfs that is too small, then the same command with more room; points stored when it was full."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], check=True)
+    try:
+        done = subprocess.run(command(plan, place / "out", ("serial",)), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        before = moments(place / "out")
+        subprocess.run(["mount", "-o", "remount,size=30m", str(place)], check=True)
+        resume(plan, place / "out", ("serial",))
+        assert content(place / "out") == reference
+        assert before.items() <= moments(place / "out").items()
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    return len(before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
@@ -219,6 +236,10 @@ def main() -> None:
         reference = content(folder / "reference")
         print(f"{len(reference)} points", flush=True)
         for way in given.ways:
+            if way == "disk":
+                held = fill_the_disk(plan, folder / "disk", reference)
+                print(f"disk         full after {held} points; with room, every point once and equal", flush=True)
+                continue
             started, found = time.monotonic(), []
             for number in range(given.kills):
                 out = folder / f"{way}-{number}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -14,7 +16,7 @@ from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FolderLock
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
 from finitewidth.sweeps.status import Status, status
-from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome, Store
+from finitewidth.sweeps.store import CHECKPOINTS, DRAWS, SPECTRA, Outcome, Store
 from finitewidth.sweeps.work import Setting, Task, Worker
 
 _HELD = 100_000
@@ -61,13 +63,20 @@ def run(
         stack.enter_context(FolderLock(folder))
         store = Store(folder)
         stack.callback(store.close)
-        with contextlib.suppress(OSError):
-            for part in (SPECTRA, CHECKPOINTS):
-                (folder / part).mkdir(exist_ok=True)
+        _prepare(folder)
         worker = Worker(Setting(str(folder.absolute()), _share(cap, name, workers), plan.keep_draws))
         _refuse_changed_data(plan, store, worker)
         _work(plan, store, engine, worker, name, retry_failed, progress)
     return status(folder)
+
+
+def _prepare(folder: Path) -> None:
+    """Make the folders that workers write to, and remove what a killed run left half written."""
+    with contextlib.suppress(OSError):
+        for part in (SPECTRA, CHECKPOINTS):
+            (folder / part).mkdir(exist_ok=True)
+        for draft in (*(folder / SPECTRA).glob(".*.part"), *(folder / DRAWS).glob(".*.part")):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _work(

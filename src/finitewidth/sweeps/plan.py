@@ -93,8 +93,9 @@ class Plan:
         """Where the data of a point are: relative to the plan's folder, or else to the current one."""
         if source in BUILT_IN or source.startswith(OPENML):
             return source
-        beside = self.folder / Path(source).expanduser()
-        return str(beside) if beside.exists() else source
+        path = Path(source).expanduser()
+        found = next((place for place in (self.folder / path, path) if place.exists()), None)
+        return source if found is None else str(found.absolute())
 
     # --- what is refused ------------------------------------------------------------------------------------
 
