@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import sqlite3
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.sweeps import execute, lock
+from finitewidth.sweeps import Plan, execute, lock
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import Outcome, Store
-from finitewidth.sweeps.work import Worker
+from finitewidth.sweeps.work import StopSweepError, Worker
 
 pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
@@ -304,6 +305,18 @@ def test_a_table_of_results():
     assert found.groupby("width").test_error.mean().between(0.0, 1.0).all()
     with pytest.raises(fw.InputError, match="no draws"):
         fw.sweeps.draws("out", found.point_id[0])
+
+
+def test_a_worker_can_tell_its_parent_what_is_wrong():
+    error = pickle.loads(pickle.dumps(StopSweepError("given", "wanted", "remedy")))
+    assert (type(error), str(error)) == (StopSweepError, "given; wanted: wanted; remedy")
+
+
+def test_ranges_and_arrays_in_python():
+    plan = Plan.of(
+        QUICK | {"grid": {"seed": range(2), "width": np.array([20, 40]), "temperature": np.geomspace(0.1, 1, 2)}}
+    )
+    assert plan.grids[0] == {"seed": [0, 1], "temperature": [0.1, 1.0], "width": [20, 40]}
 
 
 def test_an_outcome_without_a_result_says_nothing_of_convergence():

@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from typing import Any
 
@@ -93,7 +93,7 @@ def _shortened(library: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if library == "python" else version
 
 
-def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Iterator[Outcome]:
+def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Generator[Outcome, None, None]:
     """Outcomes as they come in; twice as many batches are under way as there are threads, which may come and go.
 
     Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from finitewidth.sweeps.work import Setting, Task, Worker
 _HELD = 100_000
 _TRIED = 8  # sets of data that are loaded before the first point, until one can be
 
-Outcomes = Callable[[Iterator[Task], Worker], Iterator[Outcome]]  # by the worker of this process, or others like it
+Outcomes = Callable[[Iterator[Task], Worker], Generator[Outcome, None, None]]  # by this worker, or others like it
+    [Iterator[Task], Worker], Generator[Outcome, None, None]
+]  # by the worker of this process, or others like it
 
 
 def run(
@@ -95,10 +97,11 @@ def _work(
     try:
         with progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance:
             rate = _Rate()
-            for found in engine(left, worker):
-                _refuse_other_data(store, found)
-                store.add(found)
-                advance(rate.told(found))
+            with contextlib.closing(engine(left, worker)) as outcomes:  # interrupted here, the workers hear of it too
+                for found in outcomes:
+                    _refuse_other_data(store, found)
+                    store.add(found)
+                    advance(rate.told(found))
         outcome = "finished"
     except KeyboardInterrupt:
         outcome = "interrupted"
@@ -119,7 +122,7 @@ def _engine(stack: contextlib.ExitStack, client: str, workers: int | None) -> tu
     if workers is not None and client != "local":
         raise InputError(f"--workers {workers} with --client {client}", "--client local", "leave --workers out")
     if client == "serial":
-        return lambda tasks, worker: map(worker.outcome, tasks), client
+        return lambda tasks, worker: (worker.outcome(task) for task in tasks), client
     if client == "local":
         from finitewidth.sweeps import processes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -47,7 +48,8 @@ class Plan:
         point uses, an empty grid. MissingExtraError without the extra "sweep".
         """
         if isinstance(source, Mapping):
-            document, folder = Document("plan", dict(source)), Path()
+            text = json.dumps(source, default=_listed)
+            document, folder = Document("plan", json.loads(text), text=text), Path()
         else:
             path = Path(source).expanduser()
             document, folder = Document.read(path), path.absolute().parent
@@ -180,6 +182,11 @@ def _ordered(grid: Grid) -> Grid:
     last = [key for key in _FASTEST if key in grid]
     middle = [key for key in grid if key not in (*first, *last)]
     return {key: grid[key] for key in (*first, *middle, *last)}
+
+
+def _listed(values: Any) -> Any:
+    """A range, an array or a number of NumPy, as plain data."""
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def _mentions(text: str, key: str) -> bool:

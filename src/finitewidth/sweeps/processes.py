@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -35,7 +35,7 @@ class _Process:
     tasks: list[Task] = field(default_factory=list)
 
 
-def outcomes(tasks: Iterator[Task], setting: Setting, workers: int) -> Iterator[Outcome]:
+def outcomes(tasks: Iterator[Task], setting: Setting, workers: int) -> Generator[Outcome, None, None]:
     """Outcomes as they come in. Raises StopSweepError where a worker met a reason to stop them all."""
     dealer, deaths = Dealer(tasks, workers), dict[str, int]()
     pool: dict[int, _Process] = {}
