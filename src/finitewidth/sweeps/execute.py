@@ -23,8 +23,6 @@ _HELD = 100_000
 _TRIED = 8  # sets of data that are loaded before the first point, until one can be
 
 Outcomes = Callable[[Iterator[Task], Worker], Generator[Outcome, None, None]]  # by this worker, or others like it
-    [Iterator[Task], Worker], Generator[Outcome, None, None]
-]  # by the worker of this process, or others like it
 
 
 def run(
