@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -223,11 +224,15 @@ def refuse_numpy_only(network: Any) -> None:
 
 def versions(*others: str) -> dict[str, str]:
     """Of this package, JAX, NumPy and ``others``, where installed: part of a run's fingerprint."""
-    found = {}
-    for name in (*_VERSIONED, *others):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    found = {name: _version(name) for name in (*_VERSIONED, *others)}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    with contextlib.suppress(metadata.PackageNotFoundError):  # read from files: milliseconds each
+        return metadata.version(name)
+    return None
 
 
 def network_fingerprint(network: Any) -> Sequence[Any]:
