@@ -21,7 +21,7 @@ import numpy as np
 from cases import CASES, Case
 
 import finitewidth as fw
-from finitewidth.report.documents import json_ready
+from finitewidth.documents import json_ready
 from finitewidth.report.tables import number, with_error
 from finitewidth.sampling import SampledRow
 

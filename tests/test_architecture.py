@@ -24,11 +24,11 @@ ORDER = (  # a unit imports from rows above its own, and from its neighbours onl
     ("kernels",),
     ("prediction",),
     ("theory", "sampling", "training"),
-    ("features", "comparison"),
-    ("estimators",),
+    ("features", "comparison", "documents"),
+    ("estimators", "options"),
     ("sweeps",),
     ("report",),
-    ("studies", "options"),
+    ("studies",),
     ("cli",),
 )
 RANK = {unit: rank for rank, units in enumerate(ORDER) for unit in units}

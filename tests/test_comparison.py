@@ -11,7 +11,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.comparison import ComparedRow, Difference
-from finitewidth.report.documents import json_ready
+from finitewidth.documents import json_ready
 
 pytest.importorskip("jax")
 pytest.importorskip("arviz")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from finitewidth import data, features, kernels
+    from finitewidth import data, features, kernels, sweeps
     from finitewidth.activations import Activation
     from finitewidth.comparison import Comparison, compare
     from finitewidth.data import Dataset
@@ -73,7 +73,7 @@ _PUBLIC = {
     "train": "training",
     "trained_curve": "training",
 }
-_MODULES = ("data", "features", "kernels")
+_MODULES = ("data", "features", "kernels", "sweeps")
 
 __all__ = [
     "Activation",
@@ -111,6 +111,7 @@ __all__ = [
     "solve",
     "spectral_learning_curve",
     "step_bias",
+    "sweeps",
     "theory_of",
     "train",
     "trained_curve",

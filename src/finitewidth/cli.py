@@ -21,9 +21,9 @@ from finitewidth.options import (
     JobOptions,
     PredictOptions,
     SampleOptions,
-    figure_path,
     job_of,
     neuron_options,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from finitewidth.data import Dataset
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
+FIGURES = (".png", ".pdf", ".svg")
 ASSESSED = 12  # rows up to which each gets a validity statement, which takes a second or so
 
 app = typer.Typer(
@@ -148,7 +149,7 @@ def _root(
 def predict(options: PredictOptions) -> None:
     """Predict the train and test error of a network, at one width or many."""
     job = job_of(options)
-    figure = figure_path(options.figure)
+    figure = _figure_path(options.figure)
     from finitewidth.theory import learning_curve, theory_of
 
     neuron = neuron_options(options, progress=_watched())
@@ -193,7 +194,7 @@ def _draw(job: Job, options: PredictOptions, neuron: Any, curve: Any, train: Any
 def sample(options: SampleOptions) -> None:
     """Sample the finite network itself: errors with their standard errors."""
     job = job_of(options)
-    figure = figure_path(options.figure)
+    figure = _figure_path(options.figure)
     sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
     from finitewidth.report import plots, tables
     from finitewidth.sampling import sampled_curve
@@ -210,7 +211,7 @@ def sample(options: SampleOptions) -> None:
 def compare(options: CompareOptions) -> None:
     """Theory beside sample, width by width: how far they are apart."""
     job = job_of(options)
-    figure = figure_path(options.figure)
+    figure = _figure_path(options.figure)
     sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
     from finitewidth.comparison import compare as compare_both
     from finitewidth.report import plots, tables
@@ -226,6 +227,25 @@ def compare(options: CompareOptions) -> None:
     _end([row.sample for row in rows], job)
 
 
+def _figure_path(text: str | None) -> Path | None:
+    """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
+    if text is None:
+        return None
+    from pathlib import Path
+
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in FIGURES:
+        raise InputError(
+            f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"--figure {text!r}", "a file in a folder that exists", f"make the folder {path.parent} first")
+    from finitewidth.report.plots import require_matplotlib
+
+    require_matplotlib()
+    return path
+
+
 def _report(
     options: JobOptions,
     job: Job,
@@ -237,7 +257,7 @@ def _report(
 ) -> None:
     """One JSON document; or the table of that name, notes, and the place of the figure."""
     if options.json:
-        from finitewidth.report.documents import rows_document
+        from finitewidth.documents import rows_document
 
         _print_json(rows_document(rows, job.source, *data, job.layer_widths))
         return
@@ -328,6 +348,76 @@ def study_command(
     for part in studies.for_people(report):
         _console().print(part)
     _console().print(f"Figures: {', '.join(map(str, figures))}\nA page to look at: finitewidth report {out}")
+
+
+@app.command("sweep")
+def sweep_command(
+    plan: Annotated[str | None, typer.Argument(metavar="PLAN.yaml", help="What to sweep (docs/sweeps.md).")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder of the results.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="What the same command does anyway.", show_default=False)
+    ] = False,
+    client: Annotated[
+        str, typer.Option("--client", metavar="KIND", help="serial, local, or a Dask scheduler: tcp://HOST:8786.")
+    ] = "serial",
+    workers: Annotated[
+        str | None, typer.Option("--workers", metavar="N", help="Of --client local. Default: one a processor.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do points that failed once more.", show_default=False)
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="More than a million points.", show_default=False)] = False,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="8GB", help="Refuse points that would need more.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of plans.", show_default=False)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+) -> None:
+    """Predict, sample or train over a grid; the same command goes on where it was."""
+    from finitewidth import sweeps
+
+    if schema:
+        _print_json(sweeps.json_schema())
+        return
+    if plan is None or out is None:
+        given = "sweep without " + ("a plan" if plan is None else "--out")
+        raise InputError(given, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
+    options: dict[str, Any] = {"workers": None if workers is None else whole("--workers", workers), "memory": memory}
+    read = sweeps.Plan.of(plan)
+    status = sweeps.run(read, out, client=client, retry_failed=retry_failed, yes=yes, progress=_watched(), **options)
+    if as_json:
+        _print_json(status.to_dict())
+        return
+    from finitewidth.report import sweep_table
+
+    rows = list(sweeps.rows(out, read, most=sweep_table.SHOWN))
+    _console().print(sweep_table.sweep_table(rows, read.swept, status))
+    _say_status(status)
+    _console().print(f"Results: {status.to_dict()['database']}")
+
+
+@app.command("status")
+def status_command(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a sweep, running or not.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+) -> None:
+    """How far a sweep is: points done, rate, time left."""
+    from finitewidth import sweeps
+
+    status = sweeps.status(folder)
+    if as_json:
+        _print_json(status.to_dict())
+    else:
+        _say_status(status)
+
+
+def _say_status(status: Any) -> None:
+    from finitewidth.report.sweep_table import told
+
+    for line in told(status):
+        _console().print(line)
 
 
 @app.command("report")

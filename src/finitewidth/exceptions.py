@@ -14,6 +14,9 @@ class InputError(ValueError):
         self.given, self.wanted, self.remedy = given, wanted, remedy
         super().__init__(" ".join(f"{given}; wanted: {wanted}; {remedy}".split()))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        return type(self), (self.given, self.wanted, self.remedy)  # so that workers can raise it in their parent
+
 
 class MemoryCapError(InputError):
     """A computation whose estimated memory is above the cap; raised before anything is allocated."""

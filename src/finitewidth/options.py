@@ -9,15 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
     from finitewidth.networks import Network
     from finitewidth.theory.neuron import NeuronOptions
-
-FIGURES = (".png", ".pdf", ".svg")
 
 
 def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
@@ -52,6 +49,7 @@ class JobOptions:
     input_shape: str | None = _text("16x16x1", "Height, width, channels (cnn, lcn). Default: as in the data.")
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
     memory: str | None = _text("8GB", "Refuse what would need more. Default: what is free.")
+    zero_temperature: ClassVar[bool] = False  # whether a temperature of 0 means something
     json: bool = dataclasses.field(default=False, metadata={"help": "Print one JSON document."})
 
 
@@ -85,14 +83,14 @@ class SamplingOptions(JobOptions):
 
         options: dict[str, Any] = {
             "sampler": checks.choice("sampler", self.sampler, SAMPLERS),
-            "chains": _whole("--chains", self.chains),
-            "draws": _whole("--draws", self.draws),
-            "warmup": None if self.warmup is None else _seed("--warmup", self.warmup),
-            "seed": 0 if self.seed is None else _seed("--seed", self.seed),
+            "chains": whole("--chains", self.chains),
+            "draws": whole("--draws", self.draws),
+            "warmup": None if self.warmup is None else whole_from_zero("--warmup", self.warmup),
+            "seed": 0 if self.seed is None else whole_from_zero("--seed", self.seed),
             "checkpoint": self.checkpoint,
         }
         if self.step_size is not None:
-            options["step_size"] = checks.positive("--step-size", _one(numbers, "--step-size", self.step_size))
+            options["step_size"] = checks.positive("--step-size", one(numbers, "--step-size", self.step_size))
         return options
 
 
@@ -106,6 +104,38 @@ class SampleOptions(SamplingOptions):
 @dataclass(frozen=True)
 class CompareOptions(SamplingOptions, PredictOptions):
     """The options of ``finitewidth compare``: those of both."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions(JobOptions):
+    """What a training run is: those of ``fw.train``, in plans of sweeps. Temperature 0 is no weight decay."""
+
+    zero_temperature: ClassVar[bool] = True
+    optimiser: str = _text("NAME", "adam, sgd or langevin. Default: adam.", "adam")
+    learning_rate: str | None = _text("X", "Step size. Default: chosen.")
+    momentum: str | None = _text("X", "Of sgd. Default: 0.")
+    batch: str | None = _text("B", "Points of a mini-batch. Default: all.")
+    steps: str = _text("K", "Of training. Default: 2000.", "2000")
+    seeds: str = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.", "8")
+    hold_out: str | None = _text("X", "Part of the training points kept for early stopping. Default: none.")
+    patience: str | None = _text("K", "Steps without a smaller held-out error before a network stops.")
+
+    def training(self) -> dict[str, Any]:
+        """Arguments of ``train``; raises InputError."""
+        from finitewidth import checks
+        from finitewidth.training.run import OPTIMISERS
+
+        given: dict[str, Any] = {
+            "optimiser": checks.choice("optimiser", self.optimiser, OPTIMISERS),
+            "steps": whole("--steps", self.steps),
+            "seeds": whole("--seeds", self.seeds),
+        }
+        for name, read in (("batch", whole), ("patience", whole)):
+            given[name] = _optional(read, f"--{name}", getattr(self, name))
+        for name in ("learning_rate", "momentum", "hold_out"):
+            text = getattr(self, name)
+            given[name] = None if text is None else one(numbers, f"--{name.replace('_', '-')}", text)
+        return given
 
 
 @dataclass(frozen=True)
@@ -139,7 +169,8 @@ def job_of(options: JobOptions) -> Job:
 
     layers, widths = _layers(options)
     network = _network(options, layers)
-    temperatures = [checks.positive("temperature", t) for t in numbers("--temperature", options.temperature)]
+    check = checks.not_negative if options.zero_temperature else checks.positive
+    temperatures = [check("temperature", t) for t in numbers("--temperature", options.temperature)]
     memory = None if options.memory is None else parse_memory(options.memory)
     source, data_options = _data(options, memory)
     layer_widths = None if options.widths is None else layers
@@ -161,36 +192,17 @@ def neuron_options(options: PredictOptions, progress: bool) -> NeuronOptions | N
             raise InputError(f"--{name} with --method {options.method}", "--method neuron", f"leave --{name} out")
         return None
     for name in given.keys() - {"response"}:
-        given[name] = _whole(f"--{name}", given[name])
+        given[name] = whole(f"--{name}", given[name])
     return NeuronOptions(**given, progress=progress)
-
-
-def figure_path(text: str | None) -> Path | None:
-    """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
-    from finitewidth.exceptions import InputError
-
-    if text is None:
-        return None
-    path = Path(text).expanduser()
-    if path.suffix.lower() not in FIGURES:
-        raise InputError(
-            f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"
-        )
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"--figure {text!r}", "a file in a folder that exists", f"make the folder {path.parent} first")
-    from finitewidth.report.plots import require_matplotlib
-
-    require_matplotlib()
-    return path
 
 
 def study_data(classes: str | None, n_train: str | None, n_test: str | None, seed: str | None) -> dict[str, Any]:
     """The options of a study's data that were given, by name; raises InputError."""
     given = {
-        "classes": _optional(_names, "--classes", classes),
-        "n_train": _optional(_whole, "--n-train", n_train),
-        "n_test": _optional(_whole, "--n-test", n_test),
-        "seed": _optional(_seed, "--seed", seed),
+        "classes": _optional(names, "--classes", classes),
+        "n_train": _optional(whole, "--n-train", n_train),
+        "n_test": _optional(whole, "--n-test", n_test),
+        "seed": _optional(whole_from_zero, "--seed", seed),
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -202,7 +214,7 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
     """The layer widths of the first network, and the width of every network (one of them with --widths)."""
     from finitewidth.exceptions import InputError
 
-    depth = None if options.depth is None else _one(whole_numbers, "--depth", options.depth)
+    depth = None if options.depth is None else one(whole_numbers, "--depth", options.depth)
     if options.widths is None:
         widths = whole_numbers("--width", "100" if options.width is None else options.width)
         return [widths[0]] * (depth or 1), widths
@@ -232,7 +244,7 @@ def _network(options: JobOptions, layers: list[int]) -> Network:
         layers,
         activation=options.activation,
         precision=precision[0] if len(precision) == 1 else precision,
-        offset_precision=None if offset is None else _one(numbers, "--offset-precision", offset),
+        offset_precision=None if offset is None else one(numbers, "--offset-precision", offset),
         readout=options.readout,
         patch=_size("--patch", options.patch),
         stride=_size("--stride", options.stride),
@@ -259,10 +271,10 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
     given = {
         "target": options.target,
         "task": options.task,
-        "classes": _optional(_names, "--classes", options.classes),
-        "n_train": _optional(_whole, "--n-train", options.n_train),
-        "n_test": _optional(_whole, "--n-test", options.n_test),
-        "seed": _optional(_seed, "--seed", options.seed),
+        "classes": _optional(names, "--classes", options.classes),
+        "n_train": _optional(whole, "--n-train", options.n_train),
+        "n_test": _optional(whole, "--n-test", options.n_test),
+        "seed": _optional(whole_from_zero, "--seed", options.seed),
         "standardise": options.standardise,
     }
     kept = {name: value for name, value in given.items() if value is not None}
@@ -317,7 +329,7 @@ def _number(option: str, item: str, text: str) -> float:
     raise InputError(f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits")
 
 
-def _one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
+def one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
     from finitewidth.exceptions import InputError
 
     values = read(option, text)
@@ -330,11 +342,11 @@ def _optional(read: Callable[[str, str], Any], option: str, text: str | None) ->
     return None if text is None else read(option, text)
 
 
-def _whole(option: str, text: str) -> int:
-    return int(_one(whole_numbers, option, text))
+def whole(option: str, text: str) -> int:
+    return int(one(whole_numbers, option, text))
 
 
-def _seed(option: str, text: str) -> int:
+def whole_from_zero(option: str, text: str) -> int:
     from finitewidth.exceptions import InputError
 
     if not text.strip().isdecimal():
@@ -342,7 +354,7 @@ def _seed(option: str, text: str) -> int:
     return int(text)
 
 
-def _names(option: str, text: str) -> tuple[str, ...]:
+def names(option: str, text: str) -> tuple[str, ...]:
     from finitewidth.exceptions import InputError
 
     names = tuple(item.strip() for item in text.split(","))

@@ -9,6 +9,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,8 @@ class RunFile:
         """
         found = [path for path in (self.path, self.previous) if path.exists()]
         for path in found:
-            arrays = _arrays(path)
-            if arrays is not None:
+            arrays = read_arrays(path)
+            if arrays is not None and "meta" in arrays:
                 meta = json.loads(str(arrays.pop("meta")))
                 self._refuse_other(path, meta)
                 return meta, arrays
@@ -87,12 +89,11 @@ class RunFile:
             )
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """All arrays, each checked against its checksum; None if the file is cut short or no checkpoint."""
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """All arrays of an npz file, each checked against its checksum; None if it is missing, cut short or another."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return arrays if "meta" in arrays else None
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -107,6 +108,11 @@ def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
             f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
     return folder
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def every(seconds: float, save: Callable[[Any], None] | None) -> Callable[[Any], None]:
@@ -218,11 +224,15 @@ def refuse_numpy_only(network: Any) -> None:
 
 def versions(*others: str) -> dict[str, str]:
     """Of this package, JAX, NumPy and ``others``, where installed: part of a run's fingerprint."""
-    found = {}
-    for name in (*_VERSIONED, *others):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    found = {name: _version(name) for name in (*_VERSIONED, *others)}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    with contextlib.suppress(metadata.PackageNotFoundError):  # read from files: milliseconds each
+        return metadata.version(name)
+    return None
 
 
 def network_fingerprint(network: Any) -> Sequence[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finitewidth.report.documents import json_ready
+from finitewidth.documents import json_ready
 
 SURE = 3.0  # standard errors from which a claim counts as decided
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"

@@ -10,8 +10,8 @@ from importlib import resources
 from typing import Any
 
 from finitewidth import __version__
+from finitewidth.documents import json_ready
 from finitewidth.report import svg
-from finitewidth.report.documents import json_ready
 from finitewidth.report.findings import Cell, Findings, Panel, Table
 from finitewidth.report.tables import NOTHING, number, with_error
 

@@ -20,8 +20,8 @@ from typing import Any
 from finitewidth import __version__, checks
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
+from finitewidth.documents import data_document, json_ready
 from finitewidth.exceptions import InputError
-from finitewidth.report.documents import data_document, json_ready
 from finitewidth.report.findings import Findings
 
 FILE = "study.json"

@@ -50,7 +50,8 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return asdict(self)
+        validity = None if self.validity is None else asdict(self.validity)
+        return vars(self) | {"order_parameters": list(self.order_parameters), "validity": validity}
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,24 @@ def learning_curve(
     for part in _parts(train, n_train):
         shared = None
         for theory in theories:
-            started = time.perf_counter()
-            with blas_for(part.n_points):
-                shared = shared or theory.factorise(part, memory)
-                solution = theory.solve(part, shared, memory)
-            row = row_of(solution, test, started)
-            rows.append(replace(row, validity=validity(solution)) if assess and applies(solution) else row)
+            row, shared = solved_row(theory, part, test, shared, memory, assess)
+            rows.append(row)
     return LearningCurve(tuple(rows))
+
+
+def solved_row(
+    theory: Any, train: Dataset, test: Dataset, shared: Any = None, memory: float | None = None, assess: bool = False
+) -> tuple[Row, Any]:
+    """The row of one theory that serves the outputs, and what its solution shares with the next.
+
+    ``shared``: from a theory of the same kind, data and kernel, whatever its width and temperature.
+    """
+    started = time.perf_counter()
+    with blas_for(train.n_points):
+        shared = shared or theory.factorise(train, memory)
+        solution = theory.solve(train, shared, memory)
+    row = row_of(solution, test, started)
+    return (replace(row, validity=validity(solution)) if assess and applies(solution) else row), shared
 
 
 def row_of(solution: Solution, test: Dataset, started: float) -> Row:

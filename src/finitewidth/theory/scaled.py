@@ -19,6 +19,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import Spectrum, excess, require_memory
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
+from finitewidth.theory import kept
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
 from finitewidth.theory.solution import Solution, certify
@@ -118,7 +119,8 @@ class KernelSpectrum:
             memory,
         )
         unit = unit_network(network)
-        return cls(unit, train, Spectrum.of(kernels.nngp(unit, train.x), overwrite=True))
+        spectrum = kept.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
+        return cls(unit, train, spectrum)
 
     def table(self, temperature: float) -> DriveTable:
         if temperature not in self._tables:

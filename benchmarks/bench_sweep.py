@@ -1,0 +1,95 @@
+"""What a sweep costs beside a plain loop, and what a second worker brings: ``make bench``.
+
+Each test states its bound, taken from the project's issue 8; the machine should be quiet. ``python
+benchmarks/bench_sweep.py`` prints the same numbers without a test run.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from pairs import Ratio, compare
+
+import finitewidth as fw
+from finitewidth.theory.choose import for_outputs
+from finitewidth.theory.curves import row_of
+
+SEEDS, TEMPERATURES = range(10), (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+WIDTHS = (20, 30, 45, 70, 100, 150, 230, 350, 520, 800)
+DATA = {"classes": (0, 1), "n_train": 200, "n_test": 150}
+THEORY = DATA | {
+    "data": "digits",
+    "classes": [0, 1],
+    "grid": {"seed": list(SEEDS), "temperature": list(TEMPERATURES), "width": list(WIDTHS)},
+}
+SAMPLES = {
+    "data": "digits",
+    "classes": [6, 9],
+    "n_train": 60,
+    "n_test": 60,
+    "method": "sample",
+    "chains": 4,
+    "draws": 600,
+    "keep_draws": False,
+    "grid": {"width": [20, 30, 40], "temperature": [0.05, 0.1]},
+}
+
+
+def by_hand() -> list[fw.Errors]:
+    """The same thousand predictions in one loop that factorises once a data set."""
+    rows = []
+    for seed in SEEDS:
+        train, test = fw.data.digits(**DATA, seed=seed)
+        shared = None
+        for temperature in TEMPERATURES:
+            for width in WIDTHS:
+                theory = for_outputs(fw.theory_of(fw.FullyConnected(widths=width), temperature), train.n_outputs)
+                shared = shared or theory.factorise(train)
+                rows.append(row_of(theory.solve(train, shared), test, time.perf_counter()))
+    return rows
+
+
+def sweep(plan: dict, **options: object) -> fw.sweeps.Status:
+    with tempfile.TemporaryDirectory() as folder:
+        status = fw.sweeps.run(plan, Path(folder) / "out", **options)
+    assert status.done == status.planned == status.stored
+    return status
+
+
+def against_the_loop(runs: int = 5) -> Ratio:
+    return compare(lambda: sweep(THEORY), by_hand, runs=runs)
+
+
+def second_worker(runs: int = 3) -> tuple[list[float], list[float]]:
+    """Seconds of the work on points with one worker and with two, in turn; start-up and compilation included."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(runs):
+        for workers, found in zip((1, 2), seconds, strict=True):
+            found.append(sweep(SAMPLES, client="local", workers=workers).seconds)
+    return seconds
+
+
+def test_thousand_points_against_a_loop() -> None:
+    ratio = against_the_loop()
+    print(f"\n1,000 points of theory on digits, sweep / loop by hand: {ratio}")
+    assert ratio.best <= 1.3
+
+
+def test_a_second_worker() -> None:
+    if len(os.sched_getaffinity(0)) < 2 or os.getloadavg()[0] > 1.0:
+        pytest.skip("needs two idle processors")
+    one, two = second_worker()
+    print(f"\n6 samples with one worker {one} s, with two {two} s: {min(one) / min(two):.2f} times faster")
+    assert min(one) / min(two) >= 1.7
+
+
+if __name__ == "__main__":
+    print(f"load {os.getloadavg()}")
+    print(f"1,000 points of theory on digits, sweep / loop by hand: {against_the_loop()}")
+    one, two = second_worker()
+    print(f"6 samples: one worker {one} s, two workers {two} s, {statistics.median(one) / statistics.median(two):.2f}")

@@ -1,0 +1,164 @@
+"""The keys of a plan: those of the command line. What each may hold, how it is written, and which points use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from finitewidth import checks, options
+from finitewidth.exceptions import InputError
+
+THEORIES = ("saddle", "integrate", "infinite", "neuron")
+METHODS = (*THEORIES, "sample", "train")
+_NOT_OF_A_POINT = {"json", "figure", "checkpoint", "memory"}  # decide no number
+_OF_NEURON = {"particles", "response", "seeds"}
+_OF_PATCHES = {"patch", "stride", "padding", "pool", "input_shape"}
+
+Read = Callable[[str, Any], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a key holds: ``read(key, value)`` gives its one form or raises InputError; ``schema`` is JSON schema.
+
+    plain: a number that contradicts no other key.
+    """
+
+    read: Read
+    schema: dict[str, Any]
+    plain: bool = False
+    separator: str = ","
+
+    def text(self, value: Any) -> str:
+        """As the command line takes it."""
+        return self.separator.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _scalar(key: str, value: Any) -> str:
+    """The text of one YAML scalar, as it would be typed."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        kind = "nothing" if value is None else type(value).__name__
+        raise InputError(f"{key}: {value!r} ({kind})", "one text or number", "write it as on the command line")
+    return str(value)
+
+
+def _joined(key: str, value: Any, separator: str) -> str:
+    return separator.join(_scalar(key, v) for v in value) if isinstance(value, list) else _scalar(key, value)
+
+
+def _whole(key: str, value: Any) -> int:
+    return options.whole(key, _scalar(key, value))
+
+
+def _from_zero(key: str, value: Any) -> int:
+    return options.whole_from_zero(key, _scalar(key, value))
+
+
+def _number(key: str, value: Any) -> float:
+    return checks.positive(key, options.one(options.numbers, key, _scalar(key, value)))
+
+
+def _number_from_zero(key: str, value: Any) -> float:
+    return checks.not_negative(key, options.one(options.numbers, key, _scalar(key, value)))
+
+
+def _wholes(key: str, value: Any) -> list[int]:
+    return options.whole_numbers(key, _joined(key, value, ","))
+
+
+def _numbers(key: str, value: Any) -> float | list[float]:
+    found = [checks.positive(key, x) for x in options.numbers(key, _joined(key, value, ","))]
+    return found[0] if len(found) == 1 else found
+
+
+def _sizes(key: str, value: Any) -> list[int]:
+    return list(options.sizes(key, _joined(key, value, "x")))
+
+
+def _names(key: str, value: Any) -> list[str]:
+    return list(options.names(key, _joined(key, value, ",")))
+
+
+def _method(key: str, value: Any) -> str:
+    return checks.choice(key, value, METHODS)
+
+
+_ITEM = {"type": ["integer", "string"]}
+WHOLE = Kind(_whole, {"type": "integer", "minimum": 1}, plain=True)
+FROM_ZERO = Kind(_from_zero, {"type": "integer", "minimum": 0}, plain=True)
+NUMBER = Kind(_number, {"type": "number", "exclusiveMinimum": 0}, plain=True)
+NUMBER_FROM_ZERO = Kind(_number_from_zero, {"type": "number", "minimum": 0})  # 0 fits some methods only
+SHAPING = Kind(_whole, {"type": "integer", "minimum": 1})  # has to fit other keys
+WHOLES = Kind(_wholes, {"type": "array", "items": {"type": "integer", "minimum": 1}})
+NUMBERS = Kind(
+    _numbers,
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0},
+            {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}},
+        ]
+    },
+)
+SIZES = Kind(_sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, separator="x")
+NAMES = Kind(_names, {"type": ["array", "string"], "items": _ITEM})
+TEXT = Kind(_scalar, {"type": "string"})
+METHOD = Kind(_method, {"type": "string", "enum": list(METHODS)})
+
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("n_train", "n_test", "width", "chains", "draws", "steps", "seeds", "batch", "patience"), WHOLE),
+    **dict.fromkeys(("seed", "warmup"), FROM_ZERO),
+    **dict.fromkeys(("offset_precision", "step_size", "learning_rate"), NUMBER),
+    **dict.fromkeys(("temperature", "momentum", "hold_out"), NUMBER_FROM_ZERO),
+    **dict.fromkeys(("depth", "particles"), SHAPING),
+    **dict.fromkeys(("patch", "stride", "input_shape"), SIZES),
+    **dict.fromkeys(("data", "target", "task", "standardise", "network", "activation", "readout"), TEXT),
+    **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser"), TEXT),
+    "widths": WHOLES,
+    "precision": NUMBERS,
+    "classes": NAMES,
+    "method": METHOD,
+}
+
+
+def options_class(method: str) -> type[options.JobOptions]:
+    """The options that the command of a method takes."""
+    if method in THEORIES:
+        return options.PredictOptions
+    return options.SampleOptions if method == "sample" else options.TrainingOptions
+
+
+@lru_cache(maxsize=64)
+def used(method: str, network: str) -> frozenset[str]:
+    """The keys that decide a point of this method and network."""
+    names = {field.name for field in dataclasses.fields(options_class(method))} - _NOT_OF_A_POINT
+    if method != "neuron" and method in THEORIES:
+        names -= _OF_NEURON
+    if method in ("infinite", "neuron"):
+        names.discard("closure")
+    if network == "fc":
+        names -= _OF_PATCHES
+    return frozenset(names | {"method"})
+
+
+@lru_cache(maxsize=8)
+def defaults(method: str) -> dict[str, Any]:
+    """What a key that is not given stands for, where that does not depend on the data."""
+    found = {field.name: field.default for field in dataclasses.fields(options_class(method)) if field.name in KINDS}
+    found |= {"method": method, "seed": "0"}
+    return {name: KINDS[name].read(name, value) for name, value in found.items() if isinstance(value, str)}
+
+
+@lru_cache(maxsize=1)
+def meanings() -> dict[str, str]:
+    """What every key means, in the words of the command line's help."""
+    found = {"method": "saddle, integrate, infinite, neuron, sample or train. Default: saddle."}
+    for method in METHODS:
+        for field in dataclasses.fields(options_class(method)):
+            if field.name in KINDS and field.name != "method":
+                meaning = field.metadata["help"].replace("--", "")
+                if meaning not in found.setdefault(field.name, meaning):
+                    found[field.name] += f" With method {method}: {meaning}"
+    return found

@@ -1,0 +1,195 @@
+"""A plan: what is fixed, what is swept, and the points that follow; checked as the command line checks its options."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finitewidth.data.loaders import BUILT_IN, OPENML
+from finitewidth.exceptions import InputError
+from finitewidth.options import job_of, neuron_options
+from finitewidth.sweeps.document import Document, Place
+from finitewidth.sweeps.keys import KINDS, THEORIES, used
+from finitewidth.sweeps.point import DATA, KERNEL, Point
+from finitewidth.sweeps.schema import validated
+
+MOST_POINTS = 1_000_000  # without saying yes
+_CHECKED = 5000  # combinations of keys that can contradict one another, checked before the first point
+_ORDER = (*DATA, *KERNEL, "widths", "method", "closure")  # swept slowly: their points share work
+_CALLED = {"precision": ("weight_precision",), "width": ("channels",)}
+_FASTEST = ("temperature", "width")
+
+Grid = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """base: keys with one value. grids: keys with several; every grid is swept in full. folder: of relative paths."""
+
+    document: Document
+    base: dict[str, Any]
+    grids: tuple[Grid, ...]
+    keep_draws: bool
+    memory: float | None
+    folder: Path
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Plan:
+        """Read and check a YAML file, or the same keys in a mapping.
+
+        Raises InputError that names the line: unknown keys and values, keys that contradict one another or that no
+        point uses, an empty grid. MissingExtraError without the extra "sweep".
+        """
+        if isinstance(source, Mapping):
+            text = json.dumps(source, default=_listed)
+            document, folder = Document("plan", json.loads(text), text=text), Path()
+        else:
+            path = Path(source).expanduser()
+            document, folder = Document.read(path), path.absolute().parent
+        found = validated(document)
+        grids = found.pop("grid", [{}])
+        keep, memory = found.pop("keep_draws", True), found.pop("memory", None)
+        plan = cls(document, found, tuple(_ordered(grid) for grid in grids), keep, memory, folder)
+        plan._refuse_empty()
+        plan._refuse_twice()
+        plan._refuse_unused()
+        plan._check_combinations()
+        return plan
+
+    @property
+    def size(self) -> int:
+        """Combinations; points may be fewer, where a key makes no difference to some."""
+        return sum(math.prod(map(len, grid.values())) for grid in self.grids)
+
+    def points(self) -> Iterator[Point]:
+        """Every point once, those that share work one after another."""
+        seen: set[str] = set()
+        for grid in self.grids:
+            for values in itertools.product(*grid.values()):
+                point = Point.of(self.base | dict(zip(grid, values, strict=True)))
+                if point.id not in seen:
+                    seen.add(point.id)
+                    yield point
+
+    @property
+    def swept(self) -> list[str]:
+        """The keys of all grids."""
+        return list(dict.fromkeys(key for grid in self.grids for key in grid))
+
+    def place(self, key: str, value: Any = None) -> Place:
+        """Where the plan gives a key, or a value of it."""
+        for number, grid in enumerate(self.grids):
+            if key in grid and (value is None or value in grid[key]):
+                inner = ("grid",) if isinstance(self.document.values.get("grid"), dict) else ("grid", number)
+                return (*inner, key, *(() if value is None else (grid[key].index(value),)))
+        return (key,)
+
+    def find(self, source: str) -> str:
+        """Where the data of a point are: relative to the plan's folder, or else to the current one."""
+        if source in BUILT_IN or source.startswith(OPENML):
+            return source
+        path = Path(source).expanduser()
+        found = next((place for place in (self.folder / path, path) if place.exists()), None)
+        return source if found is None else str(found.absolute())
+
+    # --- what is refused ------------------------------------------------------------------------------------
+
+    def _refuse_empty(self) -> None:
+        for grid in self.grids:
+            if not grid and "grid" in self.document.values:
+                self.document.refuse(("grid",), "an empty grid", "at least one key", "write width: [20, 40], say")
+        if "data" not in self.base and not all("data" in grid for grid in self.grids):
+            self.document.refuse((), "no data", "digits, mnist, openml:NAME, a file or a folder", "add data: digits")
+
+    def _refuse_twice(self) -> None:
+        for key in self.swept:
+            if key in self.base:
+                given = f"{key} both in the grid and outside ({self.document.where((key,))})"
+                self.document.refuse(self.place(key), given, "one of them", f"remove one {key}")
+
+    def _refuse_unused(self) -> None:
+        """A key that no point uses was meant for something else."""
+        keys: set[str] = set()
+        for grid in self.grids:
+            methods = grid.get("method", [self.base.get("method", "saddle")])
+            networks = grid.get("network", [self.base.get("network", "fc")])
+            keys.update(*(used(m, n) for m in methods for n in networks))
+        for key in (*self.base, *self.swept):
+            if key not in keys:
+                method = self.base.get("method", "the methods given" if "method" in self.swept else "saddle")
+                network = self.base.get("network", "the networks given" if "network" in self.swept else "fc")
+                given = f"{key} with method {method} and network {network}, which do not use it"
+                self.document.refuse(self.place(key), given, "keys that matter to some point", f"leave {key} out")
+
+    def _check_combinations(self) -> None:
+        """Refuse a value that no point can have; what only some combinations cannot be is left to their points."""
+        tried: dict[tuple[str, int], list[InputError | None]] = {}
+        errors: list[InputError | None] = []
+        for grid in self.grids:
+            shaping = {key: values if not KINDS[key].plain else values[:1] for key, values in grid.items()}
+            indices = itertools.product(*(range(len(values)) for values in shaping.values()))
+            for chosen in itertools.islice(indices, _CHECKED):
+                values = {key: grid[key][i] for key, i in zip(grid, chosen, strict=True)}
+                errors.append(self._error(self.base | values))
+                for key, i in zip(grid, chosen, strict=True):
+                    tried.setdefault((key, i), []).append(errors[-1])
+        if all(errors) and errors[0] is not None:
+            raise self._located(errors[0])
+        for (key, i), found in tried.items():
+            if all(found) and found[0] is not None and _mentions(found[0].given, key):
+                where = self.document.where((*self.place(key), i))
+                raise InputError(f"{where}: {found[0].given}", found[0].wanted, found[0].remedy)
+
+    def _error(self, given: dict[str, Any]) -> InputError | None:
+        try:
+            check(Point.of(given), self.find(given["data"]))
+        except InputError as error:
+            return error
+        return None
+
+    def _located(self, error: InputError) -> InputError:
+        """With the line of the key that the message speaks of."""
+        keys = sorted({*self.base, *self.swept}, key=len, reverse=True)
+        key = next((key for key in keys if _mentions(error.given, key)), "")
+        return InputError(f"{self.document.where(self.place(key))}: {error.given}", error.wanted, error.remedy)
+
+
+def check(point: Point, data: str) -> None:
+    """The checks of the command line that need no data; raises InputError."""
+    options = point.options(data)
+    job = job_of(options)
+    if point.method in THEORIES:
+        from finitewidth.theory import theory_of
+
+        neuron = neuron_options(options, progress=False)
+        theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron)
+    elif point.method == "sample":
+        options.sampling()
+    else:
+        options.training()
+
+
+def _ordered(grid: Grid) -> Grid:
+    """Keys whose points share no work first, width and temperature last."""
+    first = [key for key in _ORDER if key in grid]
+    last = [key for key in _FASTEST if key in grid]
+    middle = [key for key in grid if key not in (*first, *last)]
+    return {key: grid[key] for key in (*first, *middle, *last)}
+
+
+def _listed(values: Any) -> Any:
+    """A range, an array or a number of NumPy, as plain data."""
+    return values.tolist() if hasattr(values, "tolist") else list(values)
+
+
+def _mentions(text: str, key: str) -> bool:
+    """Whether a message speaks of a key, as the command line or as Python calls it."""
+    names = "|".join(name.replace("_", "[-_]") for name in (key, *_CALLED.get(key, ())))
+    return re.search(rf"(?<![\w-])(--)?({names})(?![\w-])", text) is not None

@@ -1,0 +1,68 @@
+"""One point of a sweep: a full configuration, named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
+
+DATA = ("data", "target", "task", "classes", "n_train", "n_test", "seed", "standardise")
+KERNEL = (
+    *("network", "depth", "activation", "precision", "offset_precision", "readout"),
+    *("patch", "stride", "padding", "pool", "input_shape"),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """id: hash of ``config``, which holds every key that decides the result, defaults included."""
+
+    id: str
+    config: dict[str, Any]
+    text: str  # of the configuration, JSON
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Point:
+        """From values in their one form (``Kind.read``); keys that this point does not use are left out."""
+        method, network = given.get("method", "saddle"), given.get("network", "fc")
+        keys = used(method, network)
+        config = {key: value for key, value in (defaults(method) | given).items() if key in keys}
+        if "widths" not in config:
+            config = {"depth": 1, "width": 100} | config
+        text = compact(config)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:24], config, text)
+
+    @property
+    def method(self) -> str:
+        """The theory, "sample" or "train"."""
+        return str(self.config["method"])
+
+    @cached_property
+    def group(self) -> str:
+        """The same for points that share data and kernel, and with them the work that costs most."""
+        shared = [self.config.get(key) for key in (*DATA, *KERNEL)]
+        return compact([shared, len(self.config.get("widths", ()))])
+
+    @cached_property
+    def data_key(self) -> str:
+        """The same for points on the same data."""
+        return compact({key: self.config[key] for key in DATA if key in self.config})
+
+    def options(self, data: str, memory: float | None = None) -> Any:
+        """As the command line gives them; ``data``: where the source of the data is found."""
+        texts = {key: KINDS[key].text(value) for key, value in self.config.items()} | {"data": data}
+        if memory is not None:
+            texts["memory"] = f"{memory:.0f}"
+        options: Any = options_class(self.method)
+        if not hasattr(options, "method"):
+            del texts["method"]
+        return options(**texts)
+
+
+def compact(value: Any) -> str:
+    """JSON of one form: the same content is the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,79 @@
+"""Reading the results of a sweep: a pandas DataFrame, plain rows, or the draws of a point."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.sweeps.plan import Plan
+from finitewidth.sweeps.store import reading
+
+_JSON = ("config", "result", "versions")
+
+
+def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """The points of a folder: the columns of the table ``points``, JSON read.
+
+    All of them in the order they were finished; with ``plan`` those of the plan that are there, in its order. At most
+    ``most``.
+    """
+    with reading(Path(folder).expanduser()) as db:
+        yield from itertools.islice((_plain(row) for row in _found(db, plan)), most)
+
+
+def _found(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
+    if plan is None:
+        yield from db.execute("SELECT * FROM points ORDER BY finished_at, point_id")
+        return
+    for point in plan.points():
+        yield from db.execute("SELECT * FROM points WHERE point_id = ?", (point.id,))
+
+
+def _plain(row: sqlite3.Row) -> dict[str, Any]:
+    plain = dict(row)
+    for name in _JSON:
+        plain[name] = None if plain[name] is None else json.loads(plain[name])
+    plain["converged"] = None if plain["converged"] is None else bool(plain["converged"])
+    return plain
+
+
+def read(folder: str | os.PathLike[str]) -> Any:
+    """All points of a folder as a pandas DataFrame, one a row: configuration, result, and how it came about.
+
+    Keys of the configuration and of the result are columns; where both have one (width, say), the result's is taken,
+    and the method asked for is ``config_method``. Raises InputError where there is no sweep, MissingExtraError
+    without pandas.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError("pandas", "table", "a table of results") from error
+    return pandas.DataFrame([_flat(row) for row in rows(folder)])
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    config, result = row.pop("config"), row.pop("result") or {}
+    return row | config | result | {"config_method": config["method"], "seconds": row["seconds"]}
+
+
+def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
+    """The draws of a sampled point, an xarray.DataTree (``Draws.to_datatree``).
+
+    Raises InputError for a point without draws.
+    """
+    place = Path(folder).expanduser()
+    with reading(place) as db:
+        found = db.execute("SELECT draws_path FROM points WHERE point_id = ?", (point_id,)).fetchone()
+    if found is None or found[0] is None:
+        raise InputError(f"point {point_id!r}, which has no draws", "a sampled point of this folder", "see its table")
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingExtraError("xarray", "sample", "draws") from error
+    return xarray.open_datatree(place / found[0], engine="zarr", consolidated=False)

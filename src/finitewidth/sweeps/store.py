@@ -1,0 +1,258 @@
+"""Results on disk: SQLite, one row and one transaction a point; draws in zarr beside it. One process writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finitewidth.exceptions import InputError
+from finitewidth.runs import now
+from finitewidth.sweeps.point import Point
+
+DATABASE, DRAWS, SPECTRA, CHECKPOINTS = "results.sqlite", "draws", "spectra", "checkpoints"
+_APPLICATION, _FORMAT = 0x66775357, 1  # pragmas that say whose file this is
+_SCHEMA = """
+CREATE TABLE points (
+    point_id TEXT PRIMARY KEY, config TEXT NOT NULL, status TEXT NOT NULL, result TEXT,
+    started_at TEXT, finished_at TEXT, seconds REAL, reason TEXT,
+    converged INTEGER, seed INTEGER, versions TEXT, data_fingerprint TEXT, peak_memory INTEGER, draws_path TEXT,
+    run INTEGER
+);
+CREATE INDEX points_of_run ON points (run, status, converged);
+CREATE TABLE sources (source TEXT PRIMARY KEY, path TEXT, fingerprint TEXT NOT NULL);
+CREATE TABLE data (data TEXT PRIMARY KEY, fingerprint TEXT NOT NULL);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, plan TEXT, client TEXT, planned INTEGER, before INTEGER, failed_before INTEGER,
+    started_at TEXT, finished_at TEXT, outcome TEXT, pid INTEGER, host TEXT
+);
+"""
+_INSERT = f"INSERT OR REPLACE INTO points VALUES ({', '.join('?' * 15)})"
+_NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse.", "9p", "afs", "panfs", "orangefs")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a point.
+
+    status: "done" or "failed". result: one row as predict and sample print it; None where it failed. reason: why it
+    failed, or what there is to know of a result. data_fingerprint: of training and test part, both. peak_memory: bytes
+    of the process that worked. draws: to be kept. versions: JSON.
+    """
+
+    point: Point
+    status: str
+    result: dict[str, Any] | None
+    reason: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    versions: str
+    data_fingerprint: str | None = None
+    peak_memory: int | None = None
+    draws: Any = None
+
+    @property
+    def converged(self) -> bool | None:
+        """Of the result, where there is one."""
+        return None if self.result is None else bool(self.result.get("converged", True))
+
+
+class Store:
+    """The results of a folder, opened by the one process that writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / DATABASE
+        with _legible(self.path):
+            self._db = sqlite3.connect(self.path, isolation_level=None)
+            self._open()
+        self.run = 0
+        self._seen: dict[tuple[str, str], str] = {}
+
+    def _open(self) -> None:
+        db = self._db
+        db.execute("PRAGMA busy_timeout=10000")
+        fresh = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not fresh:
+            self._refuse_foreign_or_damaged()
+        mode = "TRUNCATE" if _networked(self.folder) else "WAL"  # write-ahead logs need memory shared with readers
+        db.execute(f"PRAGMA journal_mode={mode}")
+        db.execute(f"PRAGMA synchronous={'FULL' if mode == 'TRUNCATE' else 'NORMAL'}")
+        if fresh:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={_APPLICATION}")
+                db.execute(f"PRAGMA user_version={_FORMAT}")
+
+    def _refuse_foreign_or_damaged(self) -> None:
+        found = [self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if found != [_APPLICATION, _FORMAT]:
+            self._db.close()
+            raise InputError(
+                f"{str(self.path)!r}, which is no database of this version's sweeps",
+                "an empty folder, or that of a sweep",
+                "choose another folder; nothing was changed",
+            )
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Leave one file behind, unless somebody reads."""
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA journal_mode=DELETE")
+        self._db.close()
+
+    # --- points -----------------------------------------------------------------------------------------------
+
+    def known(self, failed: bool) -> set[str]:
+        """Ids of the points that are done, and of those that failed if asked."""
+        with _legible(self.path):
+            condition = "" if failed else " WHERE status = 'done'"
+            return {row[0] for row in self._db.execute(f"SELECT point_id FROM points{condition}")}
+
+    def failed(self) -> set[str]:
+        """Ids of the points that failed."""
+        with _legible(self.path):
+            return {row[0] for row in self._db.execute("SELECT point_id FROM points WHERE status = 'failed'")}
+
+    def add(self, outcome: Outcome) -> None:
+        """Draws first, under their last name when they are whole; then the row."""
+        with _writing(self.folder):
+            draws = None if outcome.draws is None else self._keep_draws(outcome.point.id, outcome.draws)
+            row = {  # in the order of the columns
+                "point_id": outcome.point.id,
+                "config": outcome.point.text,
+                "status": outcome.status,
+                "result": None if outcome.result is None else json.dumps(outcome.result, allow_nan=False),
+                "started_at": outcome.started_at,
+                "finished_at": outcome.finished_at,
+                "seconds": outcome.seconds,
+                "reason": outcome.reason,
+                "converged": outcome.converged,
+                "seed": outcome.point.config.get("seed"),
+                "versions": outcome.versions,
+                "data_fingerprint": outcome.data_fingerprint,
+                "peak_memory": outcome.peak_memory,
+                "draws_path": draws,
+                "run": self.run,
+            }
+            with self._transaction() as db:
+                db.execute(_INSERT, tuple(row.values()))
+
+    def _keep_draws(self, name: str, draws: Any) -> str:
+        folder = self.folder / DRAWS
+        draft, path = folder / f".{name}.part", folder / f"{name}.zarr"
+        for old in (draft, path):
+            shutil.rmtree(old, ignore_errors=True)
+        draws.to_datatree().to_zarr(draft, consolidated=False, write_inherited_coords=True)
+        os.replace(draft, path)
+        return f"{DRAWS}/{path.name}"
+
+    # --- data and runs ----------------------------------------------------------------------------------------
+
+    def same_data(self, table: str, key: str, fingerprint: str, path: str = "") -> str | None:
+        """The fingerprint that was recorded for a source or for data, if it is another; else records this one."""
+        if self._seen.get((table, key)) == fingerprint:
+            return None
+        self._seen[table, key] = fingerprint
+        column = {"sources": "source", "data": "data"}[table]
+        found = self._db.execute(f"SELECT fingerprint FROM {table} WHERE {column} = ?", (key,)).fetchone()
+        if found is None:
+            columns = "source, fingerprint, path" if table == "sources" else "data, fingerprint"
+            values = (key, fingerprint, path) if table == "sources" else (key, fingerprint)
+            with _writing(self.folder), self._transaction() as db:
+                db.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(values))})", values)
+            return None
+        return None if found[0] == fingerprint else str(found[0])
+
+    def begin(self, plan: str, client: str, planned: int, before: int, failed_before: int) -> None:
+        """A new run; ``planned`` points, ``before`` of which are done already."""
+        values = (plan, client, planned, before, failed_before, now(), os.getpid(), socket.gethostname())
+        with _writing(self.folder), self._transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO runs (plan, client, planned, before, failed_before, started_at, pid, host) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            self.run = int(cursor.lastrowid or 0)
+
+    def end(self, outcome: str) -> None:
+        """How the run ended."""
+        with _writing(self.folder), self._transaction() as db:
+            db.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE run = ?", (now(), outcome, self.run))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The database of a folder, for reading, also while a sweep writes. Raises InputError where there is none."""
+    path = folder / DATABASE
+    if not path.is_file():
+        raise InputError(f"{str(folder)!r}, with no sweep in it", "the folder of a sweep", "check the path")
+    with _legible(path):
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        db.row_factory = sqlite3.Row
+        try:
+            db.execute("PRAGMA busy_timeout=10000")
+            yield db
+        finally:
+            db.close()
+
+
+@contextmanager
+def _legible(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise InputError(f"{str(path)!r} ({error})", "a file that can be read and written", "check the disk") from error
+    except sqlite3.DatabaseError as error:
+        raise InputError(
+            f"{str(path)!r}, which is damaged ({error})",
+            "the database of a sweep",
+            "move it away to start afresh, or save its rows with sqlite3's .recover",
+        ) from error
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that takes no more ends the sweep; what is on it stays whole."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{str(folder)!r}, which takes no more ({reason})",
+            "room for the results",
+            "make room and run the same command again; every point that was done is kept",
+        ) from error
+
+
+def _networked(folder: Path) -> bool:
+    """Whether the folder is on a file system that other machines see."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    except (OSError, IndexError):
+        return False
+    place = folder.resolve()
+    holding = [(len(point), kind) for point, kind in mounts if place.is_relative_to(point)]
+    return max(holding, default=(0, ""))[1].startswith(_NETWORKED)

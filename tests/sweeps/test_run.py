@@ -1,0 +1,345 @@
+"""Runs in one process: what is stored, what goes on, what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.sweeps import Plan, execute, lock
+from finitewidth.sweeps.fingerprints import fingerprint_of
+from finitewidth.sweeps.spectra import Spectra
+from finitewidth.sweeps.store import Outcome, Store
+from finitewidth.sweeps.work import StopSweepError, Worker
+
+pytest.importorskip("pydantic")
+pytest.importorskip("yaml")
+
+QUICK = {"data": "digits", "classes": [0, 1], "n_train": 30, "n_test": 20}
+PLAN = QUICK | {"grid": {"seed": [0, 1], "temperature": [0.1, 0.5], "width": [20, 40]}}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def table(folder: str = "out") -> list[dict]:
+    with sqlite3.connect(Path(folder) / "results.sqlite") as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute("SELECT * FROM points ORDER BY finished_at, rowid")]
+    db.close()
+    return rows
+
+
+@pytest.fixture
+def npz():
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((30, 6))
+    np.savez("data.npz", x_train=x[:20], y_train=np.sign(x[:20, 0]), x_test=x[20:], y_test=np.sign(x[20:, 0]))
+    return "data.npz"
+
+
+def test_rows_are_those_of_predict_in_the_order_of_the_plan():
+    status = fw.sweeps.run(PLAN, "out")
+    assert (status.state, status.planned, status.done, status.failed, status.left) == ("finished", 8, 8, 0, 0)
+    rows = table()
+    assert [list(json.loads(row["config"])[key] for key in ("seed", "temperature", "width")) for row in rows] == [
+        [seed, temperature, width] for seed in (0, 1) for temperature in (0.1, 0.5) for width in (20, 40)
+    ]
+    for seed in (0, 1):
+        train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20, seed=seed)
+        curve = fw.learning_curve(fw.FullyConnected(widths=20), train, test, [20, 40], temperature=[0.1, 0.5])
+        for row, expected in zip([row for row in rows if row["seed"] == seed], curve, strict=True):
+            result = json.loads(row["result"])
+            assert result.pop("seconds") > 0.0
+            wanted = json.loads(json.dumps(expected.to_dict()))
+            del wanted["seconds"]
+            assert result == wanted
+            assert row["status"] == "done"
+            assert row["data_fingerprint"].split() == [train.fingerprint(), test.fingerprint()]
+    for row in rows:
+        assert row["started_at"] < row["finished_at"] or row["seconds"] < 1e-3
+        assert json.loads(row["versions"])["finitewidth"] == fw.__version__
+        assert row["peak_memory"] > 1e6
+        assert row["converged"] == 1
+
+
+def test_one_factorisation_for_all_points_that_share_it_and_none_for_the_next_run(monkeypatch):
+    seen: list[int] = []
+    computed = Spectra.__call__
+
+    def counted(self, unit, x, compute):
+        return computed(self, unit, x, lambda x: (seen.append(1), compute(x))[1])
+
+    monkeypatch.setattr(Spectra, "__call__", counted)
+    fw.sweeps.run(PLAN, "out")
+    assert len(seen) == 2
+    fw.sweeps.run(QUICK | {"grid": {"seed": [0, 1], "method": ["infinite", "integrate"], "width": [7]}}, "out")
+    assert len(seen) == 2
+    assert len(table()) == 12
+    (Path("out") / "spectra").joinpath(next(iter((Path("out") / "spectra").iterdir())).name).write_bytes(b"damaged")
+    fw.sweeps.run(QUICK | {"grid": {"seed": [0, 1], "width": [9]}}, "out")
+    assert len(seen) == 3
+
+
+def test_the_same_call_goes_on_and_a_changed_plan_adds(monkeypatch):
+    outcomes = Worker.outcome
+    left = [3]
+
+    def interrupted(self, task):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return outcomes(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "outcome", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fw.sweeps.run(PLAN, "out")
+    before = table()
+    assert len(before) == 3
+    status = fw.sweeps.status("out")
+    assert (status.state, status.outcome, status.done, status.left) == ("stopped", "interrupted", 3, 5)
+    assert fw.sweeps.run(PLAN, str(Path("out").absolute())).done == 8
+    assert table()[:3] == before
+    assert fw.sweeps.run(PLAN, "out").rate is None
+    changed = fw.sweeps.run(QUICK | {"grid": {"seed": [0, 2], "temperature": [0.1], "width": [20, 40]}}, "out")
+    assert (changed.planned, changed.done, changed.stored) == (4, 4, 10)
+
+
+def test_a_point_that_fails_is_recorded_and_the_sweep_goes_on(monkeypatch):
+    plan = {"data": "digits", "classes": [0, 1], "grid": {"n_train": [30, 5000], "width": [20]}}
+    status = fw.sweeps.run(plan, "out")
+    assert (status.state, status.done, status.failed, status.left) == ("finished", 1, 1, 0)
+    assert list(status.failures.values()) == [1]
+    (bad,) = [row for row in table() if row["status"] == "failed"]
+    assert (bad["result"], bad["converged"]) == (None, None)
+    assert "n_train = 5000" in bad["reason"]
+    assert fw.sweeps.run(plan, "out").failed == 1
+    assert [row for row in table() if row["status"] == "failed"] == [bad]
+    assert fw.sweeps.run(plan, "out", retry_failed=True).failed == 1
+    (again,) = [row for row in table() if row["status"] == "failed"]
+    assert again["started_at"] > bad["started_at"]
+    monkeypatch.setattr(Worker, "_result", lambda self, task: 1 / 0)
+    fw.sweeps.run(PLAN, "other")
+    assert {row["reason"].split(" (")[0] for row in table("other")} == {"ZeroDivisionError: division by zero"}
+
+
+def test_what_did_not_converge_is_recorded_as_such(monkeypatch):
+    from finitewidth.theory import curves
+
+    row_of = curves.row_of
+
+    def doubtful(solution, test, started):
+        object.__setattr__(solution, "converged", False)
+        object.__setattr__(solution, "message", "gradient too large")
+        return row_of(solution, test, started)
+
+    monkeypatch.setattr(curves, "row_of", doubtful)
+    status = fw.sweeps.run(QUICK | {"grid": {"width": [20]}}, "out")
+    assert (status.done, status.not_converged) == (1, 1)
+    (row,) = table()
+    assert (row["status"], row["converged"], row["reason"]) == ("done", 0, "gradient too large")
+    assert json.loads(row["result"])["test_error"] is None
+
+
+def test_data_that_changed_are_refused_with_both_fingerprints(npz):
+    plan = {"data": npz, "grid": {"width": [20, 40]}}
+    fw.sweeps.run(plan, "out")
+    before, first = table(), fingerprint_of(npz)
+    arrays = dict(np.load(npz))
+    np.savez(npz, **arrays | {"x_test": 2.0 * arrays["x_test"]})
+    with pytest.raises(fw.InputError, match="which have changed") as error:
+        fw.sweeps.run(plan | {"grid": {"width": [80]}}, "out")
+    assert first[:16] in str(error.value)
+    assert fingerprint_of(npz)[:16] in str(error.value)
+    assert table() == before
+    assert fw.sweeps.run(plan, "elsewhere").done == 2
+
+
+def test_a_worker_that_sees_other_data_ends_the_sweep(monkeypatch):
+    fw.sweeps.run(PLAN, "out")
+    monkeypatch.setattr(fw.Dataset, "fingerprint", lambda self: "0" * 64)
+    with pytest.raises(fw.InputError, match="as when this sweep began"):
+        fw.sweeps.run(PLAN | {"grid": PLAN["grid"] | {"width": [80]}}, "out")
+    assert len(table()) == 8
+
+
+def test_relative_data_lie_beside_the_plan(npz):
+    Path("inner").mkdir()
+    shutil.move(npz, "inner/data.npz")
+    Path("inner/plan.yaml").write_text("data: data.npz\ngrid:\n  width: [20]\n")
+    assert fw.sweeps.run("inner/plan.yaml", "out").done == 1
+    assert json.loads(table()[0]["config"])["data"] == "data.npz"
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"data": "none.npz", "grid": {"width": [2]}}, "does not exist"),
+        ({"data": "digts", "grid": {"width": [2]}}, "digits"),
+        (QUICK | {"n_train": 5000, "grid": {"width": [2]}}, "n_train = 5000"),
+        (QUICK | {"grid": {"seed": list(range(1001)), "width": list(range(1, 1001))}}, "1,001,000 points"),
+    ],
+)
+def test_refused_before_the_first_point(plan, words):
+    with pytest.raises(fw.InputError, match=words):
+        fw.sweeps.run(plan, "out")
+    assert not Path("out/results.sqlite").exists() or table() == []
+
+
+def test_a_million_points_if_they_are_meant(monkeypatch):
+    monkeypatch.setattr(execute, "MOST_POINTS", 3)
+    with pytest.raises(fw.InputError, match="--yes"):
+        fw.sweeps.run(PLAN, "out")
+    assert fw.sweeps.run(PLAN, "out", yes=True).done == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"client": "dask"}, "serial, local or tcp"),
+        ({"workers": 2}, "--client local"),
+        ({"memory": "1kB"}, "which needs about"),
+        ({"memory": "lots"}, "8GB"),
+    ],
+)
+def test_refused_options(options, words):
+    if options == {"memory": "1kB"}:
+        assert fw.sweeps.run(PLAN, "out", **options).failed == 8
+        assert words in table()[0]["reason"]
+        return
+    with pytest.raises(fw.InputError, match=words):
+        fw.sweeps.run(PLAN, "out", **options)
+
+
+def test_two_sweeps_in_one_folder(monkeypatch):
+    Path("out").mkdir()
+    with lock.FolderLock(Path("out")):
+        assert lock.is_locked(Path("out"))
+        with pytest.raises(fw.InputError, match=r"in which process \d+ on"):
+            fw.sweeps.run(PLAN, "out")
+    assert not lock.is_locked(Path("out"))
+
+    def without(*_):
+        raise OSError(38, "no locks here")
+
+    monkeypatch.setattr(lock, "_lock", without)
+    with lock.FolderLock(Path("out")), pytest.raises(fw.InputError, match="in which"):
+        fw.sweeps.run(PLAN, "out")
+    Path("out/.lock.claim").write_text(json.dumps({"pid": 2**22 + 1, "host": lock.socket.gethostname()}))
+    with lock.FolderLock(Path("out")):  # that process has gone
+        pass
+    assert not Path("out/.lock.claim").exists()
+
+
+def test_damaged_and_foreign_databases():
+    fw.sweeps.run(PLAN, "out")
+    path = Path("out/results.sqlite")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\x7f" * 9000 + whole[13096:])
+    for use in (lambda: fw.sweeps.run(PLAN, "out"), lambda: list(fw.sweeps.rows("out"))):
+        with pytest.raises(fw.InputError, match="damaged"):
+            use()
+    path.write_bytes(b"no database at all, but long enough to be looked at as one")
+    with pytest.raises(fw.InputError, match="damaged"):
+        fw.sweeps.run(PLAN, "out")
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE accounts (name TEXT)")
+    db.close()
+    foreign = path.read_bytes()
+    with pytest.raises(fw.InputError, match="no database of this version's sweeps"):
+        fw.sweeps.run(PLAN, "out")
+    assert path.read_bytes() == foreign
+
+
+def test_a_full_disk_ends_the_sweep_and_the_same_call_goes_on(monkeypatch):
+    add, left = Store._transaction, [7]
+
+    def full(self):
+        left[0] -= 1
+        if left[0] < 0:
+            raise sqlite3.OperationalError("database or disk is full")
+        return add(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_transaction", full)
+        with pytest.raises(fw.InputError, match=r"takes no more \(database or disk is full\)"):
+            fw.sweeps.run(PLAN, "out")
+    assert 0 < len(table()) < 8
+    assert fw.sweeps.run(PLAN, "out").done == 8
+
+
+def test_a_full_disk_on_a_worker_is_no_fault_of_the_point(monkeypatch):
+    def full(self, task):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Worker, "_result", full)
+    with pytest.raises(fw.InputError, match="No space left"):
+        fw.sweeps.run(PLAN, "out")
+    assert table() == []
+
+
+def test_no_sweep_there():
+    with pytest.raises(fw.InputError, match="no sweep in it"):
+        fw.sweeps.status("nowhere")
+    with pytest.raises(fw.InputError, match="no sweep in it"):
+        list(fw.sweeps.rows("nowhere"))
+
+
+def test_a_table_of_results():
+    pandas = pytest.importorskip("pandas")
+    fw.sweeps.run(PLAN, "out")
+    found = fw.sweeps.read("out")
+    assert isinstance(found, pandas.DataFrame)
+    assert len(found) == 8
+    assert set(found.columns) >= {"point_id", "width", "temperature", "seed", "test_error", "status", "peak_memory"}
+    assert found.groupby("width").test_error.mean().between(0.0, 1.0).all()
+    with pytest.raises(fw.InputError, match="no draws"):
+        fw.sweeps.draws("out", found.point_id[0])
+
+
+def test_a_worker_can_tell_its_parent_what_is_wrong():
+    error = pickle.loads(pickle.dumps(StopSweepError("given", "wanted", "remedy")))
+    assert (type(error), str(error)) == (StopSweepError, "given; wanted: wanted; remedy")
+
+
+def test_ranges_and_arrays_in_python():
+    plan = Plan.of(
+        QUICK | {"grid": {"seed": range(2), "width": np.array([20, 40]), "temperature": np.geomspace(0.1, 1, 2)}}
+    )
+    assert plan.grids[0] == {"seed": [0, 1], "temperature": [0.1, 1.0], "width": [20, 40]}
+
+
+def test_an_outcome_without_a_result_says_nothing_of_convergence():
+    outcome = Outcome(None, "failed", None, "why", "", "", 0.0, "{}")
+    assert outcome.converged is None
+
+
+@pytest.mark.slow
+def test_samples_and_trained_networks_keep_draws_and_leave_no_checkpoints():
+    pytest.importorskip("arviz")
+    pytest.importorskip("zarr")
+    plan = QUICK | {"chains": 2, "draws": 10, "warmup": 10, "steps": 20, "seeds": 2, "width": 4}
+    status = fw.sweeps.run(plan | {"grid": {"method": ["sample", "train"]}}, "out")
+    assert (status.done, status.not_converged) == (2, 2)
+    sampled, trained = table()
+    train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+    draws = fw.sample(fw.FullyConnected(widths=4), train, test, 0.05, chains=2, draws=10, warmup=10)
+    assert json.loads(sampled["result"])["test_error"] == draws.errors(test.y).test_error
+    assert "R-hat" in sampled["reason"]
+    kept = fw.sweeps.draws("out", sampled["point_id"])
+    np.testing.assert_array_equal(kept["posterior"]["mean"], draws.mean)
+    assert kept.attrs["seed"] == 0
+    assert json.loads(trained["result"])["networks"] == 2
+    assert json.loads(trained["result"])["test_error"] > 0.0
+    assert list(Path("out/checkpoints").iterdir()) == []
+    assert trained["draws_path"] is None
