@@ -63,7 +63,7 @@ class Points:
         block = mine.x[i] @ theirs.x[j].T
         if mine.prepared and mine.prepared[0].dtype != block.dtype:
             block = block.astype(mine.prepared[0].dtype)
-        for a, b in rectangle(*block.shape, _INNER):
+        for a, b in rectangle(block.shape[0], block.shape[1], _INNER):
             mine.through_layers(block[a, b], theirs, _shifted(a, i), _shifted(b, j))
         return block.astype(self.dtype, copy=False)
 

@@ -1,10 +1,10 @@
 """Block Krylov spaces: what one symmetric operator does to a few vectors, for every shift and scale at once.
 
-``space{S, K S, K^2 S, ...}`` is the same for K, for s K + T and for every s and T. With an orthonormal basis V of it and
-``H = V^T K V = W diag(theta) W^T`` (the Ritz values), ``(s K + T)^-1 y`` is ``V W (s theta + T)^-1 W^T V^T y`` for a start
-vector y, and quadratic forms are Gauss quadratures on the nodes theta (Golub and Meurant 2010). Traces come from random
-start vectors, stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017), after the leading Ritz pairs have been taken
-exactly (docs/theory.md section 8).
+``span{S, K S, K^2 S, ...}`` is the same for K, for s K + T and for every s and T. With an orthonormal basis V of it and
+``H = V^T K V = W diag(theta) W^T`` (the Ritz values theta), ``(s K + T)^-1 y`` is ``V W (s theta + T)^-1 W^T V^T y``
+for a start vector y, and quadratic forms are Gauss quadratures on the nodes theta (Golub and Meurant 2010). Traces come
+from random start vectors, stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017), after the leading Ritz pairs have
+been taken exactly (docs/theory.md section 8).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth.linalg import Spectrum
 
 Array = np.ndarray
-_DROPPED = 1e-11  # share of a block's scale below which a direction counts as already spanned
+_DROPPED = 1e-11  # share of the norm of K (of a start) below which a direction counts as already spanned
 CONVERGED = 1e-3  # residual of a Ritz pair over its value, from which it is taken for an eigenpair
 
 
@@ -37,10 +37,11 @@ class KrylovSpace:
         self._offset = 0 if base is None else base.size
         self.capacity = max(min(capacity, len(start)), start.shape[1])
         self._own = np.empty((len(start), self.capacity + start.shape[1]), order="F")
-        self._size, self._pending, self._last = 0, 0, 0
+        self._size, self._pending, self._last, self._norm = 0, 0, 0, 0.0
         self._projected = np.zeros((0, 0)) if base is None else base.projected
-        components, self.residual = self._append(start, float(np.linalg.norm(start, axis=0).max(initial=0.0)))
-        self.start = np.concatenate([components, self.residual])  # S in the basis
+        parts = self._append(start, float(np.linalg.norm(start, axis=0).max(initial=0.0)))
+        self.start = np.concatenate(parts)  # S in the basis
+        self.residual = np.zeros((0, 0))  # how K leads the last block out of the space
 
     @property
     def size(self) -> int:
@@ -73,9 +74,9 @@ class KrylovSpace:
                 return
             block = self._own[:, self._size : self._size + self._pending]
             product = self._multiply(block)
-            scale = float(np.linalg.norm(product, axis=0).max())
+            self._norm = max(self._norm, float(np.linalg.norm(product, axis=0).max()))  # of K, from below
             self._size, self._last, self._pending = self._size + self._pending, self._pending, 0
-            column, self.residual = self._append(product, scale)
+            column, self.residual = self._append(product, self._norm)
             self._widen(column)
 
     def end(self) -> slice:
@@ -196,9 +197,7 @@ def trace_quadrature(ritz: Ritz, probes: Array, size: int, trace: float) -> Trac
     return quadrature
 
 
-def _deflated(
-    nodes: Array, power: Array, leading: int, size: int, trace: float
-) -> tuple[TraceQuadrature, float]:
+def _deflated(nodes: Array, power: Array, leading: int, size: int, trace: float) -> tuple[TraceQuadrature, float]:
     """The quadrature with so many exact pairs, and by how many standard errors it misses the trace uncalibrated."""
     inner = len(nodes) - leading
     weights = np.zeros_like(power)
@@ -209,7 +208,7 @@ def _deflated(
     mean = float(below @ mean_weight)
     spread = float((below - mean) ** 2 @ mean_weight)
     error = float(np.std(means, ddof=1)) / np.sqrt(len(means)) if len(means) > 1 else np.inf
-    off = abs(mean - target) / (error + 1e-9 * abs(target) + np.finfo(float).tiny)
+    off = abs(mean - target) / (error + 1e-10 * (trace / size) + np.finfo(float).tiny)
     if spread > (1e-9 * mean) ** 2:
         weights += np.outer(mean_weight * (below - mean) / spread, target - means)
     multiplicities = (size - leading) * weights

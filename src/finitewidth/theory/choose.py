@@ -49,7 +49,7 @@ def theory_of(
     if solver.kind == "krylov" and not isinstance(theory, ScaledKernel):
         raise InputError(
             f"solver 'krylov' for {_described(theory)}",
-            "a theory that only rescales its kernel: method 'saddle' or 'infinite', one hidden layer or closure 'product'",
+            "method 'saddle' or 'infinite' with one hidden layer, or with closure 'product': they only rescale",
             "use one of them, or solver='exact'",
         )
     return theory

@@ -10,7 +10,8 @@ all is deflation: leading Ritz pairs exactly, probes on what they leave.
 Errors, at a scale s and temperature T, A = s K + T, r the residual of A^-1 y in the space (Galerkin):
 
 * quadratic form: ``y^T A^-1 y`` is too small by ``r^T A^-1 r <= |r|^2 / T``;
-* mean at a test point: off by at most ``sqrt(variance) sqrt(r^T A^-1 r)`` (Cauchy and Schwarz in A);
+* mean at a test point: off by at most ``sqrt(v - v_exact) sqrt(r^T A^-1 r)``, v its variance in the space (Cauchy and
+  Schwarz in A, for the residuals of both A^-1 y and A^-1 k(X, x));
 * log-determinant and trace: 99 % interval from the scatter of the probes, the change since the space was last grown
   for the quadrature, and what single precision of the kernel can do;
 * variance: the space's own is an upper bound; what it lacks is a trace over the test points, estimated from random
@@ -22,13 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
 from finitewidth.data import Dataset
-from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
+from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.linalg import available_memory, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, trace_quadrature
 from finitewidth.networks.fully_connected import FullyConnected
@@ -36,11 +37,11 @@ from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DriveTable, surplus_of_scale
 from finitewidth.theory.solution import Solution
-from finitewidth.theory.solver import Solver
+from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
 
 Array = np.ndarray
 _GROWTH = 8  # blocks by which a space grows
-_TEST_GROWTH, _MOST_TEST_BLOCKS = 6, 48
+_TEST_GROWTH = 6
 _CONFIDENCE = 0.99
 _BAND = 2.6  # standard deviations of that confidence, for what is Gaussian by many small terms
 
@@ -49,15 +50,16 @@ _BAND = 2.6  # standard deviations of that confidence, for what is Gaussian by m
 class KrylovErrors:
     """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
 
-    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r);
-    a mean prediction is off by at most that many of its standard deviations. dimensions: of the space. passes: over K
-    so far. stored: whether the kernel was kept in memory. single_precision: whether its tiles are float32.
+    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
+    and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
+    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision: whether its tiles are float32.
     """
 
     log_det: float
     quadratic_form: float
     log_scale: float
     residual: float
+    noise: float
     dimensions: int
     passes: int
     stored: bool
@@ -67,6 +69,14 @@ class KrylovErrors:
     def log_evidence(self) -> float:
         """Nats."""
         return 0.5 * (self.log_det + self.quadratic_form)
+
+
+class _Noise(NamedTuple):
+    """What the precision of the kernel's entries does: see ``KrylovErrors``."""
+
+    log_det: float
+    quadratic_form: float
+    residual: float
 
 
 def student(count: int) -> float:
@@ -152,31 +162,39 @@ class KrylovKernel:
     def errors(self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> KrylovErrors:
         """At a scale and temperature; log_scale is 0 without order parameters."""
         energy, shifted = self.energy, scale * self.energy.values + temperature
-        noise_det, noise_form = self._noise_errors(shifted, scale)
-        band = student(self.solver.probes)
+        noise = self._noise_errors(shifted, scale, temperature)
         deviations = np.stack([np.log(shifted), scale * energy.values / shifted])
-        spread = np.nan_to_num(band * energy.traces.standard_error(deviations))
-        log_det = float(spread[0]) + abs(_log_det(energy, shifted) - _log_det(self._coarser, None, scale, temperature))
-        squared = float(np.square(scale * self.ritz.outward @ (self.target / shifted)).sum()) / temperature
-        drive = float(spread[1]) + abs(float(energy.drive(scale, temperature) - self._coarser.drive(scale, temperature)))
+        spread = np.nan_to_num(student(self.solver.probes) * energy.traces.standard_error(deviations))
+        log_det = abs(_log_det(energy, scale, temperature) - _log_det(self._coarser, scale, temperature))
+        drive = abs(float(energy.drive(scale, temperature) - self._coarser.drive(scale, temperature)))
+        drive += float(spread[1]) + noise.log_det + noise.quadratic_form
+        left = scale * np.linalg.norm(self.ritz.outward @ (self.target / shifted)) / math.sqrt(temperature)
         return KrylovErrors(
-            log_det=log_det + noise_det,
-            quadratic_form=squared + noise_form,
-            log_scale=self._log_scale_error(drive + noise_det + noise_form, scale, temperature, widths, log_prior_scale),
-            residual=math.sqrt(squared + noise_form),
+            log_det=log_det + float(spread[0]) + noise.log_det,
+            quadratic_form=float(left**2) + noise.quadratic_form,
+            log_scale=self._log_scale_error(drive, scale, temperature, widths, log_prior_scale),
+            residual=float(left),
+            noise=noise.residual,
             dimensions=self.space.size,
             passes=self.operator.passes,
             stored=self.operator.keep,
             single_precision=self._noise > 0.0,
         )
 
-    def _noise_errors(self, shifted: Array, scale: float) -> tuple[float, float]:
-        """Of log det A and y^T A^-1 y when every entry of K has an independent error: first and second order."""
+    def _noise_errors(self, shifted: Array, scale: float, temperature: float) -> _Noise:
+        """When every entry of K has an independent error e: first order, and second order in traces.
+
+        A mean changes by ``s k(x, X) A^-1 e A^-1 y``, and ``|s A^-1 k(X, x)|^2 T`` is at most the variance.
+        """
         entry, copies = scale * self._noise, np.maximum(self.energy.multiplicity, 0.0)
         trace, square = float((copies / shifted).sum()), float((copies / shifted**2).sum())
         solved = float((self.energy.power / shifted**2).sum())  # |A^-1 y|^2
         first = _BAND * math.sqrt(2.0) * entry
-        return first * math.sqrt(square) + 0.5 * (entry * trace) ** 2, first * solved + entry**2 * solved * trace
+        return _Noise(
+            first * math.sqrt(square) + 0.5 * (entry * trace) ** 2,
+            first * solved + entry**2 * solved * trace,
+            _BAND * entry * math.sqrt(solved / temperature),
+        )
 
     def _log_scale_error(
         self, drive: float, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
@@ -194,7 +212,7 @@ class KrylovKernel:
         With |bias error| <= 2 sqrt(bias variance) residual, an error of the mean changes bias + variance by at most
         the residual, relatively; the scale acts on it at most in proportion.
         """
-        return errors.residual <= 0.25 * self.solver.target and errors.log_scale <= 0.5 * self.solver.target
+        return max(errors.residual, errors.log_scale) <= 0.5 * self.solver.target
 
     def settled(self, solution: Solution) -> bool:
         """Whether the solution is good enough, or the space can do no more; grows it otherwise."""
@@ -224,15 +242,15 @@ class KrylovKernel:
         return KrylovPredictor(self, scale, temperature, widths, log_prior_scale)
 
 
-def _log_det(energy: QuadratureEnergy, shifted: Array | None, scale: float = 1.0, temperature: float = 0.0) -> float:
-    shifted = scale * energy.values + temperature if shifted is None else shifted
-    return float(energy.multiplicity @ np.log(shifted))
+def _log_det(energy: QuadratureEnergy, scale: float, temperature: float) -> float:
+    return float(energy.multiplicity @ np.log(scale * energy.values + temperature))
 
 
 def _complaint(errors: KrylovErrors, solver: Solver) -> str:
     """What is wrong with a solution whose errors are too large; empty where nothing is."""
-    if errors.residual > solver.target:
-        what = f"means off by up to {errors.residual:.2g} standard deviations"
+    means = errors.residual + errors.noise
+    if means > solver.target:
+        what = f"means off by up to {means:.2g} standard deviations"
     elif errors.log_scale > solver.target:
         what = f"order parameter off by up to {100 * errors.log_scale:.2g} %"
     else:
@@ -250,14 +268,6 @@ def missed(error: float, target: float) -> str:
         f"the Krylov space leaves the test error off by up to {100 * error:.2g} %, above the accuracy "
         f"{100 * target:g} %; raise test_probes, probes or most_dimensions, or accept a larger accuracy"
     )
-
-
-def krylov_bytes(train: Dataset, solver: Solver) -> float:
-    """Bytes of the space, the space on top of it for test points, the points and a product, without the kernel."""
-    count = train.n_points
-    block = 1 + solver.probes
-    columns = min(solver.most_dimensions, count) + block + solver.test_probes * (_MOST_TEST_BLOCKS + 1)
-    return 8.0 * count * (columns + 8 * block) + working_bytes(count, block) + 2 * train.flat.nbytes
 
 
 # --- test points -----------------------------------------------------------------------------------------------------
@@ -282,7 +292,7 @@ class KrylovPoints:
         signs = np.eye(count) if self.complete else rng.choice([-1.0, 1.0], (count, solver.test_probes))
         combined = cross.T @ signs
         self._norm = float(np.linalg.norm(combined, axis=0).max(initial=0.0)) or 1.0
-        capacity = solver.test_probes * _MOST_TEST_BLOCKS
+        capacity = solver.test_probes * MOST_TEST_BLOCKS
         self.space = KrylovSpace(shared.operator.__matmul__, combined / self._norm, capacity, shared.space)
         self.grow()
 
@@ -303,7 +313,7 @@ class KrylovPoints:
         return self.shared.ritz.coordinates(first) ** 2
 
     def missing(self, scale: float, temperature: float) -> Array:
-        """What the variance in the space has too much: of every point (complete), or one estimate of the mean a probe."""
+        """How much too large variances in the space are: of every point (complete), or of their mean, a probe each."""
         outside = self.combined**2 / (scale * self.ritz.values + temperature)[:, None]
         inside = self._inside / (scale * self.shared.ritz.values + temperature)[:, None]
         missing = scale**2 * (outside.sum(0) - inside.sum(0))
@@ -360,12 +370,12 @@ class KrylovPredictor:
         points = self.resolved(x)
         found = self._at(points, self.scale)
         errors = self.shared.errors(self.scale, self.temperature, self.widths, self.log_prior_scale)
-        test_error = float(np.mean((y - found.mean) ** 2 + found.variance))
-        bias = float(np.mean((y - found.mean) ** 2))
-        mean = errors.residual * math.sqrt(float(found.variance.mean()))
-        return (2.0 * math.sqrt(bias) * mean + mean**2 + self._variance_error(points) + self._drift(points, y, errors)) / (
-            test_error
-        )
+        bias, variance = float(np.mean((y - found.mean) ** 2)), float(found.variance.mean())
+        of_variance = self._variance_error(points)
+        missing = abs(float(points.missing(self.scale, self.temperature).mean())) + of_variance
+        mean = errors.residual * math.sqrt(missing) + errors.noise * math.sqrt(variance)
+        error = 2.0 * math.sqrt(bias) * mean + mean**2 + of_variance + self._drift(points, y, errors)
+        return error / (bias + variance) if error > 0.0 else 0.0
 
     def _variance_error(self, points: KrylovPoints) -> float:
         """Of the mean variance."""

@@ -23,7 +23,7 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
 from finitewidth.theory.solution import Solution, certify
-from finitewidth.theory.solver import Solver, exact_bytes
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes
 
 Array = np.ndarray
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -39,7 +39,7 @@ class ScaledKernel:
     network: Network
     temperature: float
     infinite: bool = False
-    solver: Solver = Solver()
+    solver: Solver = AUTO
     closure = "product"
 
     @property
@@ -129,8 +129,7 @@ class KernelSpectrum:
         require_memory(
             exact_bytes(train),
             f"the eigendecomposition of a {count} x {count} Gram matrix",
-            "use fewer training points, raise the memory cap, or, for a fully connected network with one output and one "
-            "scale (closure='product'), use solver='krylov'",
+            "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
             memory,
         )
         unit = unit_network(network)

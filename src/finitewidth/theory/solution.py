@@ -91,7 +91,7 @@ class Solution:
 
     @property
     def solver(self) -> str:
-        """"exact" or "krylov": the linear algebra behind the solution."""
+        """ "exact" or "krylov": the linear algebra behind the solution."""
         return "exact" if self.errors is None else "krylov"
 
     @property

@@ -10,11 +10,13 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
+from finitewidth.kernels.operator import working_bytes
 from finitewidth.linalg import available_memory
 from finitewidth.networks import FullyConnected, Network
 
 KINDS = ("auto", "exact", "krylov")
 EXACT_ARRAYS = 4  # P x P arrays alive in an eigendecomposition
+MOST_TEST_BLOCKS = 48  # of the space on top of the first that corrects variances
 _QUICK = 6000  # points up to which the eigendecomposition takes no longer than the Krylov space
 _DOUBLE = 8000  # points up to which tiles are kept in double precision
 _ACCURACY, _FINEST = 0.01, 1e-4  # relative, of a test error: asked for by default, and the least that probes give
@@ -56,9 +58,12 @@ class Solver:
             if value < least:
                 raise InputError(f"{name} = {value}", f"at least {least}", "errors are estimated from their scatter")
 
+        if not float(checks.not_negative("seed", self.seed)).is_integer():
+            raise InputError(f"seed = {self.seed!r}", "a whole number of at least 0", "give 0, for example")
+
     @classmethod
     def of(cls, given: str | Solver) -> Solver:
-        """A solver as it is, or by name: "auto", "exact", "krylov", and with an accuracy "auto:0.01", "krylov:0.001"."""
+        """As it is, or by name: "auto", "exact", "krylov", or "auto:0.01", "krylov:0.001" with an accuracy."""
         if isinstance(given, Solver):
             return given
         kind, colon, accuracy = given.partition(":")
@@ -77,7 +82,7 @@ class Solver:
         return _ACCURACY if self.accuracy is None else self.accuracy
 
     def uses_krylov(self, network: Network, train: Dataset, memory: float | None) -> bool:
-        """Whether a data set under a network goes the Krylov way; raises InputError where it was asked for and cannot."""
+        """Whether a data set goes the Krylov way; raises InputError where that was asked for and cannot be."""
         obstacle = _obstacle(network, train)
         if self.kind == "krylov" and obstacle:
             raise InputError(f"solver 'krylov' with {obstacle[0]}", obstacle[1], "use solver='exact'")
@@ -86,8 +91,9 @@ class Solver:
         if obstacle or self.target < _FINEST:
             return False
         limit = available_memory() if memory is None else memory
-        fits = exact_bytes(train) <= limit
-        return not fits or (self.accuracy is not None and train.n_points > _QUICK)
+        if exact_bytes(train) > limit:
+            return krylov_bytes(train, self) <= limit
+        return self.accuracy is not None and train.n_points > _QUICK
 
     def dtype(self, count: int) -> type:
         """Of the tiles of a kernel on so many points."""
@@ -100,6 +106,13 @@ def exact_bytes(train: Dataset) -> float:
     return 8.0 * EXACT_ARRAYS * train.n_points**2 + 3 * train.flat.nbytes
 
 
+def krylov_bytes(train: Dataset, solver: Solver) -> float:
+    """Bytes of the space, the space on top of it for test points, the points and a product, without the kernel."""
+    count, block = train.n_points, 1 + solver.probes
+    columns = min(solver.most_dimensions, count) + solver.test_probes * MOST_TEST_BLOCKS
+    return 8.0 * count * (columns + 10 * block) + working_bytes(count, block) + 2 * train.flat.nbytes
+
+
 def _obstacle(network: Network, train: Dataset) -> tuple[str, str] | None:
     """(what is given, what is wanted) where there is no Krylov way."""
     if not isinstance(network, FullyConnected):
@@ -107,3 +120,6 @@ def _obstacle(network: Network, train: Dataset) -> tuple[str, str] | None:
     if train.n_outputs > 1:
         return f"{train.n_outputs} outputs", "one output"
     return None
+
+
+AUTO = Solver()
