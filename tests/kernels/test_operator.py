@@ -26,9 +26,11 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(operator, "_PARTS", 3)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.phi.name)
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [(n, count) for n in NETWORKS for count in (1, 15, 16, 90) if n.phi.name != "tanh"] + [(NETWORKS[-1], 33)],
+)
 @pytest.mark.parametrize("keep", [True, False])
-@pytest.mark.parametrize("count", [1, 15, 16, 90])
 def test_products_equal_the_gram_matrix(network, keep, count, rng, small_tiles):
     x, columns = rng.standard_normal((count, 6)), rng.standard_normal((count, 3))
     K = fw.kernels.nngp(network, x)

@@ -52,7 +52,8 @@ class KrylovErrors:
 
     log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
     and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
-    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision: whether its tiles are float32.
+    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
+    whether its tiles are float32.
     """
 
     log_det: float
