@@ -190,10 +190,9 @@ def on_workers(count: int) -> None:
             rows[name] = fw.learning_curve(NETWORK, train, test, WIDTHS, TEMPERATURE, solver=solver)
             print(f"P = {count}, {name}: {time.perf_counter() - started:.1f} s", flush=True)
     pairs = list(zip(*rows.values(), strict=True))
-    print(
-        f"largest relative difference of a test error: {max(abs(a.test_error / b.test_error - 1) for a, b in pairs):.1e}"
-    )
-    print(f"largest difference of a log evidence: {max(abs(a.log_evidence - b.log_evidence) for a, b in pairs):.1e}")
+    off = max(abs(a.test_error / b.test_error - 1.0) for a, b in pairs)
+    nats = max(abs(a.log_evidence - b.log_evidence) for a, b in pairs)
+    print(f"largest differences: test error {off:.1e} relative, log evidence {nats:.1e} nats")
 
 
 def main(arguments: list[str]) -> None:

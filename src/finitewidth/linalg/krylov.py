@@ -18,6 +18,7 @@ from finitewidth.linalg import Spectrum
 
 Array = np.ndarray
 _DROPPED = 1e-11  # share of the norm of K (of a start) below which a direction counts as already spanned
+_FAINT = 1e-5  # share below which a direction is orthogonalised once more
 CONVERGED = 1e-3  # residual of a Ritz pair over its value, from which it is taken for an eigenpair
 
 
@@ -102,12 +103,15 @@ class KrylovSpace:
         kept = values > _DROPPED * max(scale, np.finfo(float).tiny)
         room = min(int(kept.sum()), len(block) - self.size)  # no more than P directions exist
         turned = q @ left[:, :room]
-        for basis in self.bases():  # what little a dropped direction's rounding brought in
-            turned -= basis @ (basis.T @ turned)
-        turned, correction = np.linalg.qr(turned)
+        weights = values[:room, None] * right[:room]
+        if room and values[room - 1] < _FAINT * scale:  # rounding that was small beside the block is not beside these
+            for basis in self.bases():
+                turned -= basis @ (basis.T @ turned)
+            turned, correction = np.linalg.qr(turned)
+            weights = correction @ weights
         self._pending = room
         self._own[:, self._size : self._size + room] = turned
-        return components, correction @ (values[:room, None] * right[:room])
+        return components, weights
 
     def _widen(self, column: Array) -> None:
         """Add a block column, and by symmetry its row, to H."""

@@ -31,7 +31,7 @@ from scipy import special
 from finitewidth.data import Dataset
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.linalg import available_memory, require_memory
-from finitewidth.linalg.krylov import KrylovSpace, trace_quadrature
+from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
@@ -295,38 +295,49 @@ class KrylovPoints:
         self._norm = float(np.linalg.norm(combined, axis=0).max(initial=0.0)) or 1.0
         capacity = solver.test_probes * MOST_TEST_BLOCKS
         self.space = KrylovSpace(shared.operator.__matmul__, combined / self._norm, capacity, shared.space)
+        first = self.space.start[: shared.space.size] * self._norm
+        self.ritz, self.combined = shared.ritz, shared.ritz.coordinates(first)  # (d, q)
+        self._inside = self._before = _Resolved(self.ritz, self.combined)
         self.grow()
 
     def grow(self) -> None:
+        """A few passes more."""
+        self._before = _Resolved(self.ritz, self.combined)
         self.space.advance(_TEST_GROWTH)
-        self.__dict__.pop("_inside", None)
         self.ritz = self.space.ritz()
-        self.combined = self.ritz.coordinates(self.space.start) * self._norm  # (d, q)
+        self.combined = self.ritz.coordinates(self.space.start) * self._norm
 
     @cached_property
     def power(self) -> Array:
         return self.cross**2
 
-    @cached_property
-    def _inside(self) -> Array:
-        """Squared components of the combinations in the Ritz vectors of the first space, (d, q)."""
-        first = self.space.start[: self.shared.space.size] * self._norm
-        return self.shared.ritz.coordinates(first) ** 2
-
     def missing(self, scale: float, temperature: float) -> Array:
         """How much too large variances in the space are: of every point (complete), or of their mean, a probe each."""
         outside = self.combined**2 / (scale * self.ritz.values + temperature)[:, None]
-        inside = self._inside / (scale * self.shared.ritz.values + temperature)[:, None]
+        inside = self._inside.combined**2 / (scale * self._inside.ritz.values + temperature)[:, None]
         missing = scale**2 * (outside.sum(0) - inside.sum(0))
         return np.maximum(missing, 0.0) if self.complete else missing / len(self.prior)
 
     def unresolved(self, scale: float, temperature: float) -> float:
-        """Bound on the error of the mean of ``missing`` from the residuals of the combinations."""
+        """What may be left of the mean of ``missing`` to find: the residuals' bound, or its last gain where less.
+
+        Galerkin values rise monotonically and at least geometrically, so that what is left is below the last gain.
+        """
         solved = self.ritz.vectors @ (self.combined / (scale * self.ritz.values + temperature)[:, None])
         first = np.linalg.norm(self.shared.space.residual @ solved[self.shared.space.end()], axis=0)
         own = np.linalg.norm(self.space.residual @ solved[self.space.end()], axis=0)
-        bound = scale**2 * (scale * (first + own)) ** 2 / temperature
-        return float(bound.mean()) if self.complete else float(bound.mean() / len(self.prior))
+        bound = float((scale**2 * (scale * (first + own)) ** 2 / temperature).sum())
+        before = self._before.combined**2 / (scale * self._before.ritz.values + temperature)[:, None]
+        now = self.combined**2 / (scale * self.ritz.values + temperature)[:, None]
+        gain = scale**2 * float(now.sum() - before.sum())
+        return min(bound, max(gain, 0.0)) / (len(self.prior) * (1 if self.complete else self.combined.shape[1]))
+
+
+class _Resolved(NamedTuple):
+    """Combinations in the Ritz vectors of the space as it was."""
+
+    ritz: Ritz
+    combined: Array
 
 
 @dataclass(frozen=True)
