@@ -7,7 +7,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.exceptions import InputError
-from finitewidth.kernels import operator
+from finitewidth.kernels import operator, tiles
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 
 NETWORKS = [
@@ -21,8 +21,8 @@ NETWORKS = [
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(operator, "_TILE", (16, 24))
-    monkeypatch.setattr(operator, "_INNER", (7, 11))
+    monkeypatch.setattr(tiles, "TILE", (16, 24))
+    monkeypatch.setattr(tiles, "_INNER", (7, 11))
     monkeypatch.setattr(operator, "_PARTS", 3)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.exceptions import MissingExtraError
-from finitewidth.kernels.operator import GramPart, Points
+from finitewidth.kernels.tiles import GramPart, Points
 
 Array = np.ndarray
 
