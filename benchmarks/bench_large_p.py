@@ -114,7 +114,7 @@ def by_scale(compared: list[dict]) -> list[tuple[float, float]]:
 def curve(count: int, cap: float) -> None:
     """One curve in this process; prints a JSON line."""
     train, test = mnist(count)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, solver="krylov") for w in WIDTHS]
     shared = theories[0].factorise(train, cap * 1e9)
     rows = [row_of(theory.solve(train, shared), test, time.perf_counter()) for theory in theories]
@@ -122,6 +122,7 @@ def curve(count: int, cap: float) -> None:
         "P": count,
         "widths": len(rows),
         "seconds": round(time.perf_counter() - started, 1),
+        "processor seconds": round(time.process_time() - processor, 1),
         "peak GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "stored": shared.operator.keep,
         "dimensions": shared.space.size,
@@ -143,7 +144,8 @@ def growth(counts: list[int]) -> None:
         )
         print(done.stdout.strip(), flush=True)
         found.append(json.loads(done.stdout))
-    power_law([f["P"] for f in found], [f["seconds"] for f in found], "seconds")
+    for name in ("seconds", "processor seconds"):
+        power_law([f["P"] for f in found], [f[name] for f in found], name)
 
 
 def power_law(counts: list[int], seconds: list[float], name: str) -> None:
