@@ -91,7 +91,7 @@ class KrylovKernel:
     def __init__(self, operator: GramOperator, train: Dataset, solver: Solver) -> None:
         self.operator, self.train, self.solver = operator, train, solver
         count, rng = train.n_points, np.random.default_rng(solver.seed)
-        self._noise = operator.noise()
+        self._noise = max(operator.noise(), np.finfo(float).eps * operator.trace / count)  # error of an entry of K
         norm = math.sqrt(float(train.y @ train.y) / count)
         self._norm = norm if norm > 0.0 else 1.0
         probes = rng.standard_normal((count, solver.probes))
@@ -179,7 +179,7 @@ class KrylovKernel:
             dimensions=self.space.size,
             passes=self.operator.passes,
             stored=self.operator.keep,
-            single_precision=self._noise > 0.0,
+            single_precision=self.operator.points.dtype == np.float32,
         )
 
     def _noise_errors(self, shifted: Array, scale: float, temperature: float) -> _Noise:
