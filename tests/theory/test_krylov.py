@@ -301,3 +301,23 @@ def test_on_dask_workers():
         there = fw.learning_curve(NETWORK, train, test, [50], 0.1, solver=solver(client=client))[0]
     assert there.test_error == pytest.approx(here.test_error, rel=1e-12)
     assert there.log_evidence == pytest.approx(here.log_evidence, rel=1e-12)
+
+
+class TestCommandLine:
+    DATA = ("--data", "digits", "--classes", "3,8", "--n-train", "60", "--n-test", "30", "--width", "20")
+
+    def test_json_states_the_solver(self, capsys):
+        from finitewidth.cli import main
+
+        for solver_name, error in (("krylov:0.05", True), ("auto", False)):
+            assert main(["predict", *self.DATA, "--solver", solver_name, "--json"]) == 0
+            (row,) = json.loads(capsys.readouterr().out)["rows"]
+            assert row["solver"] == ("krylov" if error else "exact")
+            assert (row["solver_error"] is not None) == error
+
+    @pytest.mark.parametrize("options", [("--depth", "2"), ("--method", "neuron"), ("--classes", "1,2,3")])
+    def test_refusals_take_one_line(self, options, capsys):
+        from finitewidth.cli import main
+
+        assert main(["predict", *self.DATA, "--solver", "krylov", *options]) == 2
+        assert capsys.readouterr().err.count("wanted:") == 1

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.exceptions import MissingExtraError
 from finitewidth.kernels.tiles import GramPart, Points
 
 Array = np.ndarray
@@ -23,7 +22,6 @@ class WorkerParts:
     """``parts(columns)`` -> what each part of K adds to K columns, in the order of the parts."""
 
     def __init__(self, client: Any, points: Points, groups: list[list[slice]], keep: bool) -> None:
-        require_distributed()
         self._client = client
         everywhere = client.scatter(points, broadcast=True)
         self._parts = client.map(_part, groups, points=everywhere, keep=keep, pure=False)
@@ -44,11 +42,3 @@ def workers_memory(client: Any) -> float:
 
 def _part(rows: list[slice], points: Points, keep: bool) -> GramPart:
     return GramPart(points, rows, keep)
-
-
-def require_distributed() -> None:
-    """Raise MissingExtraError without dask.distributed."""
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("distributed", "sweep", "a kernel on Dask workers") from error

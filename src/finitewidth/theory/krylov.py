@@ -30,6 +30,7 @@ from scipy import special
 
 from finitewidth.data import Dataset
 from finitewidth.kernels.operator import GramOperator, stored_bytes
+from finitewidth.kernels.tiles import Points
 from finitewidth.linalg import available_memory, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks.fully_connected import FullyConnected
@@ -105,7 +106,8 @@ class KrylovKernel:
     @classmethod
     def of(cls, network: FullyConnected, train: Dataset, solver: Solver, memory: float | None = None) -> KrylovKernel:
         """Assemble the operator and build the space; the kernel is kept where it fits. Raises MemoryCapError first."""
-        count, dtype = train.n_points, solver.dtype(train.n_points)
+        count = train.n_points
+        dtype = Points.of(network, train.x, solver.dtype(count)).dtype  # double where single cannot hold the variances
         need = krylov_bytes(train, solver)
         require_memory(
             need,
