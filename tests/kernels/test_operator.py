@@ -95,3 +95,34 @@ def test_dask_workers_give_the_same(keep, rng, small_tiles):
         assert (remote @ columns == local).all()
         assert (remote @ columns == local).all()
         assert remote.passes == 2
+
+
+class LosingClient:
+    """A client in this process whose gathering fails so many times, as it does when a worker is lost."""
+
+    def __init__(self, losses):
+        self.losses, self.placed = losses, 0
+
+    def scatter(self, data, **_):
+        self.placed += not isinstance(data, np.ndarray)
+        return data
+
+    def map(self, function, items, pure, **fixed):
+        return [function(item, **fixed) for item in items]
+
+    def gather(self, results):
+        self.losses -= 1
+        if self.losses >= 0:
+            raise OSError("a worker is gone")
+        return results
+
+
+def test_a_lost_worker_costs_a_repetition(rng, small_tiles, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("finitewidth.kernels.distributed._WAITS", (0.0, 0.0))
+    x, columns = rng.standard_normal((50, 6)), rng.standard_normal((50, 3))
+    local, client = GramOperator(NETWORKS[0], x) @ columns, LosingClient(2)
+    assert (GramOperator(NETWORKS[0], x, client=client) @ columns == local).all()
+    assert client.placed == 3
+    with pytest.raises(OSError, match="gone"):
+        GramOperator(NETWORKS[0], x, client=LosingClient(3)) @ columns
