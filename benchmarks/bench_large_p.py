@@ -18,12 +18,15 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import finitewidth as fw
-from finitewidth.kernels.operator import GramOperator
+from finitewidth.kernels.operator import GramOperator, stored_bytes
+from finitewidth.linalg import available_memory
 from finitewidth.theory.curves import row_of
 
 FOLDER = Path(os.environ.get("FINITEWIDTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -158,25 +161,35 @@ def power_law(counts: list[int], seconds: list[float], name: str) -> None:
 
 
 def one_pass(counts: list[int]) -> None:
-    """Seconds of one product with 32 columns."""
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    """Seconds of one product with 32 columns, of the clock and of the processors; kept only where memory is there."""
+    seconds: dict[bool, list[tuple[int, float, float]]] = {True: [], False: []}
     for count in counts:
         train, _ = mnist(count)
         columns = np.random.default_rng(0).standard_normal((count, 32))
-        line = f"P = {count}:"
         for keep in (True, False):
-            started = time.perf_counter()
-            operator = GramOperator(NETWORK, train.x, keep)
-            built = time.perf_counter() - started
-            started = time.perf_counter()
-            operator @ columns
-            seconds[keep].append(time.perf_counter() - started)
-            line += f" made in {built:.1f} s, then {seconds[keep][-1]:.2f} s a pass;" if keep else ""
-            line += "" if keep else f" made anew {seconds[keep][-1]:.2f} s a pass"
+            if keep and stored_bytes(count, np.float32) > 0.5 * available_memory():
+                continue
+            made, operator = timed(lambda k=keep: GramOperator(NETWORK, train.x, k))
+            taken, _ = timed(lambda o=operator: o @ columns)
+            seconds[keep].append((count, *taken))
+            print(
+                f"P = {count}, {'kept' if keep else 'made anew'}: {told(made)} to begin, {told(taken)} a pass",
+                flush=True,
+            )
             del operator
-        print(line, flush=True)
-    power_law(counts, seconds[True], "kept, a pass")
-    power_law(counts, seconds[False], "made anew, a pass")
+    for keep, found in seconds.items():
+        for k, name in ((1, "clock"), (2, "processors")):
+            power_law([f[0] for f in found], [f[k] for f in found], f"{'kept' if keep else 'made anew'}, {name}")
+
+
+def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
+    started = time.perf_counter(), time.process_time()
+    out = work()
+    return (time.perf_counter() - started[0], time.process_time() - started[1]), out
+
+
+def told(seconds: tuple[float, float]) -> str:
+    return f"{seconds[0]:.2f} s ({seconds[1]:.2f} of processors)"
 
 
 def on_workers(count: int) -> None:

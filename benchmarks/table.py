@@ -274,7 +274,7 @@ def draw(found: Growth, path: Path) -> None:
     plots.require_matplotlib()
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(found), figsize=(2.2 * len(found), 2.3), layout="constrained")
+    figure, axes = plt.subplots(1, len(found), figsize=(2.2 * len(found), 2.3), sharey=True, layout="constrained")
     for ax, (name, (what, sizes, seconds)) in zip(axes, found.items(), strict=True):
         slope, start = np.polyfit(np.log(sizes), np.log(seconds), 1)
         ax.loglog(sizes, seconds, "o", ms=4)
