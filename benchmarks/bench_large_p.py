@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,8 @@ def one_pass(counts: list[int]) -> None:
         for keep in (True, False):
             if keep and stored_bytes(count, np.float32) > 0.5 * available_memory():
                 continue
-            made, operator = timed(lambda k=keep: GramOperator(NETWORK, train.x, k))
-            taken, _ = timed(lambda o=operator: o @ columns)
+            made, operator = timed(partial(GramOperator, NETWORK, train.x, keep))
+            taken, _ = timed(partial(operator.__matmul__, columns))
             seconds[keep].append((count, *taken))
             print(
                 f"P = {count}, {'kept' if keep else 'made anew'}: {told(made)} to begin, {told(taken)} a pass",
