@@ -13,7 +13,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format bench lock clean
+.PHONY: help install demo test lint types format bench bounds lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -53,7 +53,10 @@ format: install  ## rewrite files in the project's format
 	@$(PY) -m ruff check --fix --exit-zero --quiet .
 	@$(PY) -m ruff format .
 
-bench: install  ## run the benchmarks
+bench: install  ## this project beside other libraries, and how its seconds grow: one table, into docs/benchmarks.md
+	@$(PY) benchmarks/table.py
+
+bounds: install  ## run every benchmark that has a bound
 	@$(PY) -m pytest $(BENCH_ARGS) benchmarks
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml

@@ -1,4 +1,4 @@
-"""Effective samples a second, sampler against sampler, and one large case: ``make bench``.
+"""Effective samples a second, sampler against sampler, and one large case: ``make bounds``.
 
 The reference case: CIFAR-10 airplanes and automobiles averaged to 16 x 16, P = 100, N = 40, erf, T = 0.05, from
 ../shared/data (skipped where that is missing). Seconds are processor seconds, so that a busy machine changes little.
@@ -51,7 +51,7 @@ class Speed:
         )
 
 
-def speed(case: Case, **options: object) -> Speed:
+def speed(case: Case, seed: int = 0, **options: object) -> Speed:
     """One run; drawing begins where the last stage does."""
     train, test = load(case, FOLDER)
     began: list[float] = []
@@ -69,7 +69,7 @@ def speed(case: Case, **options: object) -> Speed:
     started = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "run", watched)
-        found = fw.sample(case.network, train, test, case.temperature, seed=0, **options)
+        found = fw.sample(case.network, train, test, case.temperature, seed=seed, **options)
     ended = time.process_time()
     errors = found.errors(test.y)
     told = f"{errors.test_error:.4f} ± {errors.test_error_se:.4f}"

@@ -1,4 +1,4 @@
-"""Speed of the theory, as ratios measured side by side in one run: ``make bench``.
+"""Speed of the theory, as ratios measured side by side in one run: ``make bounds``.
 
 Each test states its bound, taken from the project's issues; the machine should be quiet.
 """

@@ -154,12 +154,15 @@ def predict(options: PredictOptions) -> None:
 
     neuron = neuron_options(options, progress=_watched())
     for temperature in job.temperatures:
-        theory_of(job.network, temperature, options.closure, options.method, neuron)  # refuses before the data are read
+        theory_of(
+            job.network, temperature, options.closure, options.method, neuron, options.solver
+        )  # refuses before the data are read
     train, test = job.load()
     solving: dict[str, Any] = {
         "temperature": job.temperatures,
         "closure": options.closure,
         "memory": job.memory,
+        "solver": options.solver,
     }
     assess = len(job.curve_widths or [0]) * len(job.temperatures) <= ASSESSED
     predicting: dict[str, Any] = {
@@ -186,7 +189,7 @@ def _draw(job: Job, options: PredictOptions, neuron: Any, curve: Any, train: Any
     from finitewidth.theory import solve, theory_of
 
     network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
-    theory = theory_of(network, job.temperatures[0], options.closure, options.method, neuron)
+    theory = theory_of(network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
     plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
 
 
@@ -218,7 +221,12 @@ def compare(options: CompareOptions) -> None:
 
     train, test = job.load()
     neuron = neuron_options(options, progress=_watched())
-    theory: dict[str, Any] = {"closure": options.closure, "method": options.method, "neuron": neuron}
+    theory: dict[str, Any] = {
+        "closure": options.closure,
+        "method": options.method,
+        "neuron": neuron,
+        "solver": options.solver,
+    }
     rows = compare_both(job.network, train, test, job.curve_widths, job.temperatures, **theory, **sampling).rows
     if figure is not None:
         plots.save(plots.comparison_figure(rows), figure)

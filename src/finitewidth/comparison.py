@@ -13,7 +13,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import parse_memory
 from finitewidth.networks import Network
 from finitewidth.sampling.curves import SampledRow, sampled_curve
-from finitewidth.theory import NeuronOptions, learning_curve
+from finitewidth.theory import NeuronOptions, Solver, learning_curve
 from finitewidth.theory.curves import Row
 
 ERRORS = ("test_error", "train_error", "bias", "variance")
@@ -114,13 +114,14 @@ def compare(
     closure: str | None = None,
     method: str = "saddle",
     neuron: NeuronOptions | None = None,
+    solver: str | Solver = "auto",
     memory: str | float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     **sampling: Any,
 ) -> Comparison:
     """Predict and sample every width and temperature.
 
-    widths .. neuron: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
+    widths .. solver: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
     sampler, progress and the rest, as for ``fw.sample``. checkpoint: a folder with one checkpoint a run. memory: cap in
     bytes on either side. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
 
@@ -128,7 +129,7 @@ def compare(
     """
     cap = None if memory is None else parse_memory(memory)
     sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
-    theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "assess": True}
+    theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
     curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
     return Comparison(*beside(curve.rows, sampled))
 

@@ -59,6 +59,9 @@ class PredictOptions(JobOptions):
 
     method: str = _text("NAME", "saddle, integrate, infinite or neuron. Default: saddle.", "saddle")
     closure: str | None = _text("NAME", "Of deep networks: nested or product. Default: nested.")
+    solver: str = _text(
+        "KIND", "auto, exact, or krylov for many points; krylov:0.001 for 0.1 %. Default: auto.", "auto"
+    )
     particles: str | None = _text("M", "Of method neuron: neurons followed at once. Default: as the data ask for.")
     response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
     seeds: str | None = _text("K", "Of method neuron: independent solutions, for standard errors. Default: 1.")

@@ -80,7 +80,7 @@ class Recursion:
         def work(i: slice, j: slice) -> None:
             block, width = gram[i, j], i.stop - i.start
             np.matmul(self.x[i], self.x[j].T, out=block)
-            self._through_layers(block, self, i, j)
+            self.through_layers(block, self, i, j)
             if j.start == i.start:  # rounding of a product need not be symmetric: the upper half is taken
                 square = block[:, :width]
                 square[:] = np.triu(square) + np.triu(square, 1).T
@@ -103,12 +103,12 @@ class Recursion:
         out = self.x @ other.x.T
 
         def work(i: slice, j: slice) -> None:
-            self._through_layers(out[i, j], other, i, j)
+            self.through_layers(out[i, j], other, i, j)
 
         linalg.run_blocks(work, rectangle(len(out), out.shape[1], _BLOCK))
         return out
 
-    def _through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
+    def through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
         """Turn a block of x.x' into one of K_L, in place; constants wait in ``scale`` until something is added."""
         network, scale = self.network, self._input_scale
         offset = network.offset_variance

@@ -111,9 +111,22 @@ def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterato
             yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
         elif row.message not in ("", "converged"):
             yield Text(f"Note: {place}: {row.message}")
+    yield from _solvers(rows)
     yield from _validities(rows, several)
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
+
+
+def _solvers(rows: list[Any]) -> Iterator[Text]:
+    """One line where a Krylov space stood in for the eigendecomposition."""
+    found = [row for row in rows if getattr(row, "solver", "exact") == "krylov" and row.converged]
+    if found:
+        error = 100 * max(row.solver_error for row in found)
+        evidence = max(row.log_evidence_error for row in found)
+        yield Text(
+            f"Solver: Krylov space, not an eigendecomposition; it leaves the test error off by up to {error:.2g} %, "
+            f"the log evidence by {evidence:.2g} (99 % intervals)."
+        )
 
 
 def _validities(rows: list[Any], several: bool) -> Iterator[Text]:

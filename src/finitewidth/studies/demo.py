@@ -18,10 +18,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from finitewidth import __version__, runs
+from finitewidth import __version__, documents, runs
 from finitewidth.data import Dataset, digits
 from finitewidth.networks import FullyConnected
-from finitewidth.report import documents, plots
+from finitewidth.report import plots
 from finitewidth.report import tables as report_tables
 from finitewidth.theory import LearningCurve, learning_curve
 

@@ -6,6 +6,7 @@ from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.selection import Selection, select
 from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.solver import Solver
 from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheory, spectral_learning_curve
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Row",
     "Selection",
     "Solution",
+    "Solver",
     "SpectralCurve",
     "SpectralRow",
     "SpectralTheory",

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from finitewidth.linalg import RegularisedGram, Spectrum, excess
+from finitewidth.linalg.krylov import TraceQuadrature
 
 Array = np.ndarray
 LOG_2PI = math.log(2.0 * math.pi)
@@ -45,39 +46,35 @@ def energy_cotangent(gram: RegularisedGram, y: Array) -> Array:
     return cotangent
 
 
-@dataclass(frozen=True)
-class SpectralEnergy:
-    """The energy of ``A = s K + T`` for every scale s and temperature T, O(P) each after one factorisation.
+class ScaleEnergy:
+    """The energy of ``A = s K + T`` for every scale s and temperature T, from a spectral measure of K.
 
-    spectrum: of K. power: squared targets in its eigenbasis, summed over outputs, (P,). outputs: D.
+    values: nodes, the eigenvalues of K or quadrature nodes for them. power: squared targets at the nodes, summed over
+    outputs. multiplicity: how many eigenvalues each node stands for. size: P. outputs: D. trace: of K.
     """
 
-    spectrum: Spectrum
-    rotated: Array  # U^T y, (P,) or (P, D)
-
-    @classmethod
-    def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
-        return cls(spectrum, spectrum.rotate(y))
-
-    @cached_property
-    def power(self) -> Array:
-        return self.rotated**2 if self.rotated.ndim == 1 else (self.rotated**2).sum(1)
-
-    @property
-    def outputs(self) -> int:
-        return 1 if self.rotated.ndim == 1 else self.rotated.shape[1]
+    values: Array
+    power: Array
+    multiplicity: Array | float
+    size: int
+    outputs: int
+    trace: float
 
     @property
     def count(self) -> int:
         """P D."""
-        return self.outputs * self.spectrum.size
+        return self.outputs * self.size
+
+    @property
+    def _copies(self) -> Array | float:
+        return self.outputs * self.multiplicity
 
     def energy(self, scale: Array | float, temperature: float) -> Array:
         """-log N(y; 0, sK + T) for scales of any shape."""
         return self._sum(
             scale,
             temperature,
-            lambda shifted, _: 0.5 * (self.outputs * np.log(shifted) + self.power / shifted),
+            lambda shifted, _: 0.5 * (self._copies * np.log(shifted) + self.power / shifted),
         ) + 0.5 * (self.count * LOG_2PI)
 
     def change(self, scale: Array | float, reference: float, temperature: float) -> Array:
@@ -85,12 +82,12 @@ class SpectralEnergy:
 
         At T -> 0 the directions that the kernel cannot fit cost y^2/T nats, in which the rest would drown.
         """
-        signal0 = reference * self.spectrum.values
+        signal0 = reference * self.values
         shifted0 = signal0 + temperature
 
         def term(shifted: Array, signal: Array) -> Array:
             step = (signal - signal0) / shifted0
-            return 0.5 * (self.outputs * np.log1p(step) - self.power / shifted * step)
+            return 0.5 * (self._copies * np.log1p(step) - self.power / shifted * step)
 
         return self._sum(scale, temperature, term)
 
@@ -99,15 +96,15 @@ class SpectralEnergy:
         return self._sum(
             scale,
             temperature,
-            lambda shifted, signal: signal / shifted * (self.power / shifted - self.outputs),
+            lambda shifted, signal: signal / shifted * (self.power / shifted - self._copies),
         )
 
     def drive_slope(self, scale: float, temperature: float) -> float:
         """d drive / d log s."""
-        signal = scale * self.spectrum.values
+        signal = scale * self.values
         shifted = signal + temperature
         filtered = signal / shifted
-        change = self.power / shifted * (1.0 - 2.0 * filtered) - self.outputs * (1.0 - filtered)
+        change = self.power / shifted * (1.0 - 2.0 * filtered) - self._copies * (1.0 - filtered)
         return float(np.sum(filtered * change))
 
     def train_error(self, scale: Array | float, temperature: float) -> Array:
@@ -116,7 +113,7 @@ class SpectralEnergy:
             scale,
             temperature,
             lambda shifted, signal: (
-                (temperature / shifted) ** 2 * self.power + self.outputs * temperature * signal / shifted
+                (temperature / shifted) ** 2 * self.power + self._copies * temperature * signal / shifted
             ),
         ) / (self.count)
 
@@ -124,8 +121,66 @@ class SpectralEnergy:
         """Sum of a term over eigenvalues for every scale, a few scales at a time."""
         scales = np.atleast_1d(np.asarray(scale, dtype=float))
         out = np.empty(scales.size)
-        step = max(1, 200_000 // self.spectrum.size)
+        step = max(1, 200_000 // len(self.values))
         for start in range(0, scales.size, step):
-            signal = scales.ravel()[start : start + step, None] * self.spectrum.values
+            signal = scales.ravel()[start : start + step, None] * self.values
             out[start : start + step] = term(signal + temperature, signal).sum(1)
         return out.reshape(np.shape(scale))
+
+
+@dataclass(frozen=True)
+class SpectralEnergy(ScaleEnergy):
+    """The energy from the eigendecomposition of K, O(P) each: every node is an eigenvalue.
+
+    spectrum: of K. power: squared targets in its eigenbasis, summed over outputs, (P,). outputs: D.
+    """
+
+    spectrum: Spectrum
+    rotated: Array  # U^T y, (P,) or (P, D)
+    multiplicity = 1.0
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
+        return cls(spectrum, spectrum.rotate(y))
+
+    @property
+    def values(self) -> Array:  # type: ignore[override]
+        return self.spectrum.values
+
+    @cached_property
+    def power(self) -> Array:  # type: ignore[override]
+        return self.rotated**2 if self.rotated.ndim == 1 else (self.rotated**2).sum(1)
+
+    @property
+    def outputs(self) -> int:  # type: ignore[override]
+        return 1 if self.rotated.ndim == 1 else self.rotated.shape[1]
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return self.spectrum.size
+
+    @property
+    def trace(self) -> float:  # type: ignore[override]
+        return float(self.spectrum.values.sum())
+
+
+@dataclass(frozen=True)
+class QuadratureEnergy(ScaleEnergy):
+    """The energy from a Krylov space, O(its dimension) each: nodes are Ritz values (one output).
+
+    traces: multiplicities of the nodes, one estimate a probe. power: squared components of the targets.
+    """
+
+    traces: TraceQuadrature
+    power: Array
+    size: int
+    trace: float
+    outputs = 1
+
+    @property
+    def values(self) -> Array:  # type: ignore[override]
+        return self.traces.nodes
+
+    @cached_property
+    def multiplicity(self) -> Array:  # type: ignore[override]
+        return self.traces.multiplicity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from finitewidth import checks
@@ -16,6 +17,7 @@ from finitewidth.theory.neuron import NeuronOptions, single_neuron
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Solution
+from finitewidth.theory.solver import Solver
 
 CLOSURES = ("nested", "product")
 METHODS = ("saddle", "integrate", "infinite", "neuron")
@@ -27,6 +29,7 @@ def theory_of(
     closure: str | None = None,
     method: str = "saddle",
     neuron: NeuronOptions | None = None,
+    solver: str | Solver = "auto",
 ) -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
@@ -35,17 +38,43 @@ def theory_of(
     method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them), "neuron"
         (the single-neuron theory, whose features need not be Gaussian; one hidden layer, docs/neuron.md).
     neuron: particles, rounds, seeds of method "neuron".
+    solver: "exact", "krylov" (many points; one scale for all layers), "auto", or a ``Solver``.
     Raises InputError for anything else.
     """
     temperature = checks.positive("temperature", temperature)
     checks.choice("closure", closure or "nested", CLOSURES)
     checks.choice("method", method, METHODS)
+    solver = Solver.of(solver)
+    theory = _theory(network, temperature, closure, method, neuron, solver)
+    if solver.kind == "krylov" and not isinstance(theory, ScaledKernel):
+        raise InputError(
+            f"solver 'krylov' for {_described(theory)}",
+            "method 'saddle' or 'infinite' with one hidden layer, or with closure 'product': they only rescale",
+            "use one of them, or solver='exact'",
+        )
+    return theory
+
+
+def _described(theory: Any) -> str:
+    if isinstance(theory, Nested):
+        return "the nested closure of a deep network, whose kernel differs from width to width"
+    return f"method {theory.method!r} with {type(theory.network).__name__}"
+
+
+def _theory(
+    network: Network,
+    temperature: float,
+    closure: str | None,
+    method: str,
+    neuron: NeuronOptions | None,
+    solver: Solver,
+) -> Any:
     if method == "neuron":
         return single_neuron(network, temperature, neuron)
     if neuron is not None:
         raise InputError(f"options of method 'neuron' with method = {method!r}", "method='neuron'", "leave them out")
     if method == "infinite":
-        return ScaledKernel(network, temperature, infinite=True)
+        return ScaledKernel(network, temperature, infinite=True, solver=solver)
     if isinstance(network, LocalNetwork) and network.pool == "none":
         if method == "integrate":
             raise InputError(
@@ -54,10 +83,11 @@ def theory_of(
                 "use method='saddle'",
             )
         return LocalRenormalisation(network, temperature)
+    exact = replace(solver, kind="exact")  # integrals need the whole spectrum
     same = network.depth == 1 or (network.phi.homogeneous and network.offset_precision is None)
     theory: Any
     if closure == "product" or same:
-        theory = ScaledKernel(network, temperature)
+        theory = ScaledKernel(network, temperature, solver=exact if method == "integrate" else solver)
     else:
         theory = Nested(network, temperature, by_default=closure is None)  # type: ignore[arg-type]
     return Integrated(theory) if method == "integrate" else theory
@@ -82,6 +112,8 @@ def for_outputs(theory: Any, n_outputs: int) -> Any:
             "the product closure, whose Q is a matrix",
             "leave closure out",
         )
+    if isinstance(theory, ScaledKernel) and theory.solver.kind == "krylov":
+        raise InputError(f"solver 'krylov' with {n_outputs} outputs", "one output", "use solver='exact'")
     if isinstance(theory, (Nested, ScaledKernel)):
         return SeveralOutputs(theory.network, theory.temperature)
     return theory

@@ -16,8 +16,10 @@ from finitewidth.linalg import blas_for
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
+from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.solver import Solver
 from finitewidth.theory.validity import Validity, applies, validity
 
 
@@ -27,7 +29,8 @@ class Row:
 
     width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
     that rows share being counted in the first one. validity: what to expect of a prediction of the action, where asked
-    for (``theory/validity.py``).
+    for (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative
+    error of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
     """
 
     width: int | tuple[int, ...]
@@ -47,6 +50,9 @@ class Row:
     message: str
     seconds: float
     validity: Validity | None = None
+    solver: str = "exact"
+    solver_error: float | None = None
+    log_evidence_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -91,6 +97,7 @@ def learning_curve(
     memory: float | None = None,
     neuron: NeuronOptions | None = None,
     assess: bool = False,
+    solver: str | Solver = "auto",
 ) -> LearningCurve:
     """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
 
@@ -98,12 +105,13 @@ def learning_curve(
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
     does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
     ``assess`` adds to every row the expected relative error of the action, a second or two each.
+    ``solver`` chooses between an eigendecomposition and a Krylov space for many points (``Solver``).
     Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
     temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
     networks = [network] if widths is None else [network.with_width(w) for w in widths]
     theories = [
-        for_outputs(theory_of(net, float(t), closure, method, neuron), train.n_outputs)
+        for_outputs(theory_of(net, float(t), closure, method, neuron, solver), train.n_outputs)
         for t in temperatures
         for net in networks
     ]
@@ -136,8 +144,15 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     network = solution.theory.network
     nan = float("nan")
     errors = Errors(nan, nan, nan, None, nan)
+    converged, message, solver_error = solution.converged, solution.message, None
     if solution.converged:
         found = predict(solution, test.x).errors(test.y)
+        if isinstance(solution.predictor, KrylovPredictor):
+            solver_error = solution.predictor.estimated_error(test.x, test.y)
+            target = solution.predictor.shared.solver.target
+            if not solver_error <= target:
+                converged, message = False, missed(solver_error, target)
+    if converged:
         errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
     widths = network.widths
     return Row(
@@ -149,9 +164,12 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
         closure=solution.theory.closure,
         order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
         log_evidence=float(solution.log_evidence),
-        converged=solution.converged,
-        message=solution.message,
+        converged=converged,
+        message=message,
         seconds=time.perf_counter() - started,
+        solver=solution.solver,
+        solver_error=solver_error,
+        log_evidence_error=None if solution.errors is None else solution.errors.log_evidence,
         **asdict(errors),
     )
 

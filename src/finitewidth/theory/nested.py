@@ -112,7 +112,7 @@ class NestedScan:
         """log Q of the product closure's minima, and of the local minima of the action on the scanned line."""
         product = ScaledKernel(theory.network, theory.temperature)
         if self._spectrum is None:
-            self._spectrum = product.factorise(self.train)
+            self._spectrum = KernelSpectrum.of(theory.network, self.train)
         solved = product.solve(self.train, self._spectrum)
         starts = [np.log(m.order_parameters) for m in solved.minima]
         line = [x * np.ones(theory.network.depth) for x in _SCAN]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth.linalg import excess
-from finitewidth.theory.action import SpectralEnergy, action, scalar_rate
+from finitewidth.theory.action import ScaleEnergy, action, scalar_rate
 
 Array = np.ndarray
 GRADIENT_TOLERANCE = 1e-6  # nats per training value and prior deviation of log Q: what "converged" certifies
@@ -65,11 +65,11 @@ def scale_of_surplus(surplus: Array | float, widths: Sequence[float]) -> Array:
 
 
 class DriveTable:
-    """The drive of ``SpectralEnergy`` on a lattice in log scale, kept: it is the same for every width."""
+    """The drive of ``ScaleEnergy`` on a lattice in log scale, kept: it is the same for every width."""
 
     STEP = 0.05
 
-    def __init__(self, energy: SpectralEnergy, temperature: float) -> None:
+    def __init__(self, energy: ScaleEnergy, temperature: float) -> None:
         self.energy, self.temperature = energy, temperature
         self._first, self._values = 0, np.empty(0)
 
@@ -119,22 +119,22 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
 
 
 def _search_range(
-    energy: SpectralEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float
+    energy: ScaleEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float
 ) -> tuple[float, float]:
     """Bounds on log prod Q outside which the action has no stationary point."""
     narrowest = float(min(widths))
     largest = float(energy.power.sum()) / (4.0 * temperature * energy.outputs) + 1.0
     high = min(float(scale_of_surplus(largest, widths)), 340.0 - log_prior_scale)  # beyond, s K overflows
-    if energy.spectrum.size < 0.9 * narrowest:
-        return float(scale_of_surplus(-float(energy.spectrum.size), widths)), high
+    if energy.size < 0.9 * narrowest:
+        return float(scale_of_surplus(-float(energy.size), widths)), high
     # drive >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
-    trace = float(energy.spectrum.values.sum()) + np.finfo(float).tiny
+    trace = energy.trace + np.finfo(float).tiny
     low = float(np.log(0.5 * narrowest) + np.log(temperature) - np.log(trace)) - log_prior_scale
     return min(low, float(scale_of_surplus(-0.5 * narrowest, widths))), high
 
 
 def _polish(
-    energy: SpectralEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float, c: float
+    energy: ScaleEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float, c: float
 ) -> Minimum:
     """Newton in c, which resolves Q - 1 where log Q cannot (very wide layers), or in log(N + c) where Q is small."""
     n = np.asarray(widths, dtype=float)

@@ -2,7 +2,7 @@
 
 One hidden layer (s = Q), deep networks in the product closure (s = prod_l Q_l), average-pooled convolutions (s = Q),
 and, without any order parameter, infinite width (s = 1). One eigendecomposition of K serves every width, temperature
-and precision of the readout.
+and precision of the readout; where it does not fit, one Krylov space (``krylov.py``).
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.linalg import Spectrum, excess, require_memory
-from finitewidth.networks import Network
+from finitewidth.networks import FullyConnected, Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory import kept
 from finitewidth.theory.action import SpectralEnergy
+from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
 from finitewidth.theory.solution import Solution, certify
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes
 
 Array = np.ndarray
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -38,6 +40,7 @@ class ScaledKernel:
     network: Network
     temperature: float
     infinite: bool = False
+    solver: Solver = AUTO
     closure = "product"
 
     @property
@@ -62,20 +65,32 @@ class ScaledKernel:
         """K_R, (points1, points2)."""
         return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
 
-    def factorise(self, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+    def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths, temperatures and readout precisions share."""
+        if self.solver.uses_krylov(self.network, train, memory):
+            assert isinstance(self.network, FullyConnected)
+            return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
-        """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
+    def solve(self, train: Dataset, shared: SharedKernel | None = None, memory: float | None = None) -> Solution:
+        """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel.
+
+        A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
+        """
         shared = shared or self.factorise(train, memory)
+        solution = self._minimise(train, shared)
+        while not shared.settled(solution):
+            solution = self._minimise(train, shared)
+        return shared.stated(solution)
+
+    def _minimise(self, train: Dataset, shared: SharedKernel) -> Solution:
         if self.infinite:
             return self._solution(train, shared, np.empty(0), ())
         minima = tuple(scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale))
         if not minima:
             message = "no minimum of the action in the scanned range; check the scale of the targets"
             nothing = np.full(len(self.widths), math.nan)
-            predictor = ScalePredictor(shared, np.full(1, math.nan), np.ones(1), self.temperature)
+            predictor = shared.predictor(math.nan, self.temperature, self.widths, self.log_prior_scale)
             return Solution(self, train, nothing, math.nan, False, message, (), predictor)
         return self._solution(train, shared, minima[0].order_parameters, minima)
 
@@ -84,10 +99,10 @@ class ScaledKernel:
         minima = scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale)
         return float(np.prod(minima[0].order_parameters)) if minima else 1.0
 
-    def _solution(self, train: Dataset, shared: KernelSpectrum, q: Array, minima: tuple[Minimum, ...]) -> Solution:
+    def _solution(self, train: Dataset, shared: SharedKernel, q: Array, minima: tuple[Minimum, ...]) -> Solution:
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
-        predictor = ScalePredictor(shared, np.array([scale]), np.ones(1), self.temperature)
-        gradient = partial(evidence_gradient, self, shared, q, scale)
+        predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
+        gradient = partial(evidence_gradient, self, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
         if minima:
             log_evidence, (converged, message) = -minima[0].action, certify(minima, train.y.size)
         else:
@@ -113,9 +128,9 @@ class KernelSpectrum:
         """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
         count = train.n_points
         require_memory(
-            8.0 * 4 * count**2 + 3 * train.flat.nbytes,
+            exact_bytes(train),
             f"the eigendecomposition of a {count} x {count} Gram matrix",
-            "use fewer training points, or raise the memory cap",
+            "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
             memory,
         )
         unit = unit_network(network)
@@ -126,6 +141,20 @@ class KernelSpectrum:
         if temperature not in self._tables:
             self._tables[temperature] = DriveTable(self.energy, temperature)
         return self._tables[temperature]
+
+    def predictor(
+        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
+    ) -> ScalePredictor:
+        """At one scale."""
+        return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
+
+    def settled(self, solution: Solution) -> bool:
+        """Always: see ``KrylovKernel``."""
+        return True
+
+    def stated(self, solution: Solution) -> Solution:
+        """The solution as it is."""
+        return solution
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
@@ -140,6 +169,9 @@ class KernelSpectrum:
         if not x.flags.writeable:  # one that can be written to may come again with other contents
             self._points = (x, points)
         return points
+
+
+SharedKernel = KernelSpectrum | KrylovKernel
 
 
 @dataclass(frozen=True)

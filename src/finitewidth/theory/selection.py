@@ -128,7 +128,7 @@ def _climb(
     def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
         values = np.exp(log_values)
         net = network.with_precision(tuple(values[1:]))
-        solution = solve(theory_of(net, float(values[0]), closure, method), train)
+        solution = solve(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
         return net, float(values[0]), solution
 
     def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:

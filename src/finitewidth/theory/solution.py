@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from finitewidth.linalg import blas_for
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
+
+if TYPE_CHECKING:
+    from finitewidth.theory.krylov import KrylovErrors
 
 Array = np.ndarray
 
@@ -72,6 +75,7 @@ class Solution:
     log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``; NaN in the single-neuron theory.
     minima: every local minimum of the action that was found, the best first; more than one is metastability.
     converged, message: whether the stated tolerance was reached, and what to know or do.
+    errors: of a solution from a Krylov space, estimated; None with exact linear algebra.
     """
 
     theory: Any
@@ -83,6 +87,12 @@ class Solution:
     minima: tuple[Minimum, ...]
     predictor: Predictor = field(repr=False)
     gradient: EvidenceGradient | None = field(default=None, repr=False)
+    errors: KrylovErrors | None = None
+
+    @property
+    def solver(self) -> str:
+        """ "exact" or "krylov": the linear algebra behind the solution."""
+        return "exact" if self.errors is None else "krylov"
 
     @property
     def action(self) -> float:
@@ -131,9 +141,9 @@ class Solution:
         """
         if self.gradient is None:
             raise InputError(
-                "the evidence gradient of an integrated solution",
-                "a saddle or infinite width",
-                "use method='saddle'",
+                "the evidence gradient of an integrated solution, or of one from a Krylov space",
+                "a saddle or infinite width, solved exactly",
+                "use method='saddle' and solver='exact'",
             )
         return self.gradient()
 

@@ -8,7 +8,7 @@ factor of A serves one of them at a tenth of the cost.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -171,6 +171,16 @@ def run_blocks(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> 
     with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, *block) for block in blocks]:
             done.result()
+
+
+def map_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """``work(item)`` of every item, in their order, on all threads; BLAS keeps to the calling one as in run_blocks."""
+    threads = min(n_threads(), len(items))
+    if threads <= 1:
+        yield from map(work, items)
+        return
+    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, items)
 
 
 SMALL = 400  # rows of a matrix below which a second BLAS thread costs more than it brings
