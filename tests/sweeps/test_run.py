@@ -89,6 +89,17 @@ def test_one_factorisation_for_all_points_that_share_it_and_none_for_the_next_ru
     assert len(seen) == 3
 
 
+def test_krylov_points_do_not_depend_on_their_neighbours():
+    base = QUICK | {"n_train": 60, "method": "infinite", "n_test": 40, "solver": "krylov:0.001"}
+    fw.sweeps.run(base | {"grid": {"temperature": [10.0, 0.02]}}, "both")
+    fw.sweeps.run(base | {"temperature": 0.02}, "alone")
+    both, alone = ([json.loads(row["result"]) for row in table(name)] for name in ("both", "alone"))
+    for result in (*both, *alone):
+        assert result.pop("seconds") > 0.0
+        assert result["solver"] == "krylov"
+    assert both[1] == alone[0]
+
+
 def test_the_same_call_goes_on_and_a_changed_plan_adds(monkeypatch):
     outcomes = Worker.outcome
     left = [3]

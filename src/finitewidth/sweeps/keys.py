@@ -115,7 +115,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("depth", "particles"), SHAPING),
     **dict.fromkeys(("patch", "stride", "input_shape"), SIZES),
     **dict.fromkeys(("data", "target", "task", "standardise", "network", "activation", "readout"), TEXT),
-    **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser"), TEXT),
+    **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser", "solver"), TEXT),
     "widths": WHOLES,
     "precision": NUMBERS,
     "classes": NAMES,
@@ -140,6 +140,8 @@ def used(method: str, network: str) -> frozenset[str]:
         names.discard("closure")
     if network == "fc":
         names -= _OF_PATCHES
+    if network != "fc" or method not in ("saddle", "infinite"):  # the others have one solver
+        names.discard("solver")
     return frozenset(names | {"method"})
 
 

@@ -169,7 +169,7 @@ def check(point: Point, data: str) -> None:
         from finitewidth.theory import theory_of
 
         neuron = neuron_options(options, progress=False)
-        theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron)
+        theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
     elif point.method == "sample":
         options.sampling()
     else:

@@ -134,16 +134,18 @@ class Worker:
         from finitewidth.theory.choose import for_outputs
         from finitewidth.theory.curves import solved_row
         from finitewidth.theory.kept import keeping
+        from finitewidth.theory.krylov import KrylovKernel
 
         neuron = neuron_options(options, progress=False)
-        theory = theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron)
+        theory = theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
         theory = for_outputs(theory, train.n_outputs)
-        kind = (type(theory), type(getattr(theory, "theory", None)))
+        kind = (type(theory), type(getattr(theory, "theory", None)), getattr(theory, "solver", None))
         if self._group != point.group:
             self._group, self._shared = point.group, {}
         with keeping(self.spectra):
             row, shared = solved_row(theory, train, test, self._shared.get(kind), self.setting.memory)
-        if options.method != "neuron":  # which goes on where the last solution ended: its points would not stand alone
+        # a neuron goes on where the last solution ended, a Krylov space grows: such points would not stand alone
+        if options.method != "neuron" and not isinstance(shared, KrylovKernel):
             self._shared[kind] = shared
         return row_document(row, job.layer_widths)
 
