@@ -65,6 +65,7 @@ class PredictOptions(JobOptions):
     particles: str | None = _text("M", "Of method neuron: neurons followed at once. Default: as the data ask for.")
     response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
     seeds: str | None = _text("K", "Of method neuron: independent solutions, for standard errors. Default: 1.")
+    checkpoint: str | None = _text("DIR", "Of method neuron: save runs here, and go on from what is saved.")
     figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
 
 
@@ -189,14 +190,18 @@ def neuron_options(options: PredictOptions, progress: bool) -> NeuronOptions | N
     from finitewidth.theory.neuron import NeuronOptions
 
     texts = {name: getattr(options, name) for name in ("particles", "response", "seeds")}
-    given = {name: text for name, text in texts.items() if text is not None}
+    given: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
     if options.method != "neuron":
         for name in given:
             raise InputError(f"--{name} with --method {options.method}", "--method neuron", f"leave --{name} out")
+        if options.checkpoint is not None and not isinstance(options, SamplingOptions):
+            raise InputError(
+                f"--checkpoint with --method {options.method}", "--method neuron", "leave --checkpoint out"
+            )
         return None
     for name in given.keys() - {"response"}:
         given[name] = whole(f"--{name}", given[name])
-    return NeuronOptions(**given, progress=progress)
+    return NeuronOptions(**given, progress=progress, checkpoint=options.checkpoint)
 
 
 def study_data(classes: str | None, n_train: str | None, n_test: str | None, seed: str | None) -> dict[str, Any]:

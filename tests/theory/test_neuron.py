@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,14 @@ from finitewidth import kernels
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram
 from finitewidth.runs import single_thread
+from finitewidth.theory.neuron import rounds
 from finitewidth.theory.neuron.design import Design, whitened
 from finitewidth.theory.neuron.linear import linear_neuron
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.pilot import OneLayer, _evaluate
 
 jax = pytest.importorskip("jax")
+
 QUICK = fw.NeuronOptions(particles=400, rounds=(40, 50))
 
 
@@ -152,6 +156,37 @@ def test_seeds_decide_every_number(digits):
     errors = fw.predict(both, test.x).errors(test.y)
     assert 0.0 < errors.test_error_se < 0.1 * errors.test_error
     np.testing.assert_allclose(fw.predict(both, test.x).mean, 0.5 * (first.mean + other.mean))
+
+
+def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
+    """In the approach, in the averaging, in the measurement; and when it is done."""
+    monkeypatch.setattr(rounds, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(rounds, "ATTEMPTS", 1)
+    network, train = fw.FullyConnected(widths=(30,)), digits[0]
+    options = fw.NeuronOptions(particles=400, rounds=(8, 10), response="quadratic")
+    expected = solved(network, train, options=options).predictor.results[0]
+    saved = replace(options, checkpoint=tmp_path / "runs")
+    move, calls, stops = rounds._Run._move, [], [5, 13, 21]
+
+    def moved(self, R):
+        if len(calls) in stops:
+            stops.remove(len(calls))
+            raise KeyboardInterrupt
+        calls.append(1)
+        return move(self, R)
+
+    monkeypatch.setattr(rounds._Run, "_move", moved)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            solved(network, train, options=saved)
+    for _ in range(2):
+        found = solved(network, train, options=saved).predictor.results[0]
+        assert (found.residual, found.change) == (expected.residual, expected.change)
+        for one, other in zip(found.snapshots, expected.snapshots, strict=True):
+            assert np.array_equal(one, other)
+    assert len(calls) == 8 + 10 + 5  # no round was done twice
+    solved(network, train, 0.2, replace(saved, rounds=(2, 2)))  # another problem has a file of its own
+    assert len(list((tmp_path / "runs").glob("neuron-*.npz"))) == 2
 
 
 def test_what_did_not_converge_shows_no_number(digits):

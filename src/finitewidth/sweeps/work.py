@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 import traceback
 import warnings
@@ -137,6 +138,9 @@ class Worker:
         from finitewidth.theory.krylov import KrylovKernel
 
         neuron = neuron_options(options, progress=False)
+        saved = self._subfolder(CHECKPOINTS)
+        if neuron is not None and saved is not None:
+            neuron = replace(neuron, checkpoint=saved / point.id)
         theory = theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
         theory = for_outputs(theory, train.n_outputs)
         kind = (type(theory), type(getattr(theory, "theory", None)), getattr(theory, "solver", None))
@@ -144,6 +148,8 @@ class Worker:
             self._group, self._shared = point.group, {}
         with keeping(self.spectra):
             row, shared = solved_row(theory, train, test, self._shared.get(kind), self.setting.memory)
+        if neuron is not None and neuron.checkpoint is not None:
+            shutil.rmtree(neuron.checkpoint, ignore_errors=True)
         # a neuron goes on where the last solution ended, a Krylov space grows: such points would not stand alone
         if options.method != "neuron" and not isinstance(shared, KrylovKernel):
             self._shared[kind] = shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class NeuronOptions:
     seed: decides every random number: the same call gives the same numbers on one machine.
     seeds: independent solutions, ``seed``, ``seed + 1``, ...; more than one gives standard errors.
     progress: a bar on stderr.
+    checkpoint: a folder where runs are saved every 15 seconds; the same call goes on from there, to the same numbers.
 
     Raises InputError for values that cannot be.
     """
@@ -36,6 +38,7 @@ class NeuronOptions:
     seed: int = 0
     seeds: int = 1
     progress: bool = False
+    checkpoint: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:

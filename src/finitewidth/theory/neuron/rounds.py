@@ -6,6 +6,7 @@ never evaluated on the particles that it was fitted to: predictions come from ro
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.linalg import RegularisedGram
-from finitewidth.runs import single_thread
+from finitewidth.runs import RunFile, every, single_thread
 from finitewidth.theory.neuron import particles as compiled
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
@@ -27,6 +28,9 @@ SHIFT = 0.3  # nats by which one change of the field may move the particles apar
 REFRESH = 20  # rounds between two looks at the directions of the jumps
 JUMPS = 3  # directions
 SNAPSHOTS = 24  # states of the particles that are kept for predictions
+SAVE_EVERY = 15.0  # seconds
+_SAVED = ("s", "kernel", "frozen", "potential")
+_DIRECTIONS = ("vectors", "deviations", "log_odds")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ class Position:
     frozen: Array
     step: float
     round: int
+
+    def digest(self) -> str:
+        """Of all its numbers."""
+        found = hashlib.sha256(f"{self.step!r} {self.round}".encode())
+        for part in (*self.state, self.s, self.kernel, self.frozen):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -145,21 +156,28 @@ class Problem:
         reference: Reference | None = None,
         tell: Callable[[], None] = lambda: None,
         may_change: bool = False,
+        file: RunFile | None = None,
     ) -> Result:
         """Approach with a constant gain, average with a falling one, then measure at the averaged field.
 
         What has not converged is averaged and measured again, for twice as long each time, unless another response is
-        wanted and ``may_change``.
+        wanted and ``may_change``. ``file``: where the run is saved, and from where it goes on.
         """
-        run = _Run(self, position, seed, reference, tell)
+        stages = [("approach", rounds[0])]
+        for count in (rounds[1] * 2**attempt for attempt in range(ATTEMPTS)):
+            stages += [("average", count), ("measure", max(1, count // 2))]
         with single_thread():
-            for _ in range(rounds[0]):
-                run.follow(GAIN)
-            for attempt in range(ATTEMPTS):
-                run.average(rounds[1] * 2**attempt, GAIN)
-                result = run.measure(max(1, rounds[1] * 2**attempt // 2))
-                if result.converged or (may_change and result.strong):
-                    break
+            run = _Run(self, position, seed, reference, tell, file)
+            while True:
+                kind, count = stages[run.stage]
+                run.go(kind, count)
+                if kind == "measure":
+                    result = run.result()
+                    last = run.stage + 1 == len(stages)
+                    if last or result.converged or (may_change and result.strong):
+                        break
+                run.stage, run.done = run.stage + 1, 0
+            run.save()
             return result
 
 
@@ -167,16 +185,46 @@ class _Run:
     """The moving parts of one run."""
 
     def __init__(
-        self, problem: Problem, at: Position, seed: int, reference: Reference | None, tell: Callable[[], None]
+        self,
+        problem: Problem,
+        at: Position,
+        seed: int,
+        reference: Reference | None,
+        tell: Callable[[], None],
+        file: RunFile | None,
     ) -> None:
-        self.problem, self.seed, self.reference, self.tell = problem, seed, reference, tell
+        self.problem, self.seed, self.reference, self.tell, self.file = problem, seed, reference, tell, file
         self.state, self.s, self.kernel, self.frozen = at.state, at.s.copy(), at.kernel.copy(), at.frozen.copy()
         self.step, self.round = at.step, at.round
         self.model = problem.model(reference is not None)
         self._advance = compiled.compiled(compiled.advance, self.model)
-        self.directions, self.fixed = leading(at.state.theta), False
+        self.directions = leading(at.state.theta)
         self.potential = np.full(at.state.theta.shape[:2], np.nan)  # unknown: nobody is favoured
         self.pace = 1.0
+        self.stage = self.done = 0  # rounds done of the stage
+        self.sums: dict[str, Array] = {}  # of the stage
+        self.kept: list[State] = []
+        self._restore()
+        self._save_now_and_then = every(SAVE_EVERY, None if file is None else lambda _: self.save())
+
+    def go(self, kind: str, rounds: int) -> None:
+        """The rounds of a stage, or those that are left of it."""
+        if self.done == 0:
+            self._begin(kind)
+        work = getattr(self, f"_{kind}")
+        R = RegularisedGram(self.kernel, self.problem.temperature).inverse() if kind == "measure" else None
+        while self.done < rounds:
+            work(self.done, rounds, R)
+            self.done += 1
+            self._save_now_and_then(None)
+
+    def _begin(self, kind: str) -> None:
+        size = len(self.s)
+        self.sums, self.kept = {}, []
+        if kind == "average":
+            self.sums = {"s": self.s.copy(), "kernel": self.kernel.copy(), "frozen": self.frozen.copy()}
+        elif kind == "measure":
+            self.sums = {"f": np.zeros(size), "kernel": np.zeros((size, size)), "order": np.zeros(())}
 
     def follow(self, gain: float, near: bool = False) -> None:
         """One round: the particles move, the field follows by ``gain``.
@@ -194,42 +242,73 @@ class _Run:
         slope = self.kernel if near and self.pace > 0.9 else self.frozen
         self.s -= gain * RegularisedGram(slope, self.problem.temperature).solve(residual)
 
-    def average(self, rounds: int, gain: float) -> None:
-        """Rounds with falling gain; the field becomes its average over them."""
-        s, kernel, frozen = self.s.copy(), self.kernel.copy(), self.frozen.copy()
-        for k in range(rounds):
-            self.follow(gain / (1.0 + 4.0 * k / rounds), near=True)
-            for mean, value in ((s, self.s), (kernel, self.kernel), (frozen, self.frozen)):
-                mean += (value - mean) / (k + 1)
-        self.s, self.kernel, self.frozen = s, kernel, frozen
+    def _approach(self, k: int, rounds: int, _: Any) -> None:
+        self.follow(GAIN)
 
-    def measure(self, rounds: int) -> Result:
-        """Averages at the field as it is."""
-        size, problem = len(self.s), self.problem
-        R = RegularisedGram(self.kernel, problem.temperature).inverse()
-        f, kernel, order = np.zeros(size), np.zeros((size, size)), np.zeros(())
+    def _average(self, k: int, rounds: int, _: Any) -> None:
+        """With falling gain; the field becomes its average over the stage."""
+        self.follow(GAIN / (1.0 + 4.0 * k / rounds), near=True)
+        for name, mean in self.sums.items():
+            mean += (getattr(self, name) - mean) / (k + 1)
+        if k + 1 == rounds:
+            self.s, self.kernel, self.frozen = self.sums["s"], self.sums["kernel"], self.sums["frozen"]
+
+    def _measure(self, k: int, rounds: int, R: Array) -> None:
+        """At the field as it is."""
+        moments, sums = self._move(R), self.sums
+        sums["f"] += np.asarray(moments.f).ravel() / rounds
+        sums["kernel"] += np.asarray(moments.kernel).reshape(sums["kernel"].shape) / rounds
+        sums["order"] = sums["order"] + np.asarray(moments.order) / rounds
         every = max(1, rounds // SNAPSHOTS)
-        kept: list[State] = []
-        for k in range(rounds):
-            moments = self._move(R)
-            f += np.asarray(moments.f).ravel() / rounds
-            kernel += np.asarray(moments.kernel).reshape(size, size) / rounds
-            order = order + np.asarray(moments.order) / rounds
-            if k % every == every - 1:
-                kept.append(State(*(np.asarray(part, dtype=np.float32) for part in self.state)))
+        if k % every == every - 1:
+            self.kept.append(State(*(np.asarray(part, dtype=np.float32) for part in self.state)))
+
+    def result(self) -> Result:
+        """Of a stage that has measured."""
+        problem, f, kernel = self.problem, self.sums["f"], self.sums["kernel"]
         scale = float(np.sqrt(np.mean(problem.y**2))) or 1.0
         residual = float(np.sqrt(np.mean((problem.temperature * self.s + f - problem.y) ** 2))) / scale
         change = float(np.linalg.norm(kernel - self.kernel) / np.linalg.norm(self.kernel))
-        snapshots = State(*(np.stack(parts) for parts in zip(*kept, strict=True)))
+        snapshots = State(*(np.stack(parts) for parts in zip(*self.kept, strict=True)))
         here = Position(compiled.numpy_of(self.state), self.s, self.kernel, self.frozen, self.step, self.round)
-        averages = Averages(f, kernel, np.asarray(order))
+        averages = Averages(f, kernel, self.sums["order"])
         return Result(here, averages, snapshots, self.model, residual, change, self.reference)
+
+    def save(self) -> None:
+        """All that the run needs to go on, into its file."""
+        if self.file is None:
+            return
+        plain = {name: np.asarray(getattr(self, name)) for name in _SAVED}
+        state, directions = zip(State._fields, self.state, strict=True), zip(_DIRECTIONS, self.directions, strict=True)
+        arrays = plain | {name: np.asarray(part) for name, part in (*state, *directions)}
+        arrays |= {f"sum_{name}": part for name, part in self.sums.items()}
+        if self.kept:
+            arrays |= {f"kept_{name}": np.stack([getattr(one, name) for one in self.kept]) for name in State._fields}
+        counts = {"stage": self.stage, "done": self.done, "round": self.round}
+        self.file.write(counts | {"step": self.step, "pace": self.pace}, arrays)
+
+    def _restore(self) -> None:
+        found = None if self.file is None else self.file.read()
+        if found is None:
+            return
+        meta, arrays = found
+        self.stage, self.done, rounds = meta["stage"], meta["done"], meta["round"] - self.round
+        self.round, self.step, self.pace = meta["round"], meta["step"], meta["pace"]
+        for name in _SAVED:
+            setattr(self, name, arrays[name])
+        self.state = State(*(arrays[name] for name in State._fields))
+        self.directions = Directions(*(arrays[name] for name in _DIRECTIONS))
+        self.sums = {name[4:]: part for name, part in arrays.items() if name.startswith("sum_")}
+        if "kept_z" in arrays:
+            self.kept = [State(*one) for one in zip(*(arrays[f"kept_{name}"] for name in State._fields), strict=True)]
+        for _ in range(rounds):
+            self.tell()
 
     def _move(self, R: Array) -> Moments:
         key = compiled.key_of(self.seed, self.round)
         at = self.problem.field(self.s, R)
         step = np.float64(self.step)
-        if self.round % REFRESH == 1 and not self.fixed:
+        if self.round % REFRESH == 1:
             self.directions = leading(self.state.theta)
         data = self.problem.data
         moving = (data, at, self.reference, self.directions, key, step)

@@ -7,6 +7,8 @@ features it is the saddle of the action. It takes every one-hidden-layer archite
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +20,7 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
 from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.runs import RunFile, folder_of, network_fingerprint, versions
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
@@ -92,7 +95,9 @@ class SingleNeuron:
             result, note = None, "nonlinear response"
         else:
             may_change = one_output and wanted == "auto"
-            result = problem.solve(start, (first, second), seed, tell=tell, may_change=may_change)
+            rounds = (first, second)
+            file = self._file(train, start, rounds, seed, "quadratic", may_change)
+            result = problem.solve(start, rounds, seed, None, tell, may_change, file)
             note = "quadratic response"
             if wanted != "quadratic" and result.strong:
                 told = f"lambda_1 E[v^2] = {result.strength:.2f}, residual {result.residual:.2f}"
@@ -105,8 +110,9 @@ class SingleNeuron:
                     note = f"quadratic response ({told}; no other for several outputs)"
         if result is None:
             reference = action.reference(train.y, self.temperature)
-            rounds = (self.options.rounds[0], second)
-            result = problem.solve(problem.with_readouts(start, seed), rounds, seed, reference, tell)
+            rounds, start = (self.options.rounds[0], second), problem.with_readouts(start, seed)
+            file = self._file(train, start, rounds, seed, "nonlinear")
+            result = problem.solve(start, rounds, seed, reference, tell, file=file)
         if result.converged:
             shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
         return result, note
@@ -114,6 +120,32 @@ class SingleNeuron:
     def _begin(self, problem: Problem, action: ScalarAction, train: Dataset, count: int, seed: int) -> Position:
         s, kernel = action.field(train.y, self.temperature)
         return problem.begin(_START * s, kernel, count, seed)
+
+    def _file(
+        self,
+        train: Dataset,
+        start: Position,
+        rounds: tuple[int, int],
+        seed: int,
+        response: str,
+        may_change: bool = False,
+    ) -> RunFile | None:
+        """Where this run is saved: named by all that decides its numbers, so that a folder takes many."""
+        if self.options.checkpoint is None:
+            return None
+        decides = {
+            "network": network_fingerprint(self.network),
+            "temperature": self.temperature,
+            "train": train.fingerprint(),
+            "start": start.digest(),
+            "rounds": rounds,
+            "seed": seed,
+            "response": [response, may_change],
+            "versions": versions(),
+        }
+        text = json.dumps(decides)
+        name = f"neuron-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+        return RunFile(folder_of(self.options.checkpoint) / name, text)
 
     def problem(self, train: Dataset, design: Design) -> Problem:
         """The training set as the particles see it."""
