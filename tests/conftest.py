@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 from finitewidth.data import Dataset
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What JAX compiles is kept for the other worker, for subprocesses and for the next run: a third of the time."""
+    kept = config.rootpath / ".pytest_cache" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(kept))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def small_data(n_points: int = 12, n_inputs: int = 5, seed: int = 0, noise: float = 0.3) -> Dataset:
