@@ -48,11 +48,11 @@ def quantities(target: Target, theta, arrays: Arrays):
     return jax.numpy.stack([((arrays.y - f) ** 2).sum(), f[0, 0], (z**2).sum(), (theta[:dim] ** 2).sum()])
 
 
-def one_run(sampler, truth: Target, x, scale, settings, burn_in: int, thin: int, key):
+def one_run(sampler, x, scale, temperature, settings, burn_in: int, thin: int, key):
     """Ranks of the true weights' quantities among DRAWS thinned draws."""
-    keys = jax.random.split(key, 6)
+    keys, truth = jax.random.split(key, 6), sampler.target
     theta = jax.random.normal(keys[0], (scale.size + truth.n_features,))
-    blank = Arrays(x, np.zeros((len(x), 1)), x, scale)
+    blank = Arrays(x, np.zeros((len(x), 1)), x, scale, temperature)
     phi = truth.features(truth.hidden(theta[: scale.size], blank), x)
     noise = jax.random.normal(keys[1], (len(x), 1))
     arrays = blank._replace(y=phi @ theta[scale.size :, None] + np.sqrt(T) * noise)
@@ -67,7 +67,7 @@ def one_run(sampler, truth: Target, x, scale, settings, burn_in: int, thin: int,
         position = sampler.position(state)
         if sampler.conditional:
             features = sampler.target.features(sampler.target.hidden(position, arrays), x)
-            z = draw_readouts(jax.random.fold_in(keys[3], index), features, arrays.y, sampler.target.temperature)
+            z = draw_readouts(jax.random.fold_in(keys[3], index), features, arrays.y, arrays.temperature)
             position = jax.numpy.concatenate([position, z.ravel()])
         return state, quantities(sampler.target, position, arrays)
 
@@ -79,12 +79,15 @@ def one_run(sampler, truth: Target, x, scale, settings, burn_in: int, thin: int,
 def p_values(problem, make, settings, burn_in: int, thin: int, temperature: float = T) -> dict[str, float]:
     """Of a chi2 test of uniform ranks, for each quantity."""
     with jax.enable_x64(True):
-        truth = Target.of(problem.network, problem.x, T, 0)
+        truth = Target.of(problem.network, problem.x, 0)
         scale = truth.prior_deviation()
-        sampler = make(Target.of(problem.network, problem.x, temperature, 0))
+        sampler = make(truth)
         keys = jax.random.split(jax.random.key(1), RUNS)
-        run = jax.jit(jax.vmap(lambda key: one_run(sampler, truth, problem.x, scale, settings, burn_in, thin, key)))
-        ranks = np.asarray(run(keys))
+
+        def run(key, temperature):
+            return one_run(sampler, problem.x, scale, temperature, settings, burn_in, thin, key)
+
+        ranks = np.asarray(jax.jit(jax.vmap(run, (0, None)))(keys, temperature))
     counts = [np.bincount(rank * BINS // (DRAWS + 1), minlength=BINS) for rank in ranks.T]
     return {name: float(stats.chisquare(c).pvalue) for name, c in zip(QUANTITIES, counts, strict=True)}
 

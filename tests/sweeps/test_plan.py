@@ -49,8 +49,8 @@ def test_the_plan_of_the_design(plan_of):
     plan = plan_of(PLAN)
     points = list(plan.points())
     assert plan.size == len(points) == len({point.id for point in points}) == 16
-    places = [(point.config["temperature"], point.config["width"]) for point in points]
-    assert places == list(itertools.product((0.02, 0.05, 0.1, 0.5), (20, 40, 80, 160)))
+    places = [(point.config["width"], point.config["temperature"]) for point in points]
+    assert places == list(itertools.product((20, 40, 80, 160), (0.02, 0.05, 0.1, 0.5)))
     options = points[0].options("digits")
     assert (options.classes, options.depth, options.closure, options.temperature) == ("0,1", "2", "nested", "0.02")
 

@@ -50,13 +50,14 @@ def test_rows_are_those_of_predict_in_the_order_of_the_plan():
     status = fw.sweeps.run(PLAN, "out")
     assert (status.state, status.planned, status.done, status.failed, status.left) == ("finished", 8, 8, 0, 0)
     rows = table()
-    assert [list(json.loads(row["config"])[key] for key in ("seed", "temperature", "width")) for row in rows] == [
-        [seed, temperature, width] for seed in (0, 1) for temperature in (0.1, 0.5) for width in (20, 40)
+    assert [list(json.loads(row["config"])[key] for key in ("seed", "width", "temperature")) for row in rows] == [
+        [seed, width, temperature] for seed in (0, 1) for width in (20, 40) for temperature in (0.1, 0.5)
     ]
     for seed in (0, 1):
         train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20, seed=seed)
         curve = fw.learning_curve(fw.FullyConnected(widths=20), train, test, [20, 40], temperature=[0.1, 0.5])
-        for row, expected in zip([row for row in rows if row["seed"] == seed], curve, strict=True):
+        of_seed = [row for row in rows if row["seed"] == seed]
+        for row, expected in zip(of_seed, sorted(curve, key=lambda row: (row.width, row.temperature)), strict=True):
             result = json.loads(row["result"])
             assert result.pop("seconds") > 0.0
             wanted = json.loads(json.dumps(expected.to_dict()))

@@ -36,7 +36,8 @@ LOCAL = ("local", "--workers", "2")
 
 def tasks(groups: int, size: int, method: str = "saddle") -> list[Task]:
     base = {"data": "digits", "method": method}
-    return [Task(Point.of(base | {"seed": g, "width": w}), "digits") for g in range(groups) for w in range(1, size + 1)]
+    points = ({"seed": g, "temperature": t} for g in range(groups) for t in range(1, size + 1))
+    return [Task(Point.of(base | point), "digits") for point in points]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

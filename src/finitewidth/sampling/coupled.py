@@ -29,14 +29,15 @@ class Tasks(NamedTuple):
 class JointArrays(NamedTuple):
     """train: of both tasks. y: (P_s + P_t, 1). test: of the target task (P*, inputs). scale: ones, (dim,).
 
-    mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2). outside: prior
-    deviation of a target weight.
+    temperature: T. mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2).
+    outside: prior deviation of a target weight.
     """
 
     train: Tasks
     y: Array
     test: Array
     scale: Array
+    temperature: Array
     mixing: Array
     outside: Array
 
@@ -60,7 +61,7 @@ class JointTarget(Target):
     def potential(self, theta: Array, arrays: Any) -> Array:
         parts = jnp.split(arrays.y, [len(arrays.train.source)])
         both = zip(self._features(self.hidden(theta, arrays), arrays.train), parts, strict=True)
-        return sum((collapsed_energy(phi, y, self.temperature) for phi, y in both), jnp.zeros(()))
+        return sum((collapsed_energy(phi, y, arrays.temperature) for phi, y in both), jnp.zeros(()))
 
     def extended(self, hidden: Any, key: Array) -> Any:
         if self.n_extra == 0:
@@ -82,6 +83,7 @@ class FollowingArrays(NamedTuple):
     y: Array
     test: Array
     scale: Array
+    temperature: Array
     centre: Array
     outside: Array
 
@@ -118,7 +120,7 @@ class WithReadouts(Program):
 def mean_readout(target: Target, theta: Array, arrays: Any) -> Array:
     """E[z | hidden weights] of whitened readouts, (N,)."""
     phi = target.features(target.hidden(theta, arrays), arrays.train)
-    return condition(phi, arrays.y, target.temperature).mean[:, 0]
+    return condition(phi, arrays.y, arrays.temperature).mean[:, 0]
 
 
 def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +134,8 @@ def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.n
 def _compiled_overlaps(target: Target) -> Any:
     def one(theta: Array, arrays: Any) -> tuple[Array, Array]:
         phi = target.features(target.hidden(theta, arrays), arrays.train)
-        given = condition(phi, arrays.y, target.temperature)
-        gram = readout_gram(given, phi, target.temperature, target.network.widths[-1])
+        given = condition(phi, arrays.y, arrays.temperature)
+        gram = readout_gram(given, phi, arrays.temperature, target.network.widths[-1])
         return given.mean[:, 0], gram[0, 0]
 
     return jax.jit(one)

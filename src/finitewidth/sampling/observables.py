@@ -36,33 +36,33 @@ def observe(
     phi = target.features(hidden, arrays.train)
     at = target.features(target.extended(hidden, key), arrays.test)
     if conditional:
-        given = condition(phi, arrays.y, target.temperature)
-        mean, variance = predict(given, phi, at, target.temperature)
-        error = train_error(given, phi, target.temperature)
+        given = condition(phi, arrays.y, arrays.temperature)
+        mean, variance = predict(given, phi, at, arrays.temperature)
+        error = train_error(given, phi, arrays.temperature)
     else:
         given = theta[arrays.scale.size :].reshape(phi.shape[1], -1)
         mean, variance = at @ given, jnp.zeros(len(at))
         error = ((arrays.y - phi @ given) ** 2).mean()
-    terms = {name: _SUMMED[name](target, hidden, phi, given) for name in names}
+    terms = {name: _SUMMED[name](target, hidden, phi, given, arrays) for name in names}
     return {"mean": mean, "variance": variance, "train_error": error}, terms
 
 
-def _order_parameter(target: Target, hidden: Any, phi: Array, given: Conditional | Array) -> Array:
+def _order_parameter(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     width = target.network.widths[-1]
     if isinstance(given, Conditional):
-        return readout_gram(given, phi, target.temperature, width)
+        return readout_gram(given, phi, arrays.temperature, width)
     z = given.reshape(-1, width, given.shape[1])
     size = z.shape[0] * z.shape[2]
     return jnp.einsum("iad,jae->idje", z, z).reshape(size, size) / width
 
 
-def _hidden_kernel(target: Target, hidden: Any, phi: Array, given: Conditional | Array) -> Array:
+def _hidden_kernel(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     """phi phi^T / N of the training points (P, P); with patches, their mean (or, pooled, of the pooled features)."""
     scale = target.readout_scale / math.sqrt(target.network.widths[-1] if target.network.readout == "mean-field" else 1)
     return phi @ phi.T / scale**2
 
 
-def _weight_covariance(target: Target, hidden: Any, phi: Array, given: Conditional | Array) -> Array:
+def _weight_covariance(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     """``lambda_0 w w^T`` averaged over the first layer's neurons, (inputs, inputs); one matrix a patch if unshared."""
     weights = hidden["weights"][0]
     gram = jnp.swapaxes(weights, -1, -2) @ weights

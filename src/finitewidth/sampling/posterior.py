@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,13 +31,14 @@ class Arrays(NamedTuple):
 
     train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than
     ``train`` where the inputs were rotated (see inputs.py). scale: prior standard deviation of every
-    weight, (dim,).
+    weight, (dim,). temperature: T; here, so that all temperatures share compiled code.
     """
 
     train: Array
     y: Array
     test: Array
     scale: Array
+    temperature: Array
 
 
 class Conditional(NamedTuple):
@@ -62,15 +62,14 @@ class Target:
     """
 
     network: Network
-    temperature: float
     input_shape: tuple[int, ...]
     n_extra: int
     activation: Callable[[Array], Array]
 
     @classmethod
-    def of(cls, network: Network, x: Array, temperature: float, n_extra: int) -> Target:
+    def of(cls, network: Network, x: Array, n_extra: int) -> Target:
         """For training inputs ``x`` (P, ...)."""
-        return cls(network, temperature, tuple(x.shape[1:]), n_extra, network.phi.jax_function)
+        return cls(network, tuple(x.shape[1:]), n_extra, network.phi.jax_function)
 
     @property
     def n_features(self) -> int:
@@ -93,14 +92,14 @@ class Target:
     def potential(self, theta: Array, arrays: Arrays) -> Array:
         """- log likelihood of the hidden weights with the readouts integrated; U is this plus ``|theta|^2 / 2``."""
         phi = self.features(self.hidden(theta, arrays), arrays.train)
-        return collapsed_energy(phi, arrays.y, self.temperature)
+        return collapsed_energy(phi, arrays.y, arrays.temperature)
 
     def full_energy(self, theta: Array, arrays: Arrays) -> Array:
         """U of hidden weights and readouts, ``theta`` (dim + F D,): minus the log posterior, without constants."""
         dim = arrays.scale.size
         phi = self.features(self.hidden(theta[:dim], arrays), arrays.train)
         residual = arrays.y - phi @ theta[dim:].reshape(self.n_features, -1)
-        return 0.5 * (residual**2).sum() / self.temperature + 0.5 * (theta**2).sum()
+        return 0.5 * (residual**2).sum() / arrays.temperature + 0.5 * (theta**2).sum()
 
     def prior_deviation(self) -> np.ndarray:
         """Prior standard deviation of every hidden weight, (dim,)."""
@@ -134,13 +133,13 @@ def draw_all(target: Target, key: Array, arrays: Arrays) -> Array:
     hidden_key, readout_key = jax.random.split(key)
     theta = jax.random.normal(hidden_key, arrays.scale.shape)
     phi = target.features(target.hidden(theta, arrays), arrays.train)
-    return jnp.concatenate([theta, draw_readouts(readout_key, phi, arrays.y, target.temperature).ravel()])
+    return jnp.concatenate([theta, draw_readouts(readout_key, phi, arrays.y, arrays.temperature).ravel()])
 
 
 # --- the collapsed energy -----------------------------------------------------------------------------------
 
 
-def condition(phi: Array, y: Array, temperature: float) -> Conditional:
+def condition(phi: Array, y: Array, temperature: Array) -> Conditional:
     """Posterior of whitened readouts given features Phi (P, F), on the smaller side of Woodbury's identity."""
     points, features = phi.shape
     if features < points:
@@ -152,8 +151,8 @@ def condition(phi: Array, y: Array, temperature: float) -> Conditional:
     return Conditional(factor, phi.T @ residual, residual)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def collapsed_energy(phi: Array, y: Array, temperature: float) -> Array:
+@jax.custom_vjp
+def collapsed_energy(phi: Array, y: Array, temperature: Array) -> Array:
     """``D/2 log det A + 1/2 tr y^T A^-1 y`` with ``A = Phi Phi^T + T``; differentiable in ``phi`` only.
 
     The gradient is ``D A^-1 Phi - A^-1 y mean^T``: one more solve with the factor of the value.
@@ -161,19 +160,19 @@ def collapsed_energy(phi: Array, y: Array, temperature: float) -> Array:
     return _energy(phi, y, temperature, condition(phi, y, temperature))
 
 
-def _energy(phi: Array, y: Array, temperature: float, given: Conditional) -> Array:
+def _energy(phi: Array, y: Array, temperature: Array, given: Conditional) -> Array:
     points, features = phi.shape
     log_det = 2.0 * jnp.log(jnp.diagonal(given.factor)).sum()
-    log_det += max(points - features, 0) * math.log(temperature)
+    log_det += max(points - features, 0) * jnp.log(temperature)
     return 0.5 * y.shape[1] * log_det + 0.5 * (y * given.residual).sum()
 
 
-def _forward(phi: Array, y: Array, temperature: float) -> tuple[Array, tuple[Array, Conditional]]:
+def _forward(phi: Array, y: Array, temperature: Array) -> tuple[Array, tuple[Array, Conditional]]:
     given = condition(phi, y, temperature)
     return _energy(phi, y, temperature, given), (phi, given)
 
 
-def _backward(temperature: float, saved: tuple[Array, Conditional], slope: Array) -> tuple[Array, Array]:
+def _backward(saved: tuple[Array, Conditional], slope: Array) -> tuple[Array, Array, Array]:
     phi, given = saved
     points, features = phi.shape
     n_outputs = given.mean.shape[1]
@@ -181,24 +180,24 @@ def _backward(temperature: float, saved: tuple[Array, Conditional], slope: Array
     solved = cho_solve((given.factor, True), right)
     solved = solved.T if features < points else solved
     gradient = n_outputs * solved - given.residual @ given.mean.T
-    return slope * gradient, jnp.zeros_like(given.residual)
+    return slope * gradient, jnp.zeros_like(given.residual), jnp.zeros(())
 
 
 collapsed_energy.defvjp(_forward, _backward)
 
 
-def draw_readouts(key: Array, phi: Array, y: Array, temperature: float) -> Array:
+def draw_readouts(key: Array, phi: Array, y: Array, temperature: Array) -> Array:
     """Whitened readouts (F, D) from their posterior given features Phi (P, F), by Matheron's rule."""
     prior_key, noise_key = jax.random.split(key)
     prior = jax.random.normal(prior_key, (phi.shape[1], y.shape[1]))
-    noise = math.sqrt(temperature) * jax.random.normal(noise_key, y.shape)
+    noise = jnp.sqrt(temperature) * jax.random.normal(noise_key, y.shape)
     return prior + condition(phi, y - phi @ prior - noise, temperature).mean
 
 
 # --- exact conditional expectations -------------------------------------------------------------------------
 
 
-def predict(given: Conditional, phi: Array, at: Array, temperature: float) -> tuple[Array, Array]:
+def predict(given: Conditional, phi: Array, at: Array, temperature: Array) -> tuple[Array, Array]:
     """Mean (points, D) and variance (points,), the same for every output, of f where the features are ``at``."""
     points, features = phi.shape
     if features < points:
@@ -209,7 +208,7 @@ def predict(given: Conditional, phi: Array, at: Array, temperature: float) -> tu
     return at @ given.mean, variance
 
 
-def train_error(given: Conditional, phi: Array, temperature: float) -> Array:
+def train_error(given: Conditional, phi: Array, temperature: Array) -> Array:
     """E[(1/PD) sum (y - f)^2 | Phi] = T^2 |A^-1 y|^2 / (P D) + T Tr(K A^-1) / P (docs/theory.md section 4)."""
     size = len(given.factor)
     inverse = solve_triangular(given.factor, jnp.eye(size), lower=True)
@@ -217,7 +216,7 @@ def train_error(given: Conditional, phi: Array, temperature: float) -> Array:
     return temperature**2 * (given.residual**2).mean() + temperature * used / len(phi)
 
 
-def readout_gram(given: Conditional, phi: Array, temperature: float, width: int) -> Array:
+def readout_gram(given: Conditional, phi: Array, temperature: Array, width: int) -> Array:
     """Q = E[z z^T | Phi] / N between patches and outputs, (n D, n D) with index i D + d for patch i, output
     d.
 

@@ -254,9 +254,10 @@ class Request:
 
         refuse_numpy_only(self.network)
         inputs = self.inputs()
-        target = Target.of(self.network, inputs.train, self.temperature, inputs.n_extra)
+        target = Target.of(self.network, inputs.train, inputs.n_extra)
         with single_thread():
-            arrays = Arrays(inputs.train, self.y, inputs.test, target.prior_deviation())
+            scale, temperature = target.prior_deviation(), np.array(self.temperature)
+            arrays = Arrays(inputs.train, self.y, inputs.test, scale, temperature)
         sampler = self._sampler(target)
         stages = tuple(sampler.stages(self.warmup, self.draws))
         return Engine(Program(sampler, self.observables), arrays, self.chains, self.seed, stages)

@@ -110,11 +110,12 @@ class JointRequest(Request):
             y=np.concatenate([self.source.y, self.train.y])[:, None],
             test=at,
             scale=np.ones(2 * width * rank),
+            temperature=np.array(self.temperature),
             mixing=np.linalg.cholesky(prior),
             outside=np.array(math.sqrt(prior[1, 1])),
         )
         network = self.coupled.network
-        target = JointTarget(network, self.temperature, (rank,), points.n_extra, network.phi.jax_function)
+        target = JointTarget(network, (rank,), points.n_extra, network.phi.jax_function)
         sampler = self._sampler(target)
         stages = tuple(sampler.stages(self.warmup, self.draws))
         program = Program(sampler, self.observables)
@@ -341,9 +342,10 @@ class SourceRequest(Request):
         from finitewidth.sampling.program import Program
 
         points = _Points.of(SourceFirst(self.network, 0.0), self.train, self.test, self.at)
-        target = Target.of(self.network, points.source, self.temperature, 0)
+        target = Target.of(self.network, points.source, 0)
         with single_thread():
-            arrays = Arrays(points.source, self.y, points.target, target.prior_deviation())
+            scale, temperature = target.prior_deviation(), np.array(self.temperature)
+            arrays = Arrays(points.source, self.y, points.target, scale, temperature)
         sampler = self._sampler(target)
         return Engine(
             Program(sampler, ()), arrays, self.chains, self.seed, tuple(sampler.stages(self.warmup, self.draws))
@@ -463,10 +465,11 @@ class _Following:
             y=request.y,
             test=points.test,
             scale=np.full(self.layers.layers.shape[1], math.sqrt(self.coupled.spread)),
+            temperature=np.array(request.temperature),
             centre=self.coupled.shift * self.layers.layers[index],
             outside=np.array(math.sqrt(self.coupled.covariance[1, 1])),
         )
-        target = FollowingTarget(network, request.temperature, (rank,), points.n_extra, network.phi.jax_function)
+        target = FollowingTarget(network, (rank,), points.n_extra, network.phi.jax_function)
         sampler = request._sampler(target)
         program = WithReadouts(sampler, ("order_parameter",))
         stages = tuple(sampler.stages(request.warmup, request.draws))

@@ -43,9 +43,10 @@ class Point:
 
     @cached_property
     def group(self) -> str:
-        """The same for points that share data and kernel, and with them the work that costs most."""
+        """The same for points that share the work that costs most: a factorisation, or code compiled for a width."""
         shared = [self.config.get(key) for key in (*DATA, *KERNEL)]
-        return compact([shared, len(self.config.get("widths", ()))])
+        compiled = (self.method, self.config.get("width")) if self.method in ("sample", "train") else ()
+        return compact([shared, len(self.config.get("widths", ())), *compiled])
 
     @cached_property
     def data_key(self) -> str:
