@@ -34,7 +34,7 @@ SAMPLES = {
     "n_test": 60,
     "method": "sample",
     "chains": 4,
-    "draws": 600,
+    "draws": 1500,
     "keep_draws": False,
     "grid": {"width": [20, 40], "temperature": [0.05, 0.07, 0.1, 0.15, 0.2, 0.3]},
 }

@@ -23,7 +23,7 @@ from finitewidth.sampling.program import Moment, van_der_corput  # noqa: E402
 pytestmark = [pytest.mark.statistical, pytest.mark.slow]
 
 T = 0.3
-RUNS, DRAWS, BINS = 640, 63, 16
+RUNS, DRAWS, BINS = 480, 63, 16
 
 
 class Problem(NamedTuple):
@@ -96,7 +96,7 @@ def collapsed(problem: Problem, temperature: float = T) -> dict[str, float]:
     from finitewidth.sampling.collapsed import Collapsed
 
     settings = {"step_size": 0.25, "trajectory": 1.6, "max_steps": 50.0}
-    return p_values(problem, Collapsed, settings, 100, 5, temperature)
+    return p_values(problem, Collapsed, settings, 60, 3, temperature)
 
 
 @pytest.mark.parametrize("problem", [SMALL, WIDE], ids=["small", "wide"])
