@@ -13,7 +13,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format bench bounds lock clean
+.PHONY: help install demo test fast timings lint types format bench bounds lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -39,8 +39,14 @@ install: $(STAMP)  ## make .venv with the locked requirements and this package
 demo: install  ## predicted error against width on real digits: a table, and a picture in demo-output
 	@$(PY) -m finitewidth.cli demo --out demo-output
 
-test: install  ## run every test (PYTEST_ARGS="-q -m 'not slow'" for fewer)
+test: install  ## run every test (about 12 minutes)
 	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
+
+fast: install  ## run the tests that take next to no time, for daily use (tests/slow.txt holds the others)
+	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS) -m "not slow"
+
+timings: install  ## time every test and write anew which are slow
+	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --durations=0 | $(PY) tests/slow.py
 
 lint: install  ## check style and formatting
 	@$(PY) -m ruff check .

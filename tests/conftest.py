@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from tests import slow
 
 from finitewidth.data import Dataset
 
@@ -15,6 +16,13 @@ def pytest_configure(config: pytest.Config) -> None:
     kept = config.rootpath / ".pytest_cache" / "jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(kept))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    listed = slow.listed()
+    for item in items:
+        if item.nodeid.partition("[")[0] in listed:
+            item.add_marker("slow")
 
 
 def small_data(n_points: int = 12, n_inputs: int = 5, seed: int = 0, noise: float = 0.3) -> Dataset:
