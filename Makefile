@@ -71,7 +71,7 @@ newest: install  ## the same with the newest that pip can get
 	@$(PY) tools/supported.py newest $(QUICK_ARGS)
 
 release: install  ## build wheel and sdist, and check all that a release promises (RELEASE_ARGS="--keep dist")
-	@$(PY) tools/release.py --pytest="$(QUICK_ARGS)" $(RELEASE_ARGS)
+	@$(PY) tools/release.py --pytest='$(QUICK_ARGS)' $(RELEASE_ARGS)
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml
 	@$(PY) -m pip install -qq uv

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import email
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -249,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     failed = []
     with tempfile.TemporaryDirectory(prefix="finitewidth-release-") as folder:
-        release = Release(Path(folder), tuple(given.pytest.split()))
+        release = Release(Path(folder), tuple(shlex.split(given.pytest)))
         for name in given.only:
             started = time.perf_counter()
             try:
