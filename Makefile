@@ -73,6 +73,12 @@ newest: install  ## the same with the newest that pip can get
 release: install  ## build wheel and sdist, and check all that a release promises (RELEASE_ARGS="--keep dist")
 	@$(PY) tools/release.py --pytest='$(QUICK_ARGS)' $(RELEASE_ARGS)
 
+coverage: install  ## every test, with the branches that none of them takes (half an hour)
+	@$(PY) tools/branches.py $(PYTEST_ARGS)
+
+mutants: install  ## 300 small changes of theory and kernels: how many do the quick tests notice? (half an hour)
+	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
+
 lock: install  ## resolve requirements.lock anew from pyproject.toml
 	@$(PY) -m pip install -qq uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
