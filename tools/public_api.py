@@ -183,4 +183,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(FILE.parents[1] / "src"))  # this checkout's, whatever is installed
     sys.exit(main())
