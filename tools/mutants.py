@@ -46,7 +46,7 @@ SOURCE = ROOT / "src"
 MUTATED = ("theory", "kernels", "prediction.py")
 TESTS = ("tests/test_prediction.py", "tests/test_krylov.py", "tests/kernels", "tests/theory", "tests/exact")
 OUT = ROOT / "mutants"
-MAP, RESULTS = OUT / "map.json", OUT / "results.jsonl"
+RESULTS = OUT / "results.jsonl"
 SECONDS = 20.0  # of tests, as timed undisturbed, that may judge one mutant
 LONGEST = 4.0  # seconds of processor time, under coverage.py: tests that take longer judge no mutant
 PATIENCE = 10.0  # times the processor time that the tests take: then a mutant hangs, and counts as killed
@@ -194,22 +194,28 @@ class Watch:
 
 def mapped() -> dict[str, Any]:
     """Tests by line, and their seconds; made once."""
-    if not MAP.exists():
-        print("which test executes which line: running the quick tests once", flush=True)
-        status = in_fork(_write_map, None)
-        assert status == 0, f"the tests fail without any mutant (status {status}); see mutants/output.txt"
-    found: dict[str, Any] = json.loads(MAP.read_text())
-    return found
+    lines: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    seconds: dict[str, float] = {}
+    for place in TESTS:
+        file = OUT / f"map-{Path(place).stem}.json"
+        if not file.exists():
+            print(f"which test executes which line: running the quick tests of {place}", flush=True)
+            in_fork(functools.partial(_write_map, file, place), None)
+        found = json.loads(file.read_text())
+        seconds |= found["seconds"]
+        for name, by_line in found["lines"].items():
+            for line, tests in by_line.items():
+                lines[name][line] += tests
+    return {"seconds": seconds, "lines": lines}
 
 
-def _write_map() -> int:
+def _write_map(file: Path, place: str) -> int:
     import pytest
 
     watch = Watch()
-    tests = [test for test in TESTS if (ROOT / test).exists()]
-    status = int(pytest.main([*PYTEST, *tests], plugins=[watch]))
-    MAP.write_text(json.dumps(watch.found()))
-    return status
+    pytest.main([argument for argument in PYTEST if argument != "-x"] + [place], plugins=[watch])
+    file.write_text(json.dumps(watch.found()))
+    return 0
 
 
 def judges(mutant: Mutant, tests: dict[str, Any]) -> list[str]:
@@ -285,7 +291,7 @@ def in_fork(function: Callable[[], int], seconds: float | None) -> int | None:
     if child == 0:
         if seconds is not None:
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), math.ceil(seconds) + 5))
-        with open(OUT / "output.txt", "w") as output:
+        with open(OUT / f"output-{os.getppid()}.txt", "w") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
         try:
@@ -313,7 +319,7 @@ def verdict(mutant: Mutant, tests: dict[str, Any]) -> dict[str, Any]:
     outcome = "hangs" if status is None else "survived" if status == 0 else "killed"
     why = ""
     if outcome == "killed":
-        said = (OUT / "output.txt").read_text(errors="replace")
+        said = (OUT / f"output-{os.getpid()}.txt").read_text(errors="replace")
         why = next(iter(re.findall(r"^(?:FAILED|ERROR) (.*)$", said, re.MULTILINE)), f"status {status}")[:200]
     return asdict(mutant) | {
         "outcome": outcome,
@@ -390,7 +396,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="FILE")
     parser.add_argument(
-        "--again", action="store_true", help="judge survivors anew, after tests have changed (and map.json is gone)"
+        "--again", action="store_true", help="judge survivors anew, after tests have changed (remove map-*.json first)"
     )
     given = parser.parse_args()
     if importlib.util.find_spec("cosmic_ray"):
