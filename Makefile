@@ -4,6 +4,8 @@ PYTHON ?= python3
 # two workers, one BLAS thread each: threads of BLAS would only wait for one another
 PYTEST_ARGS ?= -q -n 2
 BENCH_ARGS ?= -q -s
+# what is quick and still touches every part
+QUICK_ARGS ?= -q -n 2 -m "not slow"
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,7 +15,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast timings lint types format bench bounds lock clean
+.PHONY: help install demo test fast timings lint types format bench bounds api oldest newest release coverage mutants lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -65,6 +67,24 @@ bench: install  ## this project beside other libraries, and how its seconds grow
 bounds: install  ## run every benchmark that has a bound
 	@$(PY) -m pytest $(BENCH_ARGS) benchmarks
 
+api: install  ## write down the public face anew: docs/api.txt
+	@$(PY) tools/public_api.py
+
+oldest: install  ## the quick tests with the oldest supported versions of the dependencies
+	@$(PY) tools/supported.py oldest $(QUICK_ARGS)
+
+newest: install  ## the same with the newest that pip can get
+	@$(PY) tools/supported.py newest $(QUICK_ARGS)
+
+release: install  ## build wheel and sdist, and check all that a release promises (RELEASE_ARGS="--keep dist")
+	@$(PY) tools/release.py --pytest='$(QUICK_ARGS)' $(RELEASE_ARGS)
+
+coverage: install  ## every test, with the branches that none of them takes (half an hour)
+	@$(PY) tools/branches.py $(PYTEST_ARGS)
+
+mutants: install  ## 300 small changes of theory and kernels: how many do the quick tests notice? (half an hour)
+	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
+
 lock: install  ## resolve requirements.lock anew from pyproject.toml
 	@$(PY) -m pip install -qq uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
@@ -72,5 +92,5 @@ lock: install  ## resolve requirements.lock anew from pyproject.toml
 		--output-file requirements.lock pyproject.toml
 
 clean:  ## remove all that make made, .venv too
-	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venv-* demo-output mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

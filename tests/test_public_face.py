@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from types import FunctionType
 
 import numpy as np
+import public_api
 import pytest
 
 import finitewidth as fw
@@ -33,6 +35,25 @@ def test_public_methods_are_documented(name):
 def test_names_are_listed_once():
     assert len(fw.__all__) == len(set(fw.__all__))
     assert set(fw.__all__) <= set(dir(fw))
+
+
+def test_the_public_face_is_as_written_down():
+    written = public_api.FILE.read_text(encoding="utf-8").splitlines()
+    found = public_api.text().splitlines()
+    change = "\n".join(difflib.unified_diff(written, found, "docs/api.txt", "the package", lineterm="", n=0))
+    assert not change, f"meant? then `{public_api.COMMAND}`, commit it, and see CONTRIBUTING.md, Deprecations\n{change}"
+
+
+def test_what_the_public_face_shows():
+    lines = public_api.text().splitlines()
+    assert "    --json: bool" in lines
+    assert "    --temperature: str = 0.05" in lines
+    assert "finitewidth study NAME" in lines
+    assert "    n_points: int  (property)" in lines
+    assert "finitewidth.predict(solution: Solution, x: Any) -> Prediction" in lines
+    assert not [line for line in lines if "0x" in line or line.strip().startswith("_")]
+    listed = {line.split("(")[0].split(":")[0] for line in lines if line.startswith("finitewidth.")}
+    assert {f"finitewidth.{name}" for name in fw.__all__} <= listed
 
 
 def test_unknown_name():

@@ -16,8 +16,6 @@ from finitewidth.sampling.curves import SampledRow, sampled_curve
 from finitewidth.theory import NeuronOptions, Solver, learning_curve
 from finitewidth.theory.curves import Row
 
-ERRORS = ("test_error", "train_error", "bias", "variance")
-
 
 @dataclass(frozen=True)
 class Difference:

@@ -16,8 +16,6 @@ from finitewidth.kernels.local import (
     local_nngp,
     local_nngp_diagonal,
     memory_estimate,
-    pooled_diagonal,
-    pooled_kernel,
 )
 from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
@@ -162,12 +160,12 @@ def test_infinite_width_kernels(activation):
     K, cross = local_kernels(network, x), local_kernels(network, x, other)
     n = len(K)
     np.testing.assert_allclose(local_nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
-    np.testing.assert_allclose(pooled_kernel(network, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    np.testing.assert_allclose(pooled_kernel(network, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    np.testing.assert_allclose(pooled_diagonal(network, x), np.diagonal(pooled_kernel(network, x)), atol=1e-13)
+    np.testing.assert_allclose(local_nngp(network, x, other), np.einsum("iiab->ab", cross) / (2 * n), atol=1e-13)
     pooled = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0), pool="average")
-    np.testing.assert_array_equal(local_nngp(pooled, x), pooled_kernel(network, x))
-    np.testing.assert_array_equal(local_nngp_diagonal(pooled, x), pooled_diagonal(network, x))
+    np.testing.assert_allclose(local_nngp(pooled, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    np.testing.assert_allclose(local_nngp(pooled, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    for either in (network, pooled):
+        np.testing.assert_allclose(local_nngp_diagonal(either, x), np.diagonal(local_nngp(either, x)), atol=1e-13)
 
 
 def test_patches_without_any_light_do_no_harm():
@@ -224,7 +222,6 @@ def test_shapes_that_do_not_fit_are_refused():
         lambda: local_cross(network, x, np.ones((4, 6, 4)), np.ones(4)),
         lambda: local_cross(network, x, x, np.ones(3)),
         lambda: local_diagonal(network, x, np.ones((4, 3))),
-        lambda: pooled_kernel(LocallyConnected(5, patch=2), x),
         lambda: local_nngp(network, np.ones((4, 16))),
         lambda: LocalGram.of(network, np.full((4, 4, 4), np.nan)),
     ):

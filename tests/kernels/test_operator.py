@@ -88,7 +88,7 @@ def test_dask_workers_give_the_same(keep, rng, small_tiles):
     x, columns = rng.standard_normal((90, 6)), rng.standard_normal((90, 3))
     local = GramOperator(NETWORKS[1], x, keep, np.float64) @ columns
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         remote = GramOperator(NETWORKS[1], x, keep, np.float64, client)

@@ -360,29 +360,18 @@ def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
 def local_nngp(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
     """Covariance of f at infinite width, (P1, P2), symmetric when ``x2`` is None.
 
-    ``(1/(lambda_1 n)) sum_i K_ii``, or ``pooled_kernel`` for an average-pooled network.
+    ``(1/(lambda_1 n)) sum_i K_ii``, or ``(1/(lambda_1 n^2)) sum_ij K_ij`` for an average-pooled network.
     """
-    return _with_fixed_order_parameter(network, x1, x2, network.pool == "average")
+    pooled = network.pool == "average"
+    if x2 is not None:
+        return local_cross(network, x1, x2, _infinite_width(network.grid(_array(x1)), pooled))
+    gram = LocalGram(LocalPoints.of(network, x1), "all" if pooled else "diagonal")
+    return gram.contract(_infinite_width(gram.points.grid, pooled))
 
 
 def local_nngp_diagonal(network: LocalNetwork, x: Any) -> Array:
     """Variance of f at infinite width for every point, (P,)."""
     return local_diagonal(network, x, _infinite_width(network.grid(_array(x)), network.pool == "average"))
-
-
-def pooled_kernel(network: Convolutional, x1: Any, x2: Any = None) -> Array:
-    """``(1/(lambda_1 n^2)) sum_ij K_ij``, (P1, P2): infinite-width covariance of an average-pooled readout.
-
-    Pairs are not stored. Raises InputError for a network without shared weights: it has no pooled readout.
-    """
-    _require_shared(network)
-    return _with_fixed_order_parameter(network, x1, x2, True)
-
-
-def pooled_diagonal(network: Convolutional, x: Any) -> Array:
-    """``pooled_kernel`` of every point with itself, (P,)."""
-    _require_shared(network)
-    return local_diagonal(network, x, _infinite_width(network.grid(_array(x)), True))
 
 
 def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
@@ -407,13 +396,6 @@ def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
             else:
                 K[i, j] = np.outer(means[0][i], means[1][j])
     return K
-
-
-def _with_fixed_order_parameter(network: LocalNetwork, x1: Any, x2: Any, pooled: bool) -> Array:
-    if x2 is not None:
-        return local_cross(network, x1, x2, _infinite_width(network.grid(_array(x1)), pooled))
-    gram = LocalGram(LocalPoints.of(network, x1), "all" if pooled else "diagonal")
-    return gram.contract(_infinite_width(gram.points.grid, pooled))
 
 
 def _infinite_width(grid: PatchGrid, pooled: bool) -> Array:
@@ -464,15 +446,6 @@ def _all_pairs(network: LocalNetwork, pairs: str) -> bool:
 
 def _off_diagonal(matrix: Array) -> Array:
     return matrix - np.diag(np.diagonal(matrix))
-
-
-def _require_shared(network: LocalNetwork) -> None:
-    if not isinstance(network, Convolutional):
-        raise InputError(
-            f"the pooled kernel of {type(network).__name__}",
-            "a Convolutional network",
-            "use local_nngp instead",
-        )
 
 
 # --- memory and blocks -----------------------------------------------------------------------------------

@@ -28,12 +28,11 @@ class FrozenSolution:
     """What to expect of the frozen networks of one width.
 
     order_parameter: Q in (0, 1). errors: averages over frozen layers; bias is that of the mean network, variance the
-    rest, between_networks the part of it that the mean predictions of different networks differ by.
+    rest.
     """
 
     order_parameter: float
     errors: Errors
-    between_networks: float
 
 
 def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) -> FrozenSolution:
@@ -63,7 +62,7 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     variance = float(np.mean(q * own + between))
     residual = temperature**2 / len(y) * (float(a @ a) + strength * float(np.trace(spread)))
     train_error = residual + temperature / len(y) * q * float(np.vdot(K, inverse))
-    return FrozenSolution(q, Errors(bias + variance, bias, variance, None, train_error), float(np.mean(between)))
+    return FrozenSolution(q, Errors(bias + variance, bias, variance, None, train_error))
 
 
 def frozen_scale(eigenvalues: Array, width: int, temperature: float) -> float:

@@ -1,0 +1,182 @@
+"""Activations and their duals: how a nonlinearity turns one covariance into the next.
+
+The *dual* of an activation phi is ``kappa(c11, c12, c22) = E[phi(u) phi(v)]`` for ``(u, v)`` Gaussian with zero
+mean and covariance ``[[c11, c12], [c12, c22]]``. It is all that an infinitely wide layer knows of phi.
+Closed forms: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), linear, quadratic. Every other function,
+the user's own included, goes through its Hermite series (``HermiteDual``), which keeps Gram matrices positive
+semidefinite by construction.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from finitewidth import checks
+from finitewidth.activations.duals import (
+    Array,
+    Dual,
+    ErfDual,
+    Gradient,
+    LeakyReluDual,
+    LinearDual,
+    QuadraticDual,
+)
+from finitewidth.activations.hermite import HermiteDual, evaluate
+from finitewidth.exceptions import InputError
+
+__all__ = [
+    "Activation",
+    "Dual",
+    "ErfDual",
+    "HermiteDual",
+    "LeakyReluDual",
+    "LinearDual",
+    "QuadraticDual",
+    "activation_of",
+    "names",
+]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A nonlinearity, its dual, and what theory may use of it.
+
+    Attributes
+    ----------
+    name: what tables and JSON call it.
+    function: phi on NumPy arrays, element by element.
+    dual: closed form where known, Hermite series otherwise.
+    odd: phi(-x) = -phi(x), so that the features have no mean.
+    homogeneous: phi(s x) = s phi(x) for s > 0 (linear, relu, leaky relu): layer scales then commute with phi.
+    jax_function: phi on JAX arrays, for sampling and training; loaded on first use.
+    """
+
+    name: str
+    function: Callable[[Array], Array] = field(repr=False, compare=False)
+    dual: Dual = field(repr=False, compare=False)
+    odd: bool = False
+    homogeneous: bool = False
+    jax_function: Callable[[Any], Any] = field(repr=False, compare=False, default=lambda x: x)
+
+    @classmethod
+    def from_function(
+        cls, function: Callable[[Any], Any], name: str | None = None, kinks: Sequence[float] = ()
+    ) -> Activation:
+        """Any element-wise function; ``kinks`` are the arguments where its slope jumps (0 is always taken care of).
+
+        Sampling and training hand the function JAX arrays: write it with operators or ``jax.numpy`` for these.
+        Raises InputError if it is not vectorised or not finite.
+        """
+        if not callable(function):
+            raise InputError(f"activation = {function!r}", "a function of one array", "pass a callable")
+        probe = np.array([-3.0, -1.7, -0.3, 0.0, 0.3, 1.7, 3.0])
+        values = evaluate(function, probe)
+        label = name or str(getattr(function, "__name__", "function"))
+        odd = bool(np.allclose(values, -values[::-1], rtol=1e-14, atol=0.0))
+        return cls(label, function, HermiteDual(function, kinks), odd=odd, jax_function=function)
+
+    def kappa(self, c11: Any, c12: Any, c22: Any) -> Array:
+        """E[phi(u) phi(v)], element by element over the broadcast arguments."""
+        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
+        return self.dual.kappa(p1, p2, c).reshape(shape)
+
+    def kappa_gradient(self, c11: Any, c12: Any, c22: Any) -> Gradient:
+        """(kappa, d/dc11, d/dc12, d/dc22), element by element over the broadcast arguments."""
+        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
+        value, d11, d12, d22 = (part.reshape(shape) for part in self.dual.gradient(p1, p2, c))
+        return value, d11, d12, d22
+
+    def mean(self, c: Any) -> Array:
+        """E[phi(u)] for u of variance c."""
+        return self.dual.mean(np.asarray(c, dtype=float))
+
+    def _elementwise(self, c11: Any, c12: Any, c22: Any) -> tuple[tuple[Array, Array, Array], tuple[int, ...]]:
+        c11, c12, c22 = np.broadcast_arrays(*(np.asarray(c, dtype=float) for c in (c11, c12, c22)))
+        both = self.dual.prepare(np.stack([c11.ravel(), c22.ravel()]))
+        return (both[:, 0], both[:, 1], c12.ravel()), c12.shape
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Known activations pickle by name: their functions are partly lambdas and closures."""
+        if _KNOWN.get(self.name) is self:
+            return activation_of, (self.name,)
+        return super().__reduce_ex__(protocol)
+
+    def __call__(self, x: Any) -> Array:
+        return self.function(np.asarray(x, dtype=float))
+
+
+def _sigmoid(x: Array) -> Array:
+    return special.expit(x)
+
+
+def _gelu(x: Array) -> Array:
+    return x * special.ndtr(x)
+
+
+def _silu(x: Array) -> Array:
+    return x * special.expit(x)
+
+
+LEAKY_SLOPE = 0.01
+
+
+def _leaky_relu(x: Any) -> Any:
+    return LEAKY_SLOPE * x + (1.0 - LEAKY_SLOPE) * (abs(x) + x) / 2.0
+
+
+def _jax(path: str) -> Callable[[Any], Any]:
+    """A function of jax, imported when first called."""
+
+    def call(x: Any) -> Any:
+        module, name = path.rsplit(".", 1)
+        return getattr(importlib.import_module(module), name)(x)
+
+    return call
+
+
+def _jax_gelu(x: Any) -> Any:
+    import jax
+
+    return jax.nn.gelu(x, approximate=False)
+
+
+_KNOWN: dict[str, Activation] = {
+    a.name: a
+    for a in (
+        Activation("erf", special.erf, ErfDual(), odd=True, jax_function=_jax("jax.scipy.special.erf")),
+        Activation(
+            "relu",
+            lambda x: np.maximum(x, 0.0),
+            LeakyReluDual(),
+            homogeneous=True,
+            jax_function=_jax("jax.nn.relu"),
+        ),
+        Activation("linear", np.positive, LinearDual(), odd=True, homogeneous=True),
+        Activation("quadratic", np.square, QuadraticDual(), jax_function=_jax("jax.numpy.square")),
+        Activation("tanh", np.tanh, HermiteDual(np.tanh), odd=True, jax_function=_jax("jax.numpy.tanh")),
+        Activation("gelu", _gelu, HermiteDual(_gelu), jax_function=_jax_gelu),
+        Activation("sigmoid", _sigmoid, HermiteDual(_sigmoid), jax_function=_jax("jax.nn.sigmoid")),
+        Activation("silu", _silu, HermiteDual(_silu), jax_function=_jax("jax.nn.silu")),
+        Activation("leaky_relu", _leaky_relu, LeakyReluDual(LEAKY_SLOPE), homogeneous=True, jax_function=_leaky_relu),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """The activations known by name."""
+    return tuple(_KNOWN)
+
+
+def activation_of(value: str | Activation | Callable[[Any], Any]) -> Activation:
+    """An Activation from its name, from itself, or from any element-wise function."""
+    if isinstance(value, Activation):
+        return value
+    if callable(value):
+        return Activation.from_function(value)
+    return _KNOWN[checks.choice("activation", value, _KNOWN)]
