@@ -239,9 +239,9 @@ def _figure_path(text: str | None) -> Path | None:
     """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
     if text is None:
         return None
-    from pathlib import Path
+    from finitewidth import checks
 
-    path = Path(text).expanduser()
+    path = checks.path("--figure", text)
     if path.suffix.lower() not in FIGURES:
         raise InputError(
             f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"

@@ -83,10 +83,10 @@ class Engine:
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
-    def structure(self) -> Any:
-        """What the states of a run are, without making any: a pytree definition."""
+    def shapes(self) -> tuple[Any, DualAveraging, Any, Any]:
+        """State, tuner, records and sums of a chunk of one chain, without making any: pytrees of shapes."""
         with jax.enable_x64(True):
-            return self.program.structure(self.arrays)
+            return self.program.shapes(self.sampler.settings(), self.arrays)
 
     def run(self, progress: Progress) -> Iterator[Progress]:
         """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""

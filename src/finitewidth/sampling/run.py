@@ -329,7 +329,7 @@ def _run(
     from finitewidth.sampling.checkpoint import Checkpoint
 
     checkpoint = None if path is None else Checkpoint(Path(path), request.fingerprint())
-    state = None if checkpoint is None else checkpoint.load(engine.structure())
+    state = None if checkpoint is None else checkpoint.load(engine)
     state = state or engine.start()
     try:
         remedy = "use fewer draws, chains or points"

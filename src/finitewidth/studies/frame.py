@@ -176,7 +176,7 @@ def run(
             "test": test.fingerprint(),
         }
     )
-    folder = _folder(Path(out).expanduser(), identity)
+    folder = _folder(checks.path("--out", out), identity)
     if (done := _read(folder)) is not None and done.get("findings") is not None:
         return Report.read(folder)
     plain = identity | {

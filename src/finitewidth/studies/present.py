@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.html import cell_text, page
@@ -35,13 +36,13 @@ def for_people(report: Report) -> Iterator[RichTable | Text]:
 def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     """The figure as PNG and PDF in the folder of the study, named after it."""
     figure = study_figure(report.findings)
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
 
 
 def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     report = Report.read(place)
     try:
         text = page(report.findings, report.plain)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.exceptions import InputError
 from finitewidth.options import job_of, neuron_options
@@ -51,7 +52,7 @@ class Plan:
             text = json.dumps(source, default=_listed)
             document, folder = Document("plan", json.loads(text), text=text), Path()
         else:
-            path = Path(source).expanduser()
+            path = checks.path("plan", source)
             document, folder = Document.read(path), path.absolute().parent
         found = validated(document)
         grids = found.pop("grid", [{}])
@@ -95,7 +96,7 @@ class Plan:
         """Where the data of a point are: relative to the plan's folder, or else to the current one."""
         if source in BUILT_IN or source.startswith(OPENML):
             return source
-        path = Path(source).expanduser()
+        path = checks.path("data", source)
         found = next((place for place in (self.folder / path, path) if place.exists()), None)
         return source if found is None else str(found.absolute())
 

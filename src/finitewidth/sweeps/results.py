@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.sweeps.plan import Plan
 from finitewidth.sweeps.store import reading
@@ -23,7 +24,7 @@ def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | N
     All of them in the order they were finished; with ``plan`` those of the plan that are there, in its order. At most
     ``most``.
     """
-    with reading(Path(folder).expanduser()) as db:
+    with reading(checks.path("folder", folder)) as db:
         yield from itertools.islice((_plain(row) for row in _found(db, plan)), most)
 
 
@@ -67,7 +68,7 @@ def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
 
     Raises InputError for a point without draws.
     """
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     with reading(place) as db:
         found = db.execute("SELECT draws_path FROM points WHERE point_id = ?", (point_id,)).fetchone()
     if found is None or found[0] is None:

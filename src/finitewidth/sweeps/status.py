@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finitewidth import __version__
+from finitewidth import __version__, checks
 from finitewidth.exceptions import InputError
 from finitewidth.sweeps.lock import is_locked
 from finitewidth.sweeps.store import DATABASE, reading
@@ -48,7 +48,7 @@ class Status:
 
 def status(folder: str | os.PathLike[str]) -> Status:
     """Read how far the sweep in a folder is, while it runs or later. Raises InputError where there is none."""
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     running = place.is_dir() and is_locked(place)
     with reading(place) as db:
         run = db.execute("SELECT * FROM runs ORDER BY run DESC LIMIT 1").fetchone()

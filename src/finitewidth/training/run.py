@@ -420,11 +420,22 @@ def _load(file: RunFile, engine: Engine) -> Progress | None:
     if found is None:
         return None
     meta, arrays = found
+    request, networks = engine.request, len(engine.request.seeds)
+    steps = file.whole(meta, "steps", request.steps)
+    if steps % request.every and steps != request.steps:
+        raise file.misfit("steps")
     with single_thread():
-        structure: Any = jax.tree.structure(engine.program.structure(engine.arrays))
-    states = jax.tree.unflatten(structure, [arrays[f"state/{i}"] for i in range(structure.num_leaves)])
-    records = {name.removeprefix("record/"): value for name, value in arrays.items() if name.startswith("record/")}
-    return Progress(meta["steps"], states, records)
+        states, records = engine.program.shapes(engine.settings, engine.arrays)
+    leaves, structure = jax.tree.flatten(states)
+    wanted = {f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)}
+    count = 1 - (-steps // request.every)
+    wanted |= {f"record/{name}": jax.ShapeDtypeStruct((networks, count), of.dtype) for name, of in records.items()}
+    fitting = file.fitting(arrays, wanted)
+    return Progress(
+        steps,
+        jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
+        {name: fitting[f"record/{name}"] for name in records},
+    )
 
 
 def _seeds(value: Any) -> np.ndarray:
