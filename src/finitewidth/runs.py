@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -152,7 +152,10 @@ def parse_json(text: Any, finite: bool = True) -> Any:
     if not isinstance(text, (str, bytes)):
         raise ValueError(f"{type(text).__name__} in place of JSON")
     try:
-        plain = json.loads(text, **({"parse_constant": _no_constant, "parse_float": _finite} if finite else {}))
+        if finite:
+            plain = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        else:
+            plain = json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     level = [plain]
@@ -188,6 +191,17 @@ def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
             f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
     return folder
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """InputError where a name in a folder of results is a symbolic link, through which a write would leave it."""
+    for name in names:
+        if (folder / name).is_symlink():
+            raise InputError(
+                f"{str(folder / name)!r}, a symbolic link",
+                "results that lie in their own folder",
+                "put the folder itself elsewhere, or remove the link",
+            )
 
 
 def now() -> str:

@@ -60,9 +60,10 @@ def read_archive(
 
 
 def _members(file: Path, archive: zipfile.ZipFile, names: Sequence[str] | None) -> list[str]:
-    found = [name.removesuffix(".npy") for name in archive.namelist()]
-    if len(found) > _MOST_MEMBERS or len(set(found)) < len(found):
-        raise ValueError(f"{len(found)} members, {len(set(found))} of them different")
+    members = archive.namelist()
+    found = [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
+    if not len(found) == len(members) == len(set(found)) <= _MOST_MEMBERS:
+        raise ValueError(f"{len(members)} members, {len(set(found))} of them different arrays")
     if names is None:
         return found
     missing = sorted(set(names) - set(found), key=list(names).index)

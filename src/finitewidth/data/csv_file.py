@@ -62,7 +62,7 @@ class _Table:
 
 
 def _read(file: Path, target: str, delimiter: str) -> _Table:
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+    if len(delimiter) != 1 or delimiter in '"\r\n':
         raise InputError(f"delimiter = {delimiter!r}", "one character, no quote", "write delimiter=';', for example")
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, path as path_of, shown
+from finitewidth.checks import choice, shown
+from finitewidth.checks import path as path_of
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
 from finitewidth.data.standardise import standardise

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from typing import Any
 
-from finitewidth.checks import choice, path as path_of
+from finitewidth.checks import choice
+from finitewidth.checks import path as path_of
 from finitewidth.data.builtin import digits, mnist, mnist5000
 from finitewidth.data.csv_file import csv
 from finitewidth.data.files import PathLike, TrainTest, existing

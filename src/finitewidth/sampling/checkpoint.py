@@ -31,7 +31,7 @@ class Checkpoint(RunFile):
         chunk = self.whole(meta, "chunk", 0 if stage == len(chunks) else chunks[stage] - 1)
         if meta.get("iterations") != CHUNK * (sum(chunks[:stage]) + chunk):
             raise self.misfit("iterations")
-        states, tuners, records, sums = engine.shapes()
+        states, tuners, records, sums = engine.shapes
         leaves, structure = jax.tree.flatten(states)
         current, chains = engine.stages[min(stage, len(chunks) - 1)], engine.chains
         done = current.iterations if stage == len(chunks) else CHUNK * chunk

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -83,6 +84,7 @@ class Engine:
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
+    @cached_property
     def shapes(self) -> tuple[Any, DualAveraging, Any, Any]:
         """State, tuner, records and sums of a chunk of one chain, without making any: pytrees of shapes."""
         with jax.enable_x64(True):

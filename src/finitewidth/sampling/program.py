@@ -126,7 +126,7 @@ class Program:
     def shapes(self, settings: Settings, arrays: Arrays) -> tuple[Any, DualAveraging, Any, Any]:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
         state, tuner = jax.eval_shape(self._init, 0, 0, arrays), DualAveraging.start(np.ones(()))
-        moment = When(0, 0, 0, CHUNK, False)  # type: ignore[arg-type]
+        moment = When(0, 0, 0, CHUNK, False)
         shapes: Any = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
         return shapes
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import available_memory, parse_memory
-from finitewidth.runs import folder_of, progress_bar
+from finitewidth.runs import folder_of, progress_bar, refuse_links
 from finitewidth.sweeps.fingerprints import fingerprint_of
+from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import FolderLock
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
 from finitewidth.sweeps.status import Status, status
-from finitewidth.sweeps.store import CHECKPOINTS, DRAWS, SPECTRA, Outcome, Store
+from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, SPECTRA, Outcome, Store
 from finitewidth.sweeps.work import Setting, Task, Worker
 
 _HELD = 100_000
@@ -60,6 +61,7 @@ def run(
     with contextlib.ExitStack() as stack:
         engine, name = _engine(stack, client, workers)
         folder = folder_of(out, "--out")
+        refuse_links(folder, (DATABASE, DRAWS, SPECTRA, CHECKPOINTS, LOCK))
         stack.enter_context(FolderLock(folder))
         store = Store(folder)
         stack.callback(store.close)

@@ -49,8 +49,13 @@ class Plan:
         point uses, an empty grid. MissingExtraError without the extra "sweep".
         """
         if isinstance(source, Mapping):
-            text = json.dumps(source, default=_listed)
-            document, folder = Document("plan", json.loads(text), text=text), Path()
+            try:
+                text = json.dumps(source, default=_listed)
+                document, folder = Document("plan", json.loads(text), text=text), Path()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InputError(
+                    f"a plan with {error}", "keys with texts, numbers and lists", "see docs/sweeps.md"
+                ) from error
         else:
             path = checks.path("plan", source)
             document, folder = Document.read(path), path.absolute().parent
@@ -121,7 +126,7 @@ class Plan:
         for grid in self.grids:
             methods = grid.get("method", [self.base.get("method", "saddle")])
             networks = grid.get("network", [self.base.get("network", "fc")])
-            keys.update(*(used(m, n) for m in methods for n in networks))
+            keys.update(*(used(m, n) for m in set(methods) for n in set(networks)))
         for key in (*self.base, *self.swept):
             if key not in keys:
                 method = self.base.get("method", "the methods given" if "method" in self.swept else "saddle")

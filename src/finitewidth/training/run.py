@@ -357,6 +357,12 @@ class Engine:
         self.request, self.program = request, request.program()
         self.arrays, self.settings = request.arrays(), request.settings()
 
+    @cached_property
+    def shapes(self) -> tuple[State, dict[str, Any]]:
+        """State and record of one network, without making any: pytrees of shapes."""
+        with single_thread():
+            return self.program.shapes(self.settings, self.arrays)
+
     def start(self) -> Progress:
         """Networks from the prior, and their errors; on one thread, or each would compile what all of them share."""
         with self._lanes(1) as lanes:
@@ -424,8 +430,7 @@ def _load(file: RunFile, engine: Engine) -> Progress | None:
     steps = file.whole(meta, "steps", request.steps)
     if steps % request.every and steps != request.steps:
         raise file.misfit("steps")
-    with single_thread():
-        states, records = engine.program.shapes(engine.settings, engine.arrays)
+    states, records = engine.shapes
     leaves, structure = jax.tree.flatten(states)
     wanted = {f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)}
     count = 1 - (-steps // request.every)
