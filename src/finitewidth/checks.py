@@ -29,7 +29,7 @@ def shown(value: Any) -> str:
 
 def nearest(name: Any, known: Sequence[str]) -> str | None:
     """The known name most like the one given, if one is alike; names of hostile length are not compared."""
-    text = str(name) if isinstance(name, (str, int, float)) and not isinstance(name, bool) else ""
+    text = name if isinstance(name, str) else shown(name)
     close = [other for other in known[:_COMPARED] if len(other) <= _GUESSED]
     near = difflib.get_close_matches(text, close, n=1, cutoff=0.4) if len(text) <= _GUESSED else []
     return near[0] if near else None
@@ -63,6 +63,45 @@ def _array(value: Any) -> Any:
         return np.empty(1)
 
 
+def instance(name: str, value: Any, kinds: type | tuple[type, ...], remedy: str) -> None:
+    """InputError unless a value is of one of the kinds."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, kinds):
+        wanted = "a " + " or a ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{name} = {shown(value)}", wanted, remedy)
+
+
+def sequence(name: str, value: Any) -> list[Any]:
+    """The items of a list of values; InputError for what is none, or an empty one."""
+    if isinstance(value, (str, bytes)) or scalar(value):
+        raise InputError(f"{name} = {shown(value)}", "a list of values", f"write {name}=[...]")
+    found = list(value)
+    if not found:
+        raise InputError(f"{name} = {shown(value)}", "at least one value", f"give {name} a value, or leave it out")
+    return found
+
+
+def one_or_more(name: str, value: Any) -> list[Any]:
+    """A value, or a list of them, as a list."""
+    return [value] if isinstance(value, str) or scalar(value) else sequence(name, value)
+
+
+def seed(name: str, value: Any) -> int:
+    """A whole number from 0 to 2^63 - 1, as an int."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and 0 <= value < 2**63):
+        raise InputError(
+            f"{name} = {shown(value)}", "a whole number from 0 to 2^63 - 1", f"write {name}=0, for example"
+        )
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    instance(name, value, (bool, np.bool_), f"write {name}=True, for example")
+    return bool(value)
+
+
 def positive(name: str, value: Any) -> float:
     """A finite number above zero, as a float."""
     number = _real(name, value, "a finite number above 0")
@@ -93,7 +132,7 @@ def positive_sequence(name: str, value: Any, length: int) -> tuple[float, ...]:
     """One positive number for all of ``length`` places, or exactly ``length`` of them."""
     if scalar(value):
         return (positive(name, value),) * length
-    items = tuple(positive(f"{name}[{i}]", item) for i, item in enumerate(value))
+    items = tuple(positive(f"{name}[{i}]", item) for i, item in enumerate(sequence(name, value)))
     if len(items) != length:
         raise InputError(
             f"{name} with {len(items)} values",
@@ -113,8 +152,8 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     raise InputError(f"{name} = {shown(value)}", "one of " + ", ".join(map(repr, names)), remedy)
 
 
-def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
-    """A finite float64 array of one of the allowed dimensions; integers and float32 are converted.
+def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray:
+    """A finite float64 array of one of the allowed dimensions (None: any); integers and float32 are converted.
 
     Raises InputError for object, string and complex arrays, NaN, infinity, empty arrays and other dimensions.
     """
@@ -134,7 +173,7 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
             "real numbers (integer or floating point)",
             f"convert {name} to numbers first",
         )
-    if array.ndim not in ndims:
+    if ndims is not None and array.ndim not in ndims:
         raise InputError(
             f"{name} of shape {array.shape}",
             "an array of " + " or ".join(map(str, ndims)) + " dimensions",

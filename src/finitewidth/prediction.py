@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
 
@@ -56,7 +57,7 @@ class Prediction:
 
         Raises InputError for another shape.
         """
-        y = np.asarray(y, dtype=float)
+        y = checks.real_array("y", y, None)
         if y.shape != self.mean.shape:
             raise InputError(
                 f"targets of shape {y.shape}",

@@ -152,10 +152,7 @@ def parse_json(text: Any, finite: bool = True) -> Any:
     if not isinstance(text, (str, bytes)):
         raise ValueError(f"{type(text).__name__} in place of JSON")
     try:
-        if finite:
-            plain = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-        else:
-            plain = json.loads(text)
+        plain = json.loads(text, parse_constant=_no_constant, parse_float=_finite) if finite else json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     level = [plain]
@@ -335,7 +332,10 @@ def network_fingerprint(network: Any) -> Sequence[Any]:
 
 
 def same_points(train: Any, test: Any) -> None:
-    """InputError unless the points of both data sets have one shape."""
+    """InputError unless both are data sets whose points have one shape."""
+    for name, part in (("train", train), ("test", test)):
+        if not (hasattr(part, "x") and hasattr(part, "y")):
+            raise InputError(f"{name} = {checks.shown(part)}", "a Dataset", "write fw.Dataset(x, y)")
     if train.x.shape[1:] != test.x.shape[1:]:
         raise InputError(
             f"training points of shape {train.x.shape[1:]}, test points of {test.x.shape[1:]}",

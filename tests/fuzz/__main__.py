@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="wall time after which no further chunk is begun")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", help="names of targets, separated by commas")
-    parser.add_argument("--count", type=int, help="cases of every target, in place of 20,000 a reader, 5,000 a function")
+    parser.add_argument(
+        "--count", type=int, help="cases of every target, in place of 20,000 a reader, 5,000 a function"
+    )
     parser.add_argument("--state", type=Path, help="a file of what is done: the same command goes on from there")
     parser.add_argument("--table", type=Path, help="a file for the table, Markdown")
     parser.add_argument("--case", help="one case, target:number, with its traceback")

@@ -23,9 +23,9 @@ from .case import Target, command
 SMALL = 2**22  # bytes and pixels: a reader that goes beyond has not looked
 
 
-def chosen(rng: random.Random, options: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+def chosen(rng: random.Random, options: dict[str, tuple[Any, ...]], share: float = 0.1) -> dict[str, Any]:
     """Some of the options, each with one of its values."""
-    return {name: rng.choice(values) for name, values in options.items() if rng.random() < 0.3}
+    return {name: rng.choice(values) for name, values in options.items() if rng.random() < share}
 
 
 # --- npz --------------------------------------------------------------------------------------------------------------
@@ -75,9 +75,15 @@ def read_npz(rng: random.Random, folder: Path, valid: Any) -> None:
 
 def csv_texts(folder: Path) -> list[str]:
     rng = np.random.default_rng(0)
-    rows = [f"{a:.3f},{b:.3f},{'ab'[i % 2]},{i % 3},{c:.4f}" for i, (a, b, c) in enumerate(rng.random((12, 3)))]
+    rows = [f"{a:.3f},{b:.3f},{i % 2}.0,{i % 3},{c:.4f}" for i, (a, b, c) in enumerate(rng.random((12, 3)))]
     plain = "a,b,name,kind,y\n" + "\n".join(rows) + "\n"
-    return [plain, plain.replace(",", ";"), plain.replace(",", "\t"), plain.replace("\n", "\r\n"), '"a","y"\n1,"2"\n3,4\n']
+    return [
+        plain,
+        plain.replace(",", ";"),
+        plain.replace(",", "\t"),
+        plain.replace("\n", "\r\n"),
+        '"a","y"\n1,"2"\n3,4\n',
+    ]
 
 
 def read_csv(rng: random.Random, folder: Path, valid: Any) -> None:
@@ -110,7 +116,7 @@ def read_csv(rng: random.Random, folder: Path, valid: Any) -> None:
     }
     given = {"n_train": 5, "max_bytes": SMALL, "delimiter": ",;\t,,"[number]}
     given |= chosen(rng, options) if rng.random() < 0.5 else {}
-    fw.data.csv(path, rng.choice(("y", "y", "y", "name", "kind", "Y", "a" * 9000, "\x1b[2J")), **given)
+    fw.data.csv(path, rng.choice(("y",) * 12 + ("name", "kind") * 3 + ("Y", "a" * 9000, "\x1b[2J")), **given)
 
 
 # --- a folder of images -----------------------------------------------------------------------------------------------
@@ -124,7 +130,15 @@ def pictures(folder: Path) -> list[tuple[str, bytes]]:
     found = []
     for kind, mode in (
         *(("PNG", mode) for mode in ("RGB", "L", "P", "1", "LA", "RGBA", "I;16")),
-        *(("JPEG", "RGB"), ("BMP", "RGB"), ("GIF", "P"), ("TIFF", "RGB"), ("PPM", "RGB"), ("WEBP", "RGB"), ("EPS", "RGB")),
+        *(
+            ("JPEG", "RGB"),
+            ("BMP", "RGB"),
+            ("GIF", "P"),
+            ("TIFF", "RGB"),
+            ("PPM", "RGB"),
+            ("WEBP", "RGB"),
+            ("EPS", "RGB"),
+        ),
     ):
         stream = io.BytesIO()
         picture = Image.fromarray(pixels)
@@ -269,7 +283,9 @@ def odd_sql(rng: random.Random, path: Path, point: str) -> None:
                 db.executescript(rng.choice(_SQL))
             elif rng.random() < 0.7:
                 column = rng.choice(_COLUMNS)
-                db.execute(f"UPDATE points SET {column} = ? WHERE rowid = ?", (rng.choice(values), rng.randrange(1, 13)))
+                db.execute(
+                    f"UPDATE points SET {column} = ? WHERE rowid = ?", (rng.choice(values), rng.randrange(1, 13))
+                )
             else:
                 db.execute(f"UPDATE runs SET {rng.choice(_OF_RUNS)} = ?", (rng.choice(values),))
     except sqlite3.Error:  # a constraint; what was changed before stays
@@ -376,7 +392,8 @@ def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
 def engines() -> Any:
     """A sampler's, a training's and a transfer's run, never started."""
     from finitewidth.sampling.run import Request
-    from finitewidth.training.run import Engine, Request as Training
+    from finitewidth.training.run import Engine
+    from finitewidth.training.run import Request as Training
 
     rng = np.random.default_rng(0)
     train = fw.Dataset(rng.standard_normal((5, 2)), rng.standard_normal(5), classes=())
@@ -391,7 +408,6 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     import jax
 
     from finitewidth.runs import RunFile
-
     from finitewidth.sampling.engine import BLOCKS
 
     (sampler, own), (trainer, other) = engines()
@@ -475,7 +491,9 @@ def study(folder: Path) -> dict[str, Any]:
         claims=(Claim("wider is better", "supported", "5 standard errors"),),
         tables=(Table("Errors", ("width", "error"), ((10, (0.5, 0.01)), ("x", None))),),
         panels=(Panel("a", "width", "test error", (line, points)),),
-        slider=(Stop("10", (QMatrix("q", ((1.0, 0.1), (0.1, 1.2))),), (Bar("theory", 0.1, 0.2), Bar("s", 0.1, None, 0.1))),),
+        slider=(
+            Stop("10", (QMatrix("q", ((1.0, 0.1), (0.1, 1.2))),), (Bar("theory", 0.1, 0.2), Bar("s", 0.1, None, 0.1))),
+        ),
         notes=("a note",),
     )
     part = {"points": 5, "shape": [2, 2, 1], "classes": [0, 1], "fingerprint": "f" * 64}
@@ -519,7 +537,9 @@ def read_study(rng: random.Random, folder: Path, valid: Any) -> None:
     try:
         text = page(report.findings, report.plain)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
-        raise fw.InputError("a study that cannot be drawn", "a whole one", "run it again") from error  # as write_page does
+        raise fw.InputError(
+            "a study that cannot be drawn", "a whole one", "run it again"
+        ) from error  # as write_page does
     assert "<script>alert" not in text
     assert "<img" not in text
 
@@ -536,7 +556,18 @@ def hostile(rng: random.Random, plain: Any) -> Any:
 # --- the command line -------------------------------------------------------------------------------------------------
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "--data": ("a.npz", "a.csv", "digits", "digts", "~nobody-here/x.npz", "", "openml:", "x.npz", "/dev/zero", "a" * 5000),
+    "--data": (
+        "a.npz",
+        "a.csv",
+        "digits",
+        "digts",
+        "~nobody-here/x.npz",
+        "",
+        "openml:",
+        "x.npz",
+        "/dev/zero",
+        "a" * 5000,
+    ),
     "--network": ("fc", "cnn", "lcn", "FC", ""),
     "--depth": ("1", "2", "0", "-1", "1e400", "9" * 5000, "1.5"),
     "--width": ("3", "3,50", "1e12", "0", "9" * 400, "x", "3,,4", ""),
@@ -577,17 +608,25 @@ def run_command(rng: random.Random, folder: Path, valid: Any) -> None:
     given |= {name: rng.choice(values) for name, values in _OPTIONS.items() if rng.random() < 0.08}
     given["--data"] = valid.get(given["--data"], given["--data"])
     arguments = [part for pair in given.items() for part in pair] + (["--json"] if rng.random() < 0.5 else [])
-    first = rng.choices(("predict", "status", "report", "sweep", "study", "sample", "compare", "x"), (20, 1, 1, 1, 1, 1, 1, 1))[0]
+    first = rng.choices(
+        ("predict", "status", "report", "sweep", "study", "sample", "compare", "x"), (20, 1, 1, 1, 1, 1, 1, 1)
+    )[0]
     if first in ("status", "report"):
         arguments = [rng.choice((str(folder), "nowhere", "\x1b[2J", "~nobody-here", "a" * 5000, ""))]
     elif first == "sweep":
-        arguments = [rng.choice(("nowhere.yaml", str(folder))), "--out", rng.choice((str(folder), "/proc/x", "a" * 5000))]
+        arguments = [
+            rng.choice(("nowhere.yaml", str(folder))),
+            "--out",
+            rng.choice((str(folder), "/proc/x", "a" * 5000)),
+        ]
     elif first == "study":
         arguments = [rng.choice(("list", "fc-witdh", "../x")), "--scale", rng.choice(("small", "huge"))]
     elif first in ("sample", "compare"):  # a run would compile for seconds: one of its options cannot be
         arguments += rng.choice((["--chains", "0"], ["--sampler", "x"], ["--draws", "9" * 400], ["--warmup", "-1"]))
     if rng.random() < 0.1:
-        arguments.insert(rng.randrange(len(arguments) + 1), rng.choice(("--", "--data", "--nonsense", "\x00", "-h" * 50)))
+        arguments.insert(
+            rng.randrange(len(arguments) + 1), rng.choice(("--", "--data", "--nonsense", "\x00", "-h" * 50))
+        )
     command([first, *arguments])
 
 

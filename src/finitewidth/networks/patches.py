@@ -194,10 +194,12 @@ def _per_direction(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, 
 
 def sizes_of(name: str, value: Any) -> int | tuple[int, ...]:
     """A patch or stride: one whole number of at least 1, or one a direction."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or checks.scalar(value):
         return checks.positive_integer(name, value)
     if len(value) not in (1, 2):
-        raise InputError(f"{name} = {value!r}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example")
+        raise InputError(
+            f"{name} = {checks.shown(value)}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example"
+        )
     return tuple(checks.positive_integer(f"{name}[{i}]", size) for i, size in enumerate(value))
 
 

@@ -78,7 +78,10 @@ def select(
     temperature = checks.positive("temperature", temperature)
     if method == "integrate":
         raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
-    names = [checks.choice("optimise", name, CONTINUOUS) for name in optimise]
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    named = [] if isinstance(optimise, tuple) and not optimise else checks.sequence("optimise", optimise)
+    names = [checks.choice("optimise", name, CONTINUOUS) for name in named]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
         found.append(_climb(candidate, train, temperature, names, closure, method))
@@ -93,10 +96,8 @@ def select(
 
 def _candidates(network: Network, widths: Any, activations: Any, depths: Any) -> list[Network]:
     for name, values in (("widths", widths), ("activations", activations), ("depths", depths)):
-        if values is not None and not len(values):
-            raise InputError(
-                f"{name} = {values!r}", "at least one value", f"leave {name} out to keep the network's own"
-            )
+        if values is not None:
+            checks.sequence(name, values)
     out = []
     for depth in depths if depths is not None else [network.depth]:
         deep = _with_depth(network, checks.positive_integer("depth", depth))

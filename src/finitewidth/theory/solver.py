@@ -66,6 +66,7 @@ class Solver:
         """As it is, or by name: "auto", "exact", "krylov", or "auto:0.01", "krylov:0.001" with an accuracy."""
         if isinstance(given, Solver):
             return given
+        checks.instance("solver", given, (str, Solver), "write solver='auto', for example")
         kind, colon, accuracy = given.partition(":")
         if not colon:
             return cls(kind)

@@ -113,7 +113,8 @@ class LazyTraining:
         values = self.spectrum.values[self.spectrum.values > 0.0]
         first = 0.01 / values[-1]
         usual = np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
-        chosen = usual if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
+        chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
         points, rows = self._points(test.x), []
         for time in chosen:
             rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test.y))))
@@ -198,6 +199,8 @@ def lazy_training(network: Network | StackKernel, train: Dataset, memory: float 
     network: a network, whose weights are trained; or ``fw.kernels.from_layers([...])``, whose whitened parameters are.
     Several outputs are independent. Raises MemoryCapError above ``memory`` bytes.
     """
+    checks.instance("network", network, (Network, StackKernel), "write fw.FullyConnected(widths=100), for example")
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     count = train.n_points
     require_memory(
         8.0 * 6 * count**2, f"lazy training on {count} points", "use fewer training points, or raise the memory", memory

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 OPTIMISERS = ("sgd", "adam", "langevin")
 _RECORDS = 100  # of a run: looks at the errors, for the history, early stopping and checkpoints
 _LANES = 16
+_MOST_SEEDS = 10**6
 _Work = Callable[[slice, np.ndarray], Any]  # on the networks of a slice, with their seeds
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _ADAM_RATE = 0.01
@@ -144,6 +145,7 @@ class Request:
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("optimiser", self.optimiser, OPTIMISERS)
         same_points(self.data, self.test)
         same_targets(self.data, self.test)
@@ -445,9 +447,13 @@ def _load(file: RunFile, engine: Engine) -> Progress | None:
 
 def _seeds(value: Any) -> np.ndarray:
     """Different whole numbers of at least 0, (S,)."""
-    if np.ndim(value) == 0:
-        return np.arange(checks.positive_integer("seeds", value), dtype=np.int64)
-    seeds = [checks.positive_integer(f"seeds[{i}]", s) if s != 0 else 0 for i, s in enumerate(value)]
-    if not seeds or len(set(seeds)) < len(seeds) or max(seeds) >= 2**63:
-        raise InputError(f"seeds = {value!r}", "different whole numbers from 0", "write seeds=range(8), for example")
+    if checks.scalar(value):
+        count = checks.positive_integer("seeds", value)
+        if count > _MOST_SEEDS:
+            raise InputError(f"seeds = {count}", f"at most {_MOST_SEEDS}", "train them in several calls")
+        return np.arange(count, dtype=np.int64)
+    seeds = [checks.seed(f"seeds[{i}]", s) for i, s in enumerate(checks.sequence("seeds", value))]
+    if len(set(seeds)) < len(seeds):
+        given = f"seeds = {checks.shown(value)}"
+        raise InputError(given, "different whole numbers from 0", "write seeds=range(8), for example")
     return np.array(seeds, dtype=np.int64)
