@@ -38,6 +38,10 @@ def information(source: Source, network: Network | None = None) -> float:
     Of draws (which need their ``network``) and trained networks, it is that of the last layer, from the readouts.
     """
     if isinstance(source, Solution):
+        if not hasattr(source.theory, "rate"):
+            raise InputError(
+                "the information of integrated order parameters, which have no one Q", "a saddle", "use method='saddle'"
+            )
         return 0.5 * float(source.theory.rate(source.order_parameters))
     network = _network(source, network)
     q = source.order_parameter
@@ -124,6 +128,10 @@ def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
     x = solution.train.x if x is None else x
     if isinstance(solution.predictor, NeuronPredictor):
         return solution.predictor.kernel_at(x)
+    if not hasattr(solution.theory, "covariance"):
+        raise InputError(
+            "the kernel of integrated order parameters, which has no one Q", "a saddle", "use method='saddle'"
+        )
     if solution.train.n_outputs == 1:
         return solution.theory.covariance(solution.order_parameters, x)
     if not solution.order_parameters.size:

@@ -1,4 +1,4 @@
-"""Run the cases: ``python -m tests.fuzz --minutes 30``, or from tests/ ``python -m fuzz``. See the package's docstring."""
+"""Run the cases: ``python -m tests.fuzz --minutes 30``. See the package's docstring."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ TARGETS = {target.name: target for target in (*READERS, *FUNCTIONS)}
 WANTED = {"reader": 20_000, "function": 5_000}
 MEMORY = 6 * 2**30  # bytes of address space beyond what a worker starts with
 CHUNK = 250
+TICK = 0.02  # seconds between two looks at the processes
 
 
 def main() -> int:
@@ -30,9 +31,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="wall time after which no further chunk is begun")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", help="names of targets, separated by commas")
-    parser.add_argument(
-        "--count", type=int, help="cases of every target, in place of 20,000 a reader, 5,000 a function"
-    )
+    parser.add_argument("--count", type=int, help="cases of every target, in place of 20,000 or 5,000")
     parser.add_argument("--state", type=Path, help="a file of what is done: the same command goes on from there")
     parser.add_argument("--table", type=Path, help="a file for the table, Markdown")
     parser.add_argument("--case", help="one case, target:number, with its traceback")
@@ -57,7 +56,7 @@ def main() -> int:
             if given.state:
                 elapsed = seconds + time.monotonic() - started
                 given.state.write_text(json.dumps({"seconds": elapsed} | {n: vars(t) for n, t in tallies.items()}))
-            time.sleep(0.02)
+            time.sleep(TICK)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     text = table(tallies, seconds + time.monotonic() - started, given.jobs)
@@ -118,7 +117,7 @@ class Job:
     """A process with the cases it works on."""
 
     def __init__(self, context: Any, name: str, indices: list[int], folder: Path) -> None:
-        self.name, self.last, self.heard = name, -1, time.monotonic()
+        self.name, self.last, self.quiet = name, -1, 0.0
         self.pipe, theirs = context.Pipe(duplex=False)
         self.process = context.Process(target=work, args=(name, indices, folder, theirs))
         self.process.start()
@@ -129,11 +128,12 @@ class Job:
         try:
             while self.pipe.poll(0):
                 index, outcome, told = self.pipe.recv()
-                self.heard, self.last = time.monotonic(), index
+                self.quiet, self.last = 0.0, index
                 if outcome != "begun":
                     tally.add(index, outcome, told)
                     self.last = -1
-            if time.monotonic() - self.heard < 6.0 * SECONDS:
+            self.quiet += TICK
+            if self.quiet < 4.0 * SECONDS:
                 return False
             self.process.kill()
         except EOFError:
@@ -153,7 +153,7 @@ def table(tallies: dict[str, Tally], seconds: float, jobs: int) -> str:
         lines.append(f"| {name} | {kind} | {WANTED[kind]} | " + " | ".join(map(str, counts)) + " |")
     total = sum(tally.tried for tally in tallies.values())
     escaped = sum(len(tally.escapes) for tally in tallies.values())
-    lines.append(f"\n{total} cases in {seconds / 60.0:.1f} minutes with {jobs} processes; {escaped} escapes.")
+    lines.append(f"\n{total} cases in {seconds / 60.0:.1f} minutes, {jobs} at a time; {escaped} escapes.")
     for name, tally in tallies.items():
         places: dict[str, list[int]] = {}
         for index, told in tally.escapes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,9 +147,9 @@ def window(full: int, size: int, step: int, padded: bool) -> tuple[int, int]:
 
 def shape_of_input(value: Any) -> tuple[int, ...]:
     """(height, width, channels) or (length, channels) as a tuple, or InputError."""
-    if isinstance(value, (str, numbers.Real)) or not isinstance(value, Sequence) or len(value) not in (2, 3):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) not in (2, 3):
         raise InputError(
-            f"input_shape = {value!r}",
+            f"input_shape = {checks.shown(value)}",
             "(height, width, channels) of an image or (length, channels) of a signal",
             "give input_shape=(28, 28, 1), for example",
         )
@@ -159,7 +158,7 @@ def shape_of_input(value: Any) -> tuple[int, ...]:
 
 def times(sizes: Sequence[int]) -> str:
     """28 x 28."""
-    return " x ".join(map(str, sizes))
+    return " x ".join(str(size) if size < 1e18 else f"{size:.3g}" for size in sizes)
 
 
 def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...]) -> None:

@@ -164,6 +164,12 @@ def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     return True, ""
 
 
+def unsolved(theory: Any, train: Dataset, parameters: int, predictor: Predictor) -> Solution:
+    """What a theory gives whose action has no finite minimum."""
+    message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
+    return Solution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
+
+
 def predict(solution: Solution, x: Any) -> Prediction:
     """Predictive mean and variance of the outputs f at points ``x`` (points, inputs) or images.
 

@@ -50,6 +50,8 @@ class Solver:
 
     def __post_init__(self) -> None:
         checks.choice("solver", self.kind, KINDS)
+        if self.accuracy is not None:
+            object.__setattr__(self, "accuracy", checks.positive("accuracy", self.accuracy))
         checks.choice("precision", self.precision, ("auto", "single", "double"))
         if self.accuracy is not None and not checks.positive("accuracy", self.accuracy) < 1.0:
             raise InputError(f"accuracy = {self.accuracy!r}", "a relative error below 1", "give 0.01, for example")

@@ -111,8 +111,7 @@ class LazyTraining:
         12 decades.
         """
         values = self.spectrum.values[self.spectrum.values > 0.0]
-        first = 0.01 / values[-1]
-        usual = np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
+        usual = _usual_times(values) if len(values) else np.zeros(1)  # of a kernel that is zero nothing moves
         checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
         chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
         points, rows = self._points(test.x), []
@@ -185,6 +184,11 @@ class _Points:
     nngp: Array
     rotated_nngp: Array
     prior: Array
+
+
+def _usual_times(values: Array) -> Array:
+    first = 0.01 / values[-1]
+    return np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
 
 
 def _time(time: Any) -> float:
