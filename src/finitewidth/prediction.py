@@ -166,5 +166,5 @@ def condition_outputs(gram: RegularisedGram, y: Array, cross: Array, prior: Arra
 def train_error(gram: RegularisedGram, y: Array) -> float:
     """``(T^2/P) |A^-1 y|^2 + (T/P) Tr(K_R A^-1)``, the posterior mean of (1/P) sum (y - f)^2; P D with D outputs."""
     residual = gram.ridge * gram.solve(y)
-    trace = gram.size - gram.ridge * float(np.trace(gram.inverse()))
+    trace = max(0.0, gram.size - gram.ridge * float(np.trace(gram.inverse())))  # rounding may leave it below
     return float(np.mean(residual**2)) + gram.ridge * trace / gram.size

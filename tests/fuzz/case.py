@@ -16,7 +16,7 @@ from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
 
-SECONDS = 20  # after which a case counts as hanging
+SECONDS = 60  # after which a case counts as hanging
 ACCEPTED, REFUSED, ESCAPED = "accepted", "refused", "escaped"
 
 

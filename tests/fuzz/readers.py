@@ -201,7 +201,7 @@ TRICKS = (
     "data: digits\ngrid: {seed: [" + "[" * 3000 + "]}\n",
     "data: digits\nseed: 1" + ":1" * 5000 + "\ngrid: {width: [1]}\n",
     "data: digits\nseed: 0x" + "f" * 5000 + "\ngrid: {width: [1]}\n",
-    "data: digits\ngrid: {seed: [" + "1," * 3000 + "1], width: [" + "2," * 3000 + "2], method: [saddle]}\n",
+    "data: digits\ngrid: {seed: [" + "1," * 300 + "1], width: [" + "2," * 300 + "2], method: [saddle]}\n",
     "data: ~nobody-here/a.npz\ngrid: {width: [2]}\n",
     "%YAML 9.9\n---\ndata: digits\n...\n---\nx\n",
     "? [a]\n: b\n",
@@ -639,5 +639,5 @@ READERS = (
     Target("draws", read_drawn, drawn, cost=0.02),
     Target("checkpoint", read_checkpoint, checkpoints),
     Target("study", read_study, study),
-    Target("command", run_command, command_files, cost=0.02),
+    Target("command line", run_command, command_files, kind="function", cost=0.02),
 )

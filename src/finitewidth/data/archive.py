@@ -25,7 +25,6 @@ _DAMAGE = (
     NotImplementedError,  # an unknown zip feature
     MemoryError,
     OverflowError,
-    SyntaxError,  # a header that is no literal, for some versions of NumPy
     struct.error,
     zlib.error,
     zipfile.BadZipFile,
@@ -110,7 +109,11 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    shape, _, dtype = read[version](io.BytesIO(packed + stream.read(length)))
+    header = io.BytesIO(packed + stream.read(length))
+    try:
+        shape, _, dtype = read[version](header)
+    except Exception as error:  # of NumPy's parsers, among them one for Python 2's numbers
+        raise ValueError(f"a header that cannot be read ({type(error).__name__})") from error
     return shape, dtype
 
 

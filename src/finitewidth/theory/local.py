@@ -212,6 +212,7 @@ class LocalProblem:
         scales = self._scales()
         coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
         starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
+        starts = [start for start in starts if coordinates.reachable(start)]
         vectors = [np.concatenate([coordinates.coordinates_of(block) for block in start]) for start in starts]
         objective = partial(self._objective, coordinates)
         found = local_minima(objective, vectors, DESCENT_TOLERANCE * self.y.size)
@@ -232,6 +233,8 @@ class LocalProblem:
         gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
         a = gram.solve(self.y)
         pull = self.gram.project(np.outer(a, a))
+        if not np.isfinite(pull).all():  # targets whose squares overflow
+            return scale * np.array(self.identity)
         dim = self.shape[1]
         if dim == 1:
             return 0.5 * scale * (self.identity + len(pull) * pull / max(float(pull.sum()), np.finfo(float).tiny))

@@ -59,7 +59,7 @@ class SeveralOutputs:
         coordinates = LogCholesky(
             self._common_scale(shared) * np.eye(train.n_outputs), math.sqrt(2.0 * min(self.widths))
         )
-        starts = [coordinates.coordinates_of(start) for start in self._starts(shared)]
+        starts = [coordinates.coordinates_of(start) for start in self._starts(shared) if coordinates.reachable([start])]
         objective = partial(self._objective, shared, coordinates)
         found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
         minima = tuple(Minimum(coordinates.matrix(v), value, left) for v, value, left in found)
