@@ -218,6 +218,8 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
     from finitewidth.exceptions import InputError
 
     depth = None if options.depth is None else one(whole_numbers, "--depth", options.depth)
+    if depth is not None and depth > _MOST_LAYERS:
+        raise InputError(f"--depth {depth}", f"at most {_MOST_LAYERS} hidden layers", "write --depth 2, for example")
     if options.widths is None:
         widths = whole_numbers("--width", "100" if options.width is None else options.width)
         return [widths[0]] * (depth or 1), widths
@@ -297,6 +299,7 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
 # --- texts --------------------------------------------------------------------------------------------
 
 
+_MOST_LAYERS = 1000
 _DIGITS = 18  # of a whole number: below 2^63
 
 

@@ -17,6 +17,7 @@ from finitewidth.theory.choose import solve, theory_of
 from finitewidth.theory.solution import Solution
 
 CONTINUOUS = ("temperature", "precision")
+_MOST_LAYERS = 1000
 _REACH = np.log(1e4)  # how far, in log, a continuous quantity may move from its start
 
 
@@ -111,6 +112,8 @@ def _with_depth(network: Network, depth: int) -> Network:
     """More or fewer layers: the first width and the middle precision are repeated."""
     if depth == network.depth:
         return network
+    if depth > _MOST_LAYERS:
+        raise InputError(f"depth = {depth}", f"at most {_MOST_LAYERS} hidden layers", "give depths=[1, 2], for example")
     if not isinstance(network, FullyConnected):
         raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
     first, *_, last = network.weight_precision
