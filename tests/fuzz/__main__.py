@@ -41,7 +41,7 @@ def main() -> int:
     names = given.only.split(",") if given.only else list(TARGETS)
     tallies, seconds = resumed(given.state, names)
     left = list(chunks(names, tallies, given.count))
-    started, context = time.monotonic(), multiprocessing.get_context("fork")
+    started, saved, context = time.monotonic(), 0.0, multiprocessing.get_context("fork")
     place = Path(tempfile.mkdtemp(prefix="finitewidth-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     running: list[Job] = []
     try:
@@ -53,10 +53,12 @@ def main() -> int:
             if not running:
                 break
             running = [job for job in running if not job.ended(tallies[job.name])]
-            if given.state:
-                elapsed = seconds + time.monotonic() - started
-                given.state.write_text(json.dumps({"seconds": elapsed} | {n: vars(t) for n, t in tallies.items()}))
+            if given.state and time.monotonic() - saved > 2.0:
+                saved = time.monotonic()
+                save(given.state, tallies, seconds + saved - started)
             time.sleep(TICK)
+        if given.state:
+            save(given.state, tallies, seconds + time.monotonic() - started)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     text = table(tallies, seconds + time.monotonic() - started, given.jobs)
@@ -85,6 +87,13 @@ def resumed(path: Path | None, names: list[str]) -> tuple[dict[str, Tally], floa
     seconds = float(plain.pop("seconds", 0.0))
     tallies = {name: Tally(**values) for name, values in plain.items()}
     return {name: tallies.get(name, Tally()) for name in names}, seconds
+
+
+def save(path: Path, tallies: dict[str, Tally], seconds: float) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_text(json.dumps({"seconds": seconds} | {name: vars(tally) for name, tally in tallies.items()}))
+    os.replace(draft, path)
 
 
 def chunks(names: list[str], tallies: dict[str, Tally], count: int | None) -> Iterator[tuple[str, list[int]]]:

@@ -28,6 +28,11 @@ def chosen(rng: random.Random, options: dict[str, tuple[Any, ...]], share: float
     return {name: rng.choice(values) for name, values in options.items() if rng.random() < share}
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8, and what is not: lone surrogates too."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 # --- npz --------------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +224,8 @@ def read_plan(rng: random.Random, folder: Path, valid: Any) -> None:
     elif kind == 1:
         data = mutate.text_damaged(rng, rng.choice(TRICKS)).encode("utf-8", "surrogatepass")
     elif kind == 2:
-        data = mutate.json_text(rng, {"data": "digits", "grid": {"width": [2, 3], "temperature": [0.1]}}).encode()
+        data = mutate.json_text(rng, {"data": "digits", "grid": {"width": [2, 3], "temperature": [0.1]}})
+        data = encoded(data)
     elif kind == 3:  # keys and values that may not go together
         from finitewidth.sweeps.keys import KINDS
 
@@ -355,7 +361,7 @@ def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
     kind = rng.randrange(10)
     if kind < 4:
         path = rng.choice([file for file in files if file.name == META])
-        path.write_text(mutate.json_text(rng, json.loads(path.read_text())))
+        path.write_bytes(encoded(mutate.json_text(rng, json.loads(path.read_text()))))
     elif kind < 6:
         path.write_bytes(mutate.damaged(rng, path.read_bytes()))
     elif kind == 6:
@@ -461,7 +467,7 @@ def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
     elif kind == 3:  # meta data that are no JSON, or of another kind
         meta = {"format": 1, "fingerprint": one["fingerprint"], **one["meta"]}
         text = mutate.json_text(rng, meta)
-        odd = rng.choice((np.array(text), np.array(text), np.array([text]), np.array(3.0), np.array(text.encode())))
+        odd = rng.choice((np.array(text), np.array(text), np.array([text]), np.array(3.0), np.array(encoded(text))))
         np.savez(path, meta=odd, **one["arrays"])
     elif kind == 4:
         path.write_bytes(npy_bytes(np.ones(3)) if rng.random() < 0.5 else rng.randbytes(60))
@@ -528,7 +534,7 @@ def read_study(rng: random.Random, folder: Path, valid: Any) -> None:
     elif kind == 1:
         path.write_text(json.dumps(hostile(rng, valid)))
     else:
-        path.write_text(mutate.json_text(rng, valid))
+        path.write_bytes(encoded(mutate.json_text(rng, valid)))
     if rng.random() < 0.003:  # with figures, which take half a second
         command(["report", str(folder)])
         assert {file.parent for file in folder.rglob("*")} == {folder}
@@ -634,10 +640,10 @@ READERS = (
     Target("npz", read_npz, npz_files),
     Target("csv", read_csv, csv_texts),
     Target("images", read_images, pictures),
-    Target("plan", read_plan),
-    Target("database", read_database, database),
+    Target("plan", read_plan, cost=0.02),
+    Target("database", read_database, database, cost=0.008),
     Target("draws", read_drawn, drawn, cost=0.02),
     Target("checkpoint", read_checkpoint, checkpoints),
     Target("study", read_study, study),
-    Target("command line", run_command, command_files, kind="function", cost=0.02),
+    Target("command line", run_command, command_files, kind="function", cost=0.06),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -152,7 +153,7 @@ def _refuse_missing_extras(plan: Plan) -> None:
         return
     for library, extra in (("zarr", "sweep"), ("xarray", "sample")):
         try:
-            __import__(library)
+            importlib.import_module(library)
         except ImportError as error:
             raise MissingExtraError(library, extra, "keeping draws (keep_draws: false leaves them out)") from error
 

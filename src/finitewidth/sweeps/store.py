@@ -265,7 +265,7 @@ def _legible(path: Path) -> Iterator[None]:
         if "UTF-8" in str(error) or str(error) == "interrupted":
             raise damaged(path, error) from error
         raise InputError(f"{str(path)!r} ({error})", "a file that can be read and written", "check the disk") from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # of damaged pages SQLite's own message may be no text
         raise damaged(path, error) from error
 
 
