@@ -1,6 +1,6 @@
 """The second route of benchmarks/robustness.py: kernels, actions and posteriors in 60 decimal digits.
 
-Written from docs/theory.md with Python's ``decimal`` alone, for a handful of points; nothing is shared with the package.
+Written from docs/theory.md with Python's ``decimal`` alone, for a few points; nothing is shared with the package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import Context, Decimal, setcontext
 import numpy as np
 
 Matrix = list[list[Decimal]]
-setcontext(Context(prec=60, Emin=-10**9, Emax=10**9))
+setcontext(Context(prec=60, Emin=-(10**9), Emax=10**9))
 ZERO, ONE, TWO = Decimal(0), Decimal(1), Decimal(2)
 SLOPE = Decimal(repr(0.01))  # of leaky relu
 
@@ -235,8 +235,8 @@ def log_gamma(z: Decimal) -> Decimal:
 def integrated(problem: Problem, width: int) -> tuple[Decimal, Decimal, Decimal]:
     """(test error, train error, log evidence) of one hidden layer with s ~ chi2_N / N integrated: a trapezoid rule.
 
-    The test error is the mean over s of the errors at fixed s: the square of the mean's spread over s moves between bias
-    and variance only.
+    The test error is the mean over s of the errors at fixed s: the spread of the mean over s moves between bias and
+    variance only.
     """
     a = Decimal(width) / 2
     centre = saddle(problem, width)[0].ln()

@@ -15,7 +15,12 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "job
 BUILT_IN = {"eval", "exec", "compile", "__import__", "breakpoint"}
 CALLS = {
     *("os.system", "os.popen", "os.execv", "os.spawnl", "np.load", "numpy.load", "pandas.read_pickle"),
-    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load", ),
+    *(
+        "yaml.load",
+        "yaml.load_all",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+    ),
 }
 LOADERS = {"yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.CLoader"}
 

@@ -195,8 +195,10 @@ PLANS = (
     "closure: nested\nprecision: 1.0\ngrid:\n  width: [20, 40, 80]\n  temperature: [0.02, 5e-2, 0.1]\n",
     "data: x.npz\nmemory: 8GB\nkeep_draws: false\ngrid:\n  - method: [sample]\n    draws: [10, 20]\n"
     "  - widths: [[20, 30], [5, 6, 7]]\n    method: [saddle, infinite]\n",
-    "data: digits\nnetwork: cnn\npatch: 2\nstride: 2x2\ninput_shape: [8, 8, 1]\ngrid: {width: [3, 4], pool: [none, average]}\n",
-    "data: a.csv\ntarget: y\ntask: regression\nmethod: train\noptimiser: sgd\nmomentum: 0.9\ngrid: {seeds: [2], steps: [5, 6]}\n",
+    "data: digits\nnetwork: cnn\npatch: 2\nstride: 2x2\ninput_shape: [8, 8, 1]\n"
+    "grid: {width: [3, 4], pool: [none, average]}\n",
+    "data: a.csv\ntarget: y\ntask: regression\nmethod: train\noptimiser: sgd\nmomentum: 0.9\n"
+    "grid: {seeds: [2], steps: [5, 6]}\n",
 )
 TRICKS = (
     "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
@@ -267,8 +269,8 @@ _SQL = (
     "DROP TABLE runs",
     "ALTER TABLE points ADD COLUMN more",
     "CREATE TRIGGER t AFTER INSERT ON points BEGIN DELETE FROM points; END",
-    "ALTER TABLE points RENAME TO others; CREATE VIEW points AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 "
-    "FROM c) SELECT x FROM c",
+    "ALTER TABLE points RENAME TO others; CREATE VIEW points AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL "
+    "SELECT x + 1 FROM c) SELECT x FROM c",
     "PRAGMA user_version=7",
     "PRAGMA application_id=1",
     "DELETE FROM points",

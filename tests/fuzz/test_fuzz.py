@@ -7,14 +7,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from fuzz.case import ESCAPED, REFUSED, Runner, Target
-from fuzz.functions import FUNCTIONS
-from fuzz.readers import READERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import finitewidth as fw
 from finitewidth.sweeps.drawn import zstd_content_size
+from fuzz.case import ESCAPED, REFUSED, Runner, Target
+from fuzz.functions import FUNCTIONS
+from fuzz.readers import READERS
 
 SECONDS = 0.5  # a target, about: most of the cases that follow are cheap
 
@@ -163,9 +163,8 @@ def test_results_behind_a_link_are_refused(tmp_path):
 def test_a_study_names_no_file_outside_its_folder(tmp_path):
     import json
 
-    from fuzz.readers import study
-
     from finitewidth.studies import write_page
+    from fuzz.readers import study
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "study.json").write_text(json.dumps(study(tmp_path) | {"study": "../escaped"}))

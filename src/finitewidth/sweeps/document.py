@@ -67,7 +67,10 @@ def _yaml() -> Any:
 
 
 def _text(path: Path) -> str:
-    existing(path)
+    try:
+        existing(path)  # a pipe would never end
+    except InputError as error:
+        raise InputError(error.given, "a plan, a YAML file", error.remedy) from error
     try:
         if path.stat().st_size > MOST_BYTES:
             large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**20} MiB"
