@@ -261,7 +261,7 @@ def depths() -> Iterator[Case]:
 
 
 def nested(depth: int) -> Case:
-    """The nested closure: a descent of our own, without gradients, on an action in 60 digits, from where we are told."""
+    """The nested closure, whose action and its derivatives are taken in 60 digits."""
     x, y = points(3, 3)
     train, test = sets(x, y)
     network = fw.FullyConnected(widths=(20,) * depth, activation="erf")
@@ -475,17 +475,17 @@ def cases(large: bool = False) -> Iterator[Case]:
 
 HEAD = f"""# Extreme cases
 
-Produced by `python benchmarks/robustness.py` (`make robustness`; `--large` adds P = 10,000). Each line is one question to
-the package, what came out, and the largest relative deviation of test error, train error and log evidence (the latter
-of 1 + its size) from a second route:
+Produced by `python benchmarks/robustness.py` (`make robustness`; `--large` adds P = 10,000). Each line is one question
+to the package, what came out, and the largest relative deviation of test error, train error and log evidence (the
+latter of 1 + its size) from a second route:
 
-- *60 digits*: kernel, action and posterior written anew in decimal arithmetic of 60 digits (`benchmarks/precise.py`; for
-  tanh, gelu, sigmoid and silu the kernel is Gauss-Hermite quadrature in double precision);
+- *60 digits*: kernel, action and posterior written anew in decimal arithmetic of 60 digits (`benchmarks/precise.py`;
+  for tanh, gelu, sigmoid and silu the kernel is Gauss-Hermite quadrature in double precision);
 - *symmetry*: x times c with lambda_0 times c^2 changes nothing;
 - *descent of our own*: Nelder-Mead on the action, written anew; *Cholesky, Brent*: the same in SciPy for many points.
 
-Verdicts: **{RIGHT}**: within {TOLERANCE:g}. **{CONDITIONED}**: within 4 eps times the condition number of K + T, what double
-precision allows for any algorithm that is given the same kernel (or, beside a descent without gradients, 1e-5).
+Verdicts: **{RIGHT}**: within {TOLERANCE:g}. **{CONDITIONED}**: within 4 eps times the condition number of K + T,
+what double precision allows for any algorithm that is given the same kernel (beside a descent without gradients: 1e-5).
 **{REFUSED}**: an `InputError` that names the remedy. **{FLAGGED}**: `converged=False`. **{MISS}**: anything else.
 """
 

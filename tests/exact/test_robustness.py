@@ -75,6 +75,6 @@ def test_duals_against_sampling(activation):
     u, v = root @ rng.standard_normal((2, 1_000_000))
     products = activation_of(activation)(u) * activation_of(activation)(v)
     error = products.std() / 1e3
-    exact, other = (float(precise.duals()[activation](Decimal(1.2), Decimal(c), Decimal(0.8))) for c in (0.5, 0.6))
+    exact, other = (float(precise.duals()[activation](*map(Decimal, ("1.2", c, "0.8")))) for c in ("0.5", "0.6"))
     assert abs(products.mean() - exact) < 5.0 * error
     assert abs(products.mean() - other) > 5.0 * error
