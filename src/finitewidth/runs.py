@@ -53,7 +53,8 @@ class RunFile:
         """Write beside, then rename: whenever this is cut short, one whole state is left."""
         meta = {"format": _FORMAT, "fingerprint": self.fingerprint, **meta}
         draft = self.path.with_name(self.path.name + ".part")
-        with open(draft, "wb") as file:
+        draft.unlink(missing_ok=True)  # a link there would lead elsewhere
+        with open(draft, "xb") as file:
             np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -141,6 +142,8 @@ def read_arrays(path: Path, max_bytes: float | None = None) -> dict[str, np.ndar
     None if the file is missing, cut short or of another kind, or would take more than ``max_bytes`` (half of what is
     free): nothing is read then.
     """
+    if not path.is_file():  # a pipe would never end
+        return None
     try:
         return read_archive(path, available_memory() / 2.0 if max_bytes is None else max_bytes)
     except InputError:
