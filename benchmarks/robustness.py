@@ -490,14 +490,12 @@ what double precision allows for any algorithm that is given the same kernel (be
 """
 
 
-def page(outcomes: list[Outcome]) -> str:
-    """The document."""
+def page(outcomes: list[Outcome], left: int) -> str:
+    """The document; ``left``: cases that were not run."""
     counts = {name: sum(o.verdict == name for o in outcomes) for name in (RIGHT, CONDITIONED, REFUSED, FLAGGED, MISS)}
-    lines = [
-        HEAD,
-        "Of " + f"{len(outcomes)} cases: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + ".",
-        "",
-    ]
+    lines = [HEAD, f"Of {len(outcomes)} cases: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "."]
+    if left:
+        lines.append(f"\n{left} further cases were not run.")
     group = ""
     for one in outcomes:
         if one.case.group != group:
@@ -514,17 +512,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="P = 10,000 too")
     given = parser.parse_args()
-    outcomes = []
-    for case in cases(given.large):
-        outcomes.append(judged(case))
-        if outcomes[-1].verdict == MISS:
-            print(
-                f"{MISS}: {case.group}: {case.asked}, {case.method}: {outcomes[-1].came}, {outcomes[-1].deviation:.1e}"
-            )
-    # groups together, as the page shows them
-    order = list(dict.fromkeys(one.case.group for one in outcomes))
-    outcomes.sort(key=lambda one: order.index(one.case.group))
-    PAGE.write_text(page(outcomes), encoding="utf-8")
+    questions, outcomes = list(cases(given.large)), list[Outcome]()
+    order = list(dict.fromkeys(case.group for case in questions))
+    for number, case in enumerate(questions):
+        one = judged(case)
+        outcomes.append(one)
+        if one.verdict == MISS:
+            print(f"{MISS}: {case.group}: {case.asked}, {case.method}: {one.came}, {one.deviation:.1e}", flush=True)
+        if number % 20 == 19 or case is questions[-1]:  # an interrupt leaves what there is, and the page says so
+            shown = sorted(outcomes, key=lambda one: order.index(one.case.group))  # groups together
+            PAGE.write_text(page(shown, len(questions) - len(outcomes)), encoding="utf-8")
     print(f"{len(outcomes)} cases, {sum(one.verdict == MISS for one in outcomes)} misses: {PAGE}")
     return 0
 

@@ -16,7 +16,7 @@ from fuzz.case import ESCAPED, REFUSED, Runner, Target
 from fuzz.functions import FUNCTIONS
 from fuzz.readers import READERS
 
-SECONDS = 0.5  # a target, about: most of the cases that follow are cheap
+SECONDS = 0.35  # a target, about: most of the cases that follow are cheap
 
 
 def count(target: Target) -> int:
