@@ -6,6 +6,7 @@ PYTEST_ARGS ?= -q -n 2
 BENCH_ARGS ?= -q -s
 # what is quick and still touches every part
 QUICK_ARGS ?= -q -n 2 -m "not slow"
+FUZZ_ARGS ?= --minutes 30
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,7 +16,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast timings lint types format bench bounds api oldest newest release coverage mutants lock clean
+.PHONY: help install demo test fast timings lint types format bench bounds fuzz robustness api oldest newest release coverage mutants lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -63,6 +64,12 @@ format: install  ## rewrite files in the project's format
 
 bench: install  ## this project beside other libraries, and how its seconds grow: one table, into docs/benchmarks.md
 	@$(PY) benchmarks/table.py
+
+fuzz: install  ## half an hour of hostile input for every reader and public function, as a table (FUZZ_ARGS)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ_ARGS)
+
+robustness: install  ## extreme cases beside a second route: docs/robustness.md
+	@OPENBLAS_NUM_THREADS=1 $(PY) benchmarks/robustness.py
 
 bounds: install  ## run every benchmark that has a bound
 	@$(PY) -m pytest $(BENCH_ARGS) benchmarks

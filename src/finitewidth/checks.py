@@ -5,19 +5,108 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finitewidth.exceptions import InputError
 
+_SHOWN = 200  # characters of a value in a message
+_GUESSED, _COMPARED = 60, 1000  # characters of a name, and names, up to which the nearest known one is looked for
+
+
+def shown(value: Any) -> str:
+    """``repr`` of bounded length, of any value: that of a very long whole number would raise."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 50]} ... {text[-40:]}"
+
+
+def nearest(name: Any, known: Sequence[str]) -> str | None:
+    """The known name most like the one given, if one is alike; names of hostile length are not compared."""
+    text = name if isinstance(name, str) else shown(name)
+    close = [other for other in known[:_COMPARED] if len(other) <= _GUESSED]
+    near = difflib.get_close_matches(text, close, n=1, cutoff=0.4) if len(text) <= _GUESSED else []
+    return near[0] if near else None
+
+
+def path(name: str, value: Any) -> Path:
+    """A path, ``~`` expanded; raises InputError for what can name no file."""
+    try:
+        found = Path(os.fspath(value)).expanduser()
+        os.stat(found)
+    except FileNotFoundError:
+        pass
+    except (TypeError, ValueError, RuntimeError) as error:  # no path, a NUL in it, an unknown user's home
+        raise InputError(f"{name} {shown(value)} ({error})", "a path", "check the path") from error
+    except OSError as error:
+        if not isinstance(error, (NotADirectoryError, PermissionError)):
+            given = f"{name} {shown(value)} ({error.strerror})"
+            raise InputError(given, "a path that can be followed", "check the path") from error
+    return found
+
+
+def scalar(value: Any) -> bool:
+    """Whether a value stands for itself, and is no list of values."""
+    return isinstance(value, numbers.Real) or not hasattr(value, "__len__") or np.ndim(_array(value)) == 0
+
+
+def _array(value: Any) -> Any:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # uneven rows, numbers of any length
+        return np.empty(1)
+
+
+def instance(name: str, value: Any, kinds: type | tuple[type, ...], remedy: str) -> None:
+    """InputError unless a value is of one of the kinds."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, kinds):
+        wanted = "a " + " or a ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{name} = {shown(value)}", wanted, remedy)
+
+
+def sequence(name: str, value: Any) -> list[Any]:
+    """The items of a list of values; InputError for what is none, or an empty one."""
+    if isinstance(value, (str, bytes)) or scalar(value):
+        raise InputError(f"{name} = {shown(value)}", "a list of values", f"write {name}=[...]")
+    found = list(value)
+    if not found:
+        raise InputError(f"{name} = {shown(value)}", "at least one value", f"give {name} a value, or leave it out")
+    return found
+
+
+def one_or_more(name: str, value: Any) -> list[Any]:
+    """A value, or a list of them, as a list."""
+    return [value] if isinstance(value, str) or scalar(value) else sequence(name, value)
+
+
+def seed(name: str, value: Any) -> int:
+    """A whole number from 0 to 2^63 - 1, as an int."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and 0 <= value < 2**63):
+        raise InputError(
+            f"{name} = {shown(value)}", "a whole number from 0 to 2^63 - 1", f"write {name}=0, for example"
+        )
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    instance(name, value, (bool, np.bool_), f"write {name}=True, for example")
+    return bool(value)
+
 
 def positive(name: str, value: Any) -> float:
     """A finite number above zero, as a float."""
     number = _real(name, value, "a finite number above 0")
     if not (math.isfinite(number) and number > 0.0):
-        raise InputError(f"{name} = {value!r}", "a finite number above 0", f"give {name} a positive value")
+        raise InputError(f"{name} = {shown(value)}", "a finite number above 0", f"give {name} a positive value")
     return number
 
 
@@ -26,7 +115,7 @@ def not_negative(name: str, value: Any) -> float:
     number = _real(name, value, "a finite number of at least 0")
     if not (math.isfinite(number) and number >= 0.0):
         raise InputError(
-            f"{name} = {value!r}", "a finite number of at least 0", f"give {name} a value that is not below 0"
+            f"{name} = {shown(value)}", "a finite number of at least 0", f"give {name} a value that is not below 0"
         )
     return number
 
@@ -35,15 +124,15 @@ def positive_integer(name: str, value: Any) -> int:
     """A whole number of at least one, as an int; 50.0 and 1e12 are whole, 50.5 and True are not."""
     number = _real(name, value, "a whole number of at least 1")
     if not (math.isfinite(number) and number >= 1 and number == int(number)):
-        raise InputError(f"{name} = {value!r}", "a whole number of at least 1", f"give {name} as 1, 2, 3, ...")
+        raise InputError(f"{name} = {shown(value)}", "a whole number of at least 1", f"give {name} as 1, 2, 3, ...")
     return int(number)
 
 
 def positive_sequence(name: str, value: Any, length: int) -> tuple[float, ...]:
     """One positive number for all of ``length`` places, or exactly ``length`` of them."""
-    if isinstance(value, numbers.Real) or np.ndim(value) == 0:
+    if scalar(value):
         return (positive(name, value),) * length
-    items = tuple(positive(f"{name}[{i}]", item) for i, item in enumerate(value))
+    items = tuple(positive(f"{name}[{i}]", item) for i, item in enumerate(sequence(name, value)))
     if len(items) != length:
         raise InputError(
             f"{name} with {len(items)} values",
@@ -58,21 +147,25 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     names = list(known)
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.4)
-    remedy = f"did you mean {near[0]!r}?" if near else f"choose {names[0]!r}, for example"
-    raise InputError(f"{name} = {value!r}", "one of " + ", ".join(map(repr, names)), remedy)
+    near = nearest(value.lower() if isinstance(value, str) else value, names)
+    remedy = f"did you mean {near!r}?" if near else f"choose {names[0]!r}, for example"
+    raise InputError(f"{name} = {shown(value)}", "one of " + ", ".join(map(repr, names)), remedy)
 
 
-def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
-    """A finite float64 array of one of the allowed dimensions; integers and float32 are converted.
+def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray:
+    """A finite float64 array of one of the allowed dimensions (None: any); integers and float32 are converted.
 
     Raises InputError for object, string and complex arrays, NaN, infinity, empty arrays and other dimensions.
     """
+    if np.ma.is_masked(value):
+        raise InputError(f"{name} with masked entries", "finite numbers", "remove or impute these points first")
     try:
         array = np.asarray(value)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
-            f"{name} of uneven rows", "a rectangular array of numbers", "make all rows equally long"
+            f"{name} of uneven rows, or of numbers beyond float64",
+            "a rectangular array of numbers",
+            "make all rows equally long",
         ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(
@@ -80,7 +173,7 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
             "real numbers (integer or floating point)",
             f"convert {name} to numbers first",
         )
-    if array.ndim not in ndims:
+    if ndims is not None and array.ndim not in ndims:
         raise InputError(
             f"{name} of shape {array.shape}",
             "an array of " + " or ".join(map(str, ndims)) + " dimensions",
@@ -88,7 +181,8 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
         )
     if array.size == 0:
         raise InputError(f"{name} of shape {array.shape}", "at least one point and one value a point", "give more data")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    with np.errstate(over="ignore"):  # what float64 cannot hold is refused below
+        array = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0]
         raise InputError(
@@ -100,7 +194,10 @@ def real_array(name: str, value: Any, ndims: Sequence[int]) -> np.ndarray:
 
 
 def _real(name: str, value: Any, wanted: str) -> float:
-    scalar_array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
-    if not scalar_array and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
-        raise InputError(f"{name} = {value!r}", wanted, f"give {name} as a number")
-    return float(value)
+    zero_dimensional = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    if not zero_dimensional and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
+        raise InputError(f"{name} = {shown(value)}", wanted, f"give {name} as a number")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
+DEFECT = 70  # exit status, as in sysexits.h
+TRACEBACK = "FINITEWIDTH_TRACEBACK"  # environment variable: show where a defect came from
 ASSESSED = 12  # rows up to which each gets a validity statement, which takes a second or so
 
 app = typer.Typer(
@@ -50,7 +52,8 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    0, or 2 with one line on stderr for bad input, or 130 when interrupted.
+    0, or 2 with one line on stderr for bad input, or 130 when interrupted. 70, also with one line, for a defect of
+    finitewidth: no input should lead there.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -65,16 +68,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (InputError, MissingExtraError, OSError, MemoryError) as error:
-        return _refused(str(error) or "out of memory")
+        return _refused(str(_in_three_parts(error)))
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # help has been printed
             return 2
         if hasattr(error, "format_message"):  # a usage error; its class is private to Typer
             return _refused(_usage(error))
-        raise
+        if os.environ.get(TRACEBACK):
+            raise
+        _say(_defect(error))
+        return DEFECT
     for line in dict.fromkeys(str(warning.message) for warning in caught):
         _say(f"warning: {line}")
     return status if isinstance(status, int) else 0
+
+
+def _in_three_parts(error: Exception) -> Exception:
+    """What the system refuses, said as bad input is."""
+    if isinstance(error, OSError):
+        name = getattr(error, "filename", None)
+        given = f"{os.fsdecode(name)!r} ({error.strerror})" if isinstance(name, (str, bytes)) else str(error)
+        return InputError(given, "files and folders that can be read and written", "check the path and the disk")
+    if isinstance(error, MemoryError):
+        remedy = "use fewer points or smaller networks, or set a cap with --memory"
+        return InputError(str(error) or "more memory than there is", "what fits this machine", remedy)
+    return error
+
+
+def _defect(error: Exception) -> str:
+    """One line about an error that should not be: what, where, and how to see more."""
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {str(error)[:300]} ({os.path.basename(last.filename)}, line {last.lineno})"
+    return str(InputError(what, "no such error: this is a defect", f"report it with the output of {TRACEBACK}=1"))
 
 
 def _refused(message: str) -> int:
@@ -239,9 +266,9 @@ def _figure_path(text: str | None) -> Path | None:
     """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
     if text is None:
         return None
-    from pathlib import Path
+    from finitewidth import checks
 
-    path = Path(text).expanduser()
+    path = checks.path("--figure", text)
     if path.suffix.lower() not in FIGURES:
         raise InputError(
             f"--figure {text!r}", "a file name that ends in .png, .pdf or .svg", "write --figure curve.pdf"

@@ -77,7 +77,7 @@ class _FiniteWidth(BaseEstimator):
 
     def _predict(self, X: Any) -> Prediction:
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=np.float64, reset=False)
+        x = _validated(self, X, dtype=np.float64, reset=False)
         if not self.solution_.converged:
             raise InputError(
                 f"a {type(self).__name__} whose fit did not converge ({self.solution_.message})",
@@ -119,7 +119,7 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Solve on X (points, inputs) and y, (points,) or (points, outputs)."""
-        x, targets = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        x, targets = _validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         return self._solve(Dataset(x, targets, classes=()))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -146,7 +146,7 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Solve on X (points, inputs) and labels y (points,)."""
-        x, labels = validate_data(self, X, y, dtype=np.float64)
+        x, labels = _validated(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) == 1:
@@ -173,6 +173,14 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
         Two classes: P(f < 0), P(f > 0). More: that the output of the class is the largest.
         """
         return class_probabilities(self._predict(X))
+
+
+def _validated(estimator: Any, *given: Any, **options: Any) -> Any:
+    """scikit-learn's own validation, with its texts; what it does not expect is said in ours."""
+    try:
+        return validate_data(estimator, *given, **options)
+    except (ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"X or y that are no arrays ({error})", "arrays of numbers", "convert them first") from error
 
 
 def _network_of(estimator: _FiniteWidth) -> Network:

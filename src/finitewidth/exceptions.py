@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 1000  # characters of a part of a message; files may hold names of any length
+
 
 class InputError(ValueError):
     """An input that cannot be used.
@@ -12,10 +14,18 @@ class InputError(ValueError):
 
     def __init__(self, given: str, wanted: str, remedy: str) -> None:
         self.given, self.wanted, self.remedy = given, wanted, remedy
-        super().__init__(" ".join(f"{given}; wanted: {wanted}; {remedy}".split()))
+        super().__init__(f"{_legible(given)}; wanted: {_legible(wanted)}; {_legible(remedy)}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.given, self.wanted, self.remedy)  # so that workers can raise it in their parent
+
+
+def _legible(text: str) -> str:
+    """One line of bounded length that a terminal may be shown: names in files can hold its control sequences."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 200]} ... {text[-150:]}"
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 class MemoryCapError(InputError):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import kernels
+from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
@@ -38,6 +38,10 @@ def information(source: Source, network: Network | None = None) -> float:
     Of draws (which need their ``network``) and trained networks, it is that of the last layer, from the readouts.
     """
     if isinstance(source, Solution):
+        if not hasattr(source.theory, "rate"):
+            raise InputError(
+                "the information of integrated order parameters, which have no one Q", "a saddle", "use method='saddle'"
+            )
         return 0.5 * float(source.theory.rate(source.order_parameters))
     network = _network(source, network)
     q = source.order_parameter
@@ -56,7 +60,8 @@ def information_of(q: Any, width: float) -> float:
     Infinite where Q is singular, as the readouts of fewer than dim neurons in all make it. Raises InputError for
     another shape.
     """
-    matrix = np.atleast_2d(np.array(q, dtype=float))
+    width = checks.positive("width", width)
+    matrix = np.atleast_2d(checks.real_array("q", q, (0, 1, 2)))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"an order parameter of shape {matrix.shape}", "a square matrix", "reshape it first")
     values = np.linalg.eigvalsh(matrix)
@@ -74,7 +79,7 @@ def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
     ``<HK1H, HK2H> / (|HK1H| |HK2H|)`` with H the centring matrix; without ``centred``, H = 1.
     Raises InputError for other shapes, or where a (centred) kernel vanishes.
     """
-    a, b = (np.array(k, dtype=float) for k in (k1, k2))
+    a, b = (checks.real_array(name, k, None) for name, k in (("k1", k1), ("k2", k2)))
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape != b.shape:
         raise InputError(
             f"kernels of shapes {a.shape} and {b.shape}", "two square ones of one size", "use the same points"
@@ -93,7 +98,8 @@ def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
 
 def label_alignment(kernel: Any, y: Any, centred: bool = True) -> float:
     """Alignment of a kernel (P, P) with y y^T; y is (P,) or (P, D)."""
-    targets = np.asarray(y, dtype=float).reshape(len(y), -1)
+    targets = checks.real_array("y", y, (1, 2))
+    targets = targets.reshape(len(targets), -1)
     return alignment(kernel, targets @ targets.T, centred)
 
 
@@ -122,6 +128,10 @@ def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
     x = solution.train.x if x is None else x
     if isinstance(solution.predictor, NeuronPredictor):
         return solution.predictor.kernel_at(x)
+    if not hasattr(solution.theory, "covariance"):
+        raise InputError(
+            "the kernel of integrated order parameters, which has no one Q", "a saddle", "use method='saddle'"
+        )
     if solution.train.n_outputs == 1:
         return solution.theory.covariance(solution.order_parameters, x)
     if not solution.order_parameters.size:
@@ -238,7 +248,9 @@ def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) ->
 
     shape: of one image, see ``field_shape``. Raises InputError where it does not hold dim values.
     """
-    matrix = np.asarray(covariance, dtype=float)
+    matrix = checks.real_array("covariance", covariance, None)
+    shape = tuple(checks.positive_integer("shape", size) for size in checks.one_or_more("shape", shape))
+    count = checks.positive_integer("count", count)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] != math.prod(shape):
         raise InputError(
             f"a covariance of shape {matrix.shape} for images of shape {tuple(shape)}",
@@ -368,7 +380,7 @@ def _train(source: Source, train: Dataset | None) -> Dataset:
 
 
 def _pairs(start: Any, end: Any) -> tuple[Array, Array]:
-    first, second = np.asarray(start, dtype=float), np.asarray(end, dtype=float)
+    first, second = checks.real_array("start", start, None), checks.real_array("end", end, None)
     if first.ndim < 2 or first.shape != second.shape:
         raise InputError(
             f"kernels of shapes {first.shape} and {second.shape}", "two of one shape", "use the same points for both"

@@ -223,6 +223,8 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
     from finitewidth.exceptions import InputError
 
     depth = None if options.depth is None else one(whole_numbers, "--depth", options.depth)
+    if depth is not None and depth > _MOST_LAYERS:
+        raise InputError(f"--depth {depth}", f"at most {_MOST_LAYERS} hidden layers", "write --depth 2, for example")
     if options.widths is None:
         widths = whole_numbers("--width", "100" if options.width is None else options.width)
         return [widths[0]] * (depth or 1), widths
@@ -302,6 +304,10 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
 # --- texts --------------------------------------------------------------------------------------------
 
 
+_MOST_LAYERS = 1000
+_DIGITS = 18  # of a whole number: below 2^63
+
+
 def numbers(option: str, text: str) -> list[float]:
     """Numbers separated by commas."""
     return [_number(option, item, text) for item in text.split(",")]
@@ -320,7 +326,7 @@ def sizes(option: str, text: str) -> tuple[int, ...]:
     from finitewidth.exceptions import InputError
 
     items = text.lower().split("x")
-    if not all(item.strip().isdecimal() for item in items):
+    if not all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items):
         example = "16x16x1" if option == "--input-shape" else "8 or 8x8"
         raise InputError(f"{option} {text!r}", "whole numbers separated by x", f"write {option} {example}")
     return tuple(checks.positive_integer(option, int(item)) for item in items)
@@ -357,7 +363,7 @@ def whole(option: str, text: str) -> int:
 def whole_from_zero(option: str, text: str) -> int:
     from finitewidth.exceptions import InputError
 
-    if not text.strip().isdecimal():
+    if not text.strip().isdecimal() or len(text) > _DIGITS:
         raise InputError(f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example")
     return int(text)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
 
@@ -56,7 +57,7 @@ class Prediction:
 
         Raises InputError for another shape.
         """
-        y = np.asarray(y, dtype=float)
+        y = checks.real_array("y", y, None)
         if y.shape != self.mean.shape:
             raise InputError(
                 f"targets of shape {y.shape}",
@@ -165,5 +166,5 @@ def condition_outputs(gram: RegularisedGram, y: Array, cross: Array, prior: Arra
 def train_error(gram: RegularisedGram, y: Array) -> float:
     """``(T^2/P) |A^-1 y|^2 + (T/P) Tr(K_R A^-1)``, the posterior mean of (1/P) sum (y - f)^2; P D with D outputs."""
     residual = gram.ridge * gram.solve(y)
-    trace = gram.size - gram.ridge * float(np.trace(gram.inverse()))
+    trace = max(0.0, gram.size - gram.ridge * float(np.trace(gram.inverse())))  # rounding may leave it below
     return float(np.mean(residual**2)) + gram.ridge * trace / gram.size

@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,9 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth import checks
+from finitewidth.data.archive import read_archive
 from finitewidth.exceptions import InputError
+from finitewidth.linalg import available_memory
 
 _FORMAT = 1
+_DEEPEST = 64  # of JSON
 _VERSIONED = ("finitewidth", "jax", "jaxlib", "numpy")
 
 
@@ -50,7 +53,8 @@ class RunFile:
         """Write beside, then rename: whenever this is cut short, one whole state is left."""
         meta = {"format": _FORMAT, "fingerprint": self.fingerprint, **meta}
         draft = self.path.with_name(self.path.name + ".part")
-        with open(draft, "wb") as file:
+        draft.unlink(missing_ok=True)  # a link there would lead elsewhere
+        with open(draft, "xb") as file:
             np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
             file.flush()
             os.fsync(file.fileno())
@@ -66,8 +70,8 @@ class RunFile:
         found = [path for path in (self.path, self.previous) if path.exists()]
         for path in found:
             arrays = read_arrays(path)
-            if arrays is not None and "meta" in arrays:
-                meta = json.loads(str(arrays.pop("meta")))
+            meta = None if arrays is None else _meta(arrays)
+            if arrays is not None and meta is not None:
                 self._refuse_other(path, meta)
                 return meta, arrays
         if found:
@@ -78,8 +82,38 @@ class RunFile:
             )
         return None
 
+    def misfit(self, what: str) -> InputError:
+        """Of a file whose fingerprint is right and whose contents are not those of this run."""
+        return InputError(
+            f"checkpoint {self.path}, of which {what} does not fit this run",
+            "a checkpoint written by finitewidth",
+            "delete it, or give another path",
+        )
+
+    def fitting(self, arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays of the names in ``wanted``, each of the shape and type of its value there; raises InputError."""
+        for name, like in wanted.items():
+            found = arrays.get(name)
+            if found is None or found.shape != tuple(like.shape) or found.dtype != like.dtype:
+                raise self.misfit(f"array {name!r}")
+        return {name: arrays[name] for name in wanted}
+
+    def whole(self, meta: dict[str, Any], name: str, most: int) -> int:
+        """A number of the meta data, from 0 to ``most``; raises InputError."""
+        value = meta.get(name)
+        if type(value) is not int or not 0 <= value <= most:
+            raise self.misfit(name)
+        return value
+
+    def numbers(self, meta: dict[str, Any], name: str) -> dict[str, float]:
+        """A mapping of numbers of the meta data; raises InputError."""
+        values = meta.get(name)
+        if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
+            raise self.misfit(name)
+        return values
+
     def _refuse_other(self, path: Path, meta: dict[str, Any]) -> None:
-        ours, theirs = json.loads(self.fingerprint), json.loads(meta["fingerprint"])
+        ours, theirs = json.loads(self.fingerprint), parse_json(meta["fingerprint"])
         differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if differ:
             raise InputError(
@@ -89,18 +123,67 @@ class RunFile:
             )
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """All arrays of an npz file, each checked against its checksum; None if it is missing, cut short or another."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+def _meta(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """The JSON of a checkpoint, taken out of its arrays; None where it is none of ours."""
+    text = arrays.pop("meta", None)
+    if text is None or text.ndim or text.dtype.kind != "U":
         return None
+    try:
+        meta = parse_json(str(text), finite=False)  # R-hat of one chain is NaN
+        theirs = parse_json(meta["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return meta if isinstance(theirs, dict) else None
+
+
+def read_arrays(path: Path, max_bytes: float | None = None) -> dict[str, np.ndarray] | None:
+    """All arrays of an npz file, each checked against its checksum.
+
+    None if the file is missing, cut short or of another kind, or would take more than ``max_bytes`` (half of what is
+    free): nothing is read then.
+    """
+    if not path.is_file():  # a pipe would never end
+        return None
+    try:
+        return read_archive(path, available_memory() / 2.0 if max_bytes is None else max_bytes)
+    except InputError:
+        return None
+
+
+def parse_json(text: Any, finite: bool = True) -> Any:
+    """Plain data of JSON from outside, at most 64 deep; ValueError for anything else, NaN and infinity included."""
+    if not isinstance(text, (str, bytes)):
+        raise ValueError(f"{type(text).__name__} in place of JSON")
+    try:
+        plain = json.loads(text, parse_constant=_no_constant, parse_float=_finite) if finite else json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    level = [plain]
+    for _ in range(_DEEPEST):
+        level = [item for held in level if isinstance(held, (dict, list)) for item in _items(held)]
+        if not level:
+            return plain
+    raise ValueError("nested too deeply")
+
+
+def _items(held: dict[str, Any] | list[Any]) -> Any:
+    return held.values() if isinstance(held, dict) else held
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name}, which JSON has not")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0.0:
+        raise ValueError(f"{text[:20]}, beyond double precision")
+    return value
 
 
 def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
     """A folder for ``what``, made if need be; InputError where there can be none."""
-    folder = Path(path).expanduser()
+    folder = checks.path(what, path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,6 +191,17 @@ def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
             f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
     return folder
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """InputError where a name in a folder of results is a symbolic link, through which a write would leave it."""
+    for name in names:
+        if (folder / name).is_symlink():
+            raise InputError(
+                f"{str(folder / name)!r}, a symbolic link",
+                "results that lie in their own folder",
+                "put the folder itself elsewhere, or remove the link",
+            )
 
 
 def now() -> str:
@@ -241,7 +335,10 @@ def network_fingerprint(network: Any) -> Sequence[Any]:
 
 
 def same_points(train: Any, test: Any) -> None:
-    """InputError unless the points of both data sets have one shape."""
+    """InputError unless both are data sets whose points have one shape."""
+    for name, part in (("train", train), ("test", test)):
+        if not (hasattr(part, "x") and hasattr(part, "y")):
+            raise InputError(f"{name} = {checks.shown(part)}", "a Dataset", "write fw.Dataset(x, y)")
     if train.x.shape[1:] != test.x.shape[1:]:
         raise InputError(
             f"training points of shape {train.x.shape[1:]}, test points of {test.x.shape[1:]}",

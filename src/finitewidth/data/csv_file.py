@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv as csv_format
 import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from finitewidth.checks import nearest
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
 from finitewidth.data.tables import bad_cell, number_of, some, table_dataset, targets
@@ -99,14 +100,14 @@ def _header(names: list[str], target: str) -> list[str]:
     if not names or all(number_of(name) is not None for name in names):
         raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"two columns named {twice!r}", "different names", "rename one of them")
     if target not in names:
-        near = get_close_matches(str(target), names, n=1, cutoff=0.4)
+        near = nearest(target, names)
         raise InputError(
             f"target = {target!r}",
             "one of the columns " + some(names),
-            f"did you mean {near[0]!r}?" if near else "check the name and the delimiter",
+            f"did you mean {near!r}?" if near else "check the name and the delimiter",
         )
     if len(names) == 1:
         raise InputError(f"the target column {target!r} alone", "at least one input column", "check the delimiter")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.data.encoding import Label, as_targets, class_index, encode
 from finitewidth.exceptions import InputError
@@ -190,10 +190,8 @@ def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tupl
 
 
 def generator(seed: int) -> np.random.Generator:
-    """NumPy's generator of an explicit seed, a whole number of at least 0."""
-    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, numbers.Integral) or int(seed) < 0:
-        raise InputError(f"seed = {seed!r}", "a whole number of at least 0", "write seed=0, for example")
-    return np.random.default_rng(int(seed))
+    """NumPy's generator of an explicit seed, a whole number from 0 to 2^63 - 1."""
+    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _refuse_missing_class(train: Dataset, seed: int) -> None:

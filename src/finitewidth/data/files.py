@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice
+from finitewidth.checks import choice, shown
+from finitewidth.checks import path as path_of
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
 from finitewidth.data.standardise import standardise
@@ -22,13 +24,21 @@ PathLike = str | os.PathLike[str]
 
 
 def existing(path: PathLike, folder: bool = False) -> Path:
-    """The path of a file (or folder) that is there."""
-    found = Path(path).expanduser()
+    """The path of a file (or folder) that is there; a pipe or a device, which may never end, is no file."""
     kind = "folder" if folder else "file"
-    if not found.exists():
-        raise InputError(f"{kind} {str(path)!r}, which does not exist", f"the path of a {kind}", "check the path")
-    if found.is_dir() != folder:
-        raise InputError(f"{str(path)!r}, which is not a {kind}", f"the path of a {kind}", "check the path")
+    found = path_of(kind, path)
+    try:
+        mode = found.stat().st_mode
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{kind} {shown(str(path))}, which does not exist", f"the path of a {kind}", "check the path"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{kind} {shown(str(path))} ({error.strerror})", f"a {kind} you may read", "check the path"
+        ) from error
+    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
+        raise InputError(f"{shown(str(path))}, which is not a {kind}", f"the path of a {kind}", "check the path")
     return found
 
 

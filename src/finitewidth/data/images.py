@@ -15,6 +15,8 @@ from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, of_
 from finitewidth.exceptions import InputError, MissingExtraError
 
 MAX_PIXELS = 2**26  # 8192 x 8192
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would start other programs for some others
+MOST_SCANS = 500  # of a progressive JPEG; each may cost a pass over all pixels and take a few bytes only
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -47,6 +49,8 @@ def image_folder(
 ) -> TrainTest:
     """Pictures of 8 bits, a subfolder a class (its name the label); needs Pillow (extra ``data``).
 
+    BMP, GIF (the first picture), JPEG, PNG, PPM, TIFF, WebP.
+
     x is (P, height, width), the mean of the channels, or (P, height, width, 3) with ``grey=False``; pixels
     are divided by 255. ``side`` resizes every picture to side x side by area averages; without it all must be
     equally large. Hidden files are passed over; any other file that is no picture is an InputError that names
@@ -78,7 +82,12 @@ def _class_folders(root: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"folder {str(folder)!r} ({error.strerror})", "a folder you may read", "change its permissions"
+        ) from error
 
 
 def _declared_shape(file: Path, side: int | None, grey: bool, max_pixels: int) -> tuple[int, ...]:
@@ -99,8 +108,10 @@ def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_
                 "give side= to resize all of them",
             )
         try:
-            pixels = np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd metadata; pixels that cannot be read are an error
+                pixels = np.asarray(picture.convert("RGB"))
+        except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
             raise _not_a_picture(file) from error
     values = (pixels.mean(axis=2) if grey else pixels) / 255.0
     return values if side is None else _area_average(values, side)
@@ -112,13 +123,14 @@ def _opened(file: Path, max_pixels: int) -> Any:
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError("Pillow", "data", "a folder of images") from error
+    existing(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the cap below is lower
+        warnings.simplefilter("ignore")  # odd metadata, and Pillow's own limit on pixels: the cap below is lower
         try:
-            picture = Image.open(file)
+            picture = Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise _too_large(file, "a huge number of", max_pixels) from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # as above
             raise _not_a_picture(file) from error
     n_pixels = picture.size[0] * picture.size[1]
     if n_pixels > max_pixels:
@@ -128,6 +140,11 @@ def _opened(file: Path, max_pixels: int) -> Any:
         picture.close()
         raise InputError(
             f"picture {str(file)!r} of mode {picture.mode!r}", "8 bits a channel", "save it as an 8-bit PNG"
+        )
+    if picture.format == "JPEG" and file.read_bytes().count(b"\xff\xda") > MOST_SCANS:
+        picture.close()
+        raise InputError(
+            f"picture {str(file)!r} of more than {MOST_SCANS} scans", "a JPEG as cameras write it", "save it as PNG"
         )
     return picture
 

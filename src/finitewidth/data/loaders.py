@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from finitewidth.checks import choice
+from finitewidth.checks import path as path_of
 from finitewidth.data.builtin import digits, mnist, mnist5000
 from finitewidth.data.csv_file import csv
 from finitewidth.data.files import PathLike, TrainTest, existing
@@ -39,12 +38,12 @@ def load(source: PathLike, **options: Any) -> TrainTest:
 
 
 def _loader(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike, ...]]:
-    name = os.fspath(source)
+    name = str(path_of("data", source)) if not isinstance(source, str) else source
     if name in BUILT_IN:
         return BUILT_IN[name], ()
     if name.startswith(OPENML):
         return openml, (name.removeprefix(OPENML),)
-    path = Path(name).expanduser()
+    path = path_of("data", name)
     if path.is_dir():
         return image_folder, (name,)
     if path.suffix.lower() in FILES:

@@ -15,7 +15,7 @@ import numpy as np
 from finitewidth.checks import choice, positive_integer
 from finitewidth.data.dataset import Dataset, generator
 from finitewidth.data.encoding import Label
-from finitewidth.data.files import TrainTest
+from finitewidth.data.files import MAX_BYTES, TrainTest, refuse_above
 from finitewidth.exceptions import InputError
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -42,7 +42,7 @@ def linear_teacher(n_train: int, n_test: int, n_inputs: int, noise: float = 0.0,
 
     ``noise`` is the standard deviation of the noise, in training and test targets alike.
     """
-    weights = _streams(seed)[0].standard_normal(positive_integer("n_inputs", n_inputs))
+    weights = _streams(seed)[0].standard_normal(_inputs(n_inputs, n_train, n_test))
     weights /= np.linalg.norm(weights)
     return _regression(lambda x: x @ weights, n_train, n_test, n_inputs, noise, seed)
 
@@ -63,7 +63,8 @@ def one_hidden_layer_teacher(
     and variance 1 (to about one per cent) without noise. ``activation``: erf, relu, tanh, linear or
     quadratic.
     """
-    shape = (positive_integer("width", width), positive_integer("n_inputs", n_inputs))
+    shape = (positive_integer("width", width), _inputs(n_inputs, n_train, n_test))
+    refuse_above(8.0 * (shape[0] * shape[1] + 1000 * shape[0]), MAX_BYTES, f"a teacher of width {shape[0]:.3g}")
     phi = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
     rng = _streams(seed)[0]
     first, last = rng.standard_normal(shape), rng.standard_normal(shape[0])
@@ -82,7 +83,7 @@ def random_labels(n_train: int, n_test: int, n_inputs: int, seed: int = 0) -> Tr
     def draw(rng: np.random.Generator, labels: np.random.Generator, count: int) -> Dataset:
         return Dataset(rng.standard_normal((count, size)), labels.choice((-1, 1), count), classes=(-1, 1))
 
-    size = positive_integer("n_inputs", n_inputs)
+    size = _inputs(n_inputs, n_train, n_test)
     return _both(draw, n_train, n_test, seed)
 
 
@@ -96,7 +97,7 @@ def gaussian_mixture(
     take turns: 0, 1, ..., 0, 1, ...
     Needs n_inputs >= n_classes - 1 and at least one training point a class.
     """
-    size, n_classes = positive_integer("n_inputs", n_inputs), positive_integer("n_classes", n_classes)
+    size, n_classes = _inputs(n_inputs, n_train, n_test), positive_integer("n_classes", n_classes)
     n_train = positive_integer("n_train", n_train)
     if not 2 <= n_classes <= min(n_train, size + 1):
         raise InputError(
@@ -115,7 +116,7 @@ def gaussian_mixture(
 
 
 def _regression(f: Function, n_train: int, n_test: int, n_inputs: int, noise: float, seed: int) -> TrainTest:
-    size, level = positive_integer("n_inputs", n_inputs), _not_negative("noise", noise)
+    size, level = _inputs(n_inputs, n_train, n_test), _not_negative("noise", noise)
 
     def draw(rng: np.random.Generator, noises: np.random.Generator, count: int) -> Dataset:
         x = rng.standard_normal((count, size))
@@ -128,6 +129,14 @@ def _both(draw: Callable[..., Dataset], n_train: int, n_test: int, seed: int) ->
     streams = _streams(seed)
     train = draw(*streams[1:3], positive_integer("n_train", n_train))
     return train, draw(*streams[3:5], positive_integer("n_test", n_test))
+
+
+def _inputs(n_inputs: int, n_train: int, n_test: int) -> int:
+    """Inputs of a point; raises MemoryCapError where there are too many numbers to draw."""
+    size = positive_integer("n_inputs", n_inputs)
+    points = max(1000, *(positive_integer(name, n) for name, n in (("n_train", n_train), ("n_test", n_test))))
+    refuse_above(8.0 * points * size, MAX_BYTES, f"{points:.3g} points of {size:.3g} inputs")
+    return size
 
 
 def _streams(seed: int) -> list[np.random.Generator]:

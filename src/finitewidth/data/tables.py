@@ -15,6 +15,7 @@ from finitewidth.data.files import of_classes
 from finitewidth.exceptions import InputError
 
 TASKS = ("auto", "regression", "classification")
+LONGEST_NAME = 1000  # characters of a class; NumPy gives every row as much room as the longest
 FEW_VALUES = 20  # whole numbers with more different values than this may be counts: the user has to say
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
 
@@ -29,7 +30,7 @@ def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndar
     if task == "classification":
         return class_labels(cells, numbers)
     if task == "auto" and all(number is None for number in numbers):
-        return np.array(cells)
+        return _names(cells)
     for row, number in enumerate(numbers):
         if number is None or not math.isfinite(number):
             error = bad_cell(cells[row], place(row))
@@ -43,6 +44,15 @@ def class_labels(cells: list[str], numbers: list[float | None]) -> np.ndarray:
     # 1 and 1.0 are the class 1 where every label is a whole number; otherwise labels are names.
     if all(number is not None and number.is_integer() and abs(number) < 2**53 for number in numbers):
         return np.array(numbers, dtype=np.int64)
+    return _names(cells)
+
+
+def _names(cells: list[str]) -> np.ndarray:
+    longest = max(map(len, cells))
+    if longest > LONGEST_NAME:
+        raise InputError(
+            f"a class name of {longest} characters", f"at most {LONGEST_NAME}", "check the target column and the quotes"
+        )
     return np.array(cells)
 
 

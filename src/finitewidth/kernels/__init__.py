@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finitewidth import checks
+from finitewidth.exceptions import InputError
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
@@ -31,13 +33,15 @@ _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 
 
 def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
+    x1, x2 = _points("x1", x1), None if x2 is None else _points("x2", x2)
     if isinstance(network, LocalNetwork):
-        return _local.local_nngp(network, x1, x2)
-    return _dense.nngp(_fully_connected(network), x1, x2)
+        return _finite(_local.local_nngp(network, x1, x2))
+    return _finite(_dense.nngp(_fully_connected(network), x1, x2))
 
 
 def nngp_diagonal(network: Network, x: Any) -> Array:
     """Prior variance of the output at every point, (points,)."""
+    x = _points("x", x)
     if isinstance(network, LocalNetwork):
         return _local.local_nngp_diagonal(network, x)
     return _dense.nngp_diagonal(_fully_connected(network), x)
@@ -60,15 +64,20 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
     """
     if isinstance(network, StackKernel):
         return network.both(x1, x2, parameters or "whitened")
-    kernel = StackKernel(stack_of(network, tuple(np.shape(x1)[1:])))
-    return _over_width(network, kernel.both(x1, x2, parameters or "weights"))
+    x1 = _points("x1", x1)
+    kernel = StackKernel(stack_of(_network(network), x1.shape[1:]))
+    found = _over_width(network, kernel.both(x1, x2, parameters or "weights"))
+    _finite(found.nngp)
+    _finite(found.ntk)
+    return found
 
 
 def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
     """``both`` of every point with itself, (points,) each."""
     if isinstance(network, StackKernel):
         return network.diagonal(x, parameters or "whitened")
-    kernel = StackKernel(stack_of(network, tuple(np.shape(x)[1:])))
+    x = _points("x", x)
+    kernel = StackKernel(stack_of(_network(network), x.shape[1:]))
     return _over_width(network, kernel.diagonal(x, parameters or "weights"))
 
 
@@ -98,14 +107,34 @@ def feature_mean(network: Network, x: Any) -> Array:
 
     Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
     """
+    x = _points("x", x)
     if isinstance(network, LocalNetwork):
         return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
     return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
 
 
 def _fully_connected(network: Network) -> FullyConnected:
-    assert isinstance(network, FullyConnected)
-    return network
+    return _network(network)  # type: ignore[return-value]
+
+
+def _network(network: Any) -> Network:
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    return network  # type: ignore[no-any-return]
+
+
+def _finite(kernel: Array) -> Array:
+    """The kernel; InputError where double precision could not hold it."""
+    if not (kernel.min() > -np.inf and kernel.max() < np.inf):  # False for NaN
+        raise InputError(
+            "inputs and precisions whose kernel is NaN or infinite",
+            "inputs whose squares, times the prior variances, are finite",
+            "rescale the inputs (standardise them) or raise the prior precisions",
+        )
+    return kernel
+
+
+def _points(name: str, x: Any) -> Array:
+    return checks.real_array(name, x, (2, 3, 4))
 
 
 __all__ = [

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
@@ -26,7 +24,7 @@ class FullyConnected(Network):
     widths: Any
 
     def __post_init__(self) -> None:
-        widths = (self.widths,) if np.ndim(self.widths) == 0 else tuple(self.widths)
+        widths = (self.widths,) if checks.scalar(self.widths) else tuple(self.widths)
         if not widths:
             raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
         widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,9 +147,9 @@ def window(full: int, size: int, step: int, padded: bool) -> tuple[int, int]:
 
 def shape_of_input(value: Any) -> tuple[int, ...]:
     """(height, width, channels) or (length, channels) as a tuple, or InputError."""
-    if isinstance(value, (str, numbers.Real)) or not isinstance(value, Sequence) or len(value) not in (2, 3):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) not in (2, 3):
         raise InputError(
-            f"input_shape = {value!r}",
+            f"input_shape = {checks.shown(value)}",
             "(height, width, channels) of an image or (length, channels) of a signal",
             "give input_shape=(28, 28, 1), for example",
         )
@@ -159,7 +158,7 @@ def shape_of_input(value: Any) -> tuple[int, ...]:
 
 def times(sizes: Sequence[int]) -> str:
     """28 x 28."""
-    return " x ".join(map(str, sizes))
+    return " x ".join(str(size) if size < 1e18 else f"{size:.3g}" for size in sizes)
 
 
 def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...]) -> None:
@@ -194,10 +193,12 @@ def _per_direction(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, 
 
 def sizes_of(name: str, value: Any) -> int | tuple[int, ...]:
     """A patch or stride: one whole number of at least 1, or one a direction."""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or checks.scalar(value):
         return checks.positive_integer(name, value)
     if len(value) not in (1, 2):
-        raise InputError(f"{name} = {value!r}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example")
+        raise InputError(
+            f"{name} = {checks.shown(value)}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example"
+        )
     return tuple(checks.positive_integer(f"{name}[{i}]", size) for i, size in enumerate(value))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -144,29 +144,91 @@ class Findings:
     def from_dict(cls, plain: Mapping[str, Any]) -> Findings:
         """The findings that ``to_dict`` gave."""
         return cls(
-            claims=tuple(Claim(**claim) for claim in plain["claims"]),
-            tables=tuple(
-                Table(t["title"], tuple(t["columns"]), tuple(tuple(map(_cell, row)) for row in t["rows"]))
-                for t in plain["tables"]
-            ),
-            panels=tuple(Panel(**{**p, "series": tuple(map(_series, p["series"]))}) for p in plain["panels"]),
-            slider=tuple(map(_stop, plain["slider"])),
-            slider_label=plain["slider_label"],
-            notes=tuple(plain["notes"]),
+            claims=tuple(Claim(*(_text(claim, name) for name in _names(Claim))) for claim in _list(plain, "claims")),
+            tables=tuple(map(_table, _list(plain, "tables"))),
+            panels=tuple(map(_panel, _list(plain, "panels", _MOST_PANELS))),
+            slider=tuple(map(_stop, _list(plain, "slider"))),
+            slider_label=_text(plain, "slider_label"),
+            notes=tuple(_is(str, note) for note in _list(plain, "notes")),
         )
 
 
+# --- from JSON that may hold anything: ValueError, TypeError or KeyError where it is not what to_dict gives -----------
+
+_MOST_PANELS, _MOST_SERIES = 12, 200
+_LARGEST = 1e300  # of a number in a plot, so that differences stay finite; its inverse on a logarithmic axis
+
+
+def _names(kind: Any) -> list[str]:
+    return list(kind.__dataclass_fields__)
+
+
+def _is(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{type(value).__name__} in place of {kind}")
+    return value
+
+
+def _text(plain: Mapping[str, Any], name: str) -> str:
+    text: str = _is(str, plain[name])
+    return text
+
+
+def _list(plain: Mapping[str, Any], name: str, most: int | None = None) -> list[Any]:
+    found: list[Any] = _is(list, plain[name])
+    if most is not None and len(found) > most:
+        raise ValueError(f"{len(found)} {name}")
+    return found
+
+
+def _numbers(values: Any, missing: bool = False) -> tuple[Any, ...]:
+    """Finite numbers of a size that can be drawn; with ``missing``, None among them."""
+    for value in _is(list, values):
+        if not (missing and value is None) and not abs(_is((int, float), value)) <= _LARGEST:
+            raise ValueError(f"{value}")
+    return tuple(values)
+
+
+def _table(plain: Mapping[str, Any]) -> Table:
+    columns = tuple(_is(str, column) for column in _list(plain, "columns"))
+    rows = tuple(tuple(map(_cell, _is(list, row))) for row in _list(plain, "rows"))
+    if any(len(row) != len(columns) for row in rows):
+        raise ValueError("rows of other lengths than the head")
+    return Table(_text(plain, "title"), columns, rows)
+
+
 def _cell(cell: Any) -> Cell:
-    if isinstance(cell, Sequence) and not isinstance(cell, str):
-        value, error = (math.nan if item is None else item for item in cell)
+    if isinstance(cell, list):
+        value, error = (math.nan if item is None else float(item) for item in _numbers(cell, missing=True))
         return (value, error)
-    return cell
+    return None if cell is None else _is((str, int, float), cell)
+
+
+def _panel(plain: Mapping[str, Any]) -> Panel:
+    given = {name: _is(bool, plain[name]) for name in ("log_x", "log_y", "diagonal")}
+    series = tuple(map(_series, _list(plain, "series", _MOST_SERIES)))
+    if given["log_x"] and not all(x >= 1.0 / _LARGEST for one in series for x in one.x):
+        raise ValueError("x of at most 0 on a logarithmic axis")
+    title, x_label, y_label = (_text(plain, name) for name in ("title", "x_label", "y_label"))
+    return Panel(title, x_label, y_label, series, **given)
 
 
 def _series(plain: Mapping[str, Any]) -> Series:
-    return Series(**{**plain, **{name: tuple(plain[name]) for name in ("x", "y", "se")}})
+    x, y = _numbers(plain["x"]), _numbers(plain["y"], missing=True)
+    se = _numbers(plain["se"], missing=True)
+    if len(y) != len(x) or len(se) not in (0, len(x)) or any(error is not None and error < 0.0 for error in se):
+        raise ValueError("a series of uneven lengths, or of an error below zero")
+    if plain["kind"] not in ("line", "points", "limit"):
+        raise ValueError(f"{plain['kind']}")
+    return Series(_text(plain, "name"), plain["kind"], _is(int, plain["colour"]), x, y, se)
 
 
 def _stop(plain: Mapping[str, Any]) -> Stop:
-    maps = tuple(QMatrix(m["name"], tuple(map(tuple, m["matrix"]))) for m in plain["maps"])
-    return Stop(plain["label"], maps, tuple(Bar(**bar) for bar in plain["bars"]))
+    maps = tuple(QMatrix(_text(m, "name"), tuple(map(_numbers, _list(m, "matrix")))) for m in _list(plain, "maps"))
+    if any(len(row) != len(one.matrix) for one in maps for row in one.matrix):
+        raise ValueError("a matrix that is not square")
+    return Stop(_text(plain, "label"), maps, tuple(map(_bar, _list(plain, "bars"))))
+
+
+def _bar(plain: Mapping[str, Any]) -> Bar:
+    return Bar(_text(plain, "name"), *_numbers([plain[name] for name in ("bias", "variance", "se")], missing=True))

@@ -54,8 +54,8 @@ def _short(value: Any) -> str:
 def _cell(row: dict[str, Any], name: str) -> str:
     if row["result"] is None:
         return row["status"] if name == "test error" else NOTHING
-    result, key = row["result"], {"R-hat": "r_hat"}.get(name, name.replace(" ", "_"))
-    value, error = result.get(key), result.get(f"{key}_se")
+    key = {"R-hat": "r_hat"}.get(name, name.replace(" ", "_"))
+    value, error = (_number(row["result"].get(k)) for k in (key, f"{key}_se"))
     if value is None:
         return NOTHING
     if name == "accuracy":
@@ -64,6 +64,10 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return f"{value:.3f}"
     doubtful = "?" if row["converged"] is False and name == "test error" else ""
     return (number(value) if error is None else with_error(value, error)) + doubtful
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
 
 def told(status: Status) -> list[str]:

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from finitewidth.runs import RunFile
-from finitewidth.sampling.engine import Progress, joined
-from finitewidth.sampling.program import DualAveraging
+from finitewidth.sampling.engine import BLOCKS, Engine, Progress, joined
+from finitewidth.sampling.program import CHUNK, DualAveraging
 
 
 class Checkpoint(RunFile):
@@ -19,10 +19,52 @@ class Checkpoint(RunFile):
         """A whole state."""
         self.write(*_to_arrays(progress))
 
-    def load(self, structure: Any) -> Progress | None:
-        """The last whole state, or None where there is none. ``structure``: pytree definition of the states."""
+    def load(self, engine: Engine) -> Progress | None:
+        """The last whole state of that engine's run, or None where there is none; InputError where it does not fit."""
         found = self.read()
-        return None if found is None else _from_arrays(*found, structure)
+        return None if found is None else self._progress(*found, engine)
+
+    def _progress(self, meta: dict[str, Any], arrays: dict[str, np.ndarray], engine: Engine) -> Progress:
+        """Everything is held to the shapes that the engine makes: what is compiled trusts them."""
+        stage = self.whole(meta, "stage", len(engine.stages))
+        chunks = [one.chunks for one in engine.stages]
+        chunk = self.whole(meta, "chunk", 0 if stage == len(chunks) else chunks[stage] - 1)
+        if meta.get("iterations") != CHUNK * (sum(chunks[:stage]) + chunk):
+            raise self.misfit("iterations")
+        states, tuners, records, sums = engine.shapes
+        leaves, structure = jax.tree.flatten(states)
+        current, chains = engine.stages[min(stage, len(chunks) - 1)], engine.chains
+        done = current.iterations if stage == len(chunks) else CHUNK * chunk
+        wanted: dict[str, Any] = {"counts": np.zeros(BLOCKS)}
+        wanted |= {f"state/{i}": _like(leaf, chains) for i, leaf in enumerate(leaves)}
+        wanted |= {f"tuner/{name}": _like(value, chains) for name, value in tuners._asdict().items()}
+        if done:
+            wanted |= {f"record/{name}": _like(value, chains, done, skip=1) for name, value in records.items()}
+        if done and current.kept:
+            wanted |= {f"sum/{name}": _like(value, chains, BLOCKS) for name, value in sums.items()}
+        fitting = self.fitting(arrays, wanted)
+        settings, scores = self.numbers(meta, "settings"), self.numbers(meta, "scores")
+        chosen = engine.sampler.before(current, engine.sampler.settings(), scores) | {"step_size": 0.0}
+        if settings | {"step_size": 0.0} != chosen or settings.get("step_size", 1.0) <= 0.0:
+            raise self.misfit("settings")
+        recorded = _under(fitting, "record/")
+        return Progress(
+            stage=stage,
+            chunk=chunk,
+            iterations=meta["iterations"],
+            states=jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
+            tuners=DualAveraging(**_under(fitting, "tuner/")),
+            settings=settings,
+            scores=scores,
+            records=[recorded] if recorded else [],
+            sums=_under(fitting, "sum/"),
+            counts=fitting["counts"],
+        )
+
+
+def _like(leaf: Any, *sizes: int, skip: int = 0) -> jax.ShapeDtypeStruct:
+    """Shape and type of a leaf of one chain, with those sizes in front in place of its first ``skip``."""
+    return jax.ShapeDtypeStruct((*sizes, *leaf.shape[skip:]), leaf.dtype)
 
 
 def _to_arrays(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -38,23 +80,6 @@ def _to_arrays(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray
     arrays |= {f"tuner/{name}": value for name, value in progress.tuners._asdict().items()}
     arrays |= {f"record/{name}": value for name, value in joined(progress.records).items()}
     return meta, arrays | {f"sum/{name}": value for name, value in progress.sums.items()}
-
-
-def _from_arrays(meta: dict[str, Any], arrays: dict[str, np.ndarray], structure: Any) -> Progress:
-    leaves = [arrays[f"state/{i}"] for i in range(structure.num_leaves)]
-    records = _under(arrays, "record/")
-    return Progress(
-        stage=meta["stage"],
-        chunk=meta["chunk"],
-        iterations=meta["iterations"],
-        states=jax.tree.unflatten(structure, leaves),
-        tuners=DualAveraging(**_under(arrays, "tuner/")),
-        settings=meta["settings"],
-        scores=meta["scores"],
-        records=[records] if records else [],
-        sums=_under(arrays, "sum/"),
-        counts=arrays["counts"],
-    )
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

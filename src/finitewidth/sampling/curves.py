@@ -107,8 +107,9 @@ def sampled_curve(
     the first run; rows come one by one as they are done. An interrupt (Ctrl-C)
     ends the curve after the row of what there is, and is passed on where there is none.
     """
-    temperatures = [checks.positive("temperature", t) for t in np.atleast_1d(np.asarray(temperature, dtype=float))]
-    networks = [network] if widths is None else [network.with_width(w) for w in widths]
+    temperatures = [checks.positive("temperature", t) for t in checks.one_or_more("temperature", temperature)]
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
     folder = None if checkpoint is None else folder_of(checkpoint)
     planned = [(net, t) for t in temperatures for net in networks]
     same_targets(train, test)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
@@ -106,7 +107,7 @@ class Draws:
         The test error is the average over draws of ``mean_x [(y - mean)^2 + variance]``; bias is the error
         of the mean over all draws, variance the rest. Raises InputError for targets of another shape.
         """
-        y = np.asarray(y, dtype=float)
+        y = checks.real_array("y", y, None)
         if y.shape != self.mean.shape[2:]:
             raise InputError(
                 f"targets of shape {y.shape}",

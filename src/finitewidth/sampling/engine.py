@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -83,10 +84,11 @@ class Engine:
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
-    def structure(self) -> Any:
-        """What the states of a run are, without making any: a pytree definition."""
+    @cached_property
+    def shapes(self) -> tuple[Any, DualAveraging, Any, Any]:
+        """State, tuner, records and sums of a chunk of one chain, without making any: pytrees of shapes."""
         with jax.enable_x64(True):
-            return self.program.structure(self.arrays)
+            return self.program.shapes(self.sampler.settings(), self.arrays)
 
     def run(self, progress: Progress) -> Iterator[Progress]:
         """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""

@@ -123,9 +123,12 @@ class Program:
         """The first state of a chain."""
         return _compiled_init(self)(seed, chain, arrays)
 
-    def structure(self, arrays: Arrays) -> Any:
-        """What a state is, without making one: a pytree definition."""
-        return jax.tree.structure(jax.eval_shape(self._init, 0, 0, arrays))
+    def shapes(self, settings: Settings, arrays: Arrays) -> tuple[Any, DualAveraging, Any, Any]:
+        """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
+        state, tuner = jax.eval_shape(self._init, 0, 0, arrays), DualAveraging.start(np.ones(()))
+        moment = When(0, 0, 0, CHUNK, False)
+        shapes: Any = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
+        return shapes
 
     def advance(
         self, state: Any, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays

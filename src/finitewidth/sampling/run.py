@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.exceptions import MissingExtraError
+from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.networks import Network
 from finitewidth.runs import (
     every,
@@ -186,6 +186,7 @@ class Request:
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("sampler", self.sampler, SAMPLERS)
         same_points(self.train, self.test)
         put("temperature", checks.positive("temperature", self.temperature))
@@ -330,7 +331,7 @@ def _run(
     from finitewidth.sampling.checkpoint import Checkpoint
 
     checkpoint = None if path is None else Checkpoint(Path(path), request.fingerprint())
-    state = None if checkpoint is None else checkpoint.load(engine.structure())
+    state = None if checkpoint is None else checkpoint.load(engine)
     state = state or engine.start()
     try:
         remedy = "use fewer draws, chains or points"
@@ -371,5 +372,8 @@ def _label(engine: Engine, state: Any) -> str:
 
 
 def _whole(name: str, value: Any) -> int:
-    """A whole number of at least 0."""
-    return checks.positive_integer(name, value) if value != 0 else 0
+    """A whole number of at least 0, as an int."""
+    number = checks.not_negative(name, value)
+    if not (number == int(number) and number < 2**63):
+        raise InputError(f"{name} = {checks.shown(value)}", "a whole number from 0", f"write {name}=0, for example")
+    return int(value)

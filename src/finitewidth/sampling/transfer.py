@@ -306,6 +306,8 @@ def sample_source(
     )
     file = None if checkpoint is None else RunFile(Path(checkpoint), request.fingerprint())
     found = None if file is None else file.read()
+    if file is not None and found is not None:
+        found = request.fitting(file, *found)
     if found is None:
         found = request.draw()
         if file is not None:
@@ -351,6 +353,17 @@ class SourceRequest(Request):
             Program(sampler, ()), arrays, self.chains, self.seed, tuple(sampler.stages(self.warmup, self.draws))
         )
 
+    def fitting(
+        self, file: RunFile, meta: dict[str, Any], arrays: dict[str, Array]
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What was read, held to the shapes that ``draw`` gives; raises InputError."""
+        count, width = self.sources, self.network.widths[-1]
+        rank = _Points.of(SourceFirst(self.network, 0.0), self.train, self.test, self.at).source.shape[1]
+        shapes = {"layers": (count, width * rank), "readouts": (count, width), "order_parameter": (count,)}
+        wanted = {name: np.empty(shape) for name, shape in shapes.items()}
+        numbers = {"numbers": {name: meta.get(name) for name in ("r_hat", "ess")}}
+        return file.numbers(numbers, "numbers"), file.fitting(arrays, wanted)
+
     def draw(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The numbers and arrays of ``SourceLayers``."""
         from finitewidth.sampling.coupled import overlaps
@@ -394,8 +407,8 @@ def sample_following(
         raise InputError(f"layers of {layers.network!r}", f"layers of {coupled.network!r}", "draw them again")
     run = _Following(coupled, layers, checks.positive_integer("draws", draws), warmup, seed)
     file = None if checkpoint is None else RunFile(Path(checkpoint), run.fingerprint())
-    settings, arrays = (file.read() if file is not None else None) or ({}, {})
-    settings = {name: settings[name] for name in _TUNED if name in settings}
+    found = None if file is None else file.read()
+    settings, arrays = ({}, {}) if file is None or found is None else run.fitting(file, *found)
     save = every(_SAVE_EVERY, None if file is None else lambda state: file.write(*state))
     for index in range(len(arrays["energy"]) if arrays else 0, len(layers)):
         one, settings = run.follow(index, settings)
@@ -446,6 +459,27 @@ class _Following:
             "layers": hashlib.sha256(given.layers.tobytes()).hexdigest(),
         }
         return json.dumps(json.loads(self.request(self.seed, {}).fingerprint()) | own)
+
+    def fitting(
+        self, file: RunFile, meta: dict[str, Any], arrays: dict[str, Array]
+    ) -> tuple[dict[str, float], dict[str, Array]]:
+        """What was read, held to the shapes that ``follow`` gives; raises InputError."""
+        if not arrays:
+            return {}, {}
+        first = next(iter(arrays.values()))
+        count = len(first) if first.ndim and len(first) <= len(self.layers) else 0
+        series = (count, _CHAINS, self.draws)
+        shapes = {
+            **dict.fromkeys(("mean", "variance"), (*series, len(self.layers.test))),
+            **dict.fromkeys(("train_error", "energy", "diverged"), series),
+            "readout": (count, _CHAINS, self.layers.readouts.shape[1]),
+            "order_parameter": (count,),
+        }
+        wanted = {name: np.empty(shape, bool if name == "diverged" else float) for name, shape in shapes.items()}
+        settings = file.numbers({"settings": {name: meta.get(name) for name in _TUNED}}, "settings")
+        if not count or not all(0.0 < value < math.inf for value in settings.values()):
+            raise file.misfit("settings")
+        return settings, file.fitting(arrays, wanted)
 
     @cached_property
     def points(self) -> _Points:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +24,12 @@ from finitewidth.data.loaders import BUILT_IN
 from finitewidth.documents import data_document, json_ready
 from finitewidth.exceptions import InputError
 from finitewidth.report.findings import Findings
+from finitewidth.runs import parse_json, refuse_links
 
 FILE = "study.json"
 SCALES = ("small", "full")
 _FORMAT = 1  # of study.json
+_MOST_BYTES = 16 * 2**20  # of study.json
 _LIBRARIES = ("numpy", "scipy", "jax", "scikit-learn")
 
 
@@ -138,8 +141,9 @@ class Report:
             state = "no study" if plain is None else "a study that is not finished"
             raise InputError(f"{str(folder)!r}, with {state} in it", "the folder of a study", "run finitewidth study")
         try:
+            _refuse_other_kinds(plain)
             return cls(plain["study"], plain["question"], Findings.from_dict(plain["findings"]), plain)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(
                 f"{str(folder / FILE)!r}, which is damaged ({type(error).__name__})",
                 f"the {FILE} of a study",
@@ -176,7 +180,7 @@ def run(
             "test": test.fingerprint(),
         }
     )
-    folder = _folder(Path(out).expanduser(), identity)
+    folder = _folder(checks.path("--out", out), identity)
     if (done := _read(folder)) is not None and done.get("findings") is not None:
         return Report.read(folder)
     plain = identity | {
@@ -268,6 +272,7 @@ def _folder(folder: Path, identity: dict[str, Any]) -> Path:
         raise InputError(
             f"--out {str(folder)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
         ) from error
+    refuse_links(folder, (FILE, "checkpoints"))
     plain = _read(folder)
     if plain is None:
         if present:
@@ -291,12 +296,30 @@ def _read(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        plain: Any = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{str(path)!r} of more than {_MOST_BYTES} bytes", "a study", "choose another folder")
+        plain: Any = parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{str(path)!r} ({error.strerror})", "a file you may read", "check the path") from error
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{str(path)!r}, which is damaged", "JSON", "remove the folder, or choose another") from error
     if not isinstance(plain, dict):
         raise InputError(f"{str(path)!r}, which is no study", "a JSON object", "choose another folder")
     return plain
+
+
+def _refuse_other_kinds(plain: dict[str, Any]) -> None:
+    """What names files, or goes into a page, is text; raises ValueError, KeyError or TypeError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", plain["study"]):  # files are named after it
+        raise ValueError("the name of the study")
+    data = plain["data"]
+    texts = [plain[name] for name in ("question", "scale", "source", "command")]
+    texts += [data[part]["fingerprint"] for part in ("train", "test")]
+    texts += [*plain["versions"], *plain["versions"].values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("something else in place of text")
 
 
 def _write(folder: Path, plain: dict[str, Any]) -> None:

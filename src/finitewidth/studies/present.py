@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.html import cell_text, page
@@ -35,19 +35,22 @@ def for_people(report: Report) -> Iterator[RichTable | Text]:
 def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
     """The figure as PNG and PDF in the folder of the study, named after it."""
     figure = study_figure(report.findings)
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
 
 
 def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     report = Report.read(place)
-    try:
+    try:  # whatever a damaged file makes of it, before anything is written
         text = page(report.findings, report.plain)
-    except (KeyError, TypeError) as error:
+        figures = draw(report, place)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise InputError(
-            f"the study in {str(place)!r}, of which {error} cannot be read", "a whole study.json", "run it again"
+            f"the study in {str(place)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
+            "a whole study.json",
+            "run the study again in another folder",
         ) from error
     path = place / PAGE
     draft = place / f".{PAGE}.{os.getpid()}.part"
@@ -56,5 +59,4 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    figures: list[Any] = draw(report, place)
     return [path, *figures]

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from finitewidth.data.files import existing
 from finitewidth.exceptions import InputError, MissingExtraError
 
-MOST_BYTES = 32 * 2**20
+MOST_BYTES = 8 * 2**20
+_MOST_EVENTS = 300_000  # keys, values and lists of a file: beyond, reading takes minutes and gigabytes
+_LONGEST, _LONGEST_NUMBER = 4096, 100  # characters of a value; numbers in base 60 take quadratic time
 _DEEPEST = 8
 Place = tuple[str | int, ...]
 
@@ -37,7 +40,7 @@ class Document:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
             lines: dict[Place, int] = {}
             values = _plain(name, node, (), lines, yaml.SafeLoader(""))
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise _no_yaml(name, error) from error
@@ -65,8 +68,13 @@ def _yaml() -> Any:
 
 def _text(path: Path) -> str:
     try:
+        existing(path)  # a pipe would never end
+    except InputError as error:
+        raise InputError(error.given, "a plan, a YAML file", error.remedy) from error
+    try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{str(path)!r}, which is larger than 32 MiB", "a plan", "write a grid, not its points")
+            large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**20} MiB"
+            raise InputError(large, "a plan", "write a grid, not its points")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{str(path)!r} ({error.strerror})", "a plan, a YAML file", "check the path") from error
@@ -78,8 +86,8 @@ def _refuse_references(name: str, text: str) -> None:
     """Tags could ask for objects, references for exponentially much, nesting for hours."""
     yaml = _yaml()
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        what = None
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        what = f"more than {_MOST_EVENTS} keys and values" if count > _MOST_EVENTS else None
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             what = f"lists within lists, more than {_DEEPEST} deep"
@@ -87,6 +95,8 @@ def _refuse_references(name: str, text: str) -> None:
             what = "an anchor or a reference (& or *)"
         elif not what and getattr(event, "tag", None) is not None:
             what = f"the tag {event.tag}"
+        elif not what and len(getattr(event, "value", "")) > _LONGEST:
+            what = f"a value of {len(event.value)} characters"
         if what:
             line = event.start_mark.line + 1
             raise InputError(f"{name}, line {line}: {what}", "plain texts, numbers, lists", "write the value out")
@@ -99,6 +109,9 @@ def _plain(name: str, node: Any, place: Place, lines: dict[Place, int], loader: 
         return None
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.ScalarNode):
+        if not node.tag.endswith(":str") and len(node.value) > _LONGEST_NUMBER:
+            line = node.start_mark.line + 1
+            raise InputError(f"{name}, line {line}: a number of {len(node.value)} digits", "a shorter one", "round it")
         return loader.construct_object(node)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(name, item, (*place, i), lines, loader) for i, item in enumerate(node.value)]
@@ -121,5 +134,5 @@ def _plain(name: str, node: Any, place: Place, lines: dict[Place, int], loader: 
 def _no_yaml(name: str, error: Exception) -> InputError:
     mark = getattr(error, "problem_mark", None)
     place = name if mark is None else f"{name}, line {mark.line + 1}"
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{place}: {problem}", "YAML", "see docs/sweeps.md for an example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -11,12 +12,13 @@ from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import available_memory, parse_memory
-from finitewidth.runs import folder_of, progress_bar
+from finitewidth.runs import folder_of, progress_bar, refuse_links
 from finitewidth.sweeps.fingerprints import fingerprint_of
+from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import FolderLock
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
 from finitewidth.sweeps.status import Status, status
-from finitewidth.sweeps.store import CHECKPOINTS, DRAWS, SPECTRA, Outcome, Store
+from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, SPECTRA, Outcome, Store
 from finitewidth.sweeps.work import Setting, Task, Worker
 
 _HELD = 100_000
@@ -60,6 +62,7 @@ def run(
     with contextlib.ExitStack() as stack:
         engine, name = _engine(stack, client, workers)
         folder = folder_of(out, "--out")
+        refuse_links(folder, (DATABASE, DRAWS, SPECTRA, CHECKPOINTS, LOCK))
         stack.enter_context(FolderLock(folder))
         store = Store(folder)
         stack.callback(store.close)
@@ -150,7 +153,7 @@ def _refuse_missing_extras(plan: Plan) -> None:
         return
     for library, extra in (("zarr", "sweep"), ("xarray", "sample")):
         try:
-            __import__(library)
+            importlib.import_module(library)
         except ImportError as error:
             raise MissingExtraError(library, extra, "keeping draws (keep_draws: false leaves them out)") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from finitewidth import checks
 from finitewidth.data.files import existing
 from finitewidth.data.loaders import BUILT_IN, OPENML
 
@@ -16,7 +17,7 @@ def fingerprint_of(source: str) -> str | None:
     """
     if source in BUILT_IN or source.startswith(OPENML):
         return None
-    path = Path(source).expanduser()
+    path = checks.path("data", source)
     existing(path, folder=path.is_dir())
     if path.is_file():
         return _of_file(path)

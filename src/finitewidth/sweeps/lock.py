@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth.exceptions import InputError
-from finitewidth.runs import now
+from finitewidth.runs import now, parse_json
 
 FILE = ".lock"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}  # file systems without locks
@@ -56,14 +56,14 @@ class FolderLock:
     def holder(self) -> str:
         """Who wrote the file last."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            held = json.loads(self.path.read_text(encoding="utf-8"))
+            held = parse_json(self.path.read_text(encoding="utf-8"))
             return f"process {held['pid']} on {held['host']} (since {held['since']})"
         return "another process"
 
     def _claimed(self) -> bool:
         claim = self.path.with_name(f"{FILE}.claim")
-        with suppress(OSError, ValueError):
-            held = json.loads(claim.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            held = parse_json(claim.read_text(encoding="utf-8"))
             if held["host"] == socket.gethostname() and not _alive(int(held["pid"])):
                 claim.unlink()
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.exceptions import InputError
 from finitewidth.options import job_of, neuron_options
@@ -48,10 +49,15 @@ class Plan:
         point uses, an empty grid. MissingExtraError without the extra "sweep".
         """
         if isinstance(source, Mapping):
-            text = json.dumps(source, default=_listed)
-            document, folder = Document("plan", json.loads(text), text=text), Path()
+            try:
+                text = json.dumps(source, default=_listed)
+                document, folder = Document("plan", json.loads(text), text=text), Path()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InputError(
+                    f"a plan with {error}", "keys with texts, numbers and lists", "see docs/sweeps.md"
+                ) from error
         else:
-            path = Path(source).expanduser()
+            path = checks.path("plan", source)
             document, folder = Document.read(path), path.absolute().parent
         found = validated(document)
         grids = found.pop("grid", [{}])
@@ -95,7 +101,7 @@ class Plan:
         """Where the data of a point are: relative to the plan's folder, or else to the current one."""
         if source in BUILT_IN or source.startswith(OPENML):
             return source
-        path = Path(source).expanduser()
+        path = checks.path("data", source)
         found = next((place for place in (self.folder / path, path) if place.exists()), None)
         return source if found is None else str(found.absolute())
 
@@ -120,7 +126,7 @@ class Plan:
         for grid in self.grids:
             methods = grid.get("method", [self.base.get("method", "saddle")])
             networks = grid.get("network", [self.base.get("network", "fc")])
-            keys.update(*(used(m, n) for m in methods for n in networks))
+            keys.update(*(used(m, n) for m in set(methods) for n in set(networks)))
         for key in (*self.base, *self.swept):
             if key not in keys:
                 method = self.base.get("method", "the methods given" if "method" in self.swept else "saddle")

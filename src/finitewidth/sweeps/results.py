@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finitewidth import checks
+from finitewidth.checks import shown
 from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.runs import parse_json
+from finitewidth.sweeps.drawn import read_draws
 from finitewidth.sweeps.plan import Plan
-from finitewidth.sweeps.store import reading
+from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading
 
+_ID = re.compile(r"[0-9a-f]{24}")
+_NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("converged", "seed", "peak_memory", "run"), int),
+    "seconds": (int, float),
+}
 _JSON = ("config", "result", "versions")
 
 
@@ -23,8 +32,13 @@ def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | N
     All of them in the order they were finished; with ``plan`` those of the plan that are there, in its order. At most
     ``most``.
     """
-    with reading(Path(folder).expanduser()) as db:
-        yield from itertools.islice((_plain(row) for row in _found(db, plan)), most)
+    with reading(checks.path("folder", folder)) as db:
+        for row in itertools.islice(_found(db, plan), most):
+            try:
+                plain = _plain(row)
+            except ValueError as error:
+                raise damaged(Path(folder) / DATABASE, error) from error
+            yield plain
 
 
 def _found(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
@@ -36,9 +50,16 @@ def _found(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
 
 
 def _plain(row: sqlite3.Row) -> dict[str, Any]:
+    """SQLite takes any type in any column: what is not of the column's is damage."""
     plain = dict(row)
+    for name, value in plain.items():
+        wanted = _NUMBERS.get(name, str)
+        if value is not None and not isinstance(value, wanted):
+            raise ValueError(f"{name} of type {type(value).__name__}")
     for name in _JSON:
-        plain[name] = None if plain[name] is None else json.loads(plain[name])
+        plain[name] = None if plain[name] is None else parse_json(plain[name])
+        if not isinstance(plain[name], dict) and (name == "config" or plain[name] is not None):
+            raise ValueError(f"{name} that is no JSON object")
     plain["converged"] = None if plain["converged"] is None else bool(plain["converged"])
     return plain
 
@@ -59,21 +80,21 @@ def read(folder: str | os.PathLike[str]) -> Any:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     config, result = row.pop("config"), row.pop("result") or {}
-    return row | config | result | {"config_method": config["method"], "seconds": row["seconds"]}
+    return row | config | result | {"config_method": config.get("method"), "seconds": row["seconds"]}
 
 
 def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
-    """The draws of a sampled point, an xarray.DataTree (``Draws.to_datatree``).
+    """The draws of a sampled point, an xarray.DataTree (``Draws.to_datatree``), read whole.
 
-    Raises InputError for a point without draws.
+    Raises InputError for a point without draws and for draws that are damaged or not as a sweep writes them,
+    MemoryCapError where they declare more than half of the memory that is free.
     """
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     with reading(place) as db:
         found = db.execute("SELECT draws_path FROM points WHERE point_id = ?", (point_id,)).fetchone()
     if found is None or found[0] is None:
         raise InputError(f"point {point_id!r}, which has no draws", "a sampled point of this folder", "see its table")
-    try:
-        import xarray
-    except ImportError as error:
-        raise MissingExtraError("xarray", "sample", "draws") from error
-    return xarray.open_datatree(place / found[0], engine="zarr", consolidated=False)
+    name = f"{DRAWS}/{point_id}.zarr"
+    if found[0] != name or not _ID.fullmatch(point_id):  # a path from a file leads nowhere else
+        raise damaged(place / DATABASE, f"draws at {shown(found[0])} in place of {shown(name)}")
+    return read_draws(place / name)

@@ -51,7 +51,7 @@ class Spectra:
             self._held.popitem(last=False)
 
     def _read(self, key: str, size: int) -> Spectrum | None:
-        arrays = None if self.folder is None else read_arrays(self.folder / f"{key}.npz")
+        arrays = None if self.folder is None else read_arrays(self.folder / f"{key}.npz", 8.0 * size * (size + 1))
         if arrays is None or {name: a.shape for name, a in arrays.items()} != {
             "values": (size,),
             "vectors": (size, size),

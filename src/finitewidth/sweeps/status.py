@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finitewidth import __version__
+from finitewidth import __version__, checks
 from finitewidth.exceptions import InputError
 from finitewidth.sweeps.lock import is_locked
-from finitewidth.sweeps.store import DATABASE, reading
+from finitewidth.sweeps.store import DATABASE, damaged, reading
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Status:
 
 def status(folder: str | os.PathLike[str]) -> Status:
     """Read how far the sweep in a folder is, while it runs or later. Raises InputError where there is none."""
-    place = Path(folder).expanduser()
+    place = checks.path("folder", folder)
     running = place.is_dir() and is_locked(place)
     with reading(place) as db:
         run = db.execute("SELECT * FROM runs ORDER BY run DESC LIMIT 1").fetchone()
@@ -63,6 +63,18 @@ def status(folder: str | os.PathLike[str]) -> Status:
             "ORDER BY count(*) DESC LIMIT 10",
             (run["run"],),
         ).fetchall()
+    try:
+        return _status(folder, running, run, counts, stored, reasons)
+    except (TypeError, ValueError) as error:  # SQLite takes any type in any column
+        raise damaged(place / DATABASE, error) from error
+
+
+def _status(
+    folder: str | os.PathLike[str], running: bool, run: Any, counts: list[Any], stored: int, reasons: list[Any]
+) -> Status:
+    texts = [run["started_at"], run["client"], *(run[name] or "" for name in ("finished_at", "outcome"))]
+    if not all(isinstance(text, str) for text in (*texts, *(row[0] for row in (*counts, *reasons)))):
+        raise TypeError("something else in place of text")
     now_done = {row[0]: row[1] for row in counts}
     fresh = sum(now_done.values())
     done, failed = run["before"] + now_done.get("done", 0), run["failed_before"] + now_done.get("failed", 0)

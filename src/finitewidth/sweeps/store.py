@@ -8,8 +8,9 @@ import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ CREATE TABLE runs (
 );
 """
 _INSERT = f"INSERT OR REPLACE INTO points VALUES ({', '.join('?' * 15)})"
+_STEPS = 10_000  # thousands of SQLite's instructions that a reader may take whatever the size of the file
 _NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse.", "9p", "afs", "panfs", "orangefs")
 
 
@@ -82,7 +84,15 @@ class Store:
         db.execute("PRAGMA busy_timeout=10000")
         fresh = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not fresh:
-            self._refuse_foreign_or_damaged()
+            try:
+                refuse_foreign(db, self.path)
+                problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            except BaseException:
+                db.close()
+                raise
+            if problem != "ok":
+                db.close()
+                raise sqlite3.DatabaseError(problem)
         mode = "TRUNCATE" if _networked(self.folder) else "WAL"  # write-ahead logs need memory shared with readers
         db.execute(f"PRAGMA journal_mode={mode}")
         db.execute(f"PRAGMA synchronous={'FULL' if mode == 'TRUNCATE' else 'NORMAL'}")
@@ -92,19 +102,6 @@ class Store:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id={_APPLICATION}")
                 db.execute(f"PRAGMA user_version={_FORMAT}")
-
-    def _refuse_foreign_or_damaged(self) -> None:
-        found = [self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-        if found != [_APPLICATION, _FORMAT]:
-            self._db.close()
-            raise InputError(
-                f"{str(self.path)!r}, which is no database of this version's sweeps",
-                "an empty folder, or that of a sweep",
-                "choose another folder; nothing was changed",
-            )
-        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -203,6 +200,45 @@ class Store:
             db.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE run = ?", (now(), outcome, self.run))
 
 
+def refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    """InputError for a database that is not of this version's sweeps: other tables, or views, triggers, expressions.
+
+    Nothing of its schema is run before.
+    """
+    db.execute("PRAGMA trusted_schema=OFF")
+    db.execute("PRAGMA cell_size_check=ON")
+    found = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    if found != [_APPLICATION, _FORMAT] or _schema_of(db) != _own_schema():
+        raise InputError(
+            f"{str(path)!r}, which is no database of this version's sweeps",
+            "an empty folder, or that of a sweep",
+            "choose another folder; nothing was changed",
+        )
+
+
+def _schema_of(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")]
+
+
+@lru_cache(maxsize=1)
+def _own_schema() -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _schema_of(db)
+
+
+def _refuse_to_run_on(db: sqlite3.Connection, path: Path) -> None:
+    """Damaged pages may point at one another; what takes far more steps than the file has bytes is ended."""
+    left = _STEPS + sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*")) // 100
+
+    def ended() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    db.set_progress_handler(ended, 1000)
+
+
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     """The database of a folder, for reading, also while a sweep writes. Raises InputError where there is none."""
@@ -214,6 +250,8 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA busy_timeout=10000")
+            _refuse_to_run_on(db, path)
+            refuse_foreign(db, path)
             yield db
         finally:
             db.close()
@@ -224,13 +262,19 @@ def _legible(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if "UTF-8" in str(error) or str(error) == "interrupted":
+            raise damaged(path, error) from error
         raise InputError(f"{str(path)!r} ({error})", "a file that can be read and written", "check the disk") from error
-    except sqlite3.DatabaseError as error:
-        raise InputError(
-            f"{str(path)!r}, which is damaged ({error})",
-            "the database of a sweep",
-            "move it away to start afresh, or save its rows with sqlite3's .recover",
-        ) from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # of damaged pages SQLite's own message may be no text
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: object) -> InputError:
+    return InputError(
+        f"{str(path)!r}, which is damaged ({error})",
+        "the database of a sweep",
+        "move it away to start afresh, or save its rows with sqlite3's .recover",
+    )
 
 
 @contextmanager

@@ -41,6 +41,7 @@ def theory_of(
     solver: "exact", "krylov" (many points; one scale for all layers), "auto", or a ``Solver``.
     Raises InputError for anything else.
     """
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     temperature = checks.positive("temperature", temperature)
     checks.choice("closure", closure or "nested", CLOSURES)
     checks.choice("method", method, METHODS)
@@ -124,6 +125,9 @@ def solve(theory: Any, train: Dataset, memory: float | None = None) -> Solution:
 
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
     """
+    if not hasattr(theory, "factorise"):
+        raise InputError(f"theory = {checks.shown(theory)}", "a theory", "write fw.theory_of(network, temperature)")
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     fitting = for_outputs(theory, train.n_outputs)
     with blas_for(train.n_points):
         solution: Solution = fitting.solve(train, memory=memory)

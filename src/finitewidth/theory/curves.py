@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.neuron import NeuronOptions
-from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.solution import Solution, conditioned
 from finitewidth.theory.solver import Solver
 from finitewidth.theory.validity import Validity, applies, validity
 
@@ -108,10 +109,13 @@ def learning_curve(
     ``solver`` chooses between an eigendecomposition and a Krylov space for many points (``Solver``).
     Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
     """
-    temperatures = np.atleast_1d(np.asarray(temperature, dtype=float))
-    networks = [network] if widths is None else [network.with_width(w) for w in widths]
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    for name, part in (("train", train), ("test", test)):
+        checks.instance(name, part, Dataset, "write fw.Dataset(x, y)")
+    temperatures = [checks.positive("temperature", t) for t in checks.one_or_more("temperature", temperature)]
+    networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
     theories = [
-        for_outputs(theory_of(net, float(t), closure, method, neuron, solver), train.n_outputs)
+        for_outputs(theory_of(net, t, closure, method, neuron, solver), train.n_outputs)
         for t in temperatures
         for net in networks
     ]
@@ -146,8 +150,10 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     errors = Errors(nan, nan, nan, None, nan)
     converged, message, solver_error = solution.converged, solution.message, None
     if solution.converged:
-        found = predict(solution, test.x).errors(test.y)
-        if isinstance(solution.predictor, KrylovPredictor):
+        found = conditioned(solution, test.x).errors(test.y)
+        if not math.isfinite(found.test_error + found.train_error):
+            converged, message = False, "errors beyond double precision; rescale inputs and targets"
+        elif isinstance(solution.predictor, KrylovPredictor):
             solver_error = solution.predictor.estimated_error(test.x, test.y)
             target = solution.predictor.shared.solver.target
             if not solver_error <= target:
@@ -178,7 +184,7 @@ def _parts(train: Dataset, sizes: Sequence[int] | None) -> Iterator[Dataset]:
     if sizes is None:
         yield train
         return
-    for size in [checks.positive_integer("n_train", size) for size in sizes]:
+    for size in [checks.positive_integer("n_train", size) for size in checks.sequence("n_train", sizes)]:
         if size > train.n_points:
             raise InputError(f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes")
         yield train.subset(np.arange(size))

@@ -140,6 +140,8 @@ def integrate_log_density(log_density: Callable[[Array], Array], starts: Sequenc
         x = np.linspace(low, high, count)
         values = log_density(x)
         top = float(values.max())
+        if not (math.isfinite(top) and x[1] > x[0]):  # a bump too far out, or narrower than doubles are apart
+            return Nodes(np.array([0.5 * (low + high)]), np.ones(1), math.nan, False)
         weights = np.exp(values - top)
         log_integral = top + math.log(weights.sum() * (x[1] - x[0]))
         settled = abs(log_integral - previous) <= _TOLERANCE * max(1.0, abs(log_integral))

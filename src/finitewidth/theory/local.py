@@ -30,7 +30,7 @@ from finitewidth.theory.saddle import (
     scale_minima,
 )
 from finitewidth.theory.scaled import unit_network
-from finitewidth.theory.solution import QMap, Solution, certify
+from finitewidth.theory.solution import QMap, Solution, certify, unsolved
 
 Array = np.ndarray
 
@@ -83,6 +83,9 @@ class LocalRenormalisation:
         """Minimise the action over positive definite Q from several starts."""
         problem = LocalProblem(self, train, shared or self.factorise(train, memory))
         blocks, minima = problem.minima()
+        if not minima:
+            covariance = problem.scale * problem.gram.contract(problem.identity)
+            return unsolved(self, train, blocks.size, LocalPredictor(self, train, problem.identity, covariance))
         converged, message = certify(minima, train.y.size)
         q = minima[0].order_parameters.ravel()
         predictor = LocalPredictor(self, train, blocks, problem.scale * problem.gram.contract(blocks))
@@ -209,11 +212,12 @@ class LocalProblem:
         scales = self._scales()
         coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
         starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
+        starts = [start for start in starts if coordinates.reachable(start)]
         vectors = [np.concatenate([coordinates.coordinates_of(block) for block in start]) for start in starts]
         objective = partial(self._objective, coordinates)
         found = local_minima(objective, vectors, DESCENT_TOLERANCE * self.y.size)
         minima = tuple(Minimum(self._flat(self._blocks(coordinates, v)), value, left) for v, value, left in found)
-        return self._blocks(coordinates, found[0][0]), minima
+        return (self._blocks(coordinates, found[0][0]) if found else self.identity), minima
 
     def _scales(self) -> list[float]:
         """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
@@ -221,13 +225,16 @@ class LocalProblem:
         table = DriveTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
         minima = scale_minima(table, (together,), math.log(self.scale))
-        return [float(m.order_parameters[0]) for m in minima] or [1.0]
+        scales = [float(m.order_parameters[0]) for m in minima]
+        return [scale for scale in scales if 1e-150 < scale < 1e150] or [1.0]  # others have no square
 
     def _aligned(self, scale: float) -> Array:
         """A start far from the identity: Q stretched to where the labels pull most, a direction or single patches."""
         gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
         a = gram.solve(self.y)
         pull = self.gram.project(np.outer(a, a))
+        if not np.isfinite(pull).all():  # targets whose squares overflow
+            return scale * np.array(self.identity)
         dim = self.shape[1]
         if dim == 1:
             return 0.5 * scale * (self.identity + len(pull) * pull / max(float(pull.sum()), np.finfo(float).tiny))

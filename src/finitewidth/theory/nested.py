@@ -20,7 +20,7 @@ from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import action, energy_cotangent, gaussian_energy, scalar_rate
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, certify
+from finitewidth.theory.solution import Solution, certify, unsolved
 
 Array = np.ndarray
 _SCAN = np.linspace(-2.0, 2.0, 9)  # log Q, all layers alike, around the product closure's best scale
@@ -68,6 +68,9 @@ class Nested:
         starts = [unit * start for start in shared.starts(self)]
         found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
         minima = tuple(Minimum(np.exp(v / unit), value, left) for v, value, left in found)
+        if not minima:
+            nothing = GramPredictor(self.network, train, self.temperature)
+            return unsolved(self, train, len(self.widths), nothing)
         best = minima[0]
         converged, message = certify(minima, train.y.size)
         predictor = GramPredictor(self.renormalised(best.order_parameters), train, self.temperature)

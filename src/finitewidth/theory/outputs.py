@@ -23,7 +23,7 @@ from finitewidth.prediction import Prediction
 from finitewidth.theory.action import LOG_2PI, action
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, LogCholesky, Minimum, local_minima, surplus_of_scale
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, certify
+from finitewidth.theory.solution import Solution, certify, unsolved
 
 Array = np.ndarray
 
@@ -59,10 +59,14 @@ class SeveralOutputs:
         coordinates = LogCholesky(
             self._common_scale(shared) * np.eye(train.n_outputs), math.sqrt(2.0 * min(self.widths))
         )
-        starts = [coordinates.coordinates_of(start) for start in self._starts(shared)]
+        starts = [coordinates.coordinates_of(start) for start in self._starts(shared) if coordinates.reachable([start])]
         objective = partial(self._objective, shared, coordinates)
         found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
         minima = tuple(Minimum(coordinates.matrix(v), value, left) for v, value, left in found)
+        if not minima:
+            identity = np.eye(train.n_outputs)
+            predictor = OutputsPredictor(shared, identity, 1.0 / self.network.readout_precision, self.temperature)
+            return unsolved(self, train, identity.size, predictor)
         q = minima[0].order_parameters
         converged, message = certify(minima, train.y.size)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)

@@ -216,7 +216,8 @@ _MANY = 40  # parameters from which keeping a dense Hessian costs more than it s
 def _descent(parameters: int, tolerance: float) -> dict[str, Any]:
     """Method and options for scipy.optimize.minimize."""
     if parameters <= _MANY:
-        return {"method": "BFGS", "options": {"gtol": tolerance}}
+        # many times what a problem takes that converges; others would go on for minutes
+        return {"method": "BFGS", "options": {"gtol": tolerance, "maxiter": 60 + 20 * parameters}}
     limits = {"maxiter": 1000, "maxfun": 1200, "maxcor": 40}
     return {"method": "L-BFGS-B", "options": {"gtol": tolerance, "ftol": 0.0, **limits}}
 
@@ -290,6 +291,13 @@ class LogCholesky:
         v = np.linalg.cholesky(0.5 * (inner + inner.T))[self.lower]
         v[self._diagonal] = np.log(v[self._diagonal])
         return v * self.unit
+
+    def reachable(self, matrices: Iterable[Array]) -> bool:
+        """Whether matrices have coordinates: finite ones, positive definite to rounding."""
+        try:
+            return all(bool(np.isfinite(self.coordinates_of(matrix)).all()) for matrix in matrices)
+        except np.linalg.LinAlgError:
+            return False
 
     def pullback(self, v: Array, cotangent: Array) -> Array:
         """dF/dv from symmetric dF/dQ."""

@@ -17,6 +17,7 @@ from finitewidth.theory.choose import solve, theory_of
 from finitewidth.theory.solution import Solution
 
 CONTINUOUS = ("temperature", "precision")
+_MOST_LAYERS = 1000
 _REACH = np.log(1e4)  # how far, in log, a continuous quantity may move from its start
 
 
@@ -78,7 +79,10 @@ def select(
     temperature = checks.positive("temperature", temperature)
     if method == "integrate":
         raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
-    names = [checks.choice("optimise", name, CONTINUOUS) for name in optimise]
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    named = [] if isinstance(optimise, tuple) and not optimise else checks.sequence("optimise", optimise)
+    names = [checks.choice("optimise", name, CONTINUOUS) for name in named]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
         found.append(_climb(candidate, train, temperature, names, closure, method))
@@ -93,10 +97,8 @@ def select(
 
 def _candidates(network: Network, widths: Any, activations: Any, depths: Any) -> list[Network]:
     for name, values in (("widths", widths), ("activations", activations), ("depths", depths)):
-        if values is not None and not len(values):
-            raise InputError(
-                f"{name} = {values!r}", "at least one value", f"leave {name} out to keep the network's own"
-            )
+        if values is not None:
+            checks.sequence(name, values)
     out = []
     for depth in depths if depths is not None else [network.depth]:
         deep = _with_depth(network, checks.positive_integer("depth", depth))
@@ -110,6 +112,8 @@ def _with_depth(network: Network, depth: int) -> Network:
     """More or fewer layers: the first width and the middle precision are repeated."""
     if depth == network.depth:
         return network
+    if depth > _MOST_LAYERS:
+        raise InputError(f"depth = {depth}", f"at most {_MOST_LAYERS} hidden layers", "give depths=[1, 2], for example")
     if not isinstance(network, FullyConnected):
         raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
     first, *_, last = network.weight_precision

@@ -164,11 +164,32 @@ def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     return True, ""
 
 
+def unsolved(theory: Any, train: Dataset, parameters: int, predictor: Predictor) -> Solution:
+    """What a theory gives whose action has no finite minimum."""
+    message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
+    return Solution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
+
+
 def predict(solution: Solution, x: Any) -> Prediction:
     """Predictive mean and variance of the outputs f at points ``x`` (points, inputs) or images.
 
-    Raises InputError if ``x`` does not have the inputs of the training data, or is not finite.
+    Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
+    precision cannot hold the prediction.
     """
+    found = conditioned(solution, x)
+    numbers = (found.mean, found.variance, found.train_error)
+    if not all(bool(np.isfinite(part).all()) for part in numbers):
+        what = "" if solution.converged else ", of a solution that did not converge"
+        raise InputError(
+            f"a prediction that is NaN or infinite{what}",
+            "inputs, targets and a temperature whose squares and ratios double precision holds",
+            "rescale inputs and targets (standardise them), or raise the temperature",
+        )
+    return found
+
+
+def conditioned(solution: Solution, x: Any) -> Prediction:
+    """``predict`` as it comes out, finite or not."""
     from finitewidth import checks
 
     x = checks.real_array("x", x, (2, 3, 4))
@@ -179,5 +200,5 @@ def predict(solution: Solution, x: Any) -> Prediction:
             f"{solution.train.n_inputs}, as in training",
             "prepare test points as the training points were prepared",
         )
-    with blas_for(max(len(x), solution.train.n_points)):
+    with blas_for(max(len(x), solution.train.n_points)), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return solution.predictor.predict(x)

@@ -50,6 +50,8 @@ class Solver:
 
     def __post_init__(self) -> None:
         checks.choice("solver", self.kind, KINDS)
+        if self.accuracy is not None:
+            object.__setattr__(self, "accuracy", checks.positive("accuracy", self.accuracy))
         checks.choice("precision", self.precision, ("auto", "single", "double"))
         if self.accuracy is not None and not checks.positive("accuracy", self.accuracy) < 1.0:
             raise InputError(f"accuracy = {self.accuracy!r}", "a relative error below 1", "give 0.01, for example")
@@ -66,6 +68,7 @@ class Solver:
         """As it is, or by name: "auto", "exact", "krylov", or "auto:0.01", "krylov:0.001" with an accuracy."""
         if isinstance(given, Solver):
             return given
+        checks.instance("solver", given, (str, Solver), "write solver='auto', for example")
         kind, colon, accuracy = given.partition(":")
         if not colon:
             return cls(kind)

@@ -163,19 +163,20 @@ def spectral_learning_curve(
     Source: Bordelon, Canatar, Pehlevan 2020. Raises InputError for sizes that do not fit, for a kernel of another
     shape, and for a ridge of 0 on a singular kernel; MemoryCapError above ``memory`` bytes.
     """
+    checks.instance("pool", pool, Dataset, "write fw.Dataset(x, y)")
     count = pool.n_points
-    sizes = [checks.positive_integer("sizes", size) for size in sizes]
+    sizes = [checks.positive_integer("sizes", size) for size in checks.sequence("sizes", sizes)]
     if max(sizes) >= count:
         raise InputError(
             f"{max(sizes)} training points of a pool of {count}", f"fewer than {count}", "give a larger pool"
         )
     ridge, noise = checks.not_negative("ridge", ridge), checks.not_negative("noise", noise)
-    if trials:
+    if not (checks.scalar(trials) and trials == 0):
         trials = checks.positive_integer("trials", trials)
     require_memory(8.0 * 5 * count**2, f"the spectrum of {count} points", "give a smaller pool", memory)
     gram = _gram(kernel, pool.x, count)
     theory = SpectralTheory.of(gram, pool.y)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checks.seed("seed", seed))
     rows = []
     for size in sizes:
         predicted = theory.test_error(size, ridge, noise)
@@ -198,7 +199,7 @@ def _gram(kernel: Any, x: Array, count: int) -> Array:
     elif isinstance(kernel, StackKernel):
         gram = kernel.nngp(x)
     else:
-        gram = np.asarray(kernel(x) if callable(kernel) else kernel, dtype=float)
+        gram = checks.real_array("kernel", kernel(x) if callable(kernel) else kernel, (2,))
     if gram.shape != (count, count):
         raise InputError(
             f"a kernel of shape {gram.shape} for a pool of {count} points",
@@ -239,5 +240,5 @@ def _sampled(
     return {
         "sampled_test_error": average,
         "sampled_test_error_se": se,
-        "deviation": predicted / average - 1.0,
+        "deviation": predicted / average - 1.0 if average > 0.0 else math.nan,
     }

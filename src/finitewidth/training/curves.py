@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.runs import folder_of, one_after_another
@@ -110,7 +111,8 @@ def _ensembles(
     checkpoint: str | os.PathLike[str] | None,
     options: dict[str, Any],
 ) -> Iterator[tuple[Ensemble, float]]:
-    networks = [network] if widths is None else [network.with_width(w) for w in widths]
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
     folder = None if checkpoint is None else folder_of(checkpoint)
     settings = {name: value for name, value in options.items() if name not in ("progress", "memory")}
     for net in networks:

@@ -111,9 +111,9 @@ class LazyTraining:
         12 decades.
         """
         values = self.spectrum.values[self.spectrum.values > 0.0]
-        first = 0.01 / values[-1]
-        usual = np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
-        chosen = usual if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        usual = _usual_times(values) if len(values) else np.zeros(1)  # of a kernel that is zero nothing moves
+        checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
+        chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
         points, rows = self._points(test.x), []
         for time in chosen:
             rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test.y))))
@@ -186,6 +186,11 @@ class _Points:
     prior: Array
 
 
+def _usual_times(values: Array) -> Array:
+    first = 0.01 / values[-1]
+    return np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
+
+
 def _time(time: Any) -> float:
     if not (isinstance(time, (int, float)) and time >= 0.0):
         raise InputError(f"time = {time!r}", "a number of at least 0, or math.inf", "give learning rate times steps")
@@ -198,6 +203,8 @@ def lazy_training(network: Network | StackKernel, train: Dataset, memory: float 
     network: a network, whose weights are trained; or ``fw.kernels.from_layers([...])``, whose whitened parameters are.
     Several outputs are independent. Raises MemoryCapError above ``memory`` bytes.
     """
+    checks.instance("network", network, (Network, StackKernel), "write fw.FullyConnected(widths=100), for example")
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     count = train.n_points
     require_memory(
         8.0 * 6 * count**2, f"lazy training on {count} points", "use fewer training points, or raise the memory", memory

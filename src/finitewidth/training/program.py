@@ -78,6 +78,13 @@ class Program:
         """What a state is, without making one: a pytree of shapes."""
         return jax.eval_shape(self._start, 0, arrays)
 
+    def shapes(self, settings: Settings, arrays: Arrays) -> tuple[State, dict[str, Array]]:
+        """What ``advance`` gives of one network, without doing anything: pytrees of shapes."""
+        found: tuple[State, dict[str, Array]] = jax.eval_shape(
+            self._advance, self.structure(arrays), 0, 0, 0, settings, arrays
+        )
+        return found
+
     def _start(self, seed: Array, arrays: Arrays) -> State:
         parameters = self.network.init(_key(seed), arrays.train.shape[1:], arrays.y.shape[1])
         best = parameters if self.early else ()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 OPTIMISERS = ("sgd", "adam", "langevin")
 _RECORDS = 100  # of a run: looks at the errors, for the history, early stopping and checkpoints
 _LANES = 16
+_MOST_SEEDS = 10**6
 _Work = Callable[[slice, np.ndarray], Any]  # on the networks of a slice, with their seeds
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _ADAM_RATE = 0.01
@@ -144,6 +145,7 @@ class Request:
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
+        checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("optimiser", self.optimiser, OPTIMISERS)
         same_points(self.data, self.test)
         same_targets(self.data, self.test)
@@ -357,6 +359,12 @@ class Engine:
         self.request, self.program = request, request.program()
         self.arrays, self.settings = request.arrays(), request.settings()
 
+    @cached_property
+    def shapes(self) -> tuple[State, dict[str, Any]]:
+        """State and record of one network, without making any: pytrees of shapes."""
+        with single_thread():
+            return self.program.shapes(self.settings, self.arrays)
+
     def start(self) -> Progress:
         """Networks from the prior, and their errors; on one thread, or each would compile what all of them share."""
         with self._lanes(1) as lanes:
@@ -420,18 +428,32 @@ def _load(file: RunFile, engine: Engine) -> Progress | None:
     if found is None:
         return None
     meta, arrays = found
-    with single_thread():
-        structure: Any = jax.tree.structure(engine.program.structure(engine.arrays))
-    states = jax.tree.unflatten(structure, [arrays[f"state/{i}"] for i in range(structure.num_leaves)])
-    records = {name.removeprefix("record/"): value for name, value in arrays.items() if name.startswith("record/")}
-    return Progress(meta["steps"], states, records)
+    request, networks = engine.request, len(engine.request.seeds)
+    steps = file.whole(meta, "steps", request.steps)
+    if steps % request.every and steps != request.steps:
+        raise file.misfit("steps")
+    states, records = engine.shapes
+    leaves, structure = jax.tree.flatten(states)
+    wanted = {f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)}
+    count = 1 - (-steps // request.every)
+    wanted |= {f"record/{name}": jax.ShapeDtypeStruct((networks, count), of.dtype) for name, of in records.items()}
+    fitting = file.fitting(arrays, wanted)
+    return Progress(
+        steps,
+        jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
+        {name: fitting[f"record/{name}"] for name in records},
+    )
 
 
 def _seeds(value: Any) -> np.ndarray:
     """Different whole numbers of at least 0, (S,)."""
-    if np.ndim(value) == 0:
-        return np.arange(checks.positive_integer("seeds", value), dtype=np.int64)
-    seeds = [checks.positive_integer(f"seeds[{i}]", s) if s != 0 else 0 for i, s in enumerate(value)]
-    if not seeds or len(set(seeds)) < len(seeds) or max(seeds) >= 2**63:
-        raise InputError(f"seeds = {value!r}", "different whole numbers from 0", "write seeds=range(8), for example")
+    if checks.scalar(value):
+        count = checks.positive_integer("seeds", value)
+        if count > _MOST_SEEDS:
+            raise InputError(f"seeds = {count}", f"at most {_MOST_SEEDS}", "train them in several calls")
+        return np.arange(count, dtype=np.int64)
+    seeds = [checks.seed(f"seeds[{i}]", s) for i, s in enumerate(checks.sequence("seeds", value))]
+    if len(set(seeds)) < len(seeds):
+        given = f"seeds = {checks.shown(value)}"
+        raise InputError(given, "different whole numbers from 0", "write seeds=range(8), for example")
     return np.array(seeds, dtype=np.int64)
