@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finitewidth.exceptions import InputError
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
@@ -19,7 +20,7 @@ from finitewidth.kernels.local import (
     memory_estimate,
 )
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
-from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks import FullyConnected, LocalNetwork, Network, OwnArchitecture
 from finitewidth.networks.stack import stack_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
     if isinstance(network, LocalNetwork):
         return _local.local_nngp(network, x1, x2)
+    if isinstance(network, OwnArchitecture):
+        return network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2)
     return _dense.nngp(_fully_connected(network), x1, x2)
 
 
@@ -60,7 +63,7 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
     """
     if isinstance(network, StackKernel):
         return network.both(x1, x2, parameters or "whitened")
-    kernel = StackKernel(stack_of(network, tuple(np.shape(x1)[1:])))
+    kernel = StackKernel(stack_of(_known(network), tuple(np.shape(x1)[1:])))
     return _over_width(network, kernel.both(x1, x2, parameters or "weights"))
 
 
@@ -68,7 +71,7 @@ def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None
     """``both`` of every point with itself, (points,) each."""
     if isinstance(network, StackKernel):
         return network.diagonal(x, parameters or "whitened")
-    kernel = StackKernel(stack_of(network, tuple(np.shape(x)[1:])))
+    kernel = StackKernel(stack_of(_known(network), tuple(np.shape(x)[1:])))
     return _over_width(network, kernel.diagonal(x, parameters or "weights"))
 
 
@@ -103,8 +106,17 @@ def feature_mean(network: Network, x: Any) -> Array:
     return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
 
 
+def _known(network: Network) -> Network:
+    return network if isinstance(network, LocalNetwork) else _fully_connected(network)
+
+
 def _fully_connected(network: Network) -> FullyConnected:
-    assert isinstance(network, FullyConnected)
+    if not isinstance(network, FullyConnected):
+        raise InputError(
+            f"a {type(network).__name__}, whose layers are not known here",
+            "FullyConnected, Convolutional or LocallyConnected",
+            "use fw.kernels.empirical, which takes any network",
+        )
     return network
 
 
