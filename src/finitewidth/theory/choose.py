@@ -34,8 +34,8 @@ def theory_of(
 ) -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
-    closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in every erf case tried)
-        or "product" (one factorisation for all widths; the default for several outputs).
+    closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in most erf cases tried,
+        docs/choosing.md) or "product" (one factorisation for all widths; the default for several outputs).
     method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them), "neuron"
         (the single-neuron theory, whose features need not be Gaussian; one hidden layer, docs/neuron.md).
     neuron: particles, rounds, seeds of method "neuron".
