@@ -21,6 +21,7 @@ extensions = [
     "docstrings",
     "formula_source",
     "mathml",
+    "messages",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True

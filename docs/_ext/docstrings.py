@@ -1,7 +1,7 @@
 """Docstrings as they are written here, to reStructuredText.
 
-They are plain text: ``code`` in double backticks, lists of ``name: what it is`` without markup, headings underlined with
-dashes. Lists become field lists, headings rubrics, and characters that reStructuredText would take for markup are
+They are plain text: ``code`` in double backticks, lists of ``name: what it is`` without markup, headings underlined
+with dashes. Lists become field lists, headings rubrics, and characters that reStructuredText would take for markup are
 escaped. Types of public names are linked by the name under which they are documented.
 """
 
@@ -63,9 +63,7 @@ def _public(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     if node.get("refdomain") != "py" or module is None or target == f"finitewidth.{name}":
         return None
     domain = env.get_domain("py")
-    return domain.resolve_xref(
-        env, node["refdoc"], app.builder, "obj", f"finitewidth.{name}", node, contnode
-    )
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"finitewidth.{name}", node, contnode)
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The code blocks of a page, run in order in one folder, as its reader would.
 
-- ``python`` blocks share their names; ``bash`` blocks run their lines that begin with ``finitewidth`` through the command
-  line (other lines are comments, or the block is marked).
+- ``python`` blocks share their names; ``bash`` blocks run their lines that begin with ``finitewidth`` through the
+  command line (other lines are comments, or the block is marked).
 - A comment above a block says what else is to be known: ``<!-- file: plan.yaml -->`` (written to the folder before
   anything runs), ``<!-- needs: sample, plot -->`` (extras), ``<!-- not run: why -->``, ``<!-- output -->`` (a text
   block: what the block before it printed; ``...`` stands for anything), ``<!-- output within 5 % -->`` (its numbers may
   differ by so much).
 
-``python tests/docs/pages.py docs/quickstart.md`` writes outputs anew into the page; read the difference before committing.
+``python tests/docs/pages.py docs/quickstart.md`` writes outputs anew into the page; read the difference before
+committing it.
 """
 
 from __future__ import annotations

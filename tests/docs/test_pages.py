@@ -48,7 +48,9 @@ def test_marks_are_known_and_say_why(page):
         assert not block.mark.startswith("not run: ") or len(block.mark) > len("not run: ") + 10
         assert set(block.extras) <= set(MODULE_OF_EXTRA)
         if block.language == "bash" and block.runs:
-            others = [line for line in block.text.splitlines() if line and not line.startswith(("finitewidth ", "#", " "))]
+            others = [
+                line for line in block.text.splitlines() if line and not line.startswith(("finitewidth ", "#", " "))
+            ]
             assert not others, f"{page.name}: not run and not marked: {others}"
 
 
