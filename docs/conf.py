@@ -24,9 +24,12 @@ extensions = [
     "messages",
 ]
 exclude_patterns = ["_build"]
+# Every reference within the package must resolve; types of other libraries are named without a link.
 nitpicky = True
-# security.md and robustness.md join the table of contents where they are
-suppress_warnings = ["toc.empty_glob"]
+nitpick_ignore_regex = [(r"py:.*", r"(?!finitewidth\.).*")]
+nitpick_ignore = [
+    ("py:class", f"finitewidth.{name}") for name in ("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point")
+]
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3

@@ -16,12 +16,13 @@ import finitewidth
 NAME = r"[a-z]\w*"
 FIELD = re.compile(rf"^((?:{NAME})(?:(?:, | and | \.\. ){NAME})*): (\S.*)$")
 RULE = re.compile(r"^-{4,}$")
-BULLET = re.compile(r"^(\s*)([*-])( .*)$")
-CODE = re.compile(r"(``.+?``)")
+CODE = re.compile(r"(``.+?``)", re.DOTALL)
+MARKUP = re.compile(r"([|`]|(?<!\n)(?<!\n  )\*|_(?!\w))")  # a star that begins a line is a bullet
 
 
 def converted(lines: list[str]) -> Iterator[str]:
     """The docstring's lines in reStructuredText."""
+    lines = escaped("\n".join(lines)).split("\n")
     inside = False  # a field, whose later lines are indented below it
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if RULE.match(line):
@@ -29,26 +30,22 @@ def converted(lines: list[str]) -> Iterator[str]:
         if RULE.match(following):
             yield from ("", f".. rubric:: {line}", "")
             continue
-        field = FIELD.match(line)
+        field = FIELD.match(line.replace("\\_:", "_:"))
         if field:
             if not inside:
                 yield ""
             inside = True
-            yield f":{field[1]}: {escaped(field[2])}".replace("_:", r"\_:", 1)
+            yield f":{field[1]}: {field[2]}".replace("_:", r"\_:", 1)
         elif not line.strip():
             inside = False
             yield ""
         else:
-            yield f"    {escaped(line.strip())}" if inside else escaped(line)
+            yield f"    {line.strip()}" if inside else line
 
 
-def escaped(line: str) -> str:
+def escaped(text: str) -> str:
     """Without accidental markup outside of ``code``."""
-    bullet = BULLET.match(line)
-    if bullet:
-        return f"{bullet[1]}{bullet[2]}{escaped(bullet[3])}"
-    parts = CODE.split(line)
-    return "".join(part if part.startswith("``") else re.sub(r"([*|`]|_(?!\w))", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("``") else MARKUP.sub(r"\\\1", part) for part in CODE.split(text))
 
 
 def _process(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

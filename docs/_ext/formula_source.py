@@ -7,108 +7,65 @@ pages resolves every one of them without Sphinx.
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from dataclasses import dataclass
 from typing import Any
 
-PACKAGE = "finitewidth"
-PAGES = "_modules"
+from docutils import nodes
+from places import locate
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxRole
+from sphinx.util.nodes import make_refnode
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a function or class is defined. name: within the module, "Class.method". line: its first."""
-
-    module: str
-    name: str
-    line: int
-
-    @property
-    def page(self) -> str:
-        """The document that shows the module."""
-        return f"{PAGES}/{self.module.replace('.', '/')}"
-
-    @property
-    def label(self) -> str:
-        """How a link to it reads."""
-        path = self.module.removeprefix(f"{PACKAGE}.").replace(".", "/")
-        return f"{path}.py: {self.name}"
+class SourceLink(nodes.inline):
+    """Replaced by a link once it is known where it stands."""
 
 
-def locate(text: str) -> Place:
-    """The place of ``theory.action.scalar_rate``; LookupError where there is no such function or class."""
-    parts = [PACKAGE, *text.split(".")]
-    for end in range(len(parts) - 1, 0, -1):
+class Source(SphinxRole):
+    """``{src}`theory.action.action` ``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
-            found: Any = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        try:
-            for name in parts[end:]:
-                found = inspect.getattr_static(found, name)
-        except AttributeError as error:
-            raise LookupError(f"no {text} in {PACKAGE}") from error
-        return _place(found, text)
-    raise LookupError(f"no {text} in {PACKAGE}")
+            place = locate(self.text)
+        except LookupError as error:
+            logger.warning("src: %s", error, location=self.get_location())
+            return [nodes.literal(self.text, self.text)], []
+        settings = {"page": place.page, "module": place.module, "name": place.name, "line": place.line}
+        return [SourceLink("", "", nodes.literal(place.label, place.label), classes=["source"], place=settings)], []
 
 
-def _place(found: Any, text: str) -> Place:
-    for wrapper in ("fget", "func", "__func__", "__wrapped__"):  # properties, cached ones, class methods, decorators
-        found = getattr(found, wrapper, found)
-    if not (inspect.isfunction(found) or inspect.isclass(found)) or not found.__module__.startswith(PACKAGE):
-        raise LookupError(f"{text} is neither a function nor a class of {PACKAGE}")
-    return Place(found.__module__, found.__qualname__, inspect.getsourcelines(found)[1])
+def register(app: Any, doctree: nodes.document) -> None:
+    """Have viewcode make the page of the module, with an anchor at the function."""
+    modules = app.env.__dict__.setdefault("_viewcode_modules", {})
+    here = app.env.current_document.docname
+    for link in doctree.findall(SourceLink):
+        module, name = link["place"]["module"], link["place"]["name"]
+        if not modules.get(module):
+            analyzer = ModuleAnalyzer.for_module(module)
+            analyzer.find_tags()
+            modules[module] = analyzer.code, analyzer.tags, {}, module
+        _, tags, used, origin = modules[module]
+        if name not in tags:
+            logger.warning("src: no anchor for %s in %s", name, module, location=link)
+        elif used.setdefault(name, here) == here and f"{origin}.{name}" not in doctree.ids:
+            link["ids"].append(f"{origin}.{name}")  # where viewcode's way back leads
+            doctree.ids[f"{origin}.{name}"] = link
+
+
+def resolve(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Make the links."""
+    for link in list(doctree.findall(SourceLink)):
+        place, inner = link["place"], link.children[0].deepcopy()
+        title = f"{place['name']}, line {place['line']}"
+        reference = make_refnode(app.builder, docname, place["page"], place["name"], inner, title)
+        link.replace_self(nodes.inline("", "", reference, classes=link["classes"], ids=link["ids"]))
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx."""
-    from docutils import nodes
-    from sphinx.pycode import ModuleAnalyzer
-    from sphinx.util import logging
-    from sphinx.util.docutils import SphinxRole
-    from sphinx.util.nodes import make_refnode
-
-    logger = logging.getLogger(__name__)
-
-    class SourceLink(nodes.inline):
-        """Replaced by a link once it is known where it stands."""
-
-    class Source(SphinxRole):
-        def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-            try:
-                place = locate(self.text)
-            except LookupError as error:
-                logger.warning("src: %s", error, location=self.get_location())
-                return [nodes.literal(self.text, self.text)], []
-            return [SourceLink("", "", nodes.literal(place.label, place.label), place=place, classes=["source"])], []
-
-    def register(app: Any, doctree: Any) -> None:
-        """Have viewcode make the page of the module, with an anchor at the function."""
-        modules = app.env.__dict__.setdefault("_viewcode_modules", {})
-        for link in doctree.findall(SourceLink):
-            place = link["place"]
-            if not modules.get(place.module):
-                analyzer = ModuleAnalyzer.for_module(place.module)
-                analyzer.find_tags()
-                modules[place.module] = analyzer.code, analyzer.tags, {}, place.module
-            _, tags, used, origin = modules[place.module]
-            if place.name not in tags:
-                logger.warning("src: no anchor for %s in %s", place.name, place.module, location=link)
-                continue
-            if used.setdefault(place.name, app.env.current_document.docname) == app.env.current_document.docname:
-                target = f"{origin}.{place.name}"
-                if target not in doctree.ids:  # where viewcode's way back leads
-                    link["ids"].append(target)
-                    doctree.ids[target] = link
-
-    def resolve(app: Any, doctree: Any, docname: str) -> None:
-        for link in list(doctree.findall(SourceLink)):
-            place = link["place"]
-            inner = link.children[0].deepcopy()
-            reference = make_refnode(app.builder, docname, place.page, place.name, inner, f"line {place.line}")
-            link.replace_self(nodes.inline("", "", reference, classes=link["classes"], ids=link["ids"]))
-
+    app.add_node(SourceLink)
     app.add_role("src", Source())
     app.connect("doctree-read", register, priority=600)  # after viewcode
     app.connect("doctree-resolved", resolve)

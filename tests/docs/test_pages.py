@@ -88,17 +88,17 @@ def test_links_lead_somewhere(page):
 
 
 def test_formulas_name_code_that_exists():
-    spec = importlib.util.spec_from_file_location("formula_source", DOCS / "_ext" / "formula_source.py")
-    formula_source = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = formula_source  # its dataclass looks itself up
-    spec.loader.exec_module(formula_source)
+    spec = importlib.util.spec_from_file_location("places_of_docs", DOCS / "_ext" / "places.py")
+    places = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = places  # its dataclass looks itself up
+    spec.loader.exec_module(places)
     found = [name for page in PAGES for name in SOURCE_ROLE.findall(page.read_text(encoding="utf-8"))]
     assert len(set(found)) > 60
     for name in found:
-        assert formula_source.locate(name).line > 0
+        assert places.locate(name).line > 0
     for gone in ("theory.action.reaction", "theory.action.LOG_2PI", "nothing.at_all"):
         with pytest.raises(LookupError):
-            formula_source.locate(gone)
+            places.locate(gone)
 
 
 def test_every_public_name_is_in_the_reference():
