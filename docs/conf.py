@@ -28,7 +28,8 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!finitewidth\.).*")]
 nitpick_ignore = [
-    ("py:class", f"finitewidth.{name}") for name in ("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point")
+    ("py:class", f"finitewidth.{name}")
+    for name in ("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point")
 ]
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]

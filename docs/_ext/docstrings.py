@@ -35,7 +35,7 @@ def converted(lines: list[str]) -> Iterator[str]:
             if not inside:
                 yield ""
             inside = True
-            yield f":{field[1]}: {field[2]}".replace("_:", r"\_:", 1)
+            yield f":{field[1]}: {field[2]}".replace("_:", r"\_:")
         elif not line.strip():
             inside = False
             yield ""

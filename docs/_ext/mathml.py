@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -12,9 +13,13 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 
+# Bars of a norm keep their size; docutils does not say so, and browsers stretch them to the tallest neighbour.
+BARS = re.compile(r"<mo(?![^>]*stretchy)([^>]*)>([|∣‖∥])</mo>")
+
+
 def _mathml(node: nodes.Node, block: bool) -> str:
     try:
-        return str(tex2mathml(node.astext(), as_block=block))
+        return BARS.sub(r'<mo stretchy="false"\1>\2</mo>', tex2mathml(node.astext(), as_block=block))
     except MathError as error:
         logger.warning("formula: %s", error, location=node)
         return ""
