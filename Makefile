@@ -16,7 +16,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast timings lint types format bench bounds fuzz robustness api oldest newest release coverage mutants lock clean
+.PHONY: help install demo test fast timings lint types format docs bench bounds fuzz robustness api oldest newest release coverage mutants lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -62,6 +62,11 @@ format: install  ## rewrite files in the project's format
 	@$(PY) -m ruff check --fix --exit-zero --quiet .
 	@$(PY) -m ruff format .
 
+docs: install  ## build the site into docs/_build, warnings are errors
+	@rm -rf docs/_build
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 bench: install  ## this project beside other libraries, and how its seconds grow: one table, into docs/benchmarks.md
 	@$(PY) benchmarks/table.py
 
@@ -99,5 +104,5 @@ lock: install  ## resolve requirements.lock anew from pyproject.toml
 		--output-file requirements.lock pyproject.toml
 
 clean:  ## remove all that make made, .venv too
-	rm -rf $(VENV) .venv-* demo-output mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venv-* demo-output mutants docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

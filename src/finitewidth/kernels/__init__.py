@@ -21,7 +21,7 @@ from finitewidth.kernels.local import (
     memory_estimate,
 )
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
-from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks import FullyConnected, LocalNetwork, Network, OwnArchitecture
 from finitewidth.networks.stack import stack_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     x1, x2 = _points("x1", x1), None if x2 is None else _points("x2", x2)
     if isinstance(network, LocalNetwork):
         return _finite(_local.local_nngp(network, x1, x2))
+    if isinstance(network, OwnArchitecture):
+        return _finite(network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2))
     return _finite(_dense.nngp(_fully_connected(network), x1, x2))
 
 
@@ -65,7 +67,7 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
     if isinstance(network, StackKernel):
         return network.both(x1, x2, parameters or "whitened")
     x1 = _points("x1", x1)
-    kernel = StackKernel(stack_of(_network(network), x1.shape[1:]))
+    kernel = StackKernel(stack_of(_known(network), x1.shape[1:]))
     found = _over_width(network, kernel.both(x1, x2, parameters or "weights"))
     _finite(found.nngp)
     _finite(found.ntk)
@@ -77,7 +79,7 @@ def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None
     if isinstance(network, StackKernel):
         return network.diagonal(x, parameters or "whitened")
     x = _points("x", x)
-    kernel = StackKernel(stack_of(_network(network), x.shape[1:]))
+    kernel = StackKernel(stack_of(_known(network), x.shape[1:]))
     return _over_width(network, kernel.diagonal(x, parameters or "weights"))
 
 
@@ -113,13 +115,19 @@ def feature_mean(network: Network, x: Any) -> Array:
     return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
 
 
+def _known(network: Network) -> Network:
+    return network if isinstance(network, LocalNetwork) else _fully_connected(network)
+
+
 def _fully_connected(network: Network) -> FullyConnected:
-    return _network(network)  # type: ignore[return-value]
-
-
-def _network(network: Any) -> Network:
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    return network  # type: ignore[no-any-return]
+    if not isinstance(network, FullyConnected):
+        raise InputError(
+            f"a {type(network).__name__}, whose layers are not known here",
+            "FullyConnected, Convolutional or LocallyConnected",
+            "use fw.kernels.empirical, which takes any network",
+        )
+    return network
 
 
 def _finite(kernel: Array) -> Array:

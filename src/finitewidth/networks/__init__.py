@@ -5,7 +5,17 @@ from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.own import OwnArchitecture
 from finitewidth.networks.patches import PatchGrid
 from finitewidth.networks.stack import Stack
 
-__all__ = ["Convolutional", "FullyConnected", "LocalNetwork", "LocallyConnected", "Network", "PatchGrid", "Stack"]
+__all__ = [
+    "Convolutional",
+    "FullyConnected",
+    "LocalNetwork",
+    "LocallyConnected",
+    "Network",
+    "OwnArchitecture",
+    "PatchGrid",
+    "Stack",
+]

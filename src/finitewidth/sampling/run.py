@@ -200,6 +200,13 @@ class Request:
         names = (self.observables,) if isinstance(self.observables, str) else self.observables
         names = tuple(checks.choice("observables", name, OBSERVABLES) for name in names)
         put("observables", tuple(dict.fromkeys(names)))
+        readouts, width = self.network.n_features(self.train.x.shape[1:]), self.network.widths[-1]
+        if "order_parameter" in self.observables and readouts % width:
+            raise InputError(
+                f"observable 'order_parameter' of a network with {readouts} readout weights and width {width}",
+                "a whole number of readout weights a neuron",
+                "leave it out: observables=()",
+            )
 
     def __str__(self) -> str:
         return f"{self.chains} chains of {self.draws} draws with {len(self.train.x)} training points"

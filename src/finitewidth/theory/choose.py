@@ -9,12 +9,13 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import blas_for
-from finitewidth.networks import LocalNetwork, Network
+from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.neuron import NeuronOptions, single_neuron
 from finitewidth.theory.outputs import SeveralOutputs
+from finitewidth.theory.own import OwnTheory
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Solution
 from finitewidth.theory.solver import Solver
@@ -33,8 +34,8 @@ def theory_of(
 ) -> Any:
     """The theory of a network at a temperature (variance of the Gaussian likelihood).
 
-    closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in every erf case tried)
-        or "product" (one factorisation for all widths; the default for several outputs).
+    closure: of deep networks: "nested" (the default for one output; nearer to sampled networks in most erf cases tried,
+        docs/choosing.md) or "product" (one factorisation for all widths; the default for several outputs).
     method: "saddle", "integrate" (over the order parameters instead of the saddle), "infinite" (none of them), "neuron"
         (the single-neuron theory, whose features need not be Gaussian; one hidden layer, docs/neuron.md).
     neuron: particles, rounds, seeds of method "neuron".
@@ -70,6 +71,8 @@ def _theory(
     neuron: NeuronOptions | None,
     solver: Solver,
 ) -> Any:
+    if isinstance(network, OwnArchitecture):
+        return _own(network, temperature, closure, method)
     if method == "neuron":
         return single_neuron(network, temperature, neuron)
     if neuron is not None:
@@ -92,6 +95,19 @@ def _theory(
     else:
         theory = Nested(network, temperature, by_default=closure is None)  # type: ignore[arg-type]
     return Integrated(theory) if method == "integrate" else theory
+
+
+def _own(network: OwnArchitecture, temperature: float, closure: str | None, method: str) -> OwnTheory:
+    name = type(network).__name__
+    if type(network).covariance is OwnArchitecture.covariance:
+        raise InputError(
+            f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
+        )
+    if closure is not None:
+        raise InputError(f"closure = {closure!r} with {name}", "its own covariance", "leave closure out")
+    if method not in ("saddle", "infinite"):
+        raise InputError(f"method = {method!r} with {name}", "method 'saddle' or 'infinite'", "use one of them")
+    return OwnTheory(network, temperature, infinite=method == "infinite")
 
 
 def for_outputs(theory: Any, n_outputs: int) -> Any:

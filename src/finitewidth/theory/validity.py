@@ -58,8 +58,8 @@ def validity(solution: Solution) -> Validity:
     if not applies(solution):
         state = "" if solution.converged else " that did not converge"
         raise InputError(
-            f"the validity of a solution by method {theory.method!r}{state}",
-            "a converged prediction of the action (method 'saddle' or 'integrate')",
+            f"the validity of a solution of {type(theory.network).__name__} by method {theory.method!r}{state}",
+            "a converged prediction of the action (method 'saddle' or 'integrate') for one of the package's networks",
             "solve it with method='saddle'",
         )
     try:
@@ -71,8 +71,10 @@ def validity(solution: Solution) -> Validity:
 
 
 def applies(solution: Solution) -> bool:
-    """Whether ``validity`` has something to say: a converged prediction of the action."""
-    return solution.converged and solution.theory.method in ("saddle", "integrate")
+    """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
+    knows."""
+    known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
+    return known and solution.converged and solution.theory.method in ("saddle", "integrate")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""The gallery from finished studies: their figures into docs/figures, their findings into docs/gallery.md.
+
+    finitewidth study NAME --scale small --out DIR/NAME      # for every NAME of `finitewidth study list`: minutes each
+    python docs/make_gallery.py DIR
+
+Every sentence and figure comes from the study.json of a run; studies that are not in DIR are left out, and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+
+from finitewidth import studies
+from finitewidth.exceptions import InputError
+from finitewidth.report import plots
+from finitewidth.report.study_figure import study_figure
+from finitewidth.studies.frame import Report
+
+DOCS = Path(__file__).parent
+LARGEST = 100_000  # bytes of a figure in the repository
+HEAD = """# Gallery: the studies in pictures
+
+Each [study](studies.md) puts a claim about finite Bayesian networks to the test. Lines are theory, dashes infinite
+width, dots the sampled (or trained) networks with two standard errors. The sentences are the studies' own:
+*supported* and *contradicted* are decided at three standard errors, on these data, at this small scale. Made with
+`finitewidth study NAME --scale small --out DIR/NAME` and `python docs/make_gallery.py DIR`, by {versions}.
+"""
+
+
+def main(folder: Path) -> None:
+    reports = {}
+    for name in studies.STUDIES:
+        with contextlib.suppress(InputError):  # not there, or not finished
+            reports[name] = Report.read(folder / name)
+    missing = [name for name in studies.STUDIES if name not in reports]
+    versions = {
+        ", ".join(f"{library} {version}" for library, version in report.plain["versions"].items())
+        for report in reports.values()
+    }
+    text = HEAD.format(versions=" and ".join(sorted(versions)))
+    if missing:
+        text += f"\nNot run for this page: {', '.join(f'`{name}`' for name in missing)}.\n"
+    for name, report in reports.items():
+        figure = draw(name, report)
+        text += f"\n## {name}\n\n{report.question}\n\n![{name}: theory beside samples]({figure.relative_to(DOCS)})\n\n"
+        text += "".join(f"- {claim.sentence}\n" for claim in report.findings.claims)
+    (DOCS / "gallery.md").write_text(text, encoding="utf-8")
+
+
+def draw(name: str, report: Report) -> Path:
+    """The study's figure as SVG; refuses one that is too large for the repository."""
+    path = DOCS / "figures" / f"{name}.svg"
+    path.parent.mkdir(exist_ok=True)
+    figure, text = study_figure(report.findings), io.StringIO()
+    # letters as outlines, for a browser's font would not fit; the same figure gives the same file
+    with plots.style(), matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    path.write_text(compact(text.getvalue()), encoding="utf-8")
+    if path.stat().st_size > LARGEST:
+        raise SystemExit(f"{path}: {path.stat().st_size} bytes; wanted: at most {LARGEST}; draw less")
+    return path
+
+
+def compact(svg: str) -> str:
+    """The same picture in fewer bytes: one decimal, short names, no comments, no indentation."""
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r"([1-9]\d*\.\d)\d", r"\1", svg)  # a tenth of a point is enough, but not for scales below one
+    for number, name in enumerate(sorted(set(re.findall(r'id="(p[0-9a-f]{10})"', svg)))):
+        svg = svg.replace(name, f"p{number}")
+    svg = re.sub(r'<g id="(?:line2d|text|patch|xtick|ytick|LineCollection|matplotlib\.axis)_\d+"', "<g", svg)
+    svg = svg.replace("STIXGeneral-Regular-", "g").replace("xlink:href", "href")
+    svg = re.sub(r"\n\s*", "\n", svg)
+    svg = re.sub(r'style="([^"]*)"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), svg)
+    svg = re.sub(r'(?<= d=)"([^"]*)"', lambda path: re.sub(r"\s*([A-Za-z])\s*", r"\1", path[0]), svg)
+    while (less := re.sub(r"<g>\n((?:(?!</?g).)*?)</g>\n", r"\1", svg, flags=re.DOTALL)) != svg:
+        svg = less
+    return svg
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
