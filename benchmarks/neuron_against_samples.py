@@ -120,7 +120,7 @@ def further_of(case: Case, folder: Path) -> dict[str, Any]:
     draws = fw.sample(case.network, train, test, case.temperature, draws=500)
     sampled = draws.errors(test.y)
     action = fw.predict(fw.solve(fw.theory_of(case.network, case.temperature), train), test.x).errors(test.y)
-    sample = {"test_error": sampled.test_error, "se": sampled.test_error_se, "converged": draws.converged}
+    sample = {"test_error": sampled.test_error, "se": sampled.test_error_se, "converged": sampled.converged}
     return {"sample": sample, "action": action.test_error, "neuron": errors_of(case, folder)}
 
 
