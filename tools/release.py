@@ -201,7 +201,7 @@ def core(release: Release) -> str:
 def extras(release: Release) -> str:
     """Each by itself in an empty environment: it installs, imports, and does what it serves; then all together."""
     said = []
-    names = [name for name in project()["optional-dependencies"] if name not in ("dev", "all")]
+    names = [name for name in project()["optional-dependencies"] if name not in ("dev", "docs", "all")]
     for name in [*sorted(names, key=lambda name: name == "table"), "all"]:
         environment, seconds = release.with_extra(name)
         for part in names if name == "all" else [name]:

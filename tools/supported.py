@@ -27,7 +27,7 @@ def requirements(described: dict) -> list[str]:
     extras = described["optional-dependencies"]
     return [
         *described["dependencies"],
-        *(line for name in extras if name not in ("all", "dev") for line in extras[name]),
+        *(line for name in extras if name not in ("all", "dev", "docs") for line in extras[name]),
     ]
 
 
