@@ -240,6 +240,8 @@ def _statement(mutant: Mutant) -> range:
     """Lines of the smallest statement around a mutant."""
     tree = ast.parse(mutant.path.read_text(encoding="utf-8"))
     around = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= mutant.line <= (n.end_lineno or 0)]
+    if not around:  # a decorator
+        return range(mutant.line, mutant.line + 2)
     smallest = min(around, key=lambda n: (n.end_lineno or 0) - n.lineno)
     return range(smallest.lineno, (smallest.end_lineno or 0) + 1)
 

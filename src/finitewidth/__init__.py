@@ -121,12 +121,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"finitewidth.{_PUBLIC[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"finitewidth.{name}")
-    raise AttributeError(f"module 'finitewidth' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker, a module with this function has every name, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC:
+            return getattr(importlib.import_module(f"finitewidth.{_PUBLIC[name]}"), name)
+        if name in _MODULES:
+            return importlib.import_module(f"finitewidth.{name}")
+        raise AttributeError(f"module 'finitewidth' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -351,3 +351,15 @@ def test_sets_and_shapes_that_do_not_fit():
         fw.kernels.from_layers(["dense"]).nngp(np.full((2, 3), math.nan))
     with pytest.raises(fw.InputError, match="whitened"):
         fw.kernels.from_layers(["dense"]).ntk(images(2, 4), parameters="raw")
+
+
+@pytest.mark.parametrize("parameters", ["weights", "whitened", None])
+def test_the_diagonal_alone_is_that_of_the_whole(parameters):
+    stack = fw.kernels.from_layers([{"dense": {"weight_variance": 2.0, "bias_variance": 0.3}}, "relu", {"dense": {}}])
+    network = fw.FullyConnected(widths=(20, 30), activation="relu", weight_precision=(0.5, 1.0, 2.0))
+    x = np.random.default_rng(0).standard_normal((7, 4))
+    for described in (stack, network):
+        whole = fw.kernels.both(described, x, parameters=parameters)
+        alone = fw.kernels.both_diagonal(described, x, parameters=parameters)
+        np.testing.assert_allclose(alone.nngp, np.diagonal(whole.nngp), rtol=1e-12)
+        np.testing.assert_allclose(alone.ntk, np.diagonal(whole.ntk), rtol=1e-12)

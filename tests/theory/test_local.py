@@ -497,3 +497,17 @@ def test_erf_of_the_witness_is_the_activation_of_the_networks():
         / 4
     )
     assert np.abs(sampled - erf_of_patches(x, x)).max() < 0.005
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_map_is_the_order_parameter_averaged_over_outputs(outputs, rng):
+    x, y = rng.standard_normal((6, 4, 4)), rng.standard_normal((6, outputs))
+    train = fw.Dataset(x, y[:, 0] if outputs == 1 else y, classes=())
+    q = rng.standard_normal((4, outputs, 4, outputs))
+    shared = fw.theory_of(fw.Convolutional(5, patch=2), 0.1)
+    expected = sum(q[:, d, :, d] for d in range(outputs)) / outputs
+    np.testing.assert_allclose(shared.q_map(q.ravel(), train).matrix, expected, rtol=1e-12)
+    alone = fw.theory_of(fw.LocallyConnected(5, patch=2), 0.1)
+    own = rng.standard_normal((4, outputs, outputs))
+    expected = sum(own[:, d, d] for d in range(outputs)) / outputs
+    np.testing.assert_allclose(alone.q_map(own.ravel(), train).matrix, expected, rtol=1e-12)

@@ -256,3 +256,16 @@ class TestSharing:
         x *= 2.0
         np.testing.assert_allclose(fw.predict(solution, x).mean, fw.predict(solution, x.copy()).mean)
         assert not np.allclose(first, fw.predict(solution, x).mean)
+
+
+@pytest.mark.parametrize("widths", [(30,), (30, 50)])
+def test_the_covariance_is_the_scaled_kernel(widths, rng):
+    network = fw.FullyConnected(widths=widths, weight_precision=2.0)
+    theory, x, other = (
+        fw.theory_of(network, 0.1, closure="product" if widths[1:] else None),
+        *rng.standard_normal((2, 4, 3)),
+    )
+    q = np.linspace(0.5, 0.8, len(widths))
+    kernel = theory.covariance(q, x, other)
+    np.testing.assert_allclose(kernel, q.prod() * fw.kernels.nngp(network, x, other), rtol=1e-12)
+    np.testing.assert_allclose(theory.covariance(q, x), q.prod() * fw.kernels.nngp(network, x), rtol=1e-12)

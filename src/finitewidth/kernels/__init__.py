@@ -168,9 +168,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "NetworkKernel":  # scikit-learn's Gaussian processes take a second to import
-        from finitewidth.kernels.gaussian_process import NetworkKernel
+if not TYPE_CHECKING:  # see finitewidth/__init__.py
 
-        return NetworkKernel
-    raise AttributeError(f"module 'finitewidth.kernels' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "NetworkKernel":  # scikit-learn's Gaussian processes take a second to import
+            from finitewidth.kernels.gaussian_process import NetworkKernel
+
+            return NetworkKernel
+        raise AttributeError(f"module 'finitewidth.kernels' has no attribute {name!r}")

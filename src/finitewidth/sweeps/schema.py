@@ -22,8 +22,9 @@ def json_schema() -> dict[str, Any]:
     schema: dict[str, Any] = _model().model_json_schema()
     for part in (schema, *schema["$defs"].values()):
         for key in part["properties"].values():
-            if key.get("default", ...) is None:  # not given is not null
-                del key["default"]
+            for place in (key, key.get("items", {})):  # pydantic 2.7 says it of the values of a list too
+                if place.get("default", ...) is None:  # not given is not null
+                    del place["default"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
