@@ -119,7 +119,7 @@ def _fully_connected(network: Network) -> FullyConnected:
 
 def _network(network: Any) -> Network:
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def _finite(kernel: Array) -> Array:
