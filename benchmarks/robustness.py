@@ -417,7 +417,8 @@ def local(kind: str, channels: int, temperature: float, method: str = "saddle", 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """erf kernel of patches a with patches b, (points, points)."""
     own, other = 1.0 + 2.0 * np.einsum("pi,pi->p", a, a) / 4.0, 1.0 + 2.0 * np.einsum("pi,pi->p", b, b) / 4.0
-    return 2.0 / np.pi * np.arcsin(2.0 * (a @ b.T / 4.0) / np.sqrt(own[:, None] * other[None, :]))
+    cosine = 2.0 * (a @ b.T / 4.0) / np.sqrt(own)[:, None] / np.sqrt(other)[None, :]
+    return 2.0 / np.pi * np.arcsin(np.clip(cosine, -1.0, 1.0))
 
 
 def locals_() -> Iterator[Case]:

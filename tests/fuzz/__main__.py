@@ -86,7 +86,7 @@ def resumed(path: Path | None, names: list[str]) -> tuple[dict[str, Tally], floa
     plain = json.loads(path.read_text()) if path is not None and path.exists() else {}
     seconds = float(plain.pop("seconds", 0.0))
     tallies = {name: Tally(**values) for name, values in plain.items()}
-    return {name: tallies.get(name, Tally()) for name in names}, seconds
+    return tallies | {name: Tally() for name in names if name not in tallies}, seconds
 
 
 def save(path: Path, tallies: dict[str, Tally], seconds: float) -> None:

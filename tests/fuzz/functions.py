@@ -491,12 +491,12 @@ def _folder_functions(rng: random.Random, folder: Path, valid: Any) -> None:
 
 FUNCTIONS = (
     _target("fw.Dataset", data_set),
-    _target("data.split, data.standardise", splitting),
+    _target("data.split and standardise", splitting),
     _target("data.block_average", blocks),
     _target("data.synthetic", teachers),
     Target("readers given anything", _folder_functions, kind="function"),
     _target("fw.Activation", activation),
-    _target("fw.FullyConnected, Convolutional, LocallyConnected", fully_connected),
+    _target("networks", fully_connected),
     _target("kernels.nngp", kernel, 0.01),
     _target("kernels.ntk", tangent_kernel),
     _target("kernels.from_layers", layers),
