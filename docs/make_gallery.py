@@ -70,8 +70,7 @@ def draw(name: str, report: Report) -> Path:
 def compact(svg: str) -> str:
     """The same picture in fewer bytes: one decimal, short names, no comments, no indentation."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
-    svg = re.sub(r"([1-9]\d*\.\d)\d", r"\1", svg)  # a tenth of a point is enough, but not for scales below one
+    svg = re.sub(r"\b([1-9]\d*\.\d)\d+", r"\1", svg)  # a tenth of a point is enough, but not for scales below one
     for number, name in enumerate(sorted(set(re.findall(r'id="(p[0-9a-f]{10})"', svg)))):
         svg = svg.replace(name, f"p{number}")
     svg = re.sub(r'<g id="(?:line2d|text|patch|xtick|ytick|LineCollection|matplotlib\.axis)_\d+"', "<g", svg)

@@ -34,7 +34,7 @@ assert abs(row.difference.in_se) < 4
 # %%
 train, test = fw.data.digits(classes=(6, 9), n_train=40, n_test=100)
 network = fw.FullyConnected(widths=(20,), activation="erf")
-compared = fw.compare(network, train, test, temperature=0.02, draws=200, warmup=200)
+compared = fw.compare(network, train, test, temperature=0.02, draws=400)
 for row in compared:
     print(f"digits predicted {row.theory.test_error:.4f}, sampled {row.sample.test_error:.4f}", end=" ")
     print(f"+- {row.sample.test_error_se:.4f}: {row.difference.percent:+.0f} %")

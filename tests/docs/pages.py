@@ -152,6 +152,6 @@ def rewritten(page: Path) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("COLUMNS", "100")
+    os.environ.setdefault("COLUMNS", "88")
     for name in sys.argv[1:]:
         Path(name).write_text(rewritten(Path(name)), encoding="utf-8")

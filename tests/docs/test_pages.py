@@ -28,7 +28,7 @@ def named(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.runs for b in blocks(p))], ids=named)
 def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "88")
     for block in blocks(page):
         if block.missing_extras:
             pytest.skip(f"needs the extra {block.missing_extras[0]!r}")
