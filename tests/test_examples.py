@@ -18,7 +18,11 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+SLOW = ("04_theory_against_samples", "06_sweep_on_a_cluster")  # compile two samplers, start workers
+MARKED = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", MARKED)
 def test_example(path, tmp_path):
     for module in NEEDS.get(path.stem, ("matplotlib",)):
         pytest.importorskip(module)

@@ -26,7 +26,15 @@ def named(page: Path) -> str:
     return page.stem
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b.runs for b in blocks(p))], ids=named)
+SLOW = ("quickstart", "recipes")  # they sample
+RUN = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+    for page in PAGES
+    if any(block.runs for block in blocks(page))
+]
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "88")
     for block in blocks(page):
