@@ -221,10 +221,8 @@ def _write_map(file: Path, place: str) -> int:
 def judges(mutant: Mutant, tests: dict[str, Any]) -> list[str]:
     """Those that execute the line, quickest first, then others of their files, as far as SECONDS reach."""
     by_line, seconds = tests["lines"].get(mutant.file, {}), tests["seconds"]
-    touching = set(by_line.get(str(mutant.line), ()))
-    if not touching:  # executed at import, or part of a statement that begins above: the tests of the whole file
-        touching = {test for line in _statement(mutant) for test in by_line.get(str(line), ())}
-    if not touching:
+    touching = {test for line in _statement(mutant) for test in by_line.get(str(line), ())}
+    if not touching or not _in_function(mutant):  # executed at import, in whichever test comes first
         touching = {test for listed in by_line.values() for test in listed}
     places = {test.partition("::")[0] for test in touching}
     others = {test for test in seconds if test.partition("::")[0] in places} - touching
@@ -234,6 +232,14 @@ def judges(mutant: Mutant, tests: dict[str, Any]) -> list[str]:
             chosen.append(test)
             total += seconds[test]
     return chosen
+
+
+def _in_function(mutant: Mutant) -> bool:
+    """Whether the line belongs to the body of a function, and not to its head, a class or the module."""
+    functions = (
+        n for n in ast.walk(ast.parse(mutant.path.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef)
+    )
+    return any(n.body[0].lineno <= mutant.line <= (n.end_lineno or 0) for n in functions)
 
 
 def _statement(mutant: Mutant) -> range:
