@@ -71,12 +71,12 @@ def instance(name: str, value: Any, kinds: type | tuple[type, ...], remedy: str)
         raise InputError(f"{name} = {shown(value)}", wanted, remedy)
 
 
-def sequence(name: str, value: Any) -> list[Any]:
-    """The items of a list of values; InputError for what is none, or an empty one."""
+def sequence(name: str, value: Any, empty: bool = False) -> list[Any]:
+    """The items of a list of values; InputError for what is none, or (unless ``empty``) an empty one."""
     if isinstance(value, (str, bytes)) or scalar(value):
         raise InputError(f"{name} = {shown(value)}", "a list of values", f"write {name}=[...]")
     found = list(value)
-    if not found:
+    if not found and not empty:
         raise InputError(f"{name} = {shown(value)}", "at least one value", f"give {name} a value, or leave it out")
     return found
 

@@ -76,13 +76,15 @@ def one_run(sampler, x, scale, temperature, settings, burn_in: int, thin: int, k
     return (drawn < true).sum(0)
 
 
-def p_values(problem, make, settings, burn_in: int, thin: int, temperature: float = T) -> dict[str, float]:
+def p_values(
+    problem, make, settings, burn_in: int, thin: int, temperature: float = T, runs: int = RUNS
+) -> dict[str, float]:
     """Of a chi2 test of uniform ranks, for each quantity."""
     with jax.enable_x64(True):
         truth = Target.of(problem.network, problem.x, 0)
         scale = truth.prior_deviation()
         sampler = make(truth)
-        keys = jax.random.split(jax.random.key(1), RUNS)
+        keys = jax.random.split(jax.random.key(1), runs)
 
         def run(key, temperature):
             return one_run(sampler, problem.x, scale, temperature, settings, burn_in, thin, key)
@@ -92,11 +94,11 @@ def p_values(problem, make, settings, burn_in: int, thin: int, temperature: floa
     return {name: float(stats.chisquare(c).pvalue) for name, c in zip(QUANTITIES, counts, strict=True)}
 
 
-def collapsed(problem: Problem, temperature: float = T) -> dict[str, float]:
+def collapsed(problem: Problem, temperature: float = T, runs: int = RUNS) -> dict[str, float]:
     from finitewidth.sampling.collapsed import Collapsed
 
     settings = {"step_size": 0.25, "trajectory": 1.6, "max_steps": 50.0}
-    return p_values(problem, Collapsed, settings, 60, 3, temperature)
+    return p_values(problem, Collapsed, settings, 60, 3, temperature, runs)
 
 
 @pytest.mark.parametrize("problem", [SMALL, WIDE], ids=["small", "wide"])
@@ -120,7 +122,7 @@ def test_nuts():
 
 def test_a_wrong_temperature_is_noticed():
     """The negative control: sampling at a temperature 10 % too high."""
-    assert collapsed(WIDE, 1.1 * T)["residual"] < 0.001
+    assert collapsed(WIDE, 1.1 * T, 800)["residual"] < 0.001
 
 
 def test_a_biased_step_is_noticed():

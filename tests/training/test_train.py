@@ -338,7 +338,7 @@ def test_an_activation_without_jax():
         ({"learning_rate": np.nan}, "learning_rate = nan"),
         ({"steps": 0}, "steps = 0"),
         ({"seeds": 0}, "seeds = 0"),
-        ({"seeds": []}, "different whole numbers"),
+        ({"seeds": []}, "at least one value"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"momentum": 1.0}, "a number below 1"),
         ({"optimiser": "adam", "momentum": 0.5}, "a setting of sgd"),

@@ -225,8 +225,8 @@ def _series(plain: Mapping[str, Any]) -> Series:
 
 def _stop(plain: Mapping[str, Any]) -> Stop:
     maps = tuple(QMatrix(_text(m, "name"), tuple(map(_numbers, _list(m, "matrix")))) for m in _list(plain, "maps"))
-    if any(len(row) != len(one.matrix) for one in maps for row in one.matrix):
-        raise ValueError("a matrix that is not square")
+    if any(len(row) != len(one.matrix[0]) for one in maps for row in one.matrix):
+        raise ValueError("a matrix with rows of different lengths")
     return Stop(_text(plain, "label"), maps, tuple(map(_bar, _list(plain, "bars"))))
 
 

@@ -81,7 +81,7 @@ def select(
         raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-    named = [] if isinstance(optimise, tuple) and not optimise else checks.sequence("optimise", optimise)
+    named = checks.sequence("optimise", optimise, empty=True)
     names = [checks.choice("optimise", name, CONTINUOUS) for name in named]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
