@@ -1,19 +1,21 @@
-"""Would the tests notice? Mutants of theory/, kernels/ and prediction.py, and how many of them the quick tests kill.
+"""Would the tests notice? Mutants of theory/, kernels/ and prediction.py, and how many of them the tests kill.
 
-    make mutants                                             # 300 of them, half an hour on one processor
+    make mutants                                             # 300 of them, about an hour on two processors
     python tools/mutants.py --count 100 --seed 1             # another sample
     python tools/mutants.py --only theory/krylov.py          # of one module
 
 A mutant changes one operator, comparison, number, keyword or decorator (Cosmic Ray's list; of binary operators only
 the arithmetic ones, for an "or" of two floats is killed by anyone; not inside annotations, which never run). Places
-are drawn at random, and one mutant a place. Each mutant is judged by the tests that execute its line and are not
-marked slow, the quickest first, then by others of the same files, until one fails or SECONDS of tests have passed.
+are drawn at random, and one mutant a place. Each mutant is judged by the tests that execute its line, the quickest
+first, then by others of the same files, until one fails or SECONDS of tests have passed.
 
 Cosmic Ray itself starts Python anew for every mutant and runs one command for all modules; here each is judged in a
-fork of a process that has NumPy, SciPy and JAX imported, by tests of its own. Every so often the same is done without
-a mutant: such a control must survive, or the tests fail by themselves and the count means nothing.
+fork of a process that has NumPy, SciPy and JAX imported, by tests of its own, and what a mutant leaves alone is
+compiled once for all (JAX's persistent cache). Every so often the same is done without a mutant: such a control must
+survive, or the tests fail by themselves and the count means nothing.
 
-Results go to mutants/results.jsonl, one line a mutant; the same command goes on where it was.
+Results go to mutants/results.jsonl, one line a mutant; the same command goes on where it was. Which test executes
+which line is kept beside it, a file of tests each, and found anew where that file has changed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import argparse
 import ast
 import difflib
 import functools
+import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -44,17 +47,20 @@ from environments import ROOT, Environment, stream
 
 SOURCE = ROOT / "src"
 MUTATED = ("theory", "kernels", "prediction.py")
-TESTS = ("tests/test_prediction.py", "tests/test_krylov.py", "tests/kernels", "tests/theory", "tests/exact")
+TESTS = (
+    *("tests/test_prediction.py", "tests/test_krylov.py", "tests/kernels", "tests/theory", "tests/exact"),
+    *("tests/comparison", "tests/test_estimators.py", "tests/test_features.py"),  # what else judges these modules
+)
 OUT = ROOT / "mutants"
 RESULTS = OUT / "results.jsonl"
-SECONDS = 20.0  # of tests, as timed undisturbed, that may judge one mutant
-LONGEST = 4.0  # seconds of processor time, under coverage.py: tests that take longer judge no mutant
+SECONDS = 60.0  # of tests, as timed undisturbed, that may judge one mutant
+LONGEST = 15.0  # seconds of processor time, under coverage.py: tests that take longer judge no mutant
 PATIENCE = 10.0  # times the processor time that the tests take: then a mutant hangs, and counts as killed
 ASLEEP = 900.0  # seconds by the clock, after which a mutant that does not even use the processor hangs
 CONTROL = 25  # mutants between two controls
 ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
 PRELOADED = ("hypothesis", "jax", "pytest", "scipy.optimize", "scipy.special", "sklearn.gaussian_process")
-PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
+PYTEST = ["-q", "-x", "-p", "no:cacheprovider"]
 
 
 @dataclass(frozen=True)
@@ -192,15 +198,26 @@ class Watch:
         return {"seconds": kept, "lines": lines}
 
 
-def mapped() -> dict[str, Any]:
-    """Tests by line, and their seconds; made once."""
+def mapped(jobs: int) -> dict[str, Any]:
+    """Tests by line, and their seconds; made once, and anew for a file of tests that has changed."""
     lines: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     seconds: dict[str, float] = {}
-    for place in TESTS:
-        file = OUT / f"map-{Path(place).stem}.json"
-        if not file.exists():
-            print(f"which test executes which line: running the quick tests of {place}", flush=True)
+    places = [ROOT / place for place in TESTS]
+    files = [file for place in places for file in (sorted(place.glob("test_*.py")) if place.is_dir() else [place])]
+    maps = {}
+    for file in files:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        maps[file.relative_to(ROOT).as_posix()] = OUT / f"map-{file.stem}-{digest}.json"
+    missing = [(place, file) for place, file in maps.items() if not file.exists()]
+
+    def find(share: list[tuple[str, Path]]) -> int:
+        for place, file in share:
+            print(f"which test executes which line: running {place}", flush=True)
             in_fork(functools.partial(_write_map, file, place), None)
+        return 0
+
+    in_forks([functools.partial(find, missing[start::jobs]) for start in range(min(jobs, len(missing)))])
+    for file in maps.values():
         found = json.loads(file.read_text())
         seconds |= found["seconds"]
         for name, by_line in found["lines"].items():
@@ -319,6 +336,24 @@ def in_fork(function: Callable[[], int], seconds: float | None) -> int | None:
     return None
 
 
+def in_forks(functions: list[Callable[[], int]]) -> None:
+    """All at once, each in a fork; the first that fails raises."""
+    children = []
+    for function in functions:
+        child = os.fork()
+        if child == 0:
+            try:
+                status = function()
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                status = 99
+            os._exit(status)
+        children.append(child)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    if failed:
+        sys.exit(f"{len(failed)} of {len(children)} processes failed")
+
+
 def verdict(mutant: Mutant, tests: dict[str, Any]) -> dict[str, Any]:
     chosen = judges(mutant, tests)
     started = time.monotonic()
@@ -370,7 +405,11 @@ def told(results: list[dict[str, Any]]) -> str:
 def work(given: argparse.Namespace) -> int:
     OUT.mkdir(exist_ok=True)
     sys.path.insert(0, str(SOURCE))
-    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | {
+        "JAX_COMPILATION_CACHE_DIR": str(OUT / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     chosen = sample(given.count, given.seed, given.only)
     with_controls: list[Mutant] = []
     for place, mutant in enumerate(chosen):
@@ -379,21 +418,32 @@ def work(given: argparse.Namespace) -> int:
         with_controls.append(mutant)
     for library in PRELOADED:  # once, for all forks
         importlib.import_module(library)
-    tests = mapped()
-    results = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    known = {tuple(result[name] for name in Mutant.__dataclass_fields__): result for result in results}
-    wanted_results = []
+    tests = mapped(given.jobs)
+
+    def judged_already() -> dict[tuple, dict[str, Any]]:
+        lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+        found = [json.loads(line) for line in lines]
+        return {tuple(result[name] for name in Mutant.__dataclass_fields__): result for result in found}
+
+    known = judged_already()
+    left = []
     for mutant in with_controls:
-        key = tuple(asdict(mutant).values())
-        if key not in known or (given.again and known[key]["outcome"] == "survived" and mutant.occurrence is not None):
-            known[key] = verdict(mutant, tests)
+        before = known.get(tuple(asdict(mutant).values()))
+        if before is None or (given.again and before["outcome"] == "survived" and mutant.occurrence is not None):
+            left.append(mutant)
+
+    def judge_all(share: list[Mutant]) -> int:
+        for mutant in share:
+            found = verdict(mutant, tests)
             with RESULTS.open("a") as file:
-                file.write(json.dumps(known[key]) + "\n")
-            print(
-                f"{known[key]['outcome']:9}{mutant.file}:{mutant.line} {mutant.operator} {known[key]['why']}",
-                flush=True,
-            )
-        wanted_results.append(known[key])
+                file.write(json.dumps(found) + "\n")
+            told_of = f"{found['outcome']:9}{mutant.file}:{mutant.line} {mutant.operator} {found['why']}"
+            print(f"{told_of} ({found['seconds']} s)", flush=True)
+        return 0
+
+    in_forks([functools.partial(judge_all, left[start :: given.jobs]) for start in range(min(given.jobs, len(left)))])
+    known = judged_already()
+    wanted_results = [known[tuple(asdict(mutant).values())] for mutant in with_controls]
     print(told(wanted_results))
     return 0
 
@@ -403,9 +453,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="FILE")
-    parser.add_argument(
-        "--again", action="store_true", help="judge survivors anew, after tests have changed (remove map-*.json first)"
-    )
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="mutants at a time")
+    parser.add_argument("--again", action="store_true", help="judge survivors anew, after tests have changed")
     given = parser.parse_args()
     if importlib.util.find_spec("cosmic_ray"):
         return work(given)

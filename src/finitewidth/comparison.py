@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finitewidth.data import Dataset
-from finitewidth.linalg import parse_memory
+from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.sampling.curves import SampledRow, sampled_curve
 from finitewidth.theory import NeuronOptions, Solver, learning_curve
@@ -125,7 +125,7 @@ def compare(
 
     Raises InputError for what cannot be predicted or sampled, before anything is sampled.
     """
-    cap = None if memory is None else parse_memory(memory)
+    cap = memory_cap(memory)
     sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
     theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
     curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, Regre
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import ConvergenceWarning, InputError
 from finitewidth.networks import Network
@@ -201,7 +202,7 @@ def _refuse_a_second_architecture(estimator: _FiniteWidth) -> None:
         value = getattr(estimator, name)
         if value is not defaults[name].default and not np.array_equal(value, defaults[name].default):
             raise InputError(
-                f"{name} = {value!r} beside a ready network",
+                f"{name} = {checks.shown(value)} beside a ready network",
                 "the architecture in one place",
                 f"set {name} in the network, or give network='fc'",
             )

@@ -169,13 +169,13 @@ class Job:
 def job_of(options: JobOptions) -> Job:
     """Check everything that can be checked without the data; raises InputError."""
     from finitewidth import checks
-    from finitewidth.linalg import parse_memory
+    from finitewidth.linalg import memory_cap
 
     layers, widths = _layers(options)
     network = _network(options, layers)
     check = checks.not_negative if options.zero_temperature else checks.positive
     temperatures = [check("temperature", t) for t in numbers("--temperature", options.temperature)]
-    memory = None if options.memory is None else parse_memory(options.memory)
+    memory = memory_cap(options.memory)
     source, data_options = _data(options, memory)
     layer_widths = None if options.widths is None else layers
     return Job(source, data_options, network, widths, layer_widths, temperatures, memory)

@@ -172,7 +172,7 @@ def sound(prediction: fw.Prediction) -> None:
 
 def data_set(rng: random.Random) -> None:
     count = rng.randrange(5)
-    y, classes = targets(rng, often(rng, (count,), 0.95) if rng.random() < 0.1 else count)
+    y, classes = targets(rng, rng.randrange(9) if rng.random() < 0.1 else count)
     made = fw.Dataset(any_array(rng, count, 3), y, classes=often(rng, (classes,), 0.95))
     finite(made.x)
     finite(made.y)
@@ -241,7 +241,7 @@ def theories(rng: random.Random) -> None:
 
 def solving(rng: random.Random) -> None:
     train = dataset(rng)
-    solution = fw.solve(theory(rng), often(rng, (train,), 0.97), **some(rng, 0.05, memory=(1e9, 1e5)))
+    solution = fw.solve(theory(rng), often(rng, (train,), 0.97), **some(rng, 0.05, memory=(1e9, 1e5, "1GB")))
     if solution.converged:
         finite(solution.order_parameters, "order parameters")
         finite(solution.log_evidence, "log evidence")
@@ -369,7 +369,7 @@ def classifier(rng: random.Random) -> None:
     )
     y = rng.choice((np.array([0, 1, 0, 1, 2]), np.array(list("ababa")), any_array(rng, 5), np.ones(5)))
     validated(lambda: model.fit(any_array(rng, 5, 3), y))
-    finite(model.predict_proba(numbers(rng, 2, 3)))
+    finite(validated(lambda: model.predict_proba(numbers(rng, 2, 3))))
 
 
 def feature_measures(rng: random.Random) -> None:

@@ -74,7 +74,7 @@ class Activation:
         Raises InputError if it is not vectorised or not finite.
         """
         if not callable(function):
-            raise InputError(f"activation = {function!r}", "a function of one array", "pass a callable")
+            raise InputError(f"activation = {checks.shown(function)}", "a function of one array", "pass a callable")
         probe = np.array([-3.0, -1.7, -0.3, 0.0, 0.3, 1.7, 3.0])
         values = evaluate(function, probe)
         label = name or str(getattr(function, "__name__", "function"))

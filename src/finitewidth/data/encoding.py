@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import real_array
+from finitewidth.checks import real_array, shown
 from finitewidth.exceptions import InputError
 
 Label = int | float | str
@@ -69,12 +69,12 @@ def class_index(targets: np.ndarray) -> np.ndarray:
 def checked_classes(classes: Iterable[Label]) -> tuple[Label, ...]:
     """Class labels as plain Python values: none of them (numbers), or at least two, all different."""
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise InputError(f"classes = {classes!r}", "a tuple of class labels", "write classes=(0, 1), for example")
+        raise InputError(f"classes = {shown(classes)}", "a tuple of class labels", "write classes=(0, 1), for example")
     labels = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
     if not (all(isinstance(c, str) for c in labels) or all(isinstance(c, (int, float)) for c in labels)):
-        raise InputError(f"classes = {labels}", "only numbers or only names", "write all classes in one way")
+        raise InputError(f"classes = {shown(labels)}", "only numbers or only names", "write all classes in one way")
     if len(labels) == 1 or len(set(labels)) < len(labels):
-        raise InputError(f"classes = {labels}", "at least two classes, all different", "name each class once")
+        raise InputError(f"classes = {shown(labels)}", "at least two classes, all different", "name each class once")
     return labels
 
 
@@ -135,7 +135,7 @@ def _indices(values: np.ndarray, classes: tuple[Label, ...]) -> np.ndarray:
     if unseen:
         known = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
         raise InputError(
-            f"y with class {unseen[0]!r}, unseen in training",
+            f"y with class {shown(unseen[0])}, unseen in training",
             f"only the classes {known}",
             "leave these points out, or name every class in classes=",
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, positive_integer
+from finitewidth.checks import choice, positive_integer, shown
 from finitewidth.data.dataset import Dataset, generator
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, refuse_above
@@ -163,5 +163,5 @@ def _not_negative(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(f"{name} = {value!r}", "a finite number of at least 0", f"give {name} as 0.0 or above")
+        raise InputError(f"{name} = {shown(value)}", "a finite number of at least 0", f"give {name} as 0.0 or above")
     return number

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from finitewidth.checks import choice
+from finitewidth.checks import choice, shown
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import of_classes
@@ -64,7 +64,7 @@ def table_dataset(x: np.ndarray, y: np.ndarray, task: str, classes: Sequence[Lab
         return dataset
     if dataset.labels is None:
         raise InputError(
-            f"classes = {tuple(classes)!r} for a target of real numbers",
+            f"classes = {shown(tuple(classes))} for a target of real numbers",
             "a target of class labels",
             "leave classes out, or say task='classification'",
         )

@@ -56,15 +56,16 @@ class StackKernel:
 
     stack: Stack
 
-    def nngp(self, x1: Any, x2: Any = None, memory: float | None = None) -> Array:
+    def nngp(self, x1: Any, x2: Any = None, memory: str | float | None = None) -> Array:
         """Covariance of an output at the points, (points1, points2); symmetric when ``x2`` is None.
 
-        ``memory``: bytes it may take; MemoryCapError before anything is computed where the estimate is above.
+        ``memory``: what it may take, bytes or "8GB"; MemoryCapError before anything is computed where the
+        estimate is above.
         Raises InputError for points that do not fit the layers or each other. Sources: ``kernels.rules``.
         """
         return self._pairs(x1, x2, _Want(False), memory)[0]
 
-    def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: float | None = None) -> Array:
+    def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Array:
         """Neural tangent kernel, (points1, points2): the sum over parameters of products of derivatives.
 
         parameters: "whitened": standard normal ones, variances outside; "weights": the weights themselves, whose
@@ -72,7 +73,7 @@ class StackKernel:
         """
         return self.both(x1, x2, parameters, memory).ntk
 
-    def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: float | None = None) -> Kernels:
+    def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Kernels:
         """NNGP and NTK in one pass."""
         raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
         return Kernels(*self._pairs(x1, x2, _Want(True, raw), memory))
@@ -99,7 +100,7 @@ class StackKernel:
     def _points(self, x: Any) -> Array:
         return self.stack.points(checks.real_array("x", x, (2, 3, 4)))
 
-    def _pairs(self, x1: Any, x2: Any, want: _Want, memory: float | None) -> list[Array]:
+    def _pairs(self, x1: Any, x2: Any, want: _Want, memory: str | float | None) -> list[Array]:
         one = self._points(x1)
         two = one if x2 is None else self._points(x2)
         if one.shape[1:] != two.shape[1:]:
@@ -113,10 +114,13 @@ class StackKernel:
             program.memory(len(one), len(two), want.tangent),
             f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
             "give fewer points at a time",
-            memory,
+            linalg.memory_cap(memory),
         )
         left = _Points.of(program, one, want)
-        return _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
+        found = _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
+        for kernel in found:
+            linalg.check_finite(kernel)
+        return found
 
 
 @dataclass(frozen=True)

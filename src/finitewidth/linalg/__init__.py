@@ -19,6 +19,7 @@ import numpy as np
 from scipy import linalg as sla
 from threadpoolctl import ThreadpoolController
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError, MemoryCapError
 
 Array = np.ndarray
@@ -196,10 +197,15 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def memory_cap(memory: str | float | None) -> float | None:
+    """Bytes that a caller allows, None where nothing is said; raises InputError for what is no size."""
+    return None if memory is None else parse_memory(memory)
+
+
 def parse_memory(text: str | float) -> float:
-    """Bytes of "8GB", "500 MB", "2GiB" or a number."""
+    """Bytes of "8GB", "500 MB", "2GiB" or a number; raises InputError for anything else."""
     if not isinstance(text, str):
-        return float(text)
+        return checks.positive("memory", text)
     units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
     units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
     cleaned = text.strip().lower()

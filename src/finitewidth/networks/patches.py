@@ -171,7 +171,7 @@ def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...
         if number:
             remedy += f", or patch=({patch},) for a signal of {shape[1]} channels"
         raise InputError(
-            f"input_shape = {shape} with patch = {patch!r}, without channels",
+            f"input_shape = {shape} with patch = {checks.shown(patch)}, without channels",
             "(height, width, channels)",
             remedy,
         )

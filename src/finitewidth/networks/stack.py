@@ -29,7 +29,9 @@ class _Spec:
 
     def build(self, name: str, settings: Any) -> L.Layer:
         if not isinstance(settings, Mapping):
-            raise InputError(f"the settings {settings!r} of {name}", "a mapping", f'write {{"{name}": {{...}}}}')
+            raise InputError(
+                f"the settings {checks.shown(settings)} of {name}", "a mapping", f'write {{"{name}": {{...}}}}'
+            )
         renamed = {field for (field, *more) in self.names.values() if not more and self.needs}
         own = [f.name for f in fields(self.layer) if f.name not in {*self.settled, *renamed, "shared", "per_token"}]
         values: dict[str, Any] = {}
@@ -94,7 +96,7 @@ class Stack:
     def __post_init__(self) -> None:
         if isinstance(self.layers, (str, Mapping)) or not isinstance(self.layers, Sequence) or not self.layers:
             raise InputError(
-                f"layers = {self.layers!r}",
+                f"layers = {checks.shown(self.layers)}",
                 "a list of at least one layer",
                 'write [{"dense": {}}, "erf", {"dense": {}}], for example',
             )
@@ -160,7 +162,7 @@ class Stack:
 
 def _parse_all(items: Any) -> tuple[L.Layer, ...]:
     if isinstance(items, (str, Mapping)) or not isinstance(items, Sequence):
-        raise InputError(f"{items!r} as layers", "a list of layers", "put them in brackets")
+        raise InputError(f"{checks.shown(items)} as layers", "a list of layers", "put them in brackets")
     return tuple(_parse(item) for item in items)
 
 
@@ -175,7 +177,9 @@ def _parse(item: Any) -> L.Layer:
         return _SPECS[checks.choice("layer", item, [*_SPECS, *names()])].build(item, {})
     if not (isinstance(item, Mapping) and len(item) == 1):
         raise InputError(
-            f"the layer {item!r}", "a name, or one name with its settings", 'write {"dense": {}}, for example'
+            f"the layer {checks.shown(item)}",
+            "a name, or one name with its settings",
+            'write {"dense": {}}, for example',
         )
     name, settings = next(iter(item.items()))
     if name == "residual":

@@ -95,7 +95,7 @@ def sample(
         trajectory=trajectory,
         observables=observables,
     )
-    cap = None if memory is None else linalg.parse_memory(memory)
+    cap = linalg.memory_cap(memory)
     linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains or points", cap)
     return request.collect(*_run(request.engine(), request, progress, checkpoint))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import available_memory, parse_memory
 from finitewidth.runs import folder_of, progress_bar, refuse_links
@@ -134,7 +135,7 @@ def _engine(stack: contextlib.ExitStack, client: str, workers: int | None) -> tu
 
         connection = stack.enter_context(cluster.connected(client))
         return lambda tasks, worker: cluster.outcomes(tasks, worker.setting, connection), client
-    raise InputError(f"--client {client!r}", "serial, local or tcp://HOST:PORT", "write --client local")
+    raise InputError(f"--client {checks.shown(client)}", "serial, local or tcp://HOST:PORT", "write --client local")
 
 
 def _workers(given: int | None) -> int:

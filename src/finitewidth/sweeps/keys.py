@@ -41,7 +41,9 @@ def _scalar(key: str, value: Any) -> str:
     """The text of one YAML scalar, as it would be typed."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         kind = "nothing" if value is None else type(value).__name__
-        raise InputError(f"{key}: {value!r} ({kind})", "one text or number", "write it as on the command line")
+        raise InputError(
+            f"{key}: {checks.shown(value)} ({kind})", "one text or number", "write it as on the command line"
+        )
     return str(value)
 
 

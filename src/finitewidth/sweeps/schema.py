@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from types import GenericAlias
 from typing import Annotated, Any, NoReturn
 
+from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import parse_memory
 from finitewidth.sweeps.document import Document
@@ -95,7 +96,7 @@ def _annotated(kind: Any, *more: Any) -> Any:
 
 def _memory(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise InputError(f"memory: {value!r}", "a size such as 8GB", "give a number and a unit")
+        raise InputError(f"memory: {checks.shown(value)}", "a size such as 8GB", "give a number and a unit")
     return parse_memory(str(value))
 
 
@@ -109,15 +110,17 @@ def _refuse(document: Document, errors: list[dict[str, Any]]) -> NoReturn:
         known = [*KINDS, *(() if place[0] == "grid" else ("grid", "memory", "keep_draws"))]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]!r}?" if near else "see docs/sweeps.md, or finitewidth sweep --schema"
-        document.refuse(place, f"unknown key {key!r}", "a key of the command line", remedy)
+        document.refuse(place, f"unknown key {checks.shown(key)}", "a key of the command line", remedy)
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         document.refuse(place, cause.given, cause.wanted, cause.remedy)
     if error["type"] == "too_short":
         document.refuse(place, f"an empty grid ({key} has no values)", "at least one value", f"give {key} values")
     if error["type"] == "list_type":
-        given = f"{key}: {error['input']!r} in the grid"
+        given = f"{key}: {checks.shown(error['input'])} in the grid"
         document.refuse(place, given, "a list of values", f"write {key}: [..], or move it out of the grid")
     if error["type"] in ("model_type", "model_attributes_type"):
-        document.refuse(place, f"{key}: {error['input']!r}", "keys with lists of values", "write width: [20, 40], say")
-    document.refuse(place, f"{key}: {error['input']!r}", error["msg"].lower(), "see docs/sweeps.md")
+        document.refuse(
+            place, f"{key}: {checks.shown(error['input'])}", "keys with lists of values", "write width: [20, 40], say"
+        )
+    document.refuse(place, f"{key}: {checks.shown(error['input'])}", error["msg"].lower(), "see docs/sweeps.md")

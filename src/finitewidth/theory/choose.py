@@ -8,7 +8,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for
+from finitewidth.linalg import blas_for, memory_cap
 from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
@@ -44,7 +44,7 @@ def theory_of(
     """
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     temperature = checks.positive("temperature", temperature)
-    checks.choice("closure", closure or "nested", CLOSURES)
+    checks.choice("closure", "nested" if closure is None else closure, CLOSURES)
     checks.choice("method", method, METHODS)
     solver = Solver.of(solver)
     theory = _theory(network, temperature, closure, method, neuron, solver)
@@ -104,7 +104,7 @@ def _own(network: OwnArchitecture, temperature: float, closure: str | None, meth
             f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
         )
     if closure is not None:
-        raise InputError(f"closure = {closure!r} with {name}", "its own covariance", "leave closure out")
+        raise InputError(f"closure = {checks.shown(closure)} with {name}", "its own covariance", "leave closure out")
     if method not in ("saddle", "infinite"):
         raise InputError(f"method = {method!r} with {name}", "method 'saddle' or 'infinite'", "use one of them")
     return OwnTheory(network, temperature, infinite=method == "infinite")
@@ -136,15 +136,15 @@ def for_outputs(theory: Any, n_outputs: int) -> Any:
     return theory
 
 
-def solve(theory: Any, train: Dataset, memory: float | None = None) -> Solution:
-    """Solve a theory on a training set; ``memory`` caps the bytes it may take (default: what is free).
+def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
+    """Solve a theory on a training set; ``memory`` (bytes, or "8GB") caps what it may take (default: what is free).
 
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
     """
     if not hasattr(theory, "factorise"):
         raise InputError(f"theory = {checks.shown(theory)}", "a theory", "write fw.theory_of(network, temperature)")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-    fitting = for_outputs(theory, train.n_outputs)
+    cap, fitting = memory_cap(memory), for_outputs(theory, train.n_outputs)
     with blas_for(train.n_points):
-        solution: Solution = fitting.solve(train, memory=memory)
+        solution: Solution = fitting.solve(train, memory=cap)
     return solution

@@ -13,7 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for
+from finitewidth.linalg import blas_for, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
@@ -95,7 +95,7 @@ def learning_curve(
     n_train: Sequence[int] | None = None,
     closure: str | None = None,
     method: str = "saddle",
-    memory: float | None = None,
+    memory: str | float | None = None,
     neuron: NeuronOptions | None = None,
     assess: bool = False,
     solver: str | Solver = "auto",
@@ -107,11 +107,13 @@ def learning_curve(
     does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
     ``assess`` adds to every row the expected relative error of the action, a second or two each.
     ``solver`` chooses between an eigendecomposition and a Krylov space for many points (``Solver``).
-    Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory`` bytes.
+    Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory``, which
+    is a number of bytes or a text such as "8GB".
     """
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     for name, part in (("train", train), ("test", test)):
         checks.instance(name, part, Dataset, "write fw.Dataset(x, y)")
+    cap = memory_cap(memory)
     temperatures = [checks.positive("temperature", t) for t in checks.one_or_more("temperature", temperature)]
     networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
     theories = [
@@ -123,7 +125,7 @@ def learning_curve(
     for part in _parts(train, n_train):
         shared = None
         for theory in theories:
-            row, shared = solved_row(theory, part, test, shared, memory, assess)
+            row, shared = solved_row(theory, part, test, shared, cap, assess)
             rows.append(row)
     return LearningCurve(tuple(rows))
 

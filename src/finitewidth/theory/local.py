@@ -28,6 +28,7 @@ from finitewidth.theory.saddle import (
     local_minima,
     matrix_rate,
     scale_minima,
+    squarable,
 )
 from finitewidth.theory.scaled import unit_network
 from finitewidth.theory.solution import QMap, Solution, certify, unsolved
@@ -226,7 +227,7 @@ class LocalProblem:
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
         minima = scale_minima(table, (together,), math.log(self.scale))
         scales = [float(m.order_parameters[0]) for m in minima]
-        return [scale for scale in scales if 1e-150 < scale < 1e150] or [1.0]  # others have no square
+        return list(filter(squarable, scales)) or [1.0]
 
     def _aligned(self, scale: float) -> Array:
         """A start far from the identity: Q stretched to where the labels pull most, a direction or single patches."""

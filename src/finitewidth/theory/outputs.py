@@ -21,7 +21,14 @@ from finitewidth.linalg import excess
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import LOG_2PI, action
-from finitewidth.theory.saddle import DESCENT_TOLERANCE, LogCholesky, Minimum, local_minima, surplus_of_scale
+from finitewidth.theory.saddle import (
+    DESCENT_TOLERANCE,
+    LogCholesky,
+    Minimum,
+    local_minima,
+    squarable,
+    surplus_of_scale,
+)
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
 from finitewidth.theory.solution import Solution, certify, unsolved
 
@@ -74,7 +81,8 @@ class SeveralOutputs:
         return Solution(self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient)
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
-        return ScaledKernel(self.network, self.temperature).best_common_scale(shared)
+        scale = ScaledKernel(self.network, self.temperature).best_common_scale(shared)
+        return scale if squarable(scale) else 1.0
 
     def _starts(self, shared: KernelSpectrum) -> list[Array]:
         """The best multiple of the identity; the identity; the outputs' own covariance, which breaks their symmetry."""

@@ -108,14 +108,18 @@ def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: floa
     slope = energy.outputs * surplus_of_scale(lattice - log_prior_scale, widths) - drive
     minima = []
     for k in np.flatnonzero((slope[:-1] < 0.0) & (slope[1:] >= 0.0)):
-        x = optimize.brentq(
-            lambda v: float(imbalance(v, surplus_of_scale(v, widths))),
-            lattice[k] - log_prior_scale,
-            lattice[k + 1] - log_prior_scale,
-            xtol=1e-13,
-        )
+        ends = (lattice[k] - log_prior_scale, lattice[k + 1] - log_prior_scale)
+        x = _root(lambda v: float(imbalance(v, surplus_of_scale(v, widths))), *ends)
         minima.append(_polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths))))
     return sorted(minima, key=lambda m: m.action)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function changes its sign; rounding may have moved a root at an end out of the interval."""
+    at_low, at_high = function(low), function(high)
+    if at_low * at_high > 0.0:
+        return low if abs(at_low) < abs(at_high) else high
+    return float(optimize.brentq(function, low, high, xtol=1e-13))
 
 
 def _search_range(
@@ -268,6 +272,11 @@ def _same_basin(known: tuple[Array, float, float], x: Array, value: float) -> bo
 # --- a positive definite matrix --------------------------------------------------------------------------------------
 
 
+def squarable(scale: float) -> bool:
+    """Whether a multiple of the identity can be the centre of coordinates: its square is a normal double."""
+    return 1e-150 < scale < 1e150
+
+
 class LogCholesky:
     """Coordinates of symmetric positive definite Q: ``Q = (C L)(C L)^T``, L lower triangular, logs on its diagonal.
 
@@ -315,6 +324,8 @@ class LogCholesky:
 
 def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:
     """``N (tr Q - log det Q - dim)`` and its gradient ``N (1 - Q^-1)``, without cancellation at large N."""
+    if not np.isfinite(order_parameter).all():  # a wild step
+        return math.inf, np.zeros_like(order_parameter)
     surplus, vectors = np.linalg.eigh(order_parameter - np.eye(len(order_parameter)))
     if surplus[0] <= -1.0:  # singular to rounding, infinitely far
         return math.inf, np.zeros_like(order_parameter)

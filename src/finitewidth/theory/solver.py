@@ -54,14 +54,16 @@ class Solver:
             object.__setattr__(self, "accuracy", checks.positive("accuracy", self.accuracy))
         checks.choice("precision", self.precision, ("auto", "single", "double"))
         if self.accuracy is not None and not checks.positive("accuracy", self.accuracy) < 1.0:
-            raise InputError(f"accuracy = {self.accuracy!r}", "a relative error below 1", "give 0.01, for example")
+            raise InputError(
+                f"accuracy = {checks.shown(self.accuracy)}", "a relative error below 1", "give 0.01, for example"
+            )
         for name, least in (("probes", 4), ("test_probes", 4), ("most_dimensions", 1)):
             value = checks.positive_integer(name, getattr(self, name))
             if value < least:
                 raise InputError(f"{name} = {value}", f"at least {least}", "errors are estimated from their scatter")
 
         if not float(checks.not_negative("seed", self.seed)).is_integer():
-            raise InputError(f"seed = {self.seed!r}", "a whole number of at least 0", "give 0, for example")
+            raise InputError(f"seed = {checks.shown(self.seed)}", "a whole number of at least 0", "give 0, for example")
 
     @classmethod
     def of(cls, given: str | Solver) -> Solver:
@@ -77,7 +79,9 @@ class Solver:
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"solver {given!r}", "a number behind the colon", f"write {kind}:0.01") from error
+            raise InputError(
+                f"solver {checks.shown(given)}", "a number behind the colon", f"write {kind}:0.01"
+            ) from error
 
     @property
     def target(self) -> float:

@@ -25,7 +25,7 @@ from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import StackKernel
-from finitewidth.linalg import RegularisedGram, Spectrum, require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
 
 Array = np.ndarray
@@ -150,7 +150,7 @@ def spectral_learning_curve(
     trials: int = 20,
     noise: float = 0.0,
     seed: int = 0,
-    memory: float | None = None,
+    memory: str | float | None = None,
 ) -> SpectralCurve:
     """Predicted test error of kernel regression against the number of training points, beside the regression itself.
 
@@ -161,7 +161,7 @@ def spectral_learning_curve(
     noise: variance of label noise, added to the training labels of the subsets too.
 
     Source: Bordelon, Canatar, Pehlevan 2020. Raises InputError for sizes that do not fit, for a kernel of another
-    shape, and for a ridge of 0 on a singular kernel; MemoryCapError above ``memory`` bytes.
+    shape, and for a ridge of 0 on a singular kernel; MemoryCapError above ``memory`` (bytes, or "8GB").
     """
     checks.instance("pool", pool, Dataset, "write fw.Dataset(x, y)")
     count = pool.n_points
@@ -173,7 +173,7 @@ def spectral_learning_curve(
     ridge, noise = checks.not_negative("ridge", ridge), checks.not_negative("noise", noise)
     if not (checks.scalar(trials) and trials == 0):
         trials = checks.positive_integer("trials", trials)
-    require_memory(8.0 * 5 * count**2, f"the spectrum of {count} points", "give a smaller pool", memory)
+    require_memory(8.0 * 5 * count**2, f"the spectrum of {count} points", "give a smaller pool", memory_cap(memory))
     gram = _gram(kernel, pool.x, count)
     theory = SpectralTheory.of(gram, pool.y)
     rng = np.random.default_rng(checks.seed("seed", seed))

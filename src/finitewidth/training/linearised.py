@@ -23,7 +23,7 @@ from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import Kernels, StackKernel
-from finitewidth.linalg import RegularisedGram, Spectrum, require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction, condition, train_error
 
@@ -193,21 +193,26 @@ def _usual_times(values: Array) -> Array:
 
 def _time(time: Any) -> float:
     if not (isinstance(time, (int, float)) and time >= 0.0):
-        raise InputError(f"time = {time!r}", "a number of at least 0, or math.inf", "give learning rate times steps")
+        raise InputError(
+            f"time = {checks.shown(time)}", "a number of at least 0, or math.inf", "give learning rate times steps"
+        )
     return float(time)
 
 
-def lazy_training(network: Network | StackKernel, train: Dataset, memory: float | None = None) -> LazyTraining:
+def lazy_training(network: Network | StackKernel, train: Dataset, memory: str | float | None = None) -> LazyTraining:
     """Gradient flow of infinitely wide networks on ``train``, from their initial distribution (Lee et al. 2019).
 
     network: a network, whose weights are trained; or ``fw.kernels.from_layers([...])``, whose whitened parameters are.
-    Several outputs are independent. Raises MemoryCapError above ``memory`` bytes.
+    Several outputs are independent. Raises MemoryCapError above ``memory`` (bytes, or "8GB").
     """
     checks.instance("network", network, (Network, StackKernel), "write fw.FullyConnected(widths=100), for example")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     count = train.n_points
     require_memory(
-        8.0 * 6 * count**2, f"lazy training on {count} points", "use fewer training points, or raise the memory", memory
+        8.0 * 6 * count**2,
+        f"lazy training on {count} points",
+        "use fewer training points, or raise the memory",
+        memory_cap(memory),
     )
     gram = kernels.both(network, train.x)
     return LazyTraining(network, train, gram, Spectrum.of(gram.ntk))

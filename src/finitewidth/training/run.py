@@ -121,8 +121,7 @@ def train(
         raise MissingExtraError("jax and optax", "sample", "training") from error
 
     refuse_numpy_only(network)
-    cap = None if memory is None else linalg.parse_memory(memory)
-    linalg.require_memory(request.bytes(), str(request), _REMEDY, cap)
+    linalg.require_memory(request.bytes(), str(request), _REMEDY, linalg.memory_cap(memory))
     return _run(request, progress, checkpoint)
 
 

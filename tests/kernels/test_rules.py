@@ -1,0 +1,481 @@
+"""Every layer against a slow second implementation: all pairs of positions always there, windows as 0/1 matrices.
+
+The package keeps p = q alone where that is enough, moves windows by slices, works in blocks and carries constants along;
+here nothing of that is done, so that whatever an index, a sign or a flag changes there shows here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.kernels import rules
+from finitewidth.kernels import stack as implementation
+from finitewidth.kernels.rules import State, Step, window_sum
+from finitewidth.kernels.stack import StackKernel, _Program, _Want
+from finitewidth.networks import layers as L
+from finitewidth.networks.stack import Stack
+
+
+def points(count, *shape, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, *shape))
+
+
+# --- the second implementation ---------------------------------------------------------------------------------------
+
+
+def offset_matrices(layer, space):
+    """One 0/1 matrix (positions out, positions in) for every place in a window, and the space that comes out."""
+    rank = len(space)
+    size, steps = ((v,) * rank if isinstance(v, int) else v for v in (layer.size, layer.strides))
+    if layer.padding == "same":
+        out = tuple(math.ceil(n / s) for n, s in zip(space, steps, strict=True))
+        pad = [max((o - 1) * s + f - n, 0) // 2 for o, s, f, n in zip(out, steps, size, space, strict=True)]
+    else:
+        out, pad = tuple((n - f) // s + 1 for n, f, s in zip(space, size, steps, strict=True)), [0] * rank
+    found = []
+    for d in itertools.product(*map(range, size)):
+        matrix = np.zeros((math.prod(out), math.prod(space)))
+        for row, p in enumerate(itertools.product(*map(range, out))):
+            q = tuple(p[k] * steps[k] + d[k] - pad[k] for k in range(rank))
+            if all(0 <= q[k] < space[k] for k in range(rank)):
+                matrix[row, np.ravel_multi_index(q, space)] = 1.0
+        found.append(matrix)
+    return found, out
+
+
+def both_sides(matrix, K):
+    return np.einsum("pk,abkl,ql->abpq", matrix, K, matrix)
+
+
+def weighted(K, T, w, b, raw):
+    """w K + b, and the tangent kernel of these weights and biases, whitened or themselves, beside that of the inputs."""
+    own = K + (b > 0.0) if raw else w * K + b
+    return w * K + b, own if T is None else w * T + own
+
+
+def reference(layers, x, raw=False):
+    """(K, Theta) between all points, (points, points)."""
+    stack = Stack(layers)
+    x = x.reshape(len(x), *stack.point_shape(x.shape[1:]))
+    space, flat = x.shape[1:-1], x.reshape(len(x), -1, x.shape[-1])
+    K, T, space = through(stack.layers, np.einsum("apc,bqc->abpq", flat, flat) / x.shape[-1], None, space, raw)
+    assert K.shape[2:] == (1, 1)
+    assert space == ()
+    return K[..., 0, 0], np.zeros(K.shape[:2]) if T is None else T[..., 0, 0]
+
+
+def through(layers, K, T, space, raw):
+    for layer in layers:
+        own = np.einsum("aapp->ap", K)
+        if isinstance(layer, L.Dense):
+            K, T = weighted(K, T, layer.weight_variance, layer.bias_variance, raw)
+        elif isinstance(layer, L.Conv):
+            matrices, space = offset_matrices(layer, space)
+            K, T = (None if A is None else sum(both_sides(m, A) for m in matrices) / len(matrices) for A in (K, T))
+            K, T = weighted(K, T, layer.weight_variance, layer.bias_variance, raw)
+            if not layer.shared:
+                K, T = (A * np.eye(A.shape[2]) for A in (K, T))
+        elif isinstance(layer, (L.Flatten, L.GlobalAveragePool, L.AveragePool)):
+            if isinstance(layer, L.AveragePool):
+                matrices, space = offset_matrices(layer, space)
+                matrix = sum(matrices) / len(matrices)
+                K, T = (None if A is None else both_sides(matrix, A) for A in (K, T))
+                continue
+            mean = (lambda A: np.trace(A, axis1=2, axis2=3) / A.shape[2]) if isinstance(layer, L.Flatten) else None
+            mean = mean or (lambda A: A.mean((2, 3)))
+            K, T = (None if A is None else mean(A)[..., None, None] for A in (K, T))
+            space = ()
+        elif isinstance(layer, L.Nonlinearity):
+            K, _, slope, _ = layer.phi.kappa_gradient(own[:, None, :, None], K, own[None, :, None, :])
+            T = T * slope
+        elif isinstance(layer, L.LayerNorm):
+            root = np.sqrt(own + layer.epsilon)
+            K, T = (A / root[:, None, :, None] / root[None, :, None, :] for A in (K, T))
+        elif isinstance(layer, L.SelfAttention):
+            K, T = attention(layer, K, T, raw)
+        else:
+            assert isinstance(layer, L.Residual)
+            (K1, T1, space), (K2, T2, _) = (through(part, K, T, space, raw) for part in (layer.branch, layer.shortcut))
+            K, T = K1 + K2, T1 + T2
+    return K, T, space
+
+
+def attention(layer, K, T, raw):
+    qk, ov = layer.query_variance * layer.key_variance, layer.value_variance * layer.out_variance
+    b, shift = layer.bias_variance, float(layer.bias_variance > 0.0) if raw else layer.bias_variance
+    variances = (layer.query_variance, layer.key_variance, layer.value_variance, layer.out_variance)
+    if layer.scaling == "sqrt":
+        s, power = qk * ov, np.einsum("abkl,abkl->ab", K, K)[..., None, None]
+        own = s * power * K * (sum(1.0 / v for v in variances) if raw else 4.0) + shift
+        if T is not None:
+            own = own + s * (power * T + 2.0 * K * np.einsum("abkl,abkl->ab", K, T)[..., None, None])
+        return s * power * K + b, own
+    logits = math.sqrt(qk) * np.einsum("aapk->apk", K)
+    z = np.exp(logits) / np.exp(logits).sum(2, keepdims=True) if layer.mechanism == "softmax" else logits
+    K, T = (None if A is None else ov * np.einsum("apk,abkl,bql->abpq", z, A, z) for A in (K, T))
+    own = K * (sum(1.0 / v for v in variances[2:]) if raw else 2.0) + shift
+    return K + b, own if T is None else own + T
+
+
+def conv(size, strides=1, padding="same", w=1.0, b=0.0, name="conv"):
+    return {
+        name: {"filter": size, "strides": strides, "padding": padding, "weight_variance": w, "bias_variance": b},
+    }
+
+
+def pool(window, strides, padding="valid"):
+    return {"average_pool": {"window": window, "strides": strides, "padding": padding}}
+
+
+def dense(w=1.0, b=0.0, name="dense"):
+    return {name: {"weight_variance": w, "bias_variance": b}}
+
+
+FOUR = {f"{name}_weight_variance": v for name, v in zip(("query", "key", "value", "out"), (1.4, 0.6, 0.7, 1.9))}
+SOFTMAX = {"self_attention": {**FOUR, "bias_variance": 0.3}}
+LINEAR = {"self_attention": {**FOUR, "mechanism": "identity", "scaling": "linear"}}
+ROOT = {"self_attention": {**FOUR, "mechanism": "identity", "bias_variance": 0.3}}
+PER_TOKEN = dense(1.3, 0.2, "dense_per_token")
+FIRST = conv([3, 2], [2, 1], w=1.7, b=0.2)
+LOCAL = conv([2, 3], w=0.6, b=0.4, name="locally_connected")
+IMAGE, TOKENS, SIGNAL = (5, 4, 2), (4, 3), (7, 2)
+
+STACKS = {
+    "dense": ([dense(1.7, 0.3), "erf", dense(0.4), "relu", dense(2.5, 0.7)], (3, 2)),
+    "one weight": ([dense(1.7, 0.3)], (5,)),
+    "flat": ([FIRST, "erf", conv([2, 3], [1, 2], "valid", 0.5, 0.3), "relu", "flatten", dense(2.0, 0.1)], IMAGE),
+    "pooled": ([FIRST, "relu", conv([2, 2], [2, 1], w=0.5), "erf", "global_average_pool", dense(2.0, 0.1)], IMAGE),
+    "points of size one": ([conv([1, 1], b=0.1), "erf", conv([1, 1], [2, 3]), "global_average_pool"], IMAGE),
+    "window larger than the image": ([conv([5, 6]), "relu", conv([6, 5]), "global_average_pool"], (2, 3, 1)),
+    "steps over": ([conv([2, 1], [3, 2], "valid"), "erf", conv([1, 2], [2, 2]), "global_average_pool"], (7, 6, 1)),
+    "local first": ([LOCAL, "relu", conv([3, 2], b=0.2), "quadratic", "global_average_pool", "dense"], IMAGE),
+    "local behind": ([FIRST, "relu", LOCAL, "relu", pool([2, 2], [1, 2]), "flatten", "dense"], IMAGE),
+    "local behind a pool": ([FIRST, pool(2, 1), LOCAL, "relu", "global_average_pool"], IMAGE),
+    "local flat": ([LOCAL, "relu", conv([3, 2], [2, 2], b=0.2), "erf", "flatten", "dense"], IMAGE),
+    "pools": ([FIRST, pool([2, 3], [1, 2], "same"), "erf", "flatten", dense(0.7)], IMAGE),
+    "pools twice": ([FIRST, "relu", pool([2, 3], [2, 1], "same"), pool(2, 1), "global_average_pool"], IMAGE),
+    "pool of inputs": ([pool([2, 3], [1, 2], "same"), FIRST, "erf", "flatten", "dense"], IMAGE),
+    "two pools of inputs": ([pool([3, 2], [2, 1]), pool(2, 1, "same"), "flatten", dense(1.2, 0.3)], IMAGE),
+    "mean of inputs": (["global_average_pool", dense(1.2, 0.3), "relu", "dense"], IMAGE),
+    "inputs alone": (["flatten"], IMAGE),
+    "mean of inputs alone": (["global_average_pool"], IMAGE),
+    "pooled inputs alone": ([pool([2, 3], [1, 2], "same"), "global_average_pool"], IMAGE),
+    "residual": (
+        [FIRST, {"residual": ["relu", conv([3, 3], w=0.6, b=0.2)]}, "erf", "flatten", dense(1.5)],
+        IMAGE,
+    ),
+    "residual pooled": (
+        [FIRST, {"residual": ["relu", conv([3, 3], w=0.6), "erf", conv([1, 2], b=0.1)]}, "global_average_pool"],
+        IMAGE,
+    ),
+    "shortcut": (
+        [
+            FIRST,
+            {"residual": {"branch": ["relu", conv(3, 2, b=0.2)], "shortcut": [conv([1, 1], 2, w=0.3)]}},
+            "relu",
+            "flatten",
+            "dense",
+        ],
+        IMAGE,
+    ),
+    "shortcut pooled": (
+        [
+            FIRST,
+            {"residual": {"branch": ["relu", conv(3, 2)], "shortcut": [pool(2, 2, "same")]}},
+            "relu",
+            "global_average_pool",
+        ],
+        IMAGE,
+    ),
+    "local in a residual": ([FIRST, {"residual": ["relu", LOCAL]}, "relu", "global_average_pool", "dense"], IMAGE),
+    "residual in a residual": (
+        [dense(1.2), {"residual": ["relu", dense(0.5, 0.1), {"residual": ["erf", dense(0.7)]}]}, "relu", dense(2.0)],
+        (4,),
+    ),
+    "attention in a residual": ([PER_TOKEN, {"residual": [SOFTMAX]}, "relu", "flatten", dense(0.7)], TOKENS),
+    "attention in a pooled residual": ([PER_TOKEN, {"residual": [SOFTMAX]}, "global_average_pool"], TOKENS),
+    "attention beside weights": (
+        [PER_TOKEN, {"residual": {"branch": ["relu", PER_TOKEN, ROOT], "shortcut": [PER_TOKEN]}}, "relu", "flatten"],
+        TOKENS,
+    ),
+    "norms": (
+        [FIRST, {"layer_norm": {"epsilon": 0.3}}, "relu", conv([2, 2], b=0.2), "layer_norm", "erf", "flatten", "dense"],
+        IMAGE,
+    ),
+    "norms pooled": ([FIRST, {"layer_norm": {"epsilon": 0.3}}, "relu", "global_average_pool", dense(0.7)], IMAGE),
+    "tokens": ([PER_TOKEN, "relu", PER_TOKEN, "erf", "global_average_pool", dense(0.7, 0.1)], TOKENS),
+    "softmax": ([SOFTMAX, "relu", SOFTMAX, "global_average_pool", "dense"], TOKENS),
+    "softmax flat": ([PER_TOKEN, "relu", SOFTMAX, "erf", "flatten", "dense"], TOKENS),
+    "identity": ([LINEAR, "relu", LINEAR, "global_average_pool", "dense"], TOKENS),
+    "identity flat": ([PER_TOKEN, "relu", LINEAR, "flatten"], TOKENS),
+    "root": ([ROOT, "relu", ROOT, "global_average_pool", "dense"], TOKENS),
+    "root flat": ([PER_TOKEN, "relu", ROOT, "erf", "flatten", "dense"], TOKENS),
+    "root without biases": ([{"self_attention": {**FOUR, "mechanism": "identity"}}, "flatten"], TOKENS),
+    "attention to pixels": ([FIRST, "erf", SOFTMAX, "relu", "global_average_pool"], (3, 4, 1)),
+    "signal": ([conv([3], [2], b=0.2), "relu", conv([2], [1], "valid"), "erf", "flatten", "dense"], SIGNAL),
+    "signal pooled": ([conv([4], w=1.4), "relu", pool([2], [2], "same"), "global_average_pool", "dense"], SIGNAL),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_equals_the_slow_implementation(name):
+    """Whole, in two sets, on the diagonal, without the tangent kernel; whitened and raw, and what is the default."""
+    layers, shape = STACKS[name]
+    x, kernel = points(5, *shape), fw.kernels.from_layers(layers)
+    for parameters in ("whitened", "weights"):
+        K, T = reference(layers, x, parameters == "weights")
+        close = {"rtol": 1e-10, "atol": 1e-10 * max(np.abs(K).max(), np.abs(T).max())}
+        whole, cross = kernel.both(x, parameters=parameters), kernel.both(x[:2], x[2:], parameters)
+        own = kernel.diagonal(x, parameters)
+        np.testing.assert_allclose(whole.nngp, K, **close)
+        np.testing.assert_allclose(whole.ntk, T, **close)
+        np.testing.assert_allclose(cross.nngp, K[:2, 2:], **close)
+        np.testing.assert_allclose(cross.ntk, T[:2, 2:], **close)
+        np.testing.assert_allclose(own.nngp, np.diagonal(K), **close)
+        np.testing.assert_allclose(own.ntk, np.diagonal(T), **close)
+        np.testing.assert_allclose(kernel.ntk(x[:2], x[2:], parameters), T[:2, 2:], **close)
+        np.testing.assert_allclose(kernel.nngp(x), K, **close)
+        np.testing.assert_allclose(kernel.nngp(x[:2], x[2:]), K[:2, 2:], **close)
+        if parameters == "whitened":
+            for default in (kernel.ntk(x), kernel.both(x).ntk):
+                np.testing.assert_allclose(default, T, **close)
+            np.testing.assert_allclose(kernel.diagonal(x).ntk, np.diagonal(T), **close)
+
+
+def test_the_two_kinds_of_parameters_differ():
+    """Else the test above would say nothing of the default."""
+    for name in ("dense", "pooled", "softmax", "root", "identity"):
+        layers, shape = STACKS[name]
+        kernel, x = fw.kernels.from_layers(layers), points(3, *shape)
+        assert (np.abs(kernel.ntk(x, parameters="weights") / kernel.ntk(x) - 1.0) > 0.01).all()
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 2), (1, 3)])
+def test_window_sums_place_by_place(axes):
+    """All counts, margins, sizes and steps of a short axis; windows may lie beside the image altogether."""
+    K = points(4, 4, 4, 4)
+    for count, before, size, step in itertools.product((1, 2, 3), (0, 1, 3), (1, 2, 5), (1, 2, 3)):
+        if (size, step) == (1, 1):
+            count, before = 4, 0  # noqa: PLW2901 -- the copy: nothing moves
+        matrices = np.zeros((size, count, 4))
+        for d, o in itertools.product(range(size), range(count)):
+            if 0 <= (place := o * step + d - before) < 4:
+                matrices[d, o, place] = 1.0
+        expected = 0.0
+        for matrix in matrices:
+            part = K
+            for axis in axes:
+                part = np.moveaxis(np.tensordot(matrix, part, (1, axis)), 0, axis)
+            expected = expected + part
+        found = window_sum(K, axes, count, before, size, step)
+        np.testing.assert_allclose(found, expected, atol=1e-13)
+        assert not np.shares_memory(found, K)  # rules write into what they are given
+
+
+def test_layers_without_a_rule_say_so():
+    class Unknown(L.Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Unknown"):
+        rules.rule(Unknown(), None, None, None)
+    with pytest.raises(NotImplementedError, match="Unknown"):
+        rules.prepare(Unknown(), np.ones(1))
+
+
+def test_a_copied_state_is_another():
+    state = State(np.ones((1, 2)), True, True, np.full((1, 2), 3.0), 0.5)
+    copy = state.copy()
+    state.nngp += 1.0
+    state.ntk += 1.0
+    assert copy.nngp.tolist() == [[1.0, 1.0]]
+    assert copy.ntk.tolist() == [[3.0, 3.0]]
+    assert (copy.tangent, copy.raw, copy.scale) == (True, True, 0.5)
+    fresh = State(np.ones((1, 2)), False)
+    assert (fresh.raw, fresh.ntk, fresh.scale) == (False, None, 1.0)
+
+
+# --- what is there at a time -----------------------------------------------------------------------------------------
+
+
+def sizes_seen(layers, shape, monkeypatch):
+    """Entries that a pair of points has before and behind every layer that is gone through, and their dimensions."""
+    seen, call = [], Step.__call__
+
+    def watching(self, state, sides):
+        seen.append((state.nngp.shape, self.full))
+        call(self, state, sides)
+        seen.append((state.nngp.shape, self.full_out))
+
+    monkeypatch.setattr(Step, "__call__", watching)
+    fw.kernels.from_layers(layers).nngp(points(1, *shape), points(1, *shape))
+    monkeypatch.setattr(Step, "__call__", call)
+    for found, full in seen:  # (p, q, 1, 1), or (p, 1, 1)
+        assert len(found) == (4 if full else 3)
+        assert not full or found[0] == found[1]
+    return [(math.prod(found), full) for found, full in seen]
+
+
+@pytest.mark.parametrize("name", [name for name in STACKS if "alone" not in name and name != "one weight"])
+def test_the_largest_layer_is_the_largest_seen(name, monkeypatch):
+    layers, shape = STACKS[name]
+    stack = Stack(layers)
+    program = _Program.of(stack, stack.point_shape(shape))
+    seen = sizes_seen(layers, shape, monkeypatch)
+    assert program.largest == max(size for size, _ in seen)
+    assert program.pairwise == any(full for _, full in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "pairwise"),
+    [
+        *((name, False) for name in ("dense", "flat", "local flat", "residual", "shortcut", "norms", "signal")),
+        *((name, True) for name in ("pooled", "pools", "tokens", "softmax flat", "local first", "shortcut pooled")),
+        ("two pools of inputs", False),
+        ("pool of inputs", False),
+    ],
+)
+def test_pairs_of_positions_only_where_a_layer_mixes_them(name, pairwise):
+    layers, shape = STACKS[name]
+    stack = Stack(layers)
+    assert _Program.of(stack, stack.point_shape(shape)).pairwise == pairwise
+
+
+def test_nothing_in_front_of_unshared_weights_has_pairs(monkeypatch):
+    """They make positions independent: what is in front of them is needed at p = q alone, what is behind at all."""
+    layers, shape = STACKS["local behind"]
+    full = [full for _, full in sizes_seen(layers, shape, monkeypatch)]
+    # behind the first convolution: relu, locally connected, relu, average pool, flatten, dense; before and behind each
+    assert full == [False, False, False, True, True, True, True, False, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 1), (1, 1000), (1000, 1), (7, 5), (40, 90), (130, 260), (1000, 1000), (128, 256)]
+)
+@pytest.mark.parametrize("name", ["dense", "flat", "pooled", "softmax"])
+@pytest.mark.parametrize("scale", [1, 9])
+def test_blocks_are_as_large_as_they_may_be(name, scale, rows, columns):
+    """At most 128 x 256 points, and entries at most what a block holds; one more would be too many."""
+    layers, shape = STACKS[name]
+    shape = tuple(scale * s for s in shape[:-1]) + shape[-1:]
+    stack = Stack(layers)
+    program = _Program.of(stack, stack.point_shape(shape))
+    most = 2**16 if program.pairwise else 2**17
+    height, width = program.block(rows, columns)
+    assert 1 <= height <= min(rows, 128)
+    assert 1 <= width <= min(columns, 256)
+    assert program.largest * height * width <= most or (height, width) == (1, 1)
+    assert width == min(columns, 256) or program.largest * (width + 1) > most
+    assert height == min(rows, 128) or program.largest * (height + 1) * width > most
+
+
+@pytest.mark.parametrize("name", ["flat", "softmax", "attention in a residual", "norms"])
+def test_single_points_go_in_parts(name, monkeypatch):
+    """Parts of the first pass hold what a block may, and fit together: prepared data and results are those of all."""
+    layers, shape = STACKS[name]
+    x, stack = points(7, *shape), Stack(layers)
+    program = _Program.of(stack, stack.point_shape(shape))
+    whole = implementation._Points.of(program, stack.points(x), _Want(True, True))
+    sizes, through_all = [], _Program.through
+
+    def watching(self, gram, want, sides):
+        sizes.append(gram.shape[-1])
+        return through_all(self, gram, want, sides)
+
+    monkeypatch.setattr(_Program, "through", watching)
+    monkeypatch.setattr(implementation, "_WORK", dict.fromkeys((False, True), 3 * program.largest + 1))
+    parts = implementation._Points.of(program, stack.points(x), _Want(True, True))
+    assert sizes == [3, 3, 1]
+    np.testing.assert_allclose(parts.nngp, whole.nngp, rtol=1e-12)
+    np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=1e-12)
+    assert len(parts.prepared) == len(whole.prepared) == program.n_slots
+    for one, other in zip(parts.prepared, whole.prepared, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+    monkeypatch.setattr(implementation, "_WORK", dict.fromkeys((False, True), 1))
+    sizes.clear()
+    implementation._Points.of(program, stack.points(x), _Want(True, True))
+    assert sizes == [1] * 7
+
+
+@pytest.mark.parametrize("name", ["pooled", "flat", "signal", "dense", "pool of inputs", "softmax"])
+def test_features_give_the_first_covariance(name):
+    """Products of features are the inputs' covariance, or that behind the first convolution, before its variances."""
+    layers, shape = STACKS[name]
+    stack, x = Stack(layers), points(3, *shape)
+    program = _Program.of(stack, stack.point_shape(shape))
+    F = program.features(stack.points(x))
+    found = np.einsum("pam,qbm->abpq", F, F)
+    x = stack.points(x)
+    space, flat = x.shape[1:-1], x.reshape(3, -1, x.shape[-1])
+    K = np.einsum("apc,bqc->abpq", flat, flat) / x.shape[-1]
+    for layer in stack.layers:
+        if isinstance(layer, L.AveragePool):
+            matrices, space = offset_matrices(layer, space)
+            K = both_sides(sum(matrices) / len(matrices), K)
+        elif isinstance(layer, L.Conv):
+            matrices, _ = offset_matrices(layer, space)
+            K = sum(both_sides(m, K) for m in matrices) / len(matrices)
+            break
+        else:
+            K = np.trace(K, axis1=2, axis2=3)[..., None, None] / K.shape[2] if isinstance(layer, L.Flatten) else K
+            if not isinstance(layer, L.Flatten):
+                break
+    np.testing.assert_allclose(found, K, atol=1e-12)
+    assert program.n == len(F)
+    assert F.flags.c_contiguous
+
+
+# --- what is said and what is kept -----------------------------------------------------------------------------------
+
+
+def test_refusals_name_shapes_and_counts():
+    kernel = fw.kernels.from_layers(STACKS["pooled"][0])
+    with pytest.raises(fw.InputError, match=r"points of shapes \(5, 4, 2\) and \(5, 3, 2\)"):
+        kernel.nngp(points(2, 5, 4, 2), points(3, 5, 3, 2))
+    small = {"memory": 1e3}
+    with pytest.raises(fw.MemoryCapError, match=r"a kernel between 2 and 3 points of 5 x 4 x 2.*give fewer points"):
+        kernel.nngp(points(2, *IMAGE), points(3, *IMAGE), **small)
+    for call in (kernel.ntk, kernel.both):
+        with pytest.raises(fw.MemoryCapError, match=r"between 2 and 2 points.*at most 1 kB \(the cap given\)"):
+            call(points(2, *IMAGE), **small)
+
+
+def test_the_memory_allowed_is_compared_with_that_of_the_kernels_asked_for():
+    """Each of the three calls passes just where the estimate allows it, with and without a tangent kernel."""
+    kernel, x, y = fw.kernels.from_layers(STACKS["flat"][0]), points(4, *IMAGE), points(3, *IMAGE)
+    for other in (None, y):
+        counts = 4, 3 if other is not None else 4
+        one, two = (kernel.memory_estimate(*counts, IMAGE, tangent) for tangent in (False, True))
+        assert one < two == kernel.memory_estimate(*counts, IMAGE)
+        for call, need in ((kernel.nngp, one), (kernel.ntk, two), (kernel.both, two)):
+            call(x, other, memory=need)
+            with pytest.raises(fw.MemoryCapError):
+                call(x, other, memory=need - 1.0)
+
+
+def test_the_finite_network_has_one_output_unless_told():
+    jax = pytest.importorskip("jax")
+    kernel = fw.kernels.from_layers([dense(), "erf", dense()])
+    params = kernel.init(jax.random.key(0), (3,), 7)
+    assert kernel.apply(params, points(2, 3)).shape == (2, 1)
+
+
+def test_descriptions_do_not_change():
+    kernel = fw.kernels.from_layers(["dense"])
+    assert isinstance(kernel, StackKernel)
+    program = _Program.of(kernel.stack, (3,))
+    kept = implementation._Points.of(program, points(2, 3), _Want(True))
+    sides = implementation._Between(kept, kept, slice(0, 1), slice(0, 1))
+    for thing in (kernel, kernel.both(points(2, 3)), program, _Want(False), kept, sides):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, next(iter(vars(thing))), None)

@@ -1,0 +1,518 @@
+"""The single-neuron theory a second time: one particle after another in NumPy, from the formulas of docs/neuron.md."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import special, stats
+from scipy.optimize import minimize_scalar
+
+from finitewidth.runs import single_thread
+
+jax = pytest.importorskip("jax")
+P, RANK, T = 4, 3, 0.3
+
+# --- one particle, written out ---------------------------------------------------------------------------------------
+
+
+class Case:
+    """Data, field and particles of one model, small, and what the formulas say of them."""
+
+    def __init__(self, patches=1, pooled=False, outputs=1, populations=1, nonlinear=False, particles=6, seed=0):
+        import jax.numpy as jnp
+
+        from finitewidth.theory.neuron import particles as cp
+
+        rng = np.random.default_rng(seed)
+        self.model = cp.Model(jnp.tanh, P, patches, pooled, outputs, nonlinear)
+        self.patches, self.pooled, self.outputs, self.nonlinear = patches, pooled, outputs, nonlinear
+        self.m = 1 if pooled else patches
+        self.k, self.values, self.width, self.scale = self.m * outputs, outputs * P, 5.0, 1.4
+        self.rows = rng.standard_normal((populations, patches * P, RANK))
+        self.theta = rng.standard_normal((populations, particles, RANK))
+        self.z = rng.standard_normal((populations, particles, self.k))
+        self.set_field(3)
+        self.reference = None
+        if nonlinear:
+            from finitewidth.theory.neuron.reference import ScalarAction
+
+            root = rng.standard_normal((P, P))
+            self.y, self.kernel, self.weight = rng.standard_normal(P), root @ root.T / P, 7
+            self.q = self.scalar_action(self.y)[1]
+            self.reference = ScalarAction(self.kernel, self.q, self.weight).reference(self.y, T)
+
+    def set_field(self, seed):
+        rng = np.random.default_rng(seed)
+        root = rng.standard_normal((self.values, self.values))
+        self.s, self.R = 1.5 * rng.standard_normal(self.values), root @ root.T / self.values + 0.2 * np.eye(self.values)
+
+    @property
+    def given(self):
+        """(data, field) as the compiled code takes them."""
+        from finitewidth.theory.neuron import particles as cp
+
+        shape = (self.outputs, P)
+        data = cp.Data(self.rows, np.float64(self.scale), np.float64(self.width))
+        return data, cp.Field(self.s.reshape(shape), self.R.reshape(*shape, *shape))
+
+    @property
+    def state(self):
+        from finitewidth.theory.neuron import particles as cp
+
+        return cp.State(self.theta, self.z)
+
+    def psi(self, theta, rows):
+        """(m, points) of one neuron."""
+        phi = self.scale * np.array([np.tanh(row @ theta) for row in rows]).reshape(self.patches, -1)
+        return phi.mean(0, keepdims=True) if self.pooled else phi
+
+    def spread(self, psi):
+        """(D points, m D): u of all outputs, one output after another, is this times z / sqrt(N)."""
+        out = np.zeros((self.outputs, psi.shape[1], self.m, self.outputs))
+        for d in range(self.outputs):
+            out[d, :, :, d] = psi.T
+        return out.reshape(-1, self.k)
+
+    def scalar_action(self, y):
+        """G_a and its q, by bounded minimisation."""
+
+        def at(log_q):
+            q = math.exp(log_q)
+            A = q * self.kernel + T * np.eye(P)
+            return 0.5 * (self.weight * (q - log_q) + np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y))
+
+        found = minimize_scalar(at, bounds=(-5.0, 5.0), method="bounded", options={"xatol": 1e-9})
+        return found.fun, math.exp(found.x)
+
+    def neuron(self, g, theta, z):
+        """Potential and conditional moments of one particle."""
+        psi, N = self.psi(theta, self.rows[g]), self.width
+        Psi = self.spread(psi)
+        precision = np.eye(self.k) + Psi.T @ self.R @ Psi / N
+        covariance = np.linalg.inv(precision)
+        mean = covariance @ Psi.T @ self.s / math.sqrt(N)
+        if self.nonlinear:
+            u = Psi @ z / math.sqrt(N)
+            curvature, slope = self.reference.R, self.reference.s
+            braces = self.scalar_action(self.y - u)[0] + slope @ u - 0.5 * u @ curvature @ u
+            potential, mean, second = -(self.s @ u - 0.5 * u @ self.R @ u - braces), z, np.outer(z, z)
+        else:
+            second = covariance + np.outer(mean, mean)
+            potential = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * mean @ precision @ mean
+        strength = 0.2 + np.trace(second) / self.k
+        return SimpleNamespace(
+            potential=potential - math.log(strength),
+            psi=psi,
+            mean=mean,
+            second=second,
+            frozen=covariance,
+            weight=1.0 / strength,
+            Psi=Psi,
+        )
+
+    def neurons(self, theta, z):
+        """All of them: [population][particle]."""
+        return [[self.neuron(g, *one) for one in zip(*part, strict=True)] for g, part in enumerate(zip(theta, z))]  # noqa: B905
+
+    def moments(self, neurons):
+        """f, K_R, the response at frozen weights and E[z z^T], by weighted averages of u and u u^T."""
+        f, total = np.zeros(self.values), np.zeros((2, self.values, self.values))
+        orders = []
+        for population in neurons:
+            norm, mean, order = sum(one.weight for one in population), np.zeros(self.values), np.zeros((self.k, self.k))
+            for one in population:
+                share = one.weight / norm
+                mean += share * math.sqrt(self.width) * one.Psi @ one.mean
+                order += share * one.second
+                total[0] += share * one.Psi @ one.second @ one.Psi.T
+                total[1] += share * one.Psi @ one.frozen @ one.Psi.T
+            total[0] -= np.outer(mean, mean) / self.width
+            f += mean
+            orders.append(order)
+        return f, total[0], total[1], np.array(orders)
+
+
+CASES = {
+    "one": {},
+    "patches": {"patches": 3, "populations": 2},
+    "outputs": {"patches": 2, "outputs": 2},
+    "pooled": {"patches": 2, "pooled": True, "outputs": 2, "populations": 2},
+    "nonlinear": {"patches": 2, "nonlinear": True},
+}
+
+
+def derivative(function, x, step=1e-3):
+    """Of a function of a vector, by differences of fourth order."""
+    out = np.zeros_like(x)
+    for i in range(len(x)):
+        at = [function(x + k * step * np.eye(len(x))[i]) for k in (1, -1, 2, -2)]
+        out[i] = (8 * (at[0] - at[1]) - (at[2] - at[3])) / (12 * step)
+    return out
+
+
+def ran(function, *given):
+    """Compiled as a whole, as in use: one operation after another would take much longer to compile."""
+    from finitewidth.theory.neuron import particles as cp
+
+    with single_thread():
+        return cp.numpy_of(jax.jit(function, static_argnums=0)(*given))
+
+
+def close(got, want, **tolerance):
+    np.testing.assert_allclose(np.asarray(got), want, **({"rtol": 1e-8, "atol": 1e-10} | tolerance))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_particle_by_hand(name):
+    from finitewidth.theory.neuron import particles as cp
+
+    case = Case(**CASES[name])
+    got = ran(cp.evaluate, case.model, case.state, *case.given, case.reference)
+    known = ran(cp.readouts, case.model, case.state, *case.given)
+    assert isinstance(got.potential, np.ndarray)
+    assert case.model.readouts == case.k
+    for g, k in np.ndindex(got.potential.shape):
+        want = case.neuron(g, case.theta[g, k], case.z[g, k])
+        for field in ("potential", "psi", "mean", "second", "frozen", "weight"):
+            close(getattr(got, field)[g, k], getattr(want, field), rtol=1e-7)
+        for field in ("psi", "mean", "second", "weight"):
+            close(getattr(known, field)[g, k], getattr(want, field))
+        close(known.covariance[g, k], 0.0 * want.frozen if case.nonlinear else want.frozen)
+        at = case.theta[g, k], case.z[g, k]
+        close(got.gradient.theta[g, k], derivative(lambda x: case.neuron(g, x, at[1]).potential, at[0]), atol=1e-6)  # noqa: B023
+        close(got.gradient.z[g, k], derivative(lambda x: case.neuron(g, at[0], x).potential, at[1]), atol=1e-6)  # noqa: B023
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_readouts_are_integrated(k):
+    """The potential is minus the log of a Gaussian integral over z of exp(s u - u R u / 2), times the strength."""
+    case = Case(patches=k)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    for theta in case.theta[0]:
+        one = case.neuron(0, theta, None)
+        total, second = 0.0, 0.0
+        for places in itertools.product(range(60), repeat=k):
+            z = nodes[list(places)]
+            u = one.Psi @ z / math.sqrt(case.width)
+            weight = np.prod(weights[list(places)]) / (2 * math.pi) ** (k / 2)
+            weight *= math.exp(case.s @ u - 0.5 * u @ case.R @ u)
+            total, second = total + weight, second + weight * z @ z
+        assert one.potential == pytest.approx(-math.log(total * (0.2 + second / total / k)), rel=1e-6)
+
+
+def test_the_quick_erf():
+    from finitewidth.theory.neuron import particles as cp
+
+    x = np.concatenate([np.linspace(-4.0, 4.0, 801), [1e-3, -1e-3, 30.0, -30.0]])
+    value, slope = ran(lambda _, x: jax.jvp(cp.fast_erf, (x,), (2.0 + 0.0 * x,)), None, x)
+    close(ran(lambda _, x: cp.fast_erf(x), None, x), special.erf(x), atol=2e-7, rtol=0)
+    close(value, special.erf(x), atol=2e-7, rtol=0)
+    close(slope, 4.0 / math.sqrt(math.pi) * np.exp(-(x**2)))
+
+
+@pytest.mark.parametrize("far", [0.3, 1.0, 3.0])
+def test_the_scalar_action_away_from_its_reference(far):
+    from finitewidth.theory.neuron import particles as cp
+
+    case = Case(nonlinear=True)
+    y = far * np.random.default_rng(5).standard_normal((3, 2, P))
+    energy, solved = ran(lambda _, *given: cp._scalar_action(*given), None, y, case.reference)
+    for place in np.ndindex(3, 2):
+        want, q = case.scalar_action(y[place])
+        assert float(energy[place]) == pytest.approx(want, rel=1e-7)
+        close(solved[place], np.linalg.solve(q * case.kernel + T * np.eye(P), y[place]), rtol=1e-5)
+
+
+def test_inverses_of_small_matrices():
+    from finitewidth.theory.neuron import particles as cp
+
+    rng = np.random.default_rng(0)
+    for k in (1, 3):
+        root = rng.standard_normal((2, 5, k, k))
+        matrix = root @ root.swapaxes(2, 3) + np.eye(k)
+        inverse, log_det = ran(lambda _, matrix: cp._inverse(matrix), None, matrix)
+        close(inverse, np.linalg.inv(matrix))
+        close(log_det, np.linalg.slogdet(matrix)[1])
+
+
+# --- what was drawn ---------------------------------------------------------------------------------------------------
+
+
+class Draws:
+    """What ``jax.random`` gives, call by call, and from which keys."""
+
+    def __init__(self, monkeypatch):
+        self.found, self.keys, self._patch = [], [], monkeypatch
+
+    def ran(self, function, model, *given):
+        """``function``, compiled, and all that it drew."""
+        drawn = []
+
+        def recorded(name, draw):
+            def drawing(key, *args, **named):
+                drawn.append((name, jax.random.key_data(key), draw(key, *args, **named)))
+                return drawn[-1][2]
+
+            return drawing
+
+        def whole(model, *given):
+            out = function(model, *given)
+            return out, [part[1] for part in drawn], [part[2] for part in drawn]
+
+        with self._patch.context() as patch:
+            for name in ("normal", "uniform", "categorical"):
+                patch.setattr(jax.random, name, recorded(name, getattr(jax.random, name)))
+            out, keys, found = ran(whole, model, *given)
+        self.keys = [tuple(one.ravel().tolist()) for one in keys]
+        self.found = [(name, one) for (name, *_), one in zip(drawn, found, strict=True)]
+        return out
+
+    def of(self, name):
+        return [found for kind, found in self.found if kind == name]
+
+    @property
+    def independent(self):
+        return len(set(self.keys)) == len(self.keys)
+
+
+def key(*numbers):
+    from finitewidth.theory.neuron import particles as cp
+
+    return cp.key_of(*numbers)
+
+
+# --- averages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_averages_at_other_points_by_hand(name, monkeypatch):
+    """Directions that only test points have are drawn from the prior: what is drawn is recorded."""
+    from finitewidth.theory.neuron import particles as cp
+
+    case, rng = Case(**CASES[name]), np.random.default_rng(1)
+    groups, count, points = *case.theta.shape[:2], 3
+    rows = rng.standard_normal((groups, case.patches * points, RANK + 2))
+    draws, again = Draws(monkeypatch), Draws(monkeypatch)
+    got = draws.ran(cp.at_points, case.model, case.state, *case.given, rows, key(1))
+    kernel = again.ran(cp.kernel_at, case.model, case.state, *case.given, rows, key(1))
+    fresh = draws.of("normal") + again.of("normal")
+    assert [part.shape for part in fresh] == [(groups, count, 2)] * 2
+    neurons = case.neurons(case.theta, case.z)
+    f_train, K, _, _ = case.moments(neurons)
+    size, D = points * case.outputs, case.outputs
+    f, cross, own = np.zeros(size), np.zeros((size, case.values)), np.zeros((size, size))
+    for g, population in enumerate(neurons):
+        norm, mean, at_train = sum(one.weight for one in population), np.zeros(size), np.zeros(case.values)
+        for k, one in enumerate(population):
+            share = one.weight / norm
+            At = case.spread(case.psi(np.append(case.theta[g, k], fresh[0][g, k]), rows[g]))
+            mean += share * math.sqrt(case.width) * At @ one.mean
+            at_train += share * math.sqrt(case.width) * one.Psi @ one.mean
+            cross += share * At @ one.second @ one.Psi.T
+            own += share * At @ one.second @ At.T
+        f += mean
+        cross -= np.outer(mean, at_train) / case.width
+        own -= np.outer(mean, mean) / case.width
+    close(got.f, f.reshape(D, points))
+    close(got.cross, cross.reshape(D, points, D, P))
+    close(got.own, np.einsum("dpep->dep", own.reshape(D, points, D, points)))
+    close(got.f_train, f_train.reshape(D, P))
+    close(got.kernel, K.reshape(D, P, D, P))
+    close(kernel, np.einsum("dpdq->pq", own.reshape(D, points, D, points)) / D)
+
+
+def test_readouts_drawn_from_their_conditional(monkeypatch):
+    from finitewidth.theory.neuron import particles as cp
+
+    case, draws = Case(patches=2, outputs=2), Draws(monkeypatch)
+    z = draws.ran(cp.draw_readouts, case.model, case.state, *case.given, key(4))
+    (noise,) = draws.of("normal")
+    for k, theta in enumerate(case.theta[0]):
+        one = case.neuron(0, theta, None)
+        close(z[0, k], one.mean + np.linalg.cholesky(one.frozen) @ noise[0, k])
+
+
+# --- one round -------------------------------------------------------------------------------------------------------
+
+
+def resampled(gain, uniform):
+    """Indices of one population after systematic resampling: the k-th mark at (k + uniform) / M."""
+    gain = np.clip(np.where(np.isfinite(gain), gain, 0.0), -20.0, 20.0)
+    upper = np.cumsum(np.exp(gain) / np.exp(gain).sum())
+    return [next(i for i, top in enumerate(upper) if (k + uniform) / len(gain) <= top) for k in range(len(gain))]
+
+
+def one_round(case, before, directions, draws, step):
+    """``advance``, one particle after another."""
+    normal, uniform = draws.of("normal"), draws.of("uniform")
+    follow, jitter, accept = uniform[0], uniform[1], uniform[2]
+    theta, z, shifts = case.theta.copy(), case.z.copy(), []
+    for g, group in enumerate(case.neurons(theta, z)):
+        gain = before[g] - np.array([one.potential for one in group])
+        chosen = resampled(gain, float(follow[g, 0]))
+        shifts.append(np.std(np.clip(np.where(np.isfinite(gain), gain, 0.0), -20.0, 20.0)))
+        theta[g], z[g] = theta[g][chosen], z[g][chosen]
+    moments = case.moments(case.neurons(theta, z))
+    potential, chance, jumped = np.zeros(theta.shape[:2]), np.zeros(theta.shape[:2]), np.zeros(theta.shape[:2])
+    for g, k in np.ndindex(potential.shape):
+        angle = min(step * math.exp(jitter[g, k, 0]), 1.2)
+        x, p = np.append(theta[g, k], z[g, k]), np.append(normal[0][g, k], normal[1][g, k])
+
+        def at(x):
+            return case.neuron(g, x[:RANK], x[RANK:]).potential  # noqa: B023
+
+        old, start = at(x) + 0.5 * (x @ x + p @ p), x
+        for _ in range(4):
+            p = p - 0.5 * angle * derivative(at, x)
+            x, p = math.cos(angle) * x + math.sin(angle) * p, math.cos(angle) * p - math.sin(angle) * x
+            p = p - 0.5 * angle * derivative(at, x)
+        chance[g, k] = min(1.0, math.exp(old - at(x) - 0.5 * (x @ x + p @ p)))
+        x = x if accept[g, k] < chance[g, k] else start
+        if not case.nonlinear:
+            choice = draws.of("categorical")[0][g, k]
+            vector, deviation = directions.vectors[g, :, choice], directions.deviations[g, choice]
+            before_jump, after = x[:RANK] @ vector, deviation * normal[2][g, k]
+            proposed = x.copy()
+            proposed[:RANK] += (after - before_jump) * vector
+            prior, proposal = stats.norm(0.0, 1.0).logpdf, stats.norm(0.0, deviation).logpdf
+            ratio = prior(after) - prior(before_jump) + proposal(before_jump) - proposal(after)
+            jumped[g, k] = min(1.0, math.exp(ratio + at(x) - at(proposed)))
+            x = proposed if uniform[3][g, k] < jumped[g, k] else x
+        theta[g, k], z[g, k], potential[g, k] = x[:RANK], x[RANK:], at(x)
+    return theta, z, potential, moments, chance, jumped, max(shifts)
+
+
+@pytest.mark.parametrize("name", ["one", "patches", "outputs", "nonlinear"])
+def test_one_round_by_hand(name, monkeypatch):
+    """Resampling, moments, four leapfrog steps, Metropolis, a jump; with the random numbers that were drawn."""
+    from finitewidth.theory.neuron import particles as cp
+
+    case = Case(**CASES[name], particles=8)
+    groups, count = case.theta.shape[:2]
+    rng = np.random.default_rng(2)
+    vectors = np.stack([np.linalg.qr(rng.standard_normal((RANK, RANK)))[0][:, :2] for _ in range(groups)])
+    odds = np.array([[0.0, 0.0], [-60.0, 0.0]])[:groups]  # the second population jumps along its second direction
+    directions = cp.Directions(vectors, 0.8 + rng.random((groups, 2)), odds)
+    potential = [[one.potential for one in part] for part in case.neurons(case.theta, case.z)]
+    before, draws = np.array(potential) + 0.8 * rng.standard_normal((groups, count)), Draws(monkeypatch)
+    given = (case.model, case.state, before, *case.given, case.reference, directions, key(5), np.float64(0.75))
+    state, after, moments = draws.ran(cp.advance, *given)
+    assert draws.independent
+    theta, z, now, (f, kernel, frozen, order), chance, jumped, shift = one_round(case, before, directions, draws, 0.75)
+    D = case.outputs
+    close(moments.f, f.reshape(D, P))
+    close(moments.kernel, kernel.reshape(D, P, D, P))
+    close(moments.frozen, frozen.reshape(D, P, D, P))
+    close(moments.order, order)
+    close(moments.shift, shift)
+    close(moments.acceptance, chance.mean(), atol=1e-5)
+    close(moments.jumped, jumped.mean(), atol=1e-5)
+    close(state.theta, theta, atol=1e-5)
+    close(after, now, atol=1e-5)
+    if case.nonlinear:
+        close(state.z, z, atol=1e-5)
+        assert not draws.of("categorical")
+    if name == "patches":
+        assert (draws.of("categorical")[0][1] == 1).all()
+    jitter = draws.of("uniform")[1]
+    assert jitter.shape == (groups, count, 1)
+    assert 0.0 < chance.mean() < 1.0
+
+
+def test_the_step_is_jittered_and_bounded(monkeypatch):
+    """Each particle its own, from exp(-1.6) to exp(.4) of the step."""
+    from finitewidth.theory.neuron import particles as cp
+
+    case, draws = Case(particles=60), Draws(monkeypatch)
+    nowhere = cp.Directions(np.eye(RANK)[None, :, :1], np.ones((1, 1)), np.zeros((1, 1)))
+    case.s, case.R = 0.0 * case.s, 0.0 * case.R  # the prior: trajectories are rotations, all accepted but for |psi|
+    unknown = np.full((1, 60), np.nan)
+    draws.ran(cp.advance, case.model, case.state, unknown, *case.given, None, nowhere, key(0), np.float64(0.1))
+    mark, jitter = draws.of("uniform")[0], draws.of("uniform")[1]
+    assert -1.6 <= jitter.min() < -1.4
+    assert 0.2 < jitter.max() <= 0.4
+    assert 0.01 <= mark.min() <= mark.max() <= 0.99
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_systematic_resampling(seed, monkeypatch):
+    """Gains beyond 20 nats count as 20, those that are not known as none; populations apart."""
+    from finitewidth.theory.neuron import particles as cp
+
+    case = Case(populations=2, particles=7)
+    rng, draws = np.random.default_rng(seed), Draws(monkeypatch)
+    gain = 2.0 * rng.standard_normal((2, 7))
+    gain[0, 1], gain[1, 2:4] = [30.0, np.nan, -25.0][seed], 0.0
+    gain[1, 0] = [-40.0, 3.0, np.inf][seed]
+    blank = np.zeros((2, 7))
+    neuron = cp.Neuron(rng.standard_normal((2, 7)), blank, blank, blank, blank, blank, rng.random((2, 7)))
+    given = (None, case.state, neuron, neuron.potential + gain, key(seed))
+    state, there, shift = draws.ran(lambda _, *given: cp._followed(*given), *given)
+    marks = draws.of("uniform")[0]
+    assert marks[0, 0] != marks[1, 0]
+    for g in range(2):
+        chosen = resampled(gain[g], float(marks[g, 0]))
+        close(state.theta[g], case.theta[g][chosen])
+        close(state.z[g], case.z[g][chosen])
+        close(there.weight[g], neuron.weight[g][chosen])
+    known = np.clip(np.where(np.isfinite(gain), gain, 0.0), -20.0, 20.0)
+    close(shift, max(np.std(part) for part in known))
+
+
+def test_metropolis():
+    """Down is always accepted, up with exp(-change); what is not a number, or infinite, never."""
+    from finitewidth.theory.neuron import particles as cp
+
+    count = 4000
+    change = np.repeat([[-1.0, np.log(4.0), np.nan, np.inf, -np.inf]], count // 5, axis=1)
+    ones, zeros = np.ones((1, count, 2)), np.zeros((1, count, 2))
+    given = (key(0), change, (cp.State(ones, ones), ones[..., 0]), (cp.State(zeros, zeros), zeros[..., 0]))
+    state, potential, mean = ran(lambda _, *given: cp._metropolis(*given), None, *given)
+    np.testing.assert_array_equal(state.theta[..., 0], potential)
+    np.testing.assert_array_equal(state.z, state.theta)
+    shares = np.asarray(potential).reshape(5, -1).mean(1)
+    assert (shares[0], shares[2], shares[3], shares[4]) == (1.0, 0.0, 0.0, 0.0)
+    assert shares[1] == pytest.approx(0.25, abs=0.05)
+    assert float(mean) == pytest.approx((1.0 + 0.25) / 5)
+
+
+# --- starts, keys, compiled code -------------------------------------------------------------------------------------
+
+
+def test_particles_start_from_the_prior(monkeypatch):
+    from finitewidth.theory.neuron import particles as cp
+
+    case, draws = Case(patches=2, outputs=3), Draws(monkeypatch)
+    state = draws.ran(lambda model, key: cp.start(model, 2, 500, RANK, key), case.model, key(0))
+    assert (state.theta.shape, state.z.shape) == ((2, 500, RANK), (2, 500, 6))
+    assert draws.independent
+    for part in state:
+        assert stats.kstest(np.asarray(part).ravel(), "norm").pvalue > 1e-3
+
+
+def test_keys_depend_on_every_number():
+    from finitewidth.theory.neuron import particles as cp
+
+    numbers = [*itertools.product(range(3), repeat=1), *itertools.product(range(3), repeat=2)]
+    numbers += itertools.product(range(3), repeat=3)
+    keys = [tuple(np.asarray(jax.random.key_data(key(*some))).tolist()) for some in numbers]
+    assert len(set(keys)) == len(numbers)
+    again = [tuple(np.asarray(jax.random.key_data(key(*some))).tolist()) for some in numbers]
+    assert keys == again
+    assert keys[2] == tuple(np.asarray(jax.random.key_data(jax.random.key(2, impl="threefry2x32"))).tolist())
+
+
+def test_compiled_code_is_shared_by_equal_models():
+    from finitewidth.theory.neuron import particles as cp
+
+    one, same, other = Case().model, Case(seed=1).model, Case(patches=2).model
+    assert cp.compiled(cp.readouts, one) is cp.compiled(cp.readouts, same)
+    assert cp.compiled(cp.readouts, one) is not cp.compiled(cp.readouts, other)
+    case = Case()
+    with single_thread():
+        quick = cp.compiled(cp.readouts, one)(case.state, *case.given)
+        close(quick.mean, cp.readouts(one, case.state, *case.given).mean)

@@ -1,0 +1,453 @@
+"""Parts of the search for saddles: bounds that are reached, certificates, Newton's last steps, joined descents."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from finitewidth.linalg import Spectrum
+from finitewidth.theory.action import SpectralEnergy
+from finitewidth.theory.saddle import (
+    DriveTable,
+    LogCholesky,
+    Minimum,
+    _descent,
+    _newton,
+    _polish,
+    _same_basin,
+    _search_range,
+    local_minima,
+    matrix_rate,
+    scale_minima,
+    scale_of_surplus,
+    surplus_of_scale,
+)
+from finitewidth.theory.solution import certify
+
+
+def energy_of(values, targets):
+    values, targets = np.asarray(values, float), np.asarray(targets, float)
+    order = np.argsort(values)
+    return SpectralEnergy(Spectrum(values[order], np.eye(len(values))), targets[order])
+
+
+def dense_action(energy, temperature, widths, shift, q):
+    """F(Q) of D outputs that share their scalars, from sums written out."""
+    n, q = np.asarray(widths, float), np.asarray(q, float)
+    targets = energy.rotated.reshape(energy.size, -1)
+    shifted = np.prod(q) * np.exp(shift) * energy.spectrum.values + temperature
+    rate = (n * (q - np.log(q) - 1.0)).sum()
+    fit = np.log(shifted).sum() + len(shifted) * np.log(2 * np.pi)
+    return 0.5 * (targets.shape[1] * (rate + fit) + ((targets**2).sum(1) / shifted).sum())
+
+
+def minima_of(energy, temperature, widths, shift=0.0):
+    return scale_minima(DriveTable(energy, temperature), widths, shift)
+
+
+# --- scalars ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_every_minimum_is_one_of_the_dense_action(seed, outputs):
+    """Its value, at its Q; no layer's Q can be moved, alone, to something lower."""
+    r = np.random.default_rng(seed)
+    count = int(r.integers(1, 30))
+    targets = 10 ** r.uniform(-2, 1.5, (count, outputs))
+    energy = energy_of(10 ** r.uniform(-3, 1, count), targets[:, 0] if outputs == 1 else targets)
+    widths, T, shift = [int(n) for n in 10 ** r.uniform(0, 2, r.integers(1, 4))], 10 ** r.uniform(-4, 0), 0.7
+    found = minima_of(energy, T, widths, shift)
+    assert found
+    for minimum in found:
+        q = minimum.order_parameters
+        assert q.shape == (len(widths),)
+        value = dense_action(energy, T, widths, shift, q)
+        assert minimum.action == pytest.approx(value, rel=1e-10, abs=1e-10)
+        for layer in range(len(widths)):
+            for step in (-1e-2, 1e-2):
+                assert dense_action(energy, T, widths, shift, q * np.exp(step * np.eye(len(q))[layer])) > value
+        np.testing.assert_allclose(np.array(widths) * (q - 1.0), widths[0] * (q[0] - 1.0), rtol=1e-9, atol=1e-9)
+        assert minimum.gradient_norm <= 1e-10 * max(1.0, abs(value))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("width", [1, 40])
+def test_the_largest_surplus_there_can_be(outputs, width):
+    """One eigenvalue k with s k = T at the saddle: D c = |y|^2 / 4T - D/2, half a unit below the bound."""
+    T, c = 1e-3, 1e4
+    s = 1.0 + c / width
+    y = np.full((1, outputs), math.sqrt(4.0 * T * (c + 0.5)))
+    (minimum,) = minima_of(energy_of([T / s], y[:, 0] if outputs == 1 else y), T, [width])
+    assert width * (minimum.order_parameters[0] - 1.0) == pytest.approx(c, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 8, 9])
+def test_the_least_surplus_there_can_be(size):
+    """No targets, T -> 0: every direction pulls by one, N (Q - 1) = -P; size 9 of width 10 takes the other bound."""
+    (minimum,) = minima_of(energy_of(np.linspace(1.0, 2.0, size), np.zeros(size)), 1e-13, [10])
+    assert minimum.order_parameters[0] == pytest.approx(1.0 - size / 10, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 30])
+@pytest.mark.parametrize("shift", [0.0, 0.25])
+def test_without_a_kernel_there_is_nothing_to_balance(size, shift):
+    """The slope is zero exactly on the lattice, at Q = 1: one minimum, not none and not two."""
+    energy = energy_of(np.zeros(size), np.ones(size))
+    (minimum,) = minima_of(energy, 0.5, [7], shift)
+    assert minimum.order_parameters[0] == pytest.approx(1.0, abs=1e-12)
+    assert minimum.action == pytest.approx(float(energy.energy(1.0, 0.5)), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [3, 30])
+@pytest.mark.parametrize("shift", [-230.0, -3.0, 0.0, 5.0, 230.0])
+@pytest.mark.parametrize("scale", [1.0, 1e100])
+def test_bounds_hold_all_the_stationary_points_and_no_overflow(size, shift, scale):
+    energy = energy_of(np.linspace(0.5, 2.0, size), np.full(size, scale))
+    low, high = _search_range(energy, 0.1, [10], shift)
+    assert low < high
+    x = np.linspace(min(low, -600.0) - 5.0, low, 400)[:-1]
+    below = 10 * np.expm1(x) - energy.drive(np.exp(x + shift), 0.1)
+    assert (below < 0.0).all()
+    assert np.isfinite(energy.drive(np.exp(high + shift), 0.1))
+    if high + shift < 339.0:  # not cut for the sake of floating point
+        x = np.linspace(high, high + 5.0, 400)[1:]
+        assert (10 * np.expm1(x) - energy.drive(np.exp(x + shift), 0.1) > 0.0).all()
+    minima_of(energy, 0.1, [10], shift)
+
+
+class Stuck(SpectralEnergy):
+    """A drive so stiff, as it says, that Newton does not move."""
+
+    def drive_slope(self, scale, temperature):
+        return -math.inf
+
+
+@pytest.mark.parametrize("c", [3.0, -4.0, -9.6])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_gradient_that_is_left_is_the_actions(c, outputs):
+    """Per prior deviation sqrt(2/N) of log Q, of the narrowest layer, wherever the search was left."""
+    widths, T, shift = np.array([30, 10]), 0.2, 0.4
+    y = np.random.default_rng(0).standard_normal((4, outputs))
+    energy = Stuck(Spectrum(np.array([0.1, 0.5, 1.0, 2.0]), np.eye(4)), y[:, 0] if outputs == 1 else y)
+    found = _polish(energy, T, list(widths), shift, c)
+    np.testing.assert_allclose(found.order_parameters, 1.0 + c / widths, rtol=1e-12)
+    assert found.action == pytest.approx(dense_action(energy, T, widths, shift, 1.0 + c / widths), rel=1e-11)
+    ends = [
+        dense_action(energy, T, widths, shift, (1.0 + c / widths) * np.exp([0.0, step])) for step in (1e-5, -1e-5)
+    ]
+    assert found.gradient_norm == pytest.approx(abs(ends[0] - ends[1]) / 2e-5 * math.sqrt(2 / 10), rel=1e-6)
+
+
+@pytest.mark.parametrize("start", [0.7, 1.6])
+@pytest.mark.parametrize("c", [-9.97, -9.0, -3.0, 0.0, 8.0, 300.0])
+def test_newton_resolves_the_surplus_to_the_last_digits(c, start):
+    """From 30 or 60 % off; the targets are made for the stationary point to be where it is, N + c from 0.03 up."""
+    n, T, k = 10.0, 0.3, 2.0
+    q = 1.0 + c / n
+    copies = round(6.0 / q) if c < 0 else 1
+    shifted = q * k + T
+    power = (c + copies * q * k / shifted) * shifted**2 / (q * k)
+    energy = energy_of(np.full(copies, k), np.append(np.zeros(copies - 1), math.sqrt(power)))
+    found = _polish(energy, T, [10], 0.0, start * q * n - n)
+    assert found.order_parameters[0] == pytest.approx(q, rel=1e-13)
+    assert found.gradient_norm < 1e-11 * max(1.0, abs(c))
+
+
+@pytest.mark.parametrize("widths", [(3, 40), (1, 10**12), (2, 30, 500), (4, 4)])
+def test_surplus_to_machine_precision(widths):
+    """Against a bracketing root-finder in log(narrowest + c), where it does not cancel."""
+    n = np.array(widths, float)
+    for x in (-12.0, -1.0, -1e-6, 1e-9, 0.3, 25.0):
+        exact = optimize.brentq(
+            lambda v, x=x: float(np.log((n - n.min() + np.exp(v)) / n).sum()) - x, -60.0, 60.0, xtol=1e-15, rtol=1e-15
+        )
+        c = float(surplus_of_scale(x, widths))
+        assert n.min() + c == pytest.approx(math.exp(exact), rel=1e-9)
+        assert c == pytest.approx(math.exp(exact) - n.min(), rel=1e-12, abs=1e-14 * n.min())
+        assert scale_of_surplus(c, widths) == pytest.approx(x, rel=1e-9)
+    assert surplus_of_scale(0.0, widths) == 0.0
+    assert surplus_of_scale(np.zeros((2, 3)), widths).shape == (2, 3)
+
+
+class Counted(SpectralEnergy):
+    def drive(self, scale, temperature):
+        asked.append(np.log(np.ravel(scale)))
+        return super().drive(scale, temperature)
+
+
+asked: list[np.ndarray] = []
+
+
+def test_the_table_computes_every_point_once():
+    asked.clear()
+    energy = Counted(Spectrum(np.array([0.1, 1.0]), np.eye(2)), np.array([2.0, 0.5]))
+    table = DriveTable(energy, 0.1)
+    for low, high in ((0.31, 0.49), (-0.52, 0.1), (0.3, 0.9), (-0.2, 0.2), (0.6, 0.7)):
+        lattice, drive = table.over(low, high)
+        assert lattice[0] <= low < lattice[1]
+        assert lattice[-2] <= high + 1e-12 <= lattice[-1] + DriveTable.STEP
+        assert lattice[-1] < high + 2.0 * DriveTable.STEP
+        np.testing.assert_allclose(np.diff(lattice), DriveTable.STEP, rtol=1e-9)
+        np.testing.assert_allclose(drive, SpectralEnergy.drive(energy, np.exp(lattice), 0.1), rtol=1e-12)
+    computed = np.round(np.concatenate(asked) / DriveTable.STEP).astype(int)
+    assert len(set(computed)) == len(computed)
+    assert sorted(computed) == list(range(computed.min(), computed.max() + 1))
+    assert computed.min() * DriveTable.STEP >= -0.6
+    assert computed.max() * DriveTable.STEP <= 1.0
+
+
+# --- several parameters -----------------------------------------------------------------------------------------------
+
+
+def bowls(*centres, depth=None):
+    """The lowest of several quadratic bowls."""
+    depths = np.zeros(len(centres)) if depth is None else np.asarray(depth)
+    centres = np.asarray(centres, float)
+
+    def objective(v):
+        values = 0.5 * ((v - centres) ** 2).sum(1) + depths
+        k = int(values.argmin())
+        return float(values[k]), v - centres[k]
+
+    return objective
+
+
+def test_two_minima_are_told_apart_by_place_and_value():
+    known = (np.array([1.0, 2.0]), 5.0, 0.0)
+    for shift, value, same in (
+        ((0.0, 0.49), 5.0, True),
+        ((-0.49, 0.49), 5.09, True),
+        ((0.0, 0.51), 5.0, False),
+        ((-0.51, 0.0), 5.0, False),
+        ((0.0, 0.0), 5.11, False),
+        ((0.3, 0.0), -3.0, True),
+    ):
+        assert _same_basin(known, known[0] + shift, value) is same
+
+
+def test_the_lower_of_twins_is_kept_whichever_came_first():
+    """Two starts that stop near one another: on a slope too weak for the tolerance, 0.2 apart."""
+
+    def objective(v):
+        return float(1e-3 * v[0]), np.array([1e-3])
+
+    for starts in ((0.0, 0.2), (0.2, 0.0)):
+        ((x, value, left),) = local_minima(objective, [np.array([s]) for s in starts], 1e-2)
+        assert (x[0], value) == (0.0, 0.0)
+        assert left == 1e-3
+    apart = local_minima(objective, [np.array([2.0]), np.array([0.0])], 1e-2)
+    assert [x[0] for x, *_ in apart] == [0.0, 2.0]
+
+
+def test_a_descent_that_joins_an_earlier_one_is_left():
+    objective, calls = bowls((0.0, 0.0), (50.0, 0.0), depth=(0.0, -1.0)), []
+
+    def counted(v):
+        calls.append(v)
+        return (0.5 * float(v @ (v * [1.0, 30.0])), v * [1.0, 30.0])
+
+    first = local_minima(counted, [np.array([3.0, 2.0])], 1e-9)
+    alone = len(calls)
+    calls.clear()
+    both = local_minima(counted, [np.array([3.0, 2.0]), np.array([-2.0, 3.0])], 1e-9)
+    assert len(first) == len(both) == 1
+    assert alone < len(calls) < 2 * alone
+    found = local_minima(objective, [np.array([1.0, 1.0]), np.array([49.0, 2.0]), np.array([0.5, -1.0])], 1e-9)
+    assert [value for _, value, _ in found] == pytest.approx([-1.0, 0.0], abs=1e-12)
+    np.testing.assert_allclose([x for x, *_ in found], [[50.0, 0.0], [0.0, 0.0]], atol=1e-8)
+
+
+def test_what_is_not_finite_is_no_minimum():
+    assert local_minima(lambda v: (math.inf, np.zeros_like(v)), [np.ones(2)], 1e-9) == []
+    good = local_minima(
+        lambda v: (math.nan if v[0] > 5 else float(v @ v), 2.0 * v), [np.full(2, 9.0), np.ones(2)], 1e-9
+    )
+    assert len(good) == 1
+
+
+H = np.array([[3.0, 0.5, 0.0], [0.5, 2.0, -0.4], [0.0, -0.4, 5.0]])
+
+
+def quadratic(v):
+    return 0.5 * float(v @ H @ v) - float(v[0]), H @ v - np.eye(3)[0]
+
+
+def test_newton_finds_the_minimum_of_a_quadratic_at_once():
+    x = np.array([7.0, -3.0, 2.0])
+    calls = []
+
+    def counted(v):
+        calls.append(v)
+        return quadratic(v)
+
+    best, value, left = _newton(counted, (x, *quadratic(x)), 1e-9)
+    exact = np.linalg.solve(H, np.eye(3)[0])
+    np.testing.assert_allclose(best, exact, atol=1e-9)
+    assert value == pytest.approx(quadratic(exact)[0], rel=1e-12)
+    assert left == np.abs(quadratic(best)[1]).max() <= 1e-9
+    assert len(calls) <= 14  # two steps, six gradients for a Hessian each
+
+
+def test_newton_of_a_curved_function_and_of_a_skewed_gradient():
+    """exp is no quadratic: five steps from 0.4 away; a gradient that is no gradient has its Hessian symmetrised."""
+
+    def cosh(v):
+        return float(np.cosh(v).sum()), np.sinh(v)
+
+    x = np.array([1.0, -0.8])
+    best, _, left = _newton(cosh, (x, *cosh(x)), 1e-10)
+    assert left <= 1e-10
+    np.testing.assert_allclose(best, 0.0, atol=1e-10)
+    skewed = np.array([[2.0, 0.3], [-0.3, 2.0]])  # symmetrised: 2, one step leaves 0.15 of it
+    best, _, left = _newton(lambda v: (0.0, skewed @ v), (np.ones(2), 0.0, skewed @ np.ones(2)), 1e-300)
+    assert np.abs(best).max() == pytest.approx(0.15**5, rel=1e-3)
+
+
+@pytest.mark.parametrize("case", ["reached", "many", "saddle", "edge", "uphill"])
+def test_newton_leaves_what_it_cannot_mend(case):
+    x = np.full(9 if case == "many" else 2, 0.5)
+    curvature = np.array([1.0, -1.0]) if case == "saddle" else np.ones(len(x))
+
+    def objective(v):
+        if case == "edge" and v[0] > 0.5:
+            return math.inf, np.full_like(v, math.nan)
+        if case == "uphill":  # a gradient with a kink
+            return 0.0, np.where(v > 0.4, v, 9.0)
+        return 0.5 * float(v @ (curvature * v)), curvature * v
+
+    reached = (x, *objective(x))
+    best, value, left = _newton(objective, reached, 0.5 if case == "reached" else 1e-9)
+    assert (best is x, value, left) == (True, reached[1], 0.5)
+    eight = np.full(8, 0.5)
+    assert _newton(lambda v: (0.5 * float(v @ v), v), (eight, 1.0, eight), 1e-9)[2] < 1e-9
+
+
+def test_newton_ends_what_rounding_of_f_stopped():
+    """F = 1e10 + quadratic: line searches see nothing below 1e-6, the gradient does."""
+
+    def objective(v):
+        value, gradient = quadratic(v)
+        return 1e10 + value, gradient
+
+    ((x, _, left),) = local_minima(objective, [np.array([30.0, -20.0, 10.0])], 1e-9)
+    assert left <= 1e-9
+    np.testing.assert_allclose(x, np.linalg.solve(H, np.eye(3)[0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 40, 41, 90])
+def test_descents_of_any_size_reach_their_tolerance(size):
+    scales = np.linspace(0.5, 2.0, size)
+
+    def objective(v):
+        return 0.5 * float(v @ (scales * v)) + 1.0, scales * v
+
+    ((x, value, left),) = local_minima(objective, [np.linspace(-3.0, 3.0, size) + 1.0], 1e-7)
+    assert left <= 1e-7
+    assert value == pytest.approx(1.0, abs=1e-12)
+    np.testing.assert_allclose(x, 0.0, atol=1e-6)
+    found = _descent(size, 1e-7)
+    assert found["method"] == ("BFGS" if size <= 40 else "L-BFGS-B")
+    assert found["options"]["gtol"] == 1e-7
+
+
+def test_how_long_a_descent_may_take():
+    """Iterations grow with the parameters where a Hessian is kept, and are bounded where it is not."""
+    few, more, many = (_descent(size, 1e-7)["options"] for size in (1, 40, 41))
+    assert 50 <= few["maxiter"] < more["maxiter"] <= 1000
+    assert few["maxiter"] + 39 * 10 <= more["maxiter"]
+    assert (many["maxiter"] >= 500, many["maxfun"] >= many["maxiter"]) == (True, True)
+    assert many["ftol"] == 0.0  # only the gradient says that it has ended
+
+
+# --- matrices ---------------------------------------------------------------------------------------------------------
+
+
+def test_coordinates_of_matrices():
+    r = np.random.default_rng(0)
+    half = r.standard_normal((3, 3))
+    centre = half @ half.T + 0.5 * np.eye(3)
+    coordinates, other = LogCholesky(centre, 6.0), LogCholesky(centre, 1.0)
+    np.testing.assert_allclose(coordinates.matrix(np.zeros(6)), centre, rtol=1e-12)
+    v = r.standard_normal(6)
+    Q = coordinates.matrix(v)
+    L = np.zeros((3, 3))
+    L[[0, 1, 1, 2, 2, 2], [0, 0, 1, 0, 1, 2]] = v / 6.0
+    L[[0, 1, 2], [0, 1, 2]] = np.exp(np.diagonal(L))
+    root = np.linalg.cholesky(centre) @ L
+    np.testing.assert_allclose(Q, root @ root.T, rtol=1e-12)
+    np.testing.assert_allclose(coordinates.coordinates_of(Q), v, atol=1e-10)
+    np.testing.assert_allclose(other.coordinates_of(Q), v / 6.0, atol=1e-11)
+    kept = v.copy()
+    W = r.standard_normal((3, 3))
+    W, direction = W + W.T, r.standard_normal(6)
+    ends = [np.vdot(W, coordinates.matrix(v + sign * 1e-5 * direction)) for sign in (1, -1)]
+    assert coordinates.pullback(v, W) @ direction == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-8)
+    np.testing.assert_array_equal(v, kept)
+
+
+def test_what_has_coordinates():
+    coordinates = LogCholesky(np.eye(2), 1.0)
+    assert coordinates.reachable([np.eye(2), np.diag([1e-8, 1e8])])
+    for bad in (np.zeros((2, 2)), np.diag([1.0, -1.0]), np.full((2, 2), np.inf)):
+        with np.errstate(invalid="ignore"):
+            assert not coordinates.reachable([np.eye(2), bad])
+
+
+@pytest.mark.parametrize("width", [7.0, 1e12])
+def test_the_rate_of_a_matrix(width):
+    r = np.random.default_rng(0)
+    half = r.standard_normal((3, 3))
+    Q = half @ half.T + 0.2 * np.eye(3)
+    rate, slope = matrix_rate(width, Q)
+    assert rate == pytest.approx(width * (np.trace(Q) - np.linalg.slogdet(Q)[1] - 3.0), rel=1e-10)
+    np.testing.assert_allclose(slope, width * (np.eye(3) - np.linalg.inv(Q)), rtol=1e-8, atol=1e-9 * width)
+    tiny = 1e-7 * (half + half.T)  # the rate is quadratic in what is left of one: N tr(surplus^2) / 2
+    assert matrix_rate(width, np.eye(3) + tiny)[0] == pytest.approx(0.5 * width * (tiny**2).sum(), rel=1e-5)
+    for singular in (np.zeros((3, 3)), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 2.0, -1.0])):
+        rate, slope = matrix_rate(width, singular)
+        assert rate == math.inf
+        np.testing.assert_array_equal(slope, np.zeros((3, 3)))
+
+
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+
+def at(action, gradient):
+    return Minimum(np.ones(1), action, gradient)
+
+
+@pytest.mark.parametrize(
+    ("action", "gradient", "values", "converged"),
+    [
+        (3.0, 0.9e-6, 1, True),
+        (3.0, 1e-6, 1, True),
+        (3.0, 1.1e-6, 1, False),
+        (3.0, 1.1e-6, 0, False),
+        (3.0, 0.9e-6, 0, True),
+        (3.0, 1.9e-5, 20, True),
+        (3.0, 2.1e-5, 20, False),
+        (-1e9, 0.9e-4, 20, True),  # 1e-13 of F is more than 20 times 1e-6
+        (-1e9, 1.1e-4, 20, False),
+        (1e9, 0.9e-4, 20, True),
+        (math.nan, 0.0, 1, False),
+        (math.inf, 0.0, 1, False),
+    ],
+)
+def test_what_counts_as_converged(action, gradient, values, converged):
+    found, message = certify([at(action, gradient)], values)
+    assert found is converged
+    assert (message == "") is converged
+    if not converged:
+        assert f"gradient {gradient:.1e} nats is above the tolerance" in message
+        assert "rescale the data" in message
+
+
+def test_a_certificate_counts_the_minima_and_says_the_gap():
+    assert certify([at(2.0, 0.0), at(3.25, 0.0), at(9.0, 0.0)], 5) == (
+        True,
+        "3 minima; the next is 1.25 nats above the best (metastability)",
+    )
