@@ -15,13 +15,15 @@ from finitewidth import FullyConnected, InputError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
 from finitewidth.networks.coupled import Joint, SourceFirst  # noqa: E402
 from finitewidth.runs import single_thread  # noqa: E402
-from finitewidth.sampling import transfer as module  # noqa: E402
 from finitewidth.sampling.transfer import (  # noqa: E402
     JointRequest,
+    following,
     sample_following,
     sample_joint,
     sample_source,
 )
+from finitewidth.sampling.transfer.following import _Following  # noqa: E402
+from finitewidth.sampling.transfer.points import Points  # noqa: E402
 from finitewidth.theory.transfer import transfer  # noqa: E402
 
 T = 0.1
@@ -120,7 +122,7 @@ def test_energy_and_prior_of_both_layers(tasks):
 def test_points_keep_their_products(tasks):
     """Rotated, and padded as test points, the target's points give the same preactivations."""
     coupled = Joint(NETWORK, 1.0)
-    points = module._Points.of(coupled, *tasks)
+    points = Points.of(coupled, *tasks)
     padded, full = points.padded(points.target), points.test.shape[1]
     np.testing.assert_allclose(padded @ points.test.T / full, tasks[1].x @ tasks[2].x.T / 40, atol=1e-12)
     np.testing.assert_allclose(points.source @ points.target.T / 31, tasks[0].x @ tasks[1].x.T / 40, atol=1e-12)
@@ -131,7 +133,7 @@ def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
     few = replace(layers, layers=layers.layers[:3], readouts=layers.readouts[:3], order_parameter=np.ones(3))
     coupled, options = SourceFirst(NETWORK, 1.0), {"draws": 10, "warmup": 20}
     whole = sample_following(coupled, few, **options)
-    follow, seen = module._Following.follow, []
+    follow, seen = _Following.follow, []
 
     def cut(self, index, settings):
         if index == 2 and not seen:
@@ -139,12 +141,12 @@ def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
         seen.append(index)
         return follow(self, index, settings)
 
-    monkeypatch.setattr(module, "_SAVE_EVERY", -1.0)
-    monkeypatch.setattr(module._Following, "follow", lambda *a: cut(*a) if a[1] == 2 else follow(*a))
+    monkeypatch.setattr(following, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(_Following, "follow", lambda *a: cut(*a) if a[1] == 2 else follow(*a))
     path = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         sample_following(coupled, few, checkpoint=path, **options)
-    monkeypatch.setattr(module._Following, "follow", lambda self, i, s: seen.append(i) or follow(self, i, s))
+    monkeypatch.setattr(_Following, "follow", lambda self, i, s: seen.append(i) or follow(self, i, s))
     resumed = sample_following(coupled, few, checkpoint=path, **options)
     assert seen == [2]
     np.testing.assert_array_equal(resumed.mean, whole.mean)

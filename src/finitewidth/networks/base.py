@@ -50,6 +50,11 @@ class Network:
         def widths(self) -> tuple[int, ...]:
             """N_1 .. N_L: neurons, or channels of a convolutional layer."""
 
+    @property
+    def common_width(self) -> int | tuple[int, ...]:
+        """N where all hidden layers are equally wide, else N_1 .. N_L: as the width of a row is stated."""
+        return self.widths[0] if len(set(self.widths)) == 1 else tuple(self.widths)
+
     def with_width(self, width: int) -> Self:
         """The same network with every hidden layer ``width`` wide."""
         raise NotImplementedError

@@ -68,9 +68,8 @@ class SampledRow:
         """Of draws and the test targets ``y``."""
         errors = draws.errors(y)
         shared = {field.name for field in fields(cls)} & {field.name for field in fields(SampledErrors)}
-        widths = network.widths
         return cls(
-            width=widths[0] if len(set(widths)) == 1 else tuple(widths),
+            width=network.common_width,
             depth=network.depth,
             temperature=temperature,
             n_train=n_train,

@@ -18,61 +18,73 @@ TOLERANCE = 0.1  # of the exponent
 FAR = 32  # N / P from which the law is looked for: nearer to P the difference may still change its sign
 
 
+Both = tuple[tuple[Row, ...], tuple[Row, ...]]  # the exact integral and the saddle, over widths
+
+
 def compute(work: Work) -> Findings:
     """Both at every depth and width; samples beside the exact integral at one width."""
-    plan, t = work.plan, work.plan.temperature
+    plan = work.plan
     claims: list[Claim] = []
     series: list[Series] = []
     rows: list[tuple[Cell, ...]] = []
-    both: dict[int, tuple[tuple[Row, ...], tuple[Row, ...]]] = {}
+    both: dict[int, Both] = {}
     for colour, depth in enumerate(plan.depths):
         work.say(f"Integrating: {depth} hidden layers")
         network = FullyConnected(widths=(plan.widths[0],) * depth, activation="linear")
-        exact, saddle = (
-            learning_curve(network, work.train, work.test, plan.widths, t, method=m).rows
-            for m in ("integrate", "saddle")
-        )
-        both[depth] = exact, saddle
-        gaps = [abs(b.test_error / a.test_error - 1.0) for a, b in zip(exact, saddle, strict=True)]
-        x = tuple(map(float, plan.widths))
-        series.append(Series(f"L = {depth}", "line", colour, x, tuple(gaps)))
-        slope, error = exponent(x, gaps, work.train.n_points)
-        claims.append(
-            Claim.below(
-                f"the error of the saddle falls as 1/N for L = {depth}, up to {TOLERANCE:g} in the exponent",
-                f"|exponent + 1| from N = 32P on, exponent {slope:.3f}",
-                abs(slope + 1.0),
-                error,
-                TOLERANCE,
-            )
-        )
+        both[depth] = _both(work, network, plan.widths)
+        line, law = _law(work, depth, both[depth], colour)
+        series.append(line)
+        claims.append(law)
         for width in plan.sampled:
-            row = draw(work, f"linear L={depth}", network.with_width(width), t).row
-            truth, rough = (
-                learning_curve(network, work.train, work.test, [width], t, method=m)[0] for m in ("integrate", "saddle")
-            )
-            claims.append(
-                Claim.equal(
-                    f"sampled networks follow the exact integral for L = {depth}, N = {width}",
-                    "sampled - exact test error",
-                    row.test_error - truth.test_error,
-                    row.test_error_se,
-                )
-            )
-            rows.append(
-                (depth, width, truth.test_error, rough.test_error, (row.test_error, row.test_error_se), row.r_hat)
-            )
+            row, agreement = _beside_samples(work, network.with_width(width))
+            rows.append(row)
+            claims.append(agreement)
     columns = ("hidden layers", "width", "exact", "saddle", "sampled", "R-hat")
+    off = Panel("Error of the saddle", "width N", "|saddle / exact - 1| of the test error", tuple(series), log_y=True)
     return Findings(
         claims=tuple(claims),
         tables=(Table("Test error: exact integral, saddle, samples", columns, tuple(rows)), _gap_table(both)),
-        panels=(
-            Panel(
-                "Error of the saddle", "width N", "|saddle / exact - 1| of the test error", tuple(series), log_y=True
-            ),
-        ),
+        panels=(off,),
         slider=tuple(_stop(both, k) for k in range(len(plan.widths))),
     )
+
+
+def _both(work: Work, network: FullyConnected, widths: tuple[int, ...]) -> Both:
+    exact, saddle = (
+        learning_curve(network, work.train, work.test, widths, work.plan.temperature, method=method).rows
+        for method in ("integrate", "saddle")
+    )
+    return exact, saddle
+
+
+def _law(work: Work, depth: int, both: Both, colour: int) -> tuple[Series, Claim]:
+    """How far the saddle is off against width, and that this falls as 1/N."""
+    gaps = [abs(saddle.test_error / exact.test_error - 1.0) for exact, saddle in zip(*both, strict=True)]
+    x = tuple(map(float, work.plan.widths))
+    slope, error = exponent(x, gaps, work.train.n_points)
+    law = Claim.below(
+        f"the error of the saddle falls as 1/N for L = {depth}, up to {TOLERANCE:g} in the exponent",
+        f"|exponent + 1| from N = 32P on, exponent {slope:.3f}",
+        abs(slope + 1.0),
+        error,
+        TOLERANCE,
+    )
+    return Series(f"L = {depth}", "line", colour, x, tuple(gaps)), law
+
+
+def _beside_samples(work: Work, network: FullyConnected) -> tuple[tuple[Cell, ...], Claim]:
+    """Samples at one width: a row of the table, and that they follow the exact integral."""
+    depth, width = network.depth, network.widths[0]
+    row = draw(work, f"linear L={depth}", network, work.plan.temperature).row
+    (exact,), (saddle,) = _both(work, network, (width,))
+    agreement = Claim.equal(
+        f"sampled networks follow the exact integral for L = {depth}, N = {width}",
+        "sampled - exact test error",
+        row.test_error - exact.test_error,
+        row.test_error_se,
+    )
+    sampled = (row.test_error, row.test_error_se)
+    return (depth, width, exact.test_error, saddle.test_error, sampled, row.r_hat), agreement
 
 
 def exponent(widths: tuple[float, ...], gaps: list[float], points: int) -> tuple[float, float]:
@@ -85,7 +97,7 @@ def exponent(widths: tuple[float, ...], gaps: list[float], points: int) -> tuple
     return float(slope), float(math.sqrt(covariance[0, 0]))
 
 
-def _gap_table(both: dict[int, tuple[tuple[Row, ...], tuple[Row, ...]]]) -> Table:
+def _gap_table(both: dict[int, Both]) -> Table:
     rows = [
         (depth, a.width, a.test_error, b.test_error, 100.0 * (b.test_error / a.test_error - 1.0))
         for depth, (exact, saddle) in both.items()
@@ -95,7 +107,7 @@ def _gap_table(both: dict[int, tuple[tuple[Row, ...], tuple[Row, ...]]]) -> Tabl
     return Table("Saddle against the exact integral", columns, tuple(rows))  # type: ignore[arg-type]
 
 
-def _stop(both: dict[int, tuple[tuple[Row, ...], tuple[Row, ...]]], k: int) -> Stop:
+def _stop(both: dict[int, Both], k: int) -> Stop:
     maps, bars = [], []
     for depth, (exact, saddle) in both.items():
         scale = float(np.prod(saddle[k].order_parameters))

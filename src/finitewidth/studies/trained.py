@@ -185,8 +185,14 @@ def distance_from_lazy(ensemble: Ensemble, lazy: LazyTraining, time: float) -> n
 
 def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
     lines = {line.run: line for line in found if line.architecture == name}
-    limit, end = limits.ntk.test_error, limits.end.test_error
-    wide = lines[SGD].trained[-1]
+    yield from _claims_on_laziness(name, lines)
+    yield from _claims_on_limits(name, lines, limits)
+    yield from _claims_on_kernels(name, lines)
+    yield from _claims_on_features(name, lines, limits)
+
+
+def _claims_on_laziness(name: str, lines: dict[str, Line]) -> Iterator[Claim]:
+    """Of the very same initial networks: does training them come near linearised training of them?"""
     for run in (SGD, ADAM):
         first, last = lines[run].trained[0], lines[run].trained[-1]
         yield Claim.above(
@@ -195,12 +201,11 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
             first.from_lazy[0] - last.from_lazy[0],
             math.hypot(first.from_lazy[1], last.from_lazy[1]),
         )
-    exponent, error = _exponent(
-        wide.width / lines[SGD].trained[-2].width, lines[SGD].trained[-2].from_lazy, wide.from_lazy
-    )
+    before, wide = lines[SGD].trained[-2:]
+    exponent, error = _exponent(wide.width / before.width, before.from_lazy, wide.from_lazy)
     yield Claim.equal(
         "the mean squared difference of SGD from lazy training falls as 1/N",
-        f"{name}, widths {lines[SGD].trained[-2].width} to {wide.width}, its exponent in N, + 1",
+        f"{name}, widths {before.width} to {wide.width}, its exponent in N, + 1",
         exponent + 1.0,
         error,
     )
@@ -211,14 +216,22 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
         adam[0] - wide.from_lazy[0],
         math.hypot(adam[1], wide.from_lazy[1]),
     )
-    for run, target in ((SGD, limit), (ADAM, end)):
-        widest = lines[run].trained[-1].errors
+
+
+def _claims_on_limits(name: str, lines: dict[str, Line], limits: Limits) -> Iterator[Claim]:
+    """Have the widest networks the errors of infinitely wide ones? Adam trains to the end, SGD for its time."""
+    for run, limit in ((SGD, limits.ntk), (ADAM, limits.end)):
+        widest = lines[run].trained[-1]
         yield Claim.equal(
             f"the widest networks trained by {run} have the test error of the NTK limit",
-            f"{name}, width {wide.width}, trained - limit",
-            widest.test_error - target,
-            widest.test_error_se,
+            f"{name}, width {widest.width}, trained - limit",
+            widest.errors.test_error - limit.test_error,
+            widest.errors.test_error_se,
         )
+
+
+def _claims_on_kernels(name: str, lines: dict[str, Line]) -> Iterator[Claim]:
+    """How does the motion of the hidden kernel fall with width?"""
     for run in (SGD, ADAM):
         exponent, error = lines[run].exponent
         between = " to ".join(str(one.width) for one in lines[run].trained[-2:])
@@ -234,7 +247,11 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
         f"{name}, SGD, exponent of the kernel distance in N",
         *(exponent, error, STEADY),
     )
-    field = lines[MEAN_FIELD].trained[-1]
+
+
+def _claims_on_features(name: str, lines: dict[str, Line], limits: Limits) -> Iterator[Claim]:
+    """What do the features that are learned at the mean-field scaling bring?"""
+    wide, field = lines[SGD].trained[-1], lines[MEAN_FIELD].trained[-1]
     yield Claim.above(
         "features learned at the mean-field scaling are more aligned with the labels than those of the NTK regime",
         f"{name}, width {wide.width}, alignment, mean-field - standard",
@@ -244,7 +261,7 @@ def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
     yield Claim.above(
         "learning features pays: the test error at the mean-field scaling is below the NTK limit",
         f"{name}, width {field.width}, limit - trained",
-        end - field.errors.test_error,
+        limits.end.test_error - field.errors.test_error,
         field.errors.test_error_se,
     )
 

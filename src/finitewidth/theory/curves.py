@@ -162,9 +162,8 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
                 converged, message = False, missed(solver_error, target)
     if converged:
         errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
-    widths = network.widths
     return Row(
-        width=widths[0] if len(set(widths)) == 1 else tuple(widths),
+        width=network.common_width,
         depth=network.depth,
         temperature=solution.theory.temperature,
         n_train=solution.train.n_points,

@@ -37,7 +37,7 @@ from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DriveTable, surplus_of_scale
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.solution import KrylovErrors, Solution
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
 
 Array = np.ndarray
@@ -45,32 +45,6 @@ _GROWTH = 8  # blocks by which a space grows
 _TEST_GROWTH = 6
 _CONFIDENCE = 0.99
 _BAND = 2.6  # standard deviations of that confidence, for what is Gaussian by many small terms
-
-
-@dataclass(frozen=True)
-class KrylovErrors:
-    """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
-
-    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
-    and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
-    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
-    whether its tiles are float32.
-    """
-
-    log_det: float
-    quadratic_form: float
-    log_scale: float
-    residual: float
-    noise: float
-    dimensions: int
-    passes: int
-    stored: bool
-    single_precision: bool
-
-    @property
-    def log_evidence(self) -> float:
-        """Nats."""
-        return 0.5 * (self.log_det + self.quadratic_form)
 
 
 class _Noise(NamedTuple):

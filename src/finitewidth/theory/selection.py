@@ -153,9 +153,8 @@ def _climb(
         at_edge = [abs(x - low) < 1e-6 or abs(x - high) < 1e-6 for x, (low, high) in zip(result.x, bounds, strict=True)]
         message = "a value stopped at 10^4 times or 10^-4 times its start" if any(at_edge) else ""
     net, t, solution = at(full)
-    widths = net.widths
     candidate = Candidate(
-        net.phi.name, net.depth, widths[0] if len(set(widths)) == 1 else widths, t, net.weight_precision,
+        net.phi.name, net.depth, net.common_width, t, net.weight_precision,
         solution.log_evidence, solution.converged, message or solution.message,
     )  # fmt: skip
     return net, t, solution, candidate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from finitewidth.linalg import blas_for
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
-
-if TYPE_CHECKING:
-    from finitewidth.theory.krylov import KrylovErrors
 
 Array = np.ndarray
 
@@ -63,6 +60,32 @@ class QMap:
         leading = vectors[:, ::-1][:, :count].T
         leading = leading * np.where(leading.sum(1, keepdims=True) < 0.0, -1.0, 1.0)
         return values[::-1][:count], leading.reshape(count, *self.grid_shape)
+
+
+@dataclass(frozen=True)
+class KrylovErrors:
+    """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
+
+    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
+    and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
+    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
+    whether its tiles are float32.
+    """
+
+    log_det: float
+    quadratic_form: float
+    log_scale: float
+    residual: float
+    noise: float
+    dimensions: int
+    passes: int
+    stored: bool
+    single_precision: bool
+
+    @property
+    def log_evidence(self) -> float:
+        """Nats."""
+        return 0.5 * (self.log_det + self.quadratic_form)
 
 
 @dataclass(frozen=True)

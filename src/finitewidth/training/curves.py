@@ -58,10 +58,10 @@ class TrainedRow:
     @classmethod
     def of(cls, ensemble: Ensemble, seconds: float) -> TrainedRow:
         """Of trained networks on their test set."""
-        errors, widths = ensemble.errors(), ensemble.network.widths
+        errors = ensemble.errors()
         shared = {field.name for field in fields(cls)} & {field.name for field in fields(TrainedErrors)}
         return cls(
-            width=widths[0] if len(set(widths)) == 1 else tuple(widths),
+            width=ensemble.network.common_width,
             depth=ensemble.network.depth,
             temperature=ensemble.settings["temperature"],
             n_train=len(ensemble.train),

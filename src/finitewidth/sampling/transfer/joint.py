@@ -1,0 +1,101 @@
+"""Both networks in one chain, learned together."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.networks.coupled import Joint
+from finitewidth.sampling.draws import Draws
+from finitewidth.sampling.run import Request, _run
+from finitewidth.sampling.transfer.points import Points, require_jax
+
+if TYPE_CHECKING:
+    from finitewidth.sampling.engine import Engine, Progress
+
+
+def sample_joint(
+    coupled: Joint,
+    source: Dataset,
+    target: Dataset,
+    test: Dataset,
+    temperature: float,
+    *,
+    chains: int = 4,
+    draws: int = 500,
+    warmup: int | None = None,
+    seed: int = 0,
+    progress: bool | str = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Draws:
+    """Draw from the posterior of both networks, learned together; ``test`` is of the target task.
+
+    The result is the target network's; its observable "order_parameter" is the matrix (2, 2) of overlaps of readouts,
+    source first. Options as for ``fw.sample``. Raises InputError for several outputs and points of different sizes,
+    MissingExtraError without JAX.
+    """
+    coupled.check(source, target, test)
+    require_jax(coupled.network)
+    request = JointRequest(
+        network=coupled.network,
+        train=target,
+        test=test,
+        temperature=temperature,
+        chains=chains,
+        draws=draws,
+        warmup=warmup,
+        seed=seed,
+        coupled=coupled,
+        source=source,
+    )
+    return request.collect(*_run(request.engine(), request, progress, checkpoint))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointRequest(Request):
+    """A request for both networks; ``train`` and ``test`` are of the target task."""
+
+    coupled: Joint
+    source: Dataset
+
+    def fingerprint(self) -> str:
+        own = {"coupled": repr(self.coupled), "source": self.source.fingerprint()}
+        return json.dumps(json.loads(super().fingerprint()) | own)
+
+    def engine(self) -> Engine:
+        from finitewidth.sampling.coupled import JointArrays, JointTarget, Tasks
+        from finitewidth.sampling.engine import Engine
+        from finitewidth.sampling.program import Program
+
+        points = Points.of(self.coupled, self.source, self.train, self.test)
+        width, rank = self.coupled.width, points.source.shape[1]
+        prior = self.coupled.covariance
+        at = np.concatenate([points.test, points.padded(points.target)])  # the target's own points: its train error
+        arrays = JointArrays(
+            train=Tasks(points.source, points.target),
+            y=np.concatenate([self.source.y, self.train.y])[:, None],
+            test=at,
+            scale=np.ones(2 * width * rank),
+            temperature=np.array(self.temperature),
+            mixing=np.linalg.cholesky(prior),
+            outside=np.array(math.sqrt(prior[1, 1])),
+        )
+        network = self.coupled.network
+        target = JointTarget(network, (rank,), points.n_extra, network.phi.jax_function)
+        sampler = self._sampler(target)
+        stages = tuple(sampler.stages(self.warmup, self.draws))
+        program = Program(sampler, self.observables)
+        return Engine(program, arrays, self.chains, self.seed, stages)  # type: ignore[arg-type]
+
+    def collect(self, state: Progress, complete: bool) -> Draws:
+        draws, count = super().collect(state, complete), len(self.test)
+        own = (self.train.y - draws.mean[..., count:]) ** 2 + draws.variance[..., count:]
+        return replace(
+            draws, mean=draws.mean[..., :count], variance=draws.variance[..., :count], train_error=own.mean(-1)
+        )
