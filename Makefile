@@ -16,7 +16,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast timings lint types format docs bench bounds fuzz robustness api oldest newest release coverage mutants lock clean
+.PHONY: help install demo test fast timings lint types format docs bench bounds fuzz guided robustness api oldest newest release coverage mutants lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -73,6 +73,9 @@ bench: install  ## this project beside other libraries, and how its seconds grow
 fuzz: install  ## half an hour of hostile input for every reader and public function, as a table (FUZZ_ARGS)
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m tests.fuzz $(FUZZ_ARGS)
 
+guided: install  ## hostile input led by coverage, five minutes for every reader of bytes (GUIDED_ARGS)
+	@$(PY) tools/guided.py $(GUIDED_ARGS)
+
 robustness: install  ## extreme cases beside a second route: docs/robustness.md
 	@OPENBLAS_NUM_THREADS=1 $(PY) benchmarks/robustness.py
 
@@ -94,7 +97,7 @@ release: install  ## build wheel and sdist, and check all that a release promise
 coverage: install  ## every test, with the branches that none of them takes (half an hour)
 	@$(PY) tools/branches.py $(PYTEST_ARGS)
 
-mutants: install  ## 300 small changes of theory and kernels: how many do the quick tests notice? (half an hour)
+mutants: install  ## 300 small changes of theory and kernels: how many do the tests notice? (an hour)
 	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml
@@ -104,5 +107,5 @@ lock: install  ## resolve requirements.lock anew from pyproject.toml
 		--output-file requirements.lock pyproject.toml
 
 clean:  ## remove all that make made, .venv too
-	rm -rf $(VENV) .venv-* demo-output mutants docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venv-* demo-output mutants guided docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

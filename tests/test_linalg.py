@@ -115,6 +115,15 @@ class TestMemory:
         with pytest.raises(InputError, match="8GB"):
             linalg.parse_memory(text)
 
+    def test_what_is_neither_a_size_nor_a_text(self):
+        for size in (0, -1.0, np.nan, np.inf, True, [], np.ones(2), 10**400, -(10**5000), b"8GB"):
+            with pytest.raises(InputError, match="memory"):
+                linalg.memory_cap(size)
+
+    def test_a_cap_may_be_left_out(self):
+        assert linalg.memory_cap(None) is None
+        assert linalg.memory_cap("1kB") == 1e3
+
     @pytest.mark.parametrize(
         ("size", "text"), [(1.5e9, "1.5 GB"), (3e8, "300 MB"), (12.0, "12 B"), (2e12, "2 TB"), (4e3, "4 kB")]
     )

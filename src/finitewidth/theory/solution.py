@@ -177,8 +177,10 @@ _ROUNDING = 1e-13  # of F: what float64 leaves of a gradient when the targets ar
 def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     """(converged, message) of the minima found for a number of training values, the best first."""
     best = minima[0]
+    if not math.isfinite(best.action):
+        return False, "the action is not finite where it should be least; rescale the data or raise the temperature"
     tolerance = max(GRADIENT_TOLERANCE * max(1, values), _ROUNDING * abs(best.action))
-    if not (math.isfinite(best.action) and best.gradient_norm <= tolerance):
+    if not best.gradient_norm <= tolerance:
         left = f"gradient {best.gradient_norm:.1e} nats is above the tolerance {tolerance:.1e}"
         return False, f"{left}; rescale the data or raise the temperature"
     if len(minima) > 1:
