@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of
+from finitewidth.exceptions import InputError
 
 READOUTS = ("standard", "mean-field")
 
@@ -117,3 +118,27 @@ class Network:
     def offset_variance(self) -> float:
         """1 / lambda_b, or 0 without offsets."""
         return 0.0 if self.offset_precision is None else 1.0 / self.offset_precision
+
+
+class OfLayers(Network):
+    """A network that is told the width of every hidden layer; its ``widths`` is a field, a number or several."""
+
+    def __post_init__(self) -> None:
+        given: Any = self.widths
+        widths = (given,) if checks.scalar(given) else tuple(given)
+        if not widths:
+            raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
+        widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))
+        object.__setattr__(self, "widths", widths)
+        super().__post_init__()
+
+    @property
+    def depth(self) -> int:
+        return len(self.widths)
+
+    def with_width(self, width: int) -> Self:
+        return replace(self, widths=(width,) * self.depth)  # type: ignore[call-arg]
+
+    def n_features(self, input_shape: tuple[int, ...]) -> int:
+        """Readout weights of one output: N_L."""
+        return self.widths[-1]

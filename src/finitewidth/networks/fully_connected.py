@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from finitewidth import checks
-from finitewidth.exceptions import InputError
-from finitewidth.networks.base import Network
+from finitewidth.networks.base import OfLayers
 
 
 @dataclass(frozen=True)
-class FullyConnected(Network):
+class FullyConnected(OfLayers):
     """``h_1 = W_0 x / sqrt(N0)``, ``h_{l+1} = W_l phi(h_l) / sqrt(N_l)``, ``f = v.phi(h_L) / sqrt(N_L)``.
 
     Weights have prior variance ``1 / weight_precision[l]``. ``widths`` are N_1 .. N_L (a single
@@ -22,21 +20,6 @@ class FullyConnected(Network):
     """
 
     widths: Any
-
-    def __post_init__(self) -> None:
-        widths = (self.widths,) if checks.scalar(self.widths) else tuple(self.widths)
-        if not widths:
-            raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
-        widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))
-        object.__setattr__(self, "widths", widths)
-        super().__post_init__()
-
-    @property
-    def depth(self) -> int:
-        return len(self.widths)
-
-    def with_width(self, width: int) -> FullyConnected:
-        return replace(self, widths=(width,) * self.depth)
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
@@ -74,6 +57,3 @@ class FullyConnected(Network):
         for offset in hidden["offsets"]:
             total = total - 0.5 * (offset**2).sum() / self.offset_variance
         return total
-
-    def n_features(self, input_shape: tuple[int, ...]) -> int:
-        return self.widths[-1]

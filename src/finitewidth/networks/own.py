@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from finitewidth import checks
-from finitewidth.exceptions import InputError
 from finitewidth.linalg import excess
-from finitewidth.networks.base import Network
+from finitewidth.networks.base import OfLayers
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnArchitecture(Network):
+class OwnArchitecture(OfLayers):
     """Subclass this, and theory, sampling and training take the network as they take the package's own.
 
     For theory write ``covariance``; it is the saddle of the action with one scalar order parameter a hidden layer and
@@ -30,21 +28,6 @@ class OwnArchitecture(Network):
 
     widths: Any = 100
 
-    def __post_init__(self) -> None:
-        widths = (self.widths,) if np.ndim(self.widths) == 0 else tuple(self.widths)
-        if not widths:
-            raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
-        widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))
-        object.__setattr__(self, "widths", widths)
-        super().__post_init__()
-
-    @property
-    def depth(self) -> int:
-        return len(self.widths)
-
-    def with_width(self, width: int) -> Self:
-        return replace(self, widths=(width,) * self.depth)
-
     def covariance(self, order_parameters: Array, x1: Array, x2: Array) -> Array:
         """K_R(Q), (points1, points2), readout precision included; Q = 1 in every layer is infinite width.
 
@@ -55,8 +38,3 @@ class OwnArchitecture(Network):
     def rate(self, order_parameters: Array) -> float:
         """What Q costs, twice nats: ``sum_l N_l (Q_l - log Q_l - 1)``, unless you know better."""
         return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
-
-    def n_features(self, input_shape: tuple[int, ...]) -> int:
-        """Readout weights of one output: N_L."""
-        width: int = self.widths[-1]
-        return width
