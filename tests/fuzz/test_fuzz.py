@@ -126,6 +126,22 @@ def test_a_message_cannot_drive_the_terminal(tmp_path):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_of_what_are_no_characters_is_refused(tmp_path, order):
+    x = np.ones((2, 1))
+    text = np.array(["ab", "cd"]).astype(f"{order}U2")
+    for bits, refused in ((0x10FFFF, False), (0x110000, True)):
+        names = text.copy()
+        names.view(f"{order}u4")[0] = bits
+        np.savez(tmp_path / "a.npz", x_train=x, y_train=names, x_test=x, y_test=names)
+        if refused:
+            with pytest.raises(fw.InputError, match="y_train holds text that is none"):
+                fw.data.npz(tmp_path / "a.npz")
+        else:
+            with pytest.raises(fw.InputError, match="text"):  # labels by name; but read they were
+                fw.data.npz(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("size", [0, 5, 255, 256, 70_000])
 def test_the_size_that_a_zstandard_frame_declares(size):
     numcodecs = pytest.importorskip("numcodecs")

@@ -109,8 +109,9 @@ def test_a_stack_whose_kernel_overflows_is_refused():
 
 
 def test_labels_and_layers_too_long_to_print_are_refused():
-    with pytest.raises(InputError, match="classes"):
-        fw.Dataset(X, Y, classes=10**5000)
+    for classes in (10**5000, np.array(1.0), "ab", b"ab"):
+        with pytest.raises(InputError, match="classes"):
+            fw.Dataset(X, Y, classes=classes)
     with pytest.raises(InputError, match="classes"):
         fw.Dataset(X, [0, 1, 0, 1, 0, 1], classes=(10**5000, 10**5000))
     with pytest.raises(InputError, match="layers"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -121,4 +122,14 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as stream:
         array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
         stream.read(1)  # to the end, where the checksum is compared
+    if array.dtype.kind == "U":
+        _check_text(name, array)
     return array
+
+
+def _check_text(name: str, array: np.ndarray) -> None:
+    """NumPy makes strings of any 32 bits; Python's own functions break on such that are no characters."""
+    native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
+    characters = np.frombuffer(native.tobytes(), np.uint32)
+    if characters.size and int(characters.max()) > sys.maxunicode:
+        raise ValueError(f"{name} holds text that is none")

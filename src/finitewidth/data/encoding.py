@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import real_array, shown
+from finitewidth.checks import real_array, scalar, shown
 from finitewidth.exceptions import InputError
 
 Label = int | float | str
@@ -68,7 +68,7 @@ def class_index(targets: np.ndarray) -> np.ndarray:
 
 def checked_classes(classes: Iterable[Label]) -> tuple[Label, ...]:
     """Class labels as plain Python values: none of them (numbers), or at least two, all different."""
-    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable) or scalar(classes):
         raise InputError(f"classes = {shown(classes)}", "a tuple of class labels", "write classes=(0, 1), for example")
     labels = tuple(c.item() if isinstance(c, np.generic) else c for c in classes)
     if not (all(isinstance(c, str) for c in labels) or all(isinstance(c, (int, float)) for c in labels)):
