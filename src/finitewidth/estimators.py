@@ -189,8 +189,7 @@ def _network_of(estimator: _FiniteWidth) -> Network:
     if isinstance(estimator.network, Network):
         _refuse_a_second_architecture(estimator)
         return estimator.network
-    widths: Any = estimator.widths
-    widths = (widths,) if np.ndim(widths) == 0 else tuple(widths)
+    widths = tuple(checks.one_or_more("widths", estimator.widths))
     options = {name: getattr(estimator, name) for name in (*_PRIOR, *_PATCHES)}
     return network_of(estimator.network, widths, precision=estimator.weight_precision, **options)
 

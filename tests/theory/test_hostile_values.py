@@ -30,6 +30,25 @@ def test_a_closure_of_any_kind_is_refused(closure):
         fw.theory_of(NETWORK, 0.1, closure=closure)
 
 
+@pytest.mark.parametrize("parameters", ODD, ids=kind_of)
+def test_parameters_of_any_kind_are_refused(parameters):
+    stack = fw.kernels.from_layers([{"dense": {}}, "erf", {"dense": {}}])
+    for network in (NETWORK, stack):
+        with pytest.raises(InputError, match="parameters"):
+            fw.kernels.ntk(network, X, parameters=parameters)
+
+
+@pytest.mark.parametrize("neuron", ODD, ids=kind_of)
+def test_options_of_any_kind_are_refused(neuron):
+    with pytest.raises(InputError, match="neuron"):
+        fw.theory_of(fw.FullyConnected(widths=5), 0.1, method="neuron", neuron=neuron)
+
+
+def test_widths_of_uneven_lists_are_refused():
+    with pytest.raises(InputError, match="widths"):
+        fw.FiniteWidthClassifier(widths=[[1], [1, 2]]).fit(X, [0, 1, 0, 1, 0, 1])
+
+
 @pytest.mark.parametrize("memory", [*ODD, -(10**5000), np.inf], ids=kind_of)
 def test_a_cap_that_is_no_size_is_refused_wherever_one_is_taken(memory):
     stack = fw.kernels.from_layers([{"dense": {}}, "erf", {"dense": {}}])

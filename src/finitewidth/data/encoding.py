@@ -66,7 +66,7 @@ def class_index(targets: np.ndarray) -> np.ndarray:
     return (targets > 0.0).astype(np.intp) if targets.ndim == 1 else targets.argmax(axis=1)
 
 
-def checked_classes(classes: Iterable[Label]) -> tuple[Label, ...]:
+def checked_classes(classes: Any) -> tuple[Label, ...]:
     """Class labels as plain Python values: none of them (numbers), or at least two, all different."""
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable) or scalar(classes):
         raise InputError(f"classes = {shown(classes)}", "a tuple of class labels", "write classes=(0, 1), for example")

@@ -65,10 +65,10 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
     ``parameters=None``: those that the finite network takes, "weights" of a network, "whitened" of layers.
     """
     if isinstance(network, StackKernel):
-        return network.both(x1, x2, parameters or "whitened")
+        return network.both(x1, x2, "whitened" if parameters is None else parameters)
     x1 = _points("x1", x1)
     kernel = StackKernel(stack_of(_known(network), x1.shape[1:]))
-    found = _over_width(network, kernel.both(x1, x2, parameters or "weights"))
+    found = _over_width(network, kernel.both(x1, x2, "weights" if parameters is None else parameters))
     _finite(found.nngp)
     _finite(found.ntk)
     return found
@@ -77,10 +77,10 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
 def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
     """``both`` of every point with itself, (points,) each."""
     if isinstance(network, StackKernel):
-        return network.diagonal(x, parameters or "whitened")
+        return network.diagonal(x, "whitened" if parameters is None else parameters)
     x = _points("x", x)
     kernel = StackKernel(stack_of(_known(network), x.shape[1:]))
-    return _over_width(network, kernel.diagonal(x, parameters or "weights"))
+    return _over_width(network, kernel.diagonal(x, "weights" if parameters is None else parameters))
 
 
 def _over_width(network: Network, kernels: Kernels) -> Kernels:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
@@ -216,7 +217,8 @@ class Continuation:
 
 def single_neuron(network: Network, temperature: float, options: NeuronOptions | None = None) -> SingleNeuron:
     """The theory of a network. Raises InputError for more than one hidden layer."""
-    options = options or NeuronOptions()
+    options = NeuronOptions() if options is None else options
+    checks.instance("neuron", options, NeuronOptions, "write neuron=fw.NeuronOptions()")
     if network.depth != 1:
         raise InputError(
             f"method = 'neuron' for {network.depth} hidden layers",
