@@ -90,7 +90,9 @@ def sign_probability(mean: Array, variance: Array) -> Array:
 
 
 def _is_one_hot(y: Array) -> bool:
-    """Centred one-hot rows: e_c - 1/D."""
+    """Centred one-hot rows of at least two classes: e_c - 1/D."""
+    if y.shape[1] < 2:
+        return False
     return bool(np.allclose(y + 1.0 / y.shape[1], np.eye(y.shape[1])[y.argmax(1)], rtol=0.0, atol=1e-9))
 
 

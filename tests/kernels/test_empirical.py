@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
 import finitewidth as fw
+
+empirical = importlib.import_module("finitewidth.kernels.empirical")  # the name in the package is the function
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -86,3 +92,153 @@ def test_other_bad_input():
         fw.kernels.empirical(lambda a, b, c: a, apply, X)
     with pytest.raises(fw.InputError, match="block"):
         fw.kernels.empirical(init, apply, X, block=0)
+
+
+def test_what_is_meant_when_nothing_is_said():
+    one, seeded = (fw.kernels.empirical(init, apply, X[:2], n_samples=3, **given) for given in ({}, {"seed": 0}))
+    assert (one.ntk == seeded.ntk).all()
+    assert fw.kernels.empirical(init, apply, X[:1]).n_samples == 100
+
+
+def test_results_do_not_change():
+    result = fw.kernels.EmpiricalKernels(*np.zeros((4, 1, 1)), 2)
+    with pytest.raises(FrozenInstanceError):
+        result.n_samples = 4
+
+
+def test_init_of_either_form():
+    """A key; a key and the shape of one point; further arguments that have a default, or only names, are left out."""
+
+    def shaped(key, input_shape):
+        assert input_shape == (3,)
+        return init(key)
+
+    def positional(key, input_shape, /, scale=1.0):
+        return shaped(key, input_shape)
+
+    def optional(key, input_shape=None, *more, flag=False, **others):
+        assert input_shape is None
+        return init(key)
+
+    expected = fw.kernels.empirical(init, apply, X, n_samples=2)
+    for form in (shaped, positional, optional):
+        assert (fw.kernels.empirical(form, apply, X, n_samples=2).ntk == expected.ntk).all()
+    with pytest.raises(
+        fw.InputError, match=r"an init with 4 arguments; wanted: init\(key\) or init\(key, input_shape\)"
+    ):
+        fw.kernels.empirical(lambda a, b, c, d: a, apply, X)
+
+
+def test_points_of_one_to_five_dimensions():
+    """Those of one dimension are numbers; others are flattened here."""
+
+    def scalar(params, x):
+        return x.reshape(len(x), -1).sum(1) * params["w"][0, 0]
+
+    for shape in ((4,), (4, 2), (4, 2, 3), (4, 2, 1, 2), (4, 2, 1, 2, 1)):
+        x = np.random.default_rng(1).standard_normal(shape)
+        found, total = fw.kernels.empirical(init, scalar, x, x[:3], n_samples=2), x.reshape(4, -1).sum(1)
+        np.testing.assert_allclose(found.ntk, np.outer(total, total[:3]), rtol=1e-12)
+    for x, name in ((np.ones((2, 1, 1, 1, 1, 1)), "x1"), (np.array(1.0), "x1")):
+        with pytest.raises(fw.InputError, match=f"{name} of shape .* 1 or 2 or 3 or 4 or 5 dim"):
+            fw.kernels.empirical(init, scalar, x)
+    with pytest.raises(fw.InputError, match="x2 of shape"):
+        fw.kernels.empirical(init, apply, X, X[0])
+    with pytest.raises(fw.InputError, match=r"points of shapes \(3,\) and \(2,\)"):
+        fw.kernels.empirical(init, apply, X, X[:, :2])
+
+
+def test_one_point_alone():
+    found = fw.kernels.empirical(init, apply, X[:1], n_samples=2)
+    assert found.nngp.shape == found.ntk_se.shape == (1, 1)
+    with pytest.raises(fw.InputError, match=r"returns shape \(2, 2, 1\) for 2 points"):
+        fw.kernels.empirical(init, lambda p, x: (x @ p["w"])[:, :, None], X[:1])
+    with pytest.raises(fw.InputError, match="changes with the other points"):
+        fw.kernels.empirical(init, lambda p, x: (x @ p["w"]) / len(x), X[:1])
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, IndexError, AttributeError])
+def test_functions_that_fail_on_a_batch(error):
+    def failing(params, x):
+        raise error("no batch")
+
+    message = (
+        rf"fails on points of shape \(3, 3\) \({error.__name__}: no batch\); wanted: a batched function: .*jax.vmap"
+    )
+    with pytest.raises(fw.InputError, match=message) as caught:
+        fw.kernels.empirical(init, failing, X)
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_other_failures_pass_through():
+    def refusing(params, x):
+        raise fw.InputError("given", "wanted", "remedy")
+
+    def broken(params, x):
+        raise ZeroDivisionError
+
+    with pytest.raises(fw.InputError, match=r"^given; wanted: wanted; remedy$"):
+        fw.kernels.empirical(init, refusing, X)
+    with pytest.raises(ZeroDivisionError):
+        fw.kernels.empirical(init, broken, X)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize(("mixing", "refused"), [(1e-2, True), (1e-6, False)])
+def test_a_mixing_of_points_above_rounding_is_refused(mixing, refused, scale):
+    """Single-precision functions of a batch may differ by their rounding from those of one point, not by more.
+
+    Compared with the largest output, whatever the units: an output that should be zero is then rounding too.
+    """
+
+    def mixed(params, x):
+        f = x @ params["w"]
+        return scale * jnp.stack([f[:, 0], mixing * (f[:, 1].mean() - f[0, 1]) * jnp.ones(len(x))], axis=1)
+
+    if refused:
+        with pytest.raises(fw.InputError, match="evaluation mode"):
+            fw.kernels.empirical(init, mixed, X, n_samples=2)
+    else:
+        fw.kernels.empirical(init, mixed, X, n_samples=2)
+
+
+def test_blocks_take_a_quarter_of_the_free_memory(monkeypatch):
+    """Four arrays of doubles a point and parameter; one point where not even that fits; what is given is taken."""
+    steps = []
+    sampler = empirical._Sampler.__init__
+
+    def watching(self, apply, one, two, step):
+        steps.append(step)
+        sampler(self, apply, one, two, step)
+
+    monkeypatch.setattr(empirical._Sampler, "__init__", watching)
+    a_point = 4 * 6 * 8  # six parameters
+    for free, step in ((3 * 4 * a_point, 3), (4 * 4 * a_point - 1, 3), (4 * a_point, 1), (0.0, 1)):
+        monkeypatch.setattr("finitewidth.linalg.available_memory", lambda free=free: float(free))
+        fw.kernels.empirical(init, apply, X, n_samples=2)
+        assert steps.pop() == step
+    fw.kernels.empirical(init, apply, X, n_samples=2, block=2)
+    assert steps.pop() == 2
+
+
+@pytest.mark.parametrize("block", [1, 2, 4])
+def test_blocks_of_two_sets_change_nothing(block):
+    whole = fw.kernels.empirical(init, apply, X, X[1:4] + 0.1, n_samples=2)
+    parts = fw.kernels.empirical(init, apply, X, X[1:4] + 0.1, n_samples=2, block=block)
+    np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=1e-12)
+    np.testing.assert_allclose(parts.ntk_se, whole.ntk_se, rtol=1e-9, atol=1e-15)
+
+
+def test_running_means_and_errors():
+    values = np.random.default_rng(0).standard_normal((9, 2, 3))
+    mean = empirical._Mean()
+    for value in values:
+        mean.add(value)
+    np.testing.assert_allclose(mean.mean, values.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(mean.standard_error, values.std(0, ddof=1) / 3.0, rtol=1e-12)
+
+
+def test_without_jax_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(fw.exceptions.MissingExtraError, match=r"Monte Carlo kernels needs jax.*finitewidth\[sample\]"):
+        fw.kernels.empirical(init, apply, X)

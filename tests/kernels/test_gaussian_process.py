@@ -128,3 +128,130 @@ def test_bad_input(settings, message):
 def test_gradient_of_two_sets_is_refused():
     with pytest.raises(fw.InputError, match="leave Y out"):
         NetworkKernel()(X, X, eval_gradient=True)
+
+
+# --- layers with hyperparameters filled in ---------------------------------------------------------------------------
+
+V = {"weight_variance": 1.7, "bias_variance": 0.4}
+TOKENS = np.random.default_rng(2).standard_normal((5, 12))
+
+
+def full(name, **settings):
+    return {name: {**V, **settings}}
+
+
+@pytest.mark.parametrize(
+    ("open_layers", "filled"),
+    [
+        (["dense", "erf", "dense"], [full("dense"), "erf", full("dense")]),
+        (
+            [{"dense": {"bias_variance": 0.1}}, "erf", {"dense": {"weight_variance": 0.3}}],
+            [full("dense", bias_variance=0.1), "erf", full("dense", weight_variance=0.3)],
+        ),
+        (
+            ["dense_per_token", {"layer_norm": {"epsilon": 0.2}}, "relu", "flatten", {"dense": {}}],
+            [full("dense_per_token"), {"layer_norm": {"epsilon": 0.2}}, "relu", "flatten", full("dense")],
+        ),
+        (
+            ["dense_per_token", {"activation": "relu"}, {"locally_connected": {"filter": [2]}}, "flatten"],
+            [full("dense_per_token"), "relu", full("locally_connected", filter=[2]), "flatten"],
+        ),
+        (
+            [{"conv": {"filter": [2]}}, {"average_pool": {"window": [2]}}, "relu", "global_average_pool", "dense"],
+            [full("conv", filter=[2]), {"average_pool": {"window": [2]}}, "relu", "global_average_pool", full("dense")],
+        ),
+        (
+            ["dense_per_token", {"residual": ["relu", "dense_per_token"]}, "flatten"],
+            [full("dense_per_token"), {"residual": ["relu", full("dense_per_token")]}, "flatten"],
+        ),
+        (
+            [
+                "dense_per_token",
+                {"residual": {"branch": ["relu", "dense_per_token"], "shortcut": ["dense_per_token"]}},
+                "flatten",
+            ],
+            [
+                full("dense_per_token"),
+                {"residual": {"branch": ["relu", full("dense_per_token")], "shortcut": [full("dense_per_token")]}},
+                "flatten",
+            ],
+        ),
+        (["self_attention", "flatten"], [full("self_attention"), "flatten"]),
+        # attention takes one weight variance or those of its own, each of which keeps the other out; biases apart
+        *(
+            ([{"self_attention": own}, "flatten"], [{"self_attention": {"bias_variance": 0.4, **own}}, "flatten"])
+            for own in ({"s_qk": 1.3}, {"s_ov": 0.6}, {"key_weight_variance": 0.8}, {"s_qk": 1.3, "bias_variance": 0.2})
+        ),
+        (
+            [{"self_attention": {"mechanism": "identity", "bias_variance": 0.2}}, "flatten"],
+            [full("self_attention", mechanism="identity", bias_variance=0.2), "flatten"],
+        ),
+        (
+            [{"self_attention": {"mechanism": "identity"}}, "flatten"],
+            [full("self_attention", mechanism="identity"), "flatten"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["nngp", "ntk"])
+def test_layers_take_what_they_leave_open(open_layers, filled, kind):
+    shape = None if isinstance(filled[1], str) and filled[1] == "erf" else (4, 3)
+    kernel = NetworkKernel(open_layers, kind=kind, input_shape=shape, output_variance=3.0, **V)
+    plain = getattr(fw.kernels.from_layers(filled, shape), kind)
+    np.testing.assert_allclose(kernel(TOKENS), 3.0 * plain(TOKENS), rtol=1e-13)
+    np.testing.assert_allclose(kernel(TOKENS[:2], TOKENS), 3.0 * plain(TOKENS[:2], TOKENS), rtol=1e-13)
+    np.testing.assert_allclose(kernel.diag(TOKENS), 3.0 * np.diagonal(plain(TOKENS)), rtol=1e-12)
+
+
+def test_layers_that_cannot_be_are_refused_as_ever():
+    """Filling in leaves alone what it does not know, for the parser to say what is wrong."""
+    for layers, message in (
+        (["dense", 3], "the layer 3"),
+        ([{"dense": 3}], "a mapping"),
+        ([{"dense": {}, "conv": {}}], "one name with its settings"),
+        ([{"dense": {"wieght_variance": 1.0}}], "weight_variance"),
+        ([{}], "one name with its settings"),
+    ):
+        with pytest.raises(fw.InputError, match=message):
+            NetworkKernel(layers)(X)
+
+
+def test_what_is_meant_when_nothing_is_said():
+    """One hidden layer of erf, weights of variance 1, biases of 0.1, NNGP; three decades of variances either way."""
+    layers = [
+        {"dense": {"weight_variance": 1.0, "bias_variance": 0.1}},
+        "erf",
+        {"dense": {"weight_variance": 1.0, "bias_variance": 0.1}},
+    ]
+    kernel = NetworkKernel()
+    np.testing.assert_allclose(kernel(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
+    bounds = {h.name: 10.0 ** np.array([-3.0, 3.0]) for h in kernel.hyperparameters}
+    bounds["bias_variance"][0] = 1e-4
+    assert list(bounds) == ["bias_variance", "output_variance", "weight_variance"]  # scikit-learn sorts
+    np.testing.assert_allclose(kernel.bounds, np.log(list(bounds.values())), rtol=1e-12)
+    np.testing.assert_allclose(kernel.theta, np.log([0.1, 1.0, 1.0]), atol=1e-15)
+    deep = NetworkKernel(depth=3)
+    hidden = layers[:2] * 3
+    np.testing.assert_allclose(deep(X), fw.kernels.from_layers([*hidden, layers[-1]]).nngp(X), rtol=1e-14)
+    given = NetworkKernel(layers, depth=7, activation="relu")  # unused where layers are given
+    np.testing.assert_allclose(given(X), kernel(X), rtol=1e-14)
+
+
+def test_bounds_are_those_given():
+    for name in ("weight_variance", "bias_variance", "output_variance"):
+        kernel = NetworkKernel(**{f"{name}_bounds": (0.02, 30.0)})
+        place = [h.name for h in kernel.hyperparameters].index(name)
+        np.testing.assert_allclose(np.exp(kernel.bounds[place]), (0.02, 30.0))
+        assert all(h.value_type == "numeric" for h in kernel.hyperparameters)
+        assert len(NetworkKernel(**{f"{name}_bounds": "fixed"}).theta) == 2
+
+
+def test_the_call_without_a_gradient_returns_the_kernel_alone():
+    kernel = NetworkKernel(output_variance=2.0)
+    assert isinstance(kernel(X), np.ndarray)
+    K, gradient = kernel(X, None, True)
+    np.testing.assert_array_equal(K, kernel(X))
+    np.testing.assert_allclose(gradient[..., 1], K)  # of the output variance: the kernel itself
+    with pytest.raises(fw.InputError, match="one set; leave Y out"):
+        kernel(X, X, True)
+    with pytest.raises(fw.InputError, match="kind = 'nngpp'"):
+        NetworkKernel(kind="nngpp").diag(X)

@@ -112,7 +112,8 @@ def feature_mean(network: Network, x: Any) -> Array:
     x = _points("x", x)
     if isinstance(network, LocalNetwork):
         return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
-    return network.phi.mean(_dense.Recursion.of(_fully_connected(network), x).diagonals[-2])
+    dense = _fully_connected(network)
+    return dense.phi.mean(_dense.Recursion.of(dense, x).diagonals[-2])
 
 
 def _known(network: Network) -> Network:

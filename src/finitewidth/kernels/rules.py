@@ -259,7 +259,12 @@ def _(layer: L.AveragePool, step: Step, state: State, sides: Sides) -> None:
 
 def _kept(K: Array, step: Step) -> Array:
     """Of all pairs of positions, those that the layers behind need."""
-    return K if step.full_out else np.ascontiguousarray(np.einsum("ii...->i...", K))
+    return K if step.full_out else _same_positions(K)
+
+
+def _same_positions(K: Array) -> Array:
+    """Of all pairs of positions, p = q."""
+    return np.ascontiguousarray(np.einsum("ii...->i...", K))
 
 
 @rule.register
@@ -280,10 +285,11 @@ def _(layer: L.Flatten, step: Step, state: State, sides: Sides) -> None:
 def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
     beside = state.copy()
     for part, steps in zip((state, beside), step.inner, strict=True):
+        needs_pairs = steps[0].full if steps else step.full_out
+        if step.full and not needs_pairs:  # the other part does
+            part.map(_same_positions)
         run(steps, part, sides)
         part.flush()
-    if not step.inner[1] and step.full and not step.full_out:
-        beside.map(lambda K: _kept(K, step))
     state.nngp += beside.nngp
     if state.ntk is not None and beside.ntk is not None:
         state.ntk += beside.ntk

@@ -256,8 +256,6 @@ def _place_side_by_side(layer: L.Residual, step: Step, slot: int) -> tuple[list[
     inner = []
     for part in (layer.branch, layer.shortcut):
         steps, slot = _place(part, step.space, step.full_out, slot)
-        for first in steps[:1]:
-            first.full = step.full
         inner.append(steps)
     return inner, slot
 

@@ -1,0 +1,314 @@
+"""What the functions of ``fw.kernels`` do when nothing is said, what they pass on, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth import kernels
+from finitewidth.exceptions import InputError
+from finitewidth.kernels.local import (
+    LocalGram,
+    LocalPoints,
+    Tile,
+    _tiles,
+    local_cross,
+    local_diagonal,
+    local_kernels,
+    local_nngp,
+    local_nngp_diagonal,
+)
+from finitewidth.kernels.stack import StackKernel
+from finitewidth.networks.own import OwnArchitecture
+from finitewidth.networks.stack import stack_of
+
+
+def points(count, *shape, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, *shape))
+
+
+SETTINGS = {"activation": "relu", "weight_precision": (0.6, 1.7), "offset_precision": 2.0}
+POOLED = fw.Convolutional(5, patch=2, stride=1, pool="average", **SETTINGS)
+CONVOLUTIONAL = fw.Convolutional(5, patch=(2, 3), stride=(1, 2), **SETTINGS)
+LOCAL = fw.LocallyConnected(5, patch=2, readout="mean-field", **SETTINGS)
+DENSE = fw.FullyConnected((4, 3), activation="relu", weight_precision=(0.6, 1.2, 1.7), offset_precision=2.0)
+MEAN_FIELD = fw.FullyConnected((4, 3), weight_precision=(0.6, 1.2, 1.7), readout="mean-field")
+ALL = {"pooled": POOLED, "conv": CONVOLUTIONAL, "local": LOCAL, "dense": DENSE, "mean field": MEAN_FIELD}
+
+
+# --- tangent kernels -------------------------------------------------------------------------------------------------
+
+
+def tangent(network, x, whitened):
+    """By derivatives of the NNGP in the precisions, of one hidden layer or linear in each: sum_l of what layer l adds.
+
+    Of whitened parameters a layer adds w_l dK / d w_l at fixed duals behind it; here written out, patch by patch.
+    """
+    l0, l1 = network.weight_precision
+    patches, b = network.grid(x).extract(x), network.offset_variance
+    n, M = patches.shape[1:]
+    C = np.einsum("aim,bjm->ijab", patches, patches) / M
+    T = C / l0 + b if whitened else C + (b > 0.0)
+    K = C / l0 + b
+    own = np.einsum("iiaa->ia", K)
+    kappa, _, slope, _ = network.phi.kappa_gradient(own[:, None, :, None], K, own[None, :, None, :])
+    pairs = np.ones((n, n)) / n**2 if network.pool == "average" else np.eye(n) / n
+    kappa, T = (np.einsum("ij,ijab->ab", pairs, A) for A in (kappa, T * slope))
+    scale = 1.0 / network.widths[-1] if network.readout == "mean-field" else 1.0
+    return kappa / l1 * scale, ((kappa / l1 if whitened else kappa) + T / l1) * scale
+
+
+@pytest.mark.parametrize("name", ["pooled", "conv", "local"])
+def test_kernels_of_local_networks_written_out(name):
+    network, x = ALL[name], points(5, 4, 4, 1)
+    for parameters in ("weights", "whitened"):
+        K, T = tangent(network, x, parameters == "whitened")
+        found = kernels.both(network, x, parameters=parameters)
+        close = {"rtol": 3e-8}  # relu at correlation one
+        np.testing.assert_allclose(found.nngp, K, **close)
+        np.testing.assert_allclose(found.ntk, T, **close)
+        np.testing.assert_allclose(kernels.both(network, x[:2], x[2:], parameters).ntk, T[:2, 2:], **close)
+        np.testing.assert_allclose(kernels.ntk(network, x[:2], x[2:], parameters), T[:2, 2:], **close)
+        own = kernels.both_diagonal(network, x, parameters)
+        np.testing.assert_allclose(own.nngp, np.diagonal(K), **close)
+        np.testing.assert_allclose(own.ntk, np.diagonal(T), **close)
+        if parameters == "weights":  # what is meant where nothing is said
+            for default in (kernels.both(network, x).ntk, kernels.ntk(network, x)):
+                np.testing.assert_allclose(default, T, **close)
+            np.testing.assert_allclose(kernels.both_diagonal(network, x).ntk, np.diagonal(T), **close)
+        np.testing.assert_allclose(kernels.nngp(network, x), K, **close)
+        np.testing.assert_allclose(kernels.nngp(network, x[:2], x[2:]), K[:2, 2:], **close)
+        np.testing.assert_allclose(kernels.nngp_diagonal(network, x), np.diagonal(K), rtol=1e-12)
+
+
+def test_of_layers_the_whitened_parameters_are_meant():
+    layers = [{"dense": {"weight_variance": 2.0, "bias_variance": 0.3}}, "relu", {"dense": {"weight_variance": 0.7}}]
+    stack, x = kernels.from_layers(layers), points(4, 3)
+    whitened, raw = (stack.ntk(x, parameters=p) for p in ("whitened", "weights"))
+    assert (np.abs(raw / whitened - 1.0) > 1e-3).all()
+    np.testing.assert_allclose(kernels.both(stack, x).ntk, whitened, rtol=1e-13)
+    np.testing.assert_allclose(kernels.both(stack, x, None, "weights").ntk, raw, rtol=1e-13)
+    np.testing.assert_allclose(kernels.both_diagonal(stack, x).ntk, np.diagonal(whitened), rtol=1e-12)
+    np.testing.assert_allclose(kernels.both_diagonal(stack, x, "weights").ntk, np.diagonal(raw), rtol=1e-12)
+    np.testing.assert_allclose(kernels.both(stack, x, x[:2]).ntk, whitened[:, :2], rtol=1e-12)
+
+
+def test_mean_field_divides_by_the_last_width():
+    x = points(4, 3)
+    standard = fw.FullyConnected((4, 3), weight_precision=(0.6, 1.2, 1.7))
+    for call in (kernels.both, kernels.both_diagonal):
+        one, other = call(standard, x), call(MEAN_FIELD, x)
+        np.testing.assert_allclose(3.0 * other.nngp, one.nngp, rtol=1e-13)
+        np.testing.assert_allclose(3.0 * other.ntk, one.ntk, rtol=1e-13)
+
+
+class Affine(OwnArchitecture):
+    """One whose covariance tells what it was given."""
+
+    def covariance(self, order_parameters, x1, x2):
+        assert order_parameters.tolist() == [1.0] * self.depth
+        return x1 @ x2.T * np.prod(order_parameters) + 2.0
+
+
+def test_an_own_architecture_is_asked_for_its_covariance():
+    network, x, y = Affine(widths=(5, 6)), points(4, 3), points(2, 3, seed=1)
+    np.testing.assert_allclose(kernels.nngp(network, x, y), x @ y.T + 2.0)
+    np.testing.assert_allclose(kernels.nngp(network, x), x @ x.T + 2.0)
+    for call in (kernels.both, kernels.ntk, kernels.nngp_diagonal):
+        with pytest.raises(InputError, match=r"a Affine.*FullyConnected, Convolutional or Locally.*kernels.empirical"):
+            call(network, x)
+
+
+# --- other functions of networks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_pullback_is_the_derivative_in_the_log_precisions(name):
+    network, x, G = ALL[name], points(5, 4, 4, 1), points(5, 5, seed=1)
+    G, step, found = G + G.T, 1e-3, []
+    for layer in range(len(network.weight_precision)):
+        at = []
+        for c in (2.0, 1.0, -1.0, -2.0):
+            precision = list(network.weight_precision)
+            precision[layer] *= math.exp(c * step)
+            at.append(np.vdot(G, kernels.nngp(network.with_precision(tuple(precision)), x)))
+        found.append((-at[0] + 8.0 * at[1] - 8.0 * at[2] + at[3]) / (12.0 * step))  # of fourth order
+    result = kernels.nngp_pullback(network, x, G)
+    assert result.shape == (len(found),)
+    np.testing.assert_allclose(result, found, rtol=1e-7, atol=1e-9)
+
+
+def test_mean_features_by_quadrature():
+    """E[relu] and E[x^2] of the last preactivation; of pooled networks the mean over patches."""
+    x = points(5, 4, 4, 1)
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    w = w / w.sum()
+    patches = POOLED.grid(x).extract(x)
+    own = (patches**2).sum(2) / (4 * 0.6) + 0.5
+    np.testing.assert_allclose(kernels.feature_mean(POOLED, x), np.sqrt(own / (2.0 * np.pi)).mean(1), rtol=1e-12)
+    for widths in ((4,), (4, 3)):
+        network = fw.FullyConnected(widths, activation="quadratic", weight_precision=0.6, offset_precision=2.0)
+        own = (x.reshape(5, -1) ** 2).sum(1) / (16 * 0.6) + 0.5
+        for _ in widths[1:]:
+            own = np.einsum("z,pz->p", w, (np.sqrt(own)[:, None] * z) ** 4) / 0.6 + 0.5
+        np.testing.assert_allclose(kernels.feature_mean(network, x), np.einsum("z,pz->p", w, own[:, None] * z**2))
+    assert kernels.feature_mean(LOCAL, x).shape == (5,)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+CALLS = {
+    "nngp": kernels.nngp,
+    "diagonal": kernels.nngp_diagonal,
+    "ntk": kernels.ntk,
+    "both": kernels.both,
+    "both diagonal": kernels.both_diagonal,
+    "mean": kernels.feature_mean,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_points_of_two_to_four_dimensions_and_networks(name):
+    call = CALLS[name]
+    for x in (points(3, 16), points(3, 4, 4), points(3, 4, 4, 1)):
+        assert len(np.asarray(getattr(call(DENSE, x), "nngp", 0.0) if "both" in name else call(DENSE, x))) == 3
+    for x in (points(3), points(2, 2, 2, 2, 2), 1.0):
+        with pytest.raises(InputError, match=r"^x1? of shape .* an array of 2 or 3 or 4 dimensions"):
+            call(DENSE, x)
+    if name == "mean":  # its activation is asked for first
+        return
+    with pytest.raises(InputError, match=r"network = 'dense'.*write fw.FullyConnected\(widths=100\)"):
+        call("dense", points(3, 4))
+
+
+def test_the_second_set_is_checked_too():
+    with pytest.raises(InputError, match=r"^x2 of shape"):
+        kernels.nngp(DENSE, points(3, 4), points(3))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_kernels_beyond_double_precision_are_refused(sign):
+    """Infinity alone, minus infinity alone beside it, and NaN: none of them is handed back."""
+    network = fw.FullyConnected(5, activation="linear", weight_precision=1.0)
+    x = np.array([[1e200], [1e200 * sign]])
+    message = "NaN or infinite.*finite.*rescale the inputs"
+    with np.errstate(over="ignore", invalid="ignore"):
+        for call in (kernels.nngp, kernels.both, kernels.ntk):
+            with pytest.raises(InputError):
+                call(network, x)
+        with pytest.raises(InputError, match=message):
+            kernels.nngp(network, x)
+    for bad in ([1.0, np.inf], [-np.inf, 1.0], [1.0, np.nan], [-np.inf, np.inf]):
+        with pytest.raises(InputError, match=message):
+            kernels._finite(np.array([bad]))
+    largest = np.array([[np.finfo(float).max, -np.finfo(float).max]])
+    assert kernels._finite(largest) is largest
+
+
+def test_both_kernels_are_looked_at(monkeypatch):
+    """A tangent kernel may be infinite where the covariance is not."""
+    good, bad = np.ones((2, 2)), np.full((2, 2), np.inf)
+    for found in ((good, bad), (bad, good)):
+        monkeypatch.setattr(kernels.StackKernel, "both", lambda *_, found=found: kernels.Kernels(*found))
+        with pytest.raises(InputError, match="NaN or infinite"):
+            kernels.both(DENSE, points(2, 3))
+
+
+def test_every_name_is_there_and_no_other():
+    assert all(hasattr(kernels, name) for name in kernels.__all__)
+    with pytest.raises(AttributeError, match=r"module 'finitewidth.kernels' has no attribute 'nothing'"):
+        _ = kernels.nothing
+
+
+# --- local kernels ---------------------------------------------------------------------------------------------------
+
+
+LOCAL_CALLS = {
+    "points": lambda network, x: LocalPoints.of(network, x).patches,
+    "gram": lambda network, x: LocalGram.of(network, x).contract(np.eye(4)),
+    "cross": lambda network, x: local_cross(network, x, x, np.eye(4)),
+    "diagonal": lambda network, x: local_diagonal(network, x, np.eye(4)),
+    "kernels": local_kernels,
+    "nngp": local_nngp,
+    "nngp cross": lambda network, x: local_nngp(network, x, x),
+    "nngp diagonal": local_nngp_diagonal,
+    "any": kernels.nngp,
+    "tangent": kernels.ntk,
+    "stack": lambda network, x: StackKernel(stack_of(network, (4, 4, 1))).nngp(x),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL_CALLS)
+def test_points_flat_without_channels_and_with_them(name):
+    call, x = LOCAL_CALLS[name], points(3, 4, 4, 1)
+    network = fw.Convolutional(5, patch=2, input_shape=(4, 4, 1), **SETTINGS)
+    expected = call(network, x)
+    for same in (x.reshape(3, 16), x[..., 0]):
+        np.testing.assert_array_equal(call(network, same), expected)
+    for other in (points(16), points(2, 2, 2, 2, 1)):
+        with pytest.raises(InputError, match=r"^x1? of shape .* an array of 2 or 3 or 4 dimensions"):
+            call(network, other)
+
+
+def test_what_does_not_fit_patches_is_named():
+    x, network = points(3, 4, 6, 1), fw.Convolutional(5, patch=2)
+    gram, diagonal = LocalGram.of(network, x), LocalGram.of(network, x, pairs="diagonal")
+    cases = [
+        (lambda: gram.contract(np.ones(6)), r"shape \(6,\) for 6 patches and all pairs; wanted: shape \(6, 6\)"),
+        (
+            lambda: diagonal.contract(np.ones((6, 5))),
+            r"shape \(6, 5\) for 6 patches and diagonal pairs; wanted: shape \(6,\); choose pairs",
+        ),
+        (lambda: gram.project(np.ones((3, 2))), r"a cotangent of shape \(3, 2\); wanted: shape \(3, 3\)"),
+        (lambda: gram.project(np.ones((2, 2))), r"a cotangent of shape \(2, 2\); wanted: shape \(3, 3\)"),
+        (
+            lambda: local_cross(network, x, points(2, 4, 4, 1), np.ones(6)),
+            r"points of shapes \(4, 6, 1\) and \(4, 4, 1\); wanted: the same shape",
+        ),
+        (lambda: local_cross(network, x, x, np.ones(5)), r"shape \(5,\); wanted: shape \(6, 6\) or \(6,\) for 6 pat"),
+        (lambda: LocalGram(gram.points, "som"), "pairs = 'som'"),
+        (lambda: LocalGram.of(network, points(4)), "x of shape"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_all_pairs_are_meant_where_nothing_is_said():
+    x, Q = points(6, 4, 4, 1), points(4, 4)
+    Q = Q @ Q.T
+    for network in (fw.Convolutional(5, patch=2), fw.LocallyConnected(5, patch=2, activation="relu")):
+        K = np.einsum("ij,ijab->ab", Q, local_kernels(network, x)) / 4.0
+        for gram in (LocalGram(LocalPoints.of(network, x)), LocalGram.of(network, x)):
+            assert gram.pairs == "all"
+            np.testing.assert_allclose(gram.contract(Q), K, atol=1e-12)
+        with pytest.raises(InputError, match="all pairs"):
+            LocalGram.of(network, x).contract(np.diagonal(Q))
+
+
+def test_means_only_where_patches_are_independent_and_the_activation_is_not_odd():
+    x = points(6, 4, 4, 1)
+    for architecture, activation, there in (
+        (fw.Convolutional, "relu", False),
+        (fw.LocallyConnected, "erf", False),
+        (fw.LocallyConnected, "relu", True),
+    ):
+        made = LocalPoints.of(architecture(5, patch=2, activation=activation), x)
+        assert (made.means is not None) == there
+        assert made.means is made.means
+        if there:  # E[relu] = sqrt(c / 2 pi), c the square of a patch over its four inputs
+            c = (made.network.grid(x).extract(x) ** 2).sum(2).T / 4.0
+            np.testing.assert_allclose(made.means, np.sqrt(c / (2.0 * np.pi)), rtol=1e-12)
+        assert (made.count, made.scale) == (6, 0.25)
+
+
+def test_descriptions_do_not_change():
+    stack = kernels.from_layers(["dense"])
+    made = LocalPoints.of(POOLED, points(2, 4, 4))
+    for thing in (made, Tile(*[slice(0, 1)] * 3), stack.both(points(2, 3)), _tiles(3)[0]):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, next(iter(vars(thing))), None)

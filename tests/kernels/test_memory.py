@@ -1,0 +1,410 @@
+"""Estimates of memory: against the arrays that are really made, and term by term against what they say they count."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth import linalg
+from finitewidth.kernels import local, tiles
+from finitewidth.kernels import stack as implementation
+from finitewidth.kernels.local import LocalGram, LocalPoints, local_cross, local_kernels, memory_estimate
+from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
+from finitewidth.networks.patches import PatchGrid
+from finitewidth.networks.stack import Stack
+
+
+def points(count, *shape, seed=0):
+    return np.random.default_rng(seed).standard_normal((count, *shape))
+
+
+def peak(work):
+    tracemalloc.start()
+    kept = work()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    del kept
+    return found
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    monkeypatch.setattr(linalg, "n_threads", lambda: 1)
+
+
+# --- stacks ----------------------------------------------------------------------------------------------------------
+
+
+def conv(size, strides=1, padding="same"):
+    return {"conv": {"filter": size, "strides": strides, "padding": padding}}
+
+
+DENSE = (["dense", "erf", "dense", "quadratic", "dense"], (7,))
+FLAT = ([conv([3, 2]), "erf", "flatten", "dense"], (6, 5, 2))
+SQUARE = ([conv(3, 2), "relu", conv(3), "erf", "flatten", "dense"], (6, 4, 1))
+POOLED = ([conv([2, 3], padding="valid"), "erf", "global_average_pool", "dense"], (4, 5, 1))
+TOKENS = (["self_attention", "relu", "global_average_pool"], (5, 3))
+RESIDUAL = (["dense", {"residual": ["erf", "dense", {"residual": ["erf", "dense"]}]}, "erf", "dense"], (7,))
+TWO = (["dense", {"residual": {"branch": ["erf", "dense"], "shortcut": ["dense"]}}, "erf", "dense"], (7,))
+# layers, entries of a pair in the largest layer, doubles kept of a point (a variance, a copy, and the dual's rows; two
+# attention matrices), doubles of a point's features (9 a position, or the window), arrays side by side
+COUNTED = {
+    "dense": (*DENSE, 1, (2 + 1) + (2 + 1), 9, 1, False),
+    "flat": (*FLAT, 30, 30 * 3, 30 * 6, 1, False),
+    "square": (*SQUARE, 6, 6 * (2 + 2) + 6 * 3, 6 * 9, 1, False),
+    "pooled": (*POOLED, 9**2, 9 * 3, 9 * 6, 1, True),
+    "tokens": (*TOKENS, 5**2, 2 * 5**2 + 5 * 4, 5 * 9, 1, True),
+    "residual": (*RESIDUAL, 1, 3 * 3, 9, 3, False),
+    "two": (*TWO, 1, 2 * 3, 9, 3, False),
+    "inputs alone": (["flatten"], (3, 2), 1, 0, 9, 1, False),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_terms_of_the_estimate_of_a_stack(name, monkeypatch):
+    layers, shape, largest, kept, features, depth, pairwise = COUNTED[name]
+    kernel = fw.kernels.from_layers(layers)
+    most = 2**16 if pairwise else 2**17  # doubles of a block
+    many = 2**18  # points that fill every block
+    for threads, tangent in ((1, True), (3, True), (1, False), (3, False)):
+        monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
+        results = 2 if tangent else 1
+
+        def estimate(n1, n2, tangent=tangent):
+            return kernel.memory_estimate(n1, n2, shape, tangent) / 8.0
+
+        mixed = estimate(many + 1, many + 1) - estimate(many + 1, many) - estimate(many, many + 1)
+        assert mixed + estimate(many, many) == results  # a pair more: its results
+        for more in (estimate(many + 1, many), estimate(many, many + 1)):
+            own = more - estimate(many, many) - results * many  # a point more: what is kept of it; features thrice
+            assert own == kept + 3 * features
+        # the rest does not grow any more: three arrays a result for each layer beside another and each thread, of one
+        # block, or of the part of single points, which is as large
+        width = min(256, most // largest)
+        height = min(128, most // (largest * width))
+        work = 3 * results * max(threads * largest * height * width, largest * (most // largest))
+        assert estimate(many, many) - results * many**2 - 2 * many * (kept + 3 * features) == work * depth
+        # few points fill neither
+        assert estimate(1, 2) == 2 * results + 3 * (kept + 3 * features) + 3 * results * depth * largest * 2 * threads
+        one_column = 3 * results * depth * max(threads * largest * min(128, most // largest), largest * 5000)
+        if largest * 5000 <= most:  # all single points at once
+            assert estimate(5000, 1) == 5000 * results + 5001 * (kept + 3 * features) + one_column
+            assert estimate(1, 5000) - estimate(5000, 1) == 3 * results * depth * (
+                max(threads * largest * min(256, most // largest), largest * 5000) - one_column // (3 * results * depth)
+            )
+        assert estimate(3, 1) == 3 * results + 4 * (kept + 3 * features) + 9 * results * depth * largest * threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pair_that_fills_more_than_a_block_goes_alone(threads, monkeypatch):
+    """19 x 20 positions behind the convolution: 380^2 entries of one pair of points, of one point with itself."""
+    monkeypatch.setattr(linalg, "n_threads", lambda: threads)
+    kernel, n = fw.kernels.from_layers(POOLED[0]), 19 * 20
+    for results, tangent in ((2, True), (1, False)):
+        estimate = kernel.memory_estimate(5, 7, (20, 22, 1), tangent) / 8.0
+        assert estimate == results * 5 * 7 + 12 * (n * 3 + 3 * n * 6) + 3 * results * n**2 * threads
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_kept_of_a_point_is_what_is_counted(name, one_thread):
+    """The prepared arrays of a point itself: of what is counted, all but the variances and their copy."""
+    layers, shape, _, kept, _, _, _ = COUNTED[name]
+    stack, x = Stack(layers), points(3, *shape)
+    program = implementation._Program.of(stack, stack.point_shape(shape))
+    found = implementation._Points.of(program, stack.points(x), implementation._Want(True))
+    prepared = sum(p.size for p in found.prepared if p is not None and len(p)) / 3
+    assert kept / 4 <= prepared <= kept
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "n1", "n2"),
+    [
+        (DENSE[0], (20,), 700, 700),
+        (FLAT[0], (12, 10, 2), 150, None),
+        (POOLED[0], (9, 9, 1), 40, None),
+        (TOKENS[0], (12, 6), 60, 40),
+        (RESIDUAL[0], (7,), 700, None),
+    ],
+)
+@pytest.mark.parametrize("tangent", [True, False])
+def test_the_estimate_of_a_stack_is_near_the_peak(layers, shape, n1, n2, tangent, one_thread):
+    kernel, x, y = fw.kernels.from_layers(layers), points(n1, *shape), None if n2 is None else points(n2, *shape)
+    call = kernel.both if tangent else kernel.nngp
+    call(x[:2])  # tables that are made once
+    estimate = kernel.memory_estimate(n1, n2 or n1, shape, tangent)
+    assert 0.25 * estimate < peak(lambda: call(x, y)) < 1.2 * estimate
+
+
+# --- patches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pairs", ["all", "diagonal"])
+@pytest.mark.parametrize("size", [(6, 4), (5, 5)])
+def test_kept_pairs_are_counted_exactly(pairs, size):
+    x, network = points(70, *size, 2), fw.Convolutional(4, patch=2, stride=1)
+    n = network.grid(x).n_patches
+    gram = LocalGram.of(network, x, pairs=pairs)
+    more = memory_estimate(70, n, True, 8, pairs) - memory_estimate(70, n, False, 8, pairs)
+    assert more == gram._store.nbytes
+    if pairs == "all":
+        assert memory_estimate(70, n, True, 8) == memory_estimate(70, n, True, 8, "all")
+
+
+def test_terms_of_the_estimate_of_patches(monkeypatch):
+    """Doubles: patches twice (cut out, and scaled), three matrices, six vectors of the pairs, work of every thread."""
+
+    def doubles(*given, **named):
+        return memory_estimate(*given, **named) / 8.0
+
+    x, network = points(10, 6, 5, 2), fw.Convolutional(4, patch=(3, 2), stride=1)
+    patches = LocalPoints.of(network, x).patches
+    n, _, M = patches.shape
+    for threads in (1, 3):
+        monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
+        assert doubles(10, n, False, M) - doubles(10, n, False, 0) == 2 * patches.size
+        assert doubles(10, n, False) - doubles(10, n, False, 0) == 2 * patches.size / M  # one input a patch
+        for pairs, rows in (("all", n * (n + 1) // 2), ("diagonal", n)):
+            assert doubles(10, n, False, 0, pairs) - doubles(0, n, False, 0, pairs) == 3 * 10**2
+            assert doubles(0, n, False, 0, pairs) - doubles(0, 0, False, 0, pairs) == 6 * rows
+        # a strip of sixteen pairs on a tile of 64 x 64 points, and three blocks of duals
+        assert doubles(0, 0, False, 0) == threads * (16 * 4096 + 3 * 131_072)
+
+
+@pytest.mark.parametrize(("count", "image", "patch"), [(500, 8, 4), (80, 16, 2), (60, 40, 20)])
+def test_the_estimate_of_patches_is_near_the_peak(count, image, patch, one_thread):
+    """Where matrices, pairs of patches, and the patches themselves are most."""
+    x, network = points(count, image, image, 1), fw.Convolutional(4, patch=patch)
+    n, Q = (image // patch) ** 2, np.eye((image // patch) ** 2)
+    for cached in (True, False):
+        estimate = memory_estimate(count, n, cached, patch**2)
+
+        def work(estimate=estimate):
+            gram = LocalGram.of(network, x, cap=estimate)
+            return gram, gram.project(gram.contract(Q))
+
+        assert 0.25 * estimate < peak(work) < 1.1 * estimate
+
+
+def test_without_a_cap_it_is_a_share_of_the_free_memory(monkeypatch):
+    x, network = points(30, 6, 6, 1), fw.Convolutional(4, patch=2)
+    for pairs in ("all", "diagonal"):
+        cached, streamed = (memory_estimate(30, 9, keep, 4, pairs) for keep in (True, False))
+        for need, storage in ((cached, "cached"), (streamed, "streamed")):
+            monkeypatch.setattr(linalg, "available_memory", lambda need=need: need / 0.7 * (1.0 + 1e-9))
+            assert LocalGram.of(network, x, pairs=pairs).storage == storage
+            monkeypatch.setattr(linalg, "available_memory", lambda need=need: need / 0.7 * (1.0 - 1e-9))
+            if storage == "cached":
+                assert LocalGram.of(network, x, pairs=pairs).storage == "streamed"
+            else:
+                with pytest.raises(fw.MemoryCapError):
+                    LocalGram.of(network, x, pairs=pairs)
+        # exactly what is needed is enough, and a given cap is taken as it is
+        monkeypatch.setattr(linalg, "available_memory", lambda: 0.0)
+        assert LocalGram.of(network, x, cached, pairs).storage == "cached"
+        assert LocalGram.of(network, x, streamed, pairs).storage == "streamed"
+
+
+def test_unshared_weights_are_counted_by_the_patch_alone(monkeypatch):
+    """Pairs of patches are products of means then, whatever is asked for."""
+    x, network = points(30, 6, 6, 1), fw.LocallyConnected(4, patch=2)
+    cap = memory_estimate(30, 9, True, 4, "diagonal")
+    for pairs in ("all", "diagonal"):
+        gram = LocalGram.of(network, x, cap, pairs)
+        assert gram.storage == "cached"
+        assert gram._store.shape == (9, 30 * 31 / 2)
+        assert LocalGram.of(network, x, cap - 1.0, pairs).storage == "streamed"
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch", "first"),
+    [
+        ((9, 4, 1), 2, 1),
+        ((4, 9, 2), 2, 2),
+        ((7, 7, 1), 1, 1),
+        ((5, 11, 1), 1, 2),
+        ((12, 2), (2,), (1,)),
+        ((13, 1), (1,), (3,)),
+    ],
+)
+def test_the_stride_that_is_named_is_the_first_that_fits(shape, patch, first, one_thread):
+    """Written into the network it fits; the one before does not; without any, the points named do and twice do not."""
+    x, network = points(24, *shape), fw.Convolutional(4, patch=patch, stride=first)
+    grid = network.grid(x)
+    found = set()
+    for stride in range(grid.stride[0], max(shape[:-1]) + 2):
+        coarse = tuple(min(stride, full) for full in shape[:-1])
+        cap = memory_estimate(24, PatchGrid(shape, patch, coarse).n_patches, False, grid.patch_size)
+        for limit in (cap, cap - 1.0):
+            if memory_estimate(24, grid.n_patches, False, grid.patch_size) <= limit:
+                assert LocalGram.of(network, x, limit).storage == "streamed"
+                continue
+            with pytest.raises(fw.MemoryCapError) as caught:
+                LocalGram.of(network, x, limit)
+            assert caught.value.given.startswith(f"24 points of {grid.n_patches} patches")
+            assert caught.value.wanted == f"at most {linalg.format_bytes(limit)}"
+            said = re.search(r"write stride=(\(.*?\)) \((\d+) patches\)", caught.value.remedy)
+            if said is None:
+                count = int(re.search(r"or take (\d+) points", caught.value.remedy)[1])
+                smallest = PatchGrid(shape, patch, shape[:-1]).n_patches
+                assert memory_estimate(24, smallest, False, grid.patch_size) > limit
+                assert count == 1 or memory_estimate(count, grid.n_patches, False, grid.patch_size) <= limit
+                assert memory_estimate(2 * count, grid.n_patches, False, grid.patch_size) > limit
+                found.add("points")
+                continue
+            named = tuple(int(s) for s in re.findall(r"\d+", said[1]))
+            assert PatchGrid(shape, patch, named).n_patches == int(said[2])
+            LocalGram.of(fw.Convolutional(4, patch=patch, stride=named), x, limit)
+            finer = tuple(min(max(named) - 1, full) for full in shape[:-1])
+            assert memory_estimate(24, PatchGrid(shape, patch, finer).n_patches, False, grid.patch_size) > limit
+            found.add("stride")
+    assert "stride" in found
+
+
+def test_the_points_that_are_named_are_as_many_as_fit(one_thread):
+    """One patch as large as the image: no stride helps. Halves of the points are tried, to the last one."""
+    x, network = points(40, 3, 3, 1), fw.Convolutional(4, patch=3)
+    for limit, count in ((memory_estimate(10, 1, False, 9), 10), (memory_estimate(10, 1, False, 9) - 1.0, 5), (1.0, 1)):
+        with pytest.raises(fw.MemoryCapError, match=f"raise the memory, or take {count} points"):
+            LocalGram.of(network, x, limit)
+    short = points(40, 1, 1, 1)
+    with pytest.raises(fw.MemoryCapError, match="take 1 points"):
+        LocalGram.of(fw.Convolutional(4, patch=1), short, 1.0)
+
+
+def test_all_pairs_of_patches_are_refused_where_they_do_not_fit(monkeypatch):
+    x, y, network = points(3, 4, 6, 1), points(5, 4, 6, 1), fw.Convolutional(4, patch=2)
+    for one, two in ((x, y), (y, None)):
+        monkeypatch.undo()
+        K = local_kernels(network, one, two)
+        monkeypatch.setattr(linalg, "available_memory", lambda K=K: float(K.nbytes))
+        local_kernels(network, one, two)
+        monkeypatch.setattr(linalg, "available_memory", lambda K=K: K.nbytes - 1.0)
+        with pytest.raises(fw.MemoryCapError, match=r"all 6\^2 pairs of patches.*give fewer points, or use LocalGram"):
+            local_kernels(network, one, two)
+
+
+# --- blocks of duals -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", [fw.Convolutional, fw.LocallyConnected])
+@pytest.mark.parametrize(("tile", "block", "strip"), [(16, 700, 3), (9, 81, 1), (7, 20, 2)])
+def test_any_tiles_strips_and_blocks_give_the_same(architecture, tile, block, strip, monkeypatch):
+    """And no more duals at a time than a block holds, one pair of patches on one tile excepted."""
+    x, y, network = points(35, 6, 4, 1), points(20, 6, 4, 1, seed=1), architecture(4, patch=2, activation="relu")
+    half = points(6, 6, seed=2)
+    Q, W = half @ half.T, points(35, 35, seed=3)
+    W = W + W.T
+
+    def everything():
+        streamed = LocalGram(LocalPoints.of(network, x))
+        cached = LocalGram.of(network, x)
+        return (
+            *(made.contract(Q) for made in (streamed, cached)),
+            *(made.project(W) for made in (streamed, cached)),
+            local_cross(network, x, y, Q),
+            local_cross(network, x, y, np.diagonal(Q)),
+            local.local_diagonal(network, x, Q),
+        )
+
+    whole, sizes, duals = everything(), [], LocalPoints.duals
+
+    def watching(self, i, rows, other, j, columns):
+        found = duals(self, i, rows, other, j, columns)
+        sizes.append((found.size, len(found)))
+        return found
+
+    monkeypatch.setattr(local, "_TILE", tile)
+    monkeypatch.setattr(local, "_BLOCK", block)
+    monkeypatch.setattr(local, "_STRIP", strip)
+    monkeypatch.setattr(LocalPoints, "duals", watching)
+    for a, b in zip(whole, everything(), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12)
+    assert all(size <= block or pairs <= 2 for size, pairs in sizes)
+    assert max(pairs for _, pairs in sizes) > 1 or block <= tile**2
+
+
+def test_blocks_of_duals_are_as_large_as_they_may_be():
+    for kernels, rows, columns in ((1, 64, 64), (2, 64, 64), (2, 5, 64), (1, 3, 7), (2, 1000, 1000)):
+        pairs = local._pairs_at_once(kernels, slice(10, 10 + rows), slice(20, 20 + columns))
+        assert pairs == 1 or pairs * kernels * rows * columns <= 131_072
+        assert pairs >= 1
+        assert (pairs + 1) * kernels * rows * columns > 131_072
+
+
+def test_points_with_themselves_go_in_parts(monkeypatch):
+    """All pairs of patches of a point at once, of as many points as a block holds."""
+    x, network = points(11, 6, 4, 1), fw.Convolutional(4, patch=2, offset_precision=2.0)
+    half = points(6, 6)
+    whole, sizes = local.local_diagonal(network, x, half @ half.T), []
+    run = linalg.run_blocks
+    monkeypatch.setattr(linalg, "run_blocks", lambda work, parts: run(work, sizes.extend(parts) or parts))
+    for block, expected in ((4 * 36, [4, 4, 3]), (5 * 36 - 1, [4, 4, 3]), (10, [1] * 11)):
+        monkeypatch.setattr(local, "_BLOCK", block)
+        sizes.clear()
+        np.testing.assert_allclose(local.local_diagonal(network, x, half @ half.T), whole, rtol=1e-12)
+        assert [part.stop - part.start for (part,) in sizes] == expected
+
+
+def test_duals_that_a_zero_weight_needs_are_not_computed(monkeypatch):
+    counted, duals = [], LocalPoints.duals
+
+    def watching(self, i, rows, other, j, columns):
+        found = duals(self, i, rows, other, j, columns)
+        counted.append(found.size)
+        return found
+
+    monkeypatch.setattr(LocalPoints, "duals", watching)
+    x, y, network = points(7, 4, 4, 1), points(5, 4, 4, 1), fw.Convolutional(4, patch=2)
+    Q = np.zeros((4, 4))
+    Q[1, 2] = Q[3, 3] = 0.7
+    K = local_kernels(network, x, y)
+    np.testing.assert_allclose(local_cross(network, x, y, Q), 0.7 * (K[1, 2] + K[3, 3]) / 4.0, rtol=1e-12)
+    assert sum(counted) == 2 * 7 * 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 128, 129, 200])
+def test_tiles_cover_every_pair_once(count):
+    """The upper triangle; even sides of at most 64 points; packed one behind the other, squares without their half."""
+    sides, end, seen = local._even(count), 0, np.zeros((count, count), int)
+    assert len(sides) == (count + 63) // 64
+    assert max(s.stop - s.start for s in sides) == -(-count // len(sides))
+    for tile in local._tiles(count):
+        entries = [
+            (i, j)
+            for i in range(tile.rows.start, tile.rows.stop)
+            for j in range(tile.columns.start, tile.columns.stop)
+            if i <= j or not tile.diagonal
+        ]
+        assert tile.place == slice(end, end + len(entries))
+        end += len(entries)
+        np.add.at(seen, tuple(np.array(entries).T), 1)
+        assert tile.diagonal == (tile.rows.start == tile.columns.start)
+    assert (seen == np.triu(np.ones((count, count), int))).all()
+    assert local._upper(count) is local._upper(count)  # made once
+    assert local._upper(3).tolist() == [0, 1, 2, 4, 5, 8]
+
+
+# --- the operator ----------------------------------------------------------------------------------------------------
+
+
+def test_bytes_of_a_product_are_those_of_its_sums(monkeypatch):
+    network = fw.FullyConnected(9)
+    monkeypatch.setattr(tiles, "TILE", (16, 24))
+    for count, columns in ((1, 3), (15, 1), (16, 2), (17, 2), (90, 3), (300, 2)):
+        made = GramOperator(network, points(count, 4), dtype=np.float64)
+        V = np.ones((count, columns))
+        sums = list(made._gather(V))
+        assert working_bytes(count, columns) == sum(part.nbytes for part in sums)
+        assert len(sums) == min(16, -(-count // 16))
+        np.testing.assert_allclose(sum(sums), fw.kernels.nngp(network, points(count, 4)) @ V, atol=1e-12)
+
+
+def test_bytes_of_the_tiles():
+    """Half the matrix, and half a tile a row beside it: what rows of tiles take that all start on the diagonal."""
+    for dtype, size in ((np.float32, 4), (np.float64, 8)):
+        assert stored_bytes(1000, dtype) == size * (1000 * 1000 / 2 + 1000 * 512)
+    assert stored_bytes(1, np.float32) == 4 * 512.5
