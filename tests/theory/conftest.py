@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import dataclasses
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,3 +47,15 @@ def dense_slope(network, train, temperature, q, closure, step=1e-4):
 @pytest.fixture
 def dense():
     return SimpleNamespace(kernel=dense_kernel, action=dense_action, slope=dense_slope)
+
+
+@pytest.fixture
+def unchangeable():
+    """``unchangeable(module)``: its records are frozen, for they are shared, kept in caches and compared."""
+
+    def check(module: ModuleType) -> None:
+        own = [v for v in vars(module).values() if dataclasses.is_dataclass(v) and v.__module__ == module.__name__]
+        assert own
+        assert [record.__qualname__ for record in own if not record.__dataclass_params__.frozen] == []
+
+    return check

@@ -4,166 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import special, stats
-from scipy.optimize import minimize_scalar
 
 from finitewidth.runs import single_thread
+from theory.one_particle import CASES, RANK, Case, Draws, P, T, close, derivative, key, ran
 
 jax = pytest.importorskip("jax")
-P, RANK, T = 4, 3, 0.3
-
-# --- one particle, written out ---------------------------------------------------------------------------------------
-
-
-class Case:
-    """Data, field and particles of one model, small, and what the formulas say of them."""
-
-    def __init__(self, patches=1, pooled=False, outputs=1, populations=1, nonlinear=False, particles=6, seed=0):
-        import jax.numpy as jnp
-
-        from finitewidth.theory.neuron import particles as cp
-
-        rng = np.random.default_rng(seed)
-        self.model = cp.Model(jnp.tanh, P, patches, pooled, outputs, nonlinear)
-        self.patches, self.pooled, self.outputs, self.nonlinear = patches, pooled, outputs, nonlinear
-        self.m = 1 if pooled else patches
-        self.k, self.values, self.width, self.scale = self.m * outputs, outputs * P, 5.0, 1.4
-        self.rows = rng.standard_normal((populations, patches * P, RANK))
-        self.theta = rng.standard_normal((populations, particles, RANK))
-        self.z = rng.standard_normal((populations, particles, self.k))
-        self.set_field(3)
-        self.reference = None
-        if nonlinear:
-            from finitewidth.theory.neuron.reference import ScalarAction
-
-            root = rng.standard_normal((P, P))
-            self.y, self.kernel, self.weight = rng.standard_normal(P), root @ root.T / P, 7
-            self.q = self.scalar_action(self.y)[1]
-            self.reference = ScalarAction(self.kernel, self.q, self.weight).reference(self.y, T)
-
-    def set_field(self, seed):
-        rng = np.random.default_rng(seed)
-        root = rng.standard_normal((self.values, self.values))
-        self.s, self.R = 1.5 * rng.standard_normal(self.values), root @ root.T / self.values + 0.2 * np.eye(self.values)
-
-    @property
-    def given(self):
-        """(data, field) as the compiled code takes them."""
-        from finitewidth.theory.neuron import particles as cp
-
-        shape = (self.outputs, P)
-        data = cp.Data(self.rows, np.float64(self.scale), np.float64(self.width))
-        return data, cp.Field(self.s.reshape(shape), self.R.reshape(*shape, *shape))
-
-    @property
-    def state(self):
-        from finitewidth.theory.neuron import particles as cp
-
-        return cp.State(self.theta, self.z)
-
-    def psi(self, theta, rows):
-        """(m, points) of one neuron."""
-        phi = self.scale * np.array([np.tanh(row @ theta) for row in rows]).reshape(self.patches, -1)
-        return phi.mean(0, keepdims=True) if self.pooled else phi
-
-    def spread(self, psi):
-        """(D points, m D): u of all outputs, one output after another, is this times z / sqrt(N)."""
-        out = np.zeros((self.outputs, psi.shape[1], self.m, self.outputs))
-        for d in range(self.outputs):
-            out[d, :, :, d] = psi.T
-        return out.reshape(-1, self.k)
-
-    def scalar_action(self, y):
-        """G_a and its q, by bounded minimisation."""
-
-        def at(log_q):
-            q = math.exp(log_q)
-            A = q * self.kernel + T * np.eye(P)
-            return 0.5 * (self.weight * (q - log_q) + np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y))
-
-        found = minimize_scalar(at, bounds=(-5.0, 5.0), method="bounded", options={"xatol": 1e-9})
-        return found.fun, math.exp(found.x)
-
-    def neuron(self, g, theta, z):
-        """Potential and conditional moments of one particle."""
-        psi, N = self.psi(theta, self.rows[g]), self.width
-        Psi = self.spread(psi)
-        precision = np.eye(self.k) + Psi.T @ self.R @ Psi / N
-        covariance = np.linalg.inv(precision)
-        mean = covariance @ Psi.T @ self.s / math.sqrt(N)
-        if self.nonlinear:
-            u = Psi @ z / math.sqrt(N)
-            curvature, slope = self.reference.R, self.reference.s
-            braces = self.scalar_action(self.y - u)[0] + slope @ u - 0.5 * u @ curvature @ u
-            potential, mean, second = -(self.s @ u - 0.5 * u @ self.R @ u - braces), z, np.outer(z, z)
-        else:
-            second = covariance + np.outer(mean, mean)
-            potential = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * mean @ precision @ mean
-        strength = 0.2 + np.trace(second) / self.k
-        return SimpleNamespace(
-            potential=potential - math.log(strength),
-            psi=psi,
-            mean=mean,
-            second=second,
-            frozen=covariance,
-            weight=1.0 / strength,
-            Psi=Psi,
-        )
-
-    def neurons(self, theta, z):
-        """All of them: [population][particle]."""
-        return [[self.neuron(g, *one) for one in zip(*part, strict=True)] for g, part in enumerate(zip(theta, z))]  # noqa: B905
-
-    def moments(self, neurons):
-        """f, K_R, the response at frozen weights and E[z z^T], by weighted averages of u and u u^T."""
-        f, total = np.zeros(self.values), np.zeros((2, self.values, self.values))
-        orders = []
-        for population in neurons:
-            norm, mean, order = sum(one.weight for one in population), np.zeros(self.values), np.zeros((self.k, self.k))
-            for one in population:
-                share = one.weight / norm
-                mean += share * math.sqrt(self.width) * one.Psi @ one.mean
-                order += share * one.second
-                total[0] += share * one.Psi @ one.second @ one.Psi.T
-                total[1] += share * one.Psi @ one.frozen @ one.Psi.T
-            total[0] -= np.outer(mean, mean) / self.width
-            f += mean
-            orders.append(order)
-        return f, total[0], total[1], np.array(orders)
-
-
-CASES = {
-    "one": {},
-    "patches": {"patches": 3, "populations": 2},
-    "outputs": {"patches": 2, "outputs": 2},
-    "pooled": {"patches": 2, "pooled": True, "outputs": 2, "populations": 2},
-    "nonlinear": {"patches": 2, "nonlinear": True},
-}
-
-
-def derivative(function, x, step=1e-3):
-    """Of a function of a vector, by differences of fourth order."""
-    out = np.zeros_like(x)
-    for i in range(len(x)):
-        at = [function(x + k * step * np.eye(len(x))[i]) for k in (1, -1, 2, -2)]
-        out[i] = (8 * (at[0] - at[1]) - (at[2] - at[3])) / (12 * step)
-    return out
-
-
-def ran(function, *given):
-    """Compiled as a whole, as in use: one operation after another would take much longer to compile."""
-    from finitewidth.theory.neuron import particles as cp
-
-    with single_thread():
-        return cp.numpy_of(jax.jit(function, static_argnums=0)(*given))
-
-
-def close(got, want, **tolerance):
-    np.testing.assert_allclose(np.asarray(got), want, **({"rtol": 1e-8, "atol": 1e-10} | tolerance))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -239,52 +88,6 @@ def test_inverses_of_small_matrices():
         close(log_det, np.linalg.slogdet(matrix)[1])
 
 
-# --- what was drawn ---------------------------------------------------------------------------------------------------
-
-
-class Draws:
-    """What ``jax.random`` gives, call by call, and from which keys."""
-
-    def __init__(self, monkeypatch):
-        self.found, self.keys, self._patch = [], [], monkeypatch
-
-    def ran(self, function, model, *given):
-        """``function``, compiled, and all that it drew."""
-        drawn = []
-
-        def recorded(name, draw):
-            def drawing(key, *args, **named):
-                drawn.append((name, jax.random.key_data(key), draw(key, *args, **named)))
-                return drawn[-1][2]
-
-            return drawing
-
-        def whole(model, *given):
-            out = function(model, *given)
-            return out, [part[1] for part in drawn], [part[2] for part in drawn]
-
-        with self._patch.context() as patch:
-            for name in ("normal", "uniform", "categorical"):
-                patch.setattr(jax.random, name, recorded(name, getattr(jax.random, name)))
-            out, keys, found = ran(whole, model, *given)
-        self.keys = [tuple(one.ravel().tolist()) for one in keys]
-        self.found = [(name, one) for (name, *_), one in zip(drawn, found, strict=True)]
-        return out
-
-    def of(self, name):
-        return [found for kind, found in self.found if kind == name]
-
-    @property
-    def independent(self):
-        return len(set(self.keys)) == len(self.keys)
-
-
-def key(*numbers):
-    from finitewidth.theory.neuron import particles as cp
-
-    return cp.key_of(*numbers)
-
-
 # --- averages --------------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +98,12 @@ def test_averages_at_other_points_by_hand(name, monkeypatch):
 
     case, rng = Case(**CASES[name]), np.random.default_rng(1)
     groups, count, points = *case.theta.shape[:2], 3
-    rows = rng.standard_normal((groups, case.patches * points, RANK + 2))
+    rows = rng.standard_normal((groups, case.patches * points, RANK + 4))
     draws, again = Draws(monkeypatch), Draws(monkeypatch)
     got = draws.ran(cp.at_points, case.model, case.state, *case.given, rows, key(1))
     kernel = again.ran(cp.kernel_at, case.model, case.state, *case.given, rows, key(1))
     fresh = draws.of("normal") + again.of("normal")
-    assert [part.shape for part in fresh] == [(groups, count, 2)] * 2
+    assert [part.shape for part in fresh] == [(groups, count, 4)] * 2
     neurons = case.neurons(case.theta, case.z)
     f_train, K, _, _ = case.moments(neurons)
     size, D = points * case.outputs, case.outputs
@@ -495,8 +298,6 @@ def test_particles_start_from_the_prior(monkeypatch):
 
 
 def test_keys_depend_on_every_number():
-    from finitewidth.theory.neuron import particles as cp
-
     numbers = [*itertools.product(range(3), repeat=1), *itertools.product(range(3), repeat=2)]
     numbers += itertools.product(range(3), repeat=3)
     keys = [tuple(np.asarray(jax.random.key_data(key(*some))).tolist()) for some in numbers]

@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize
 
 from finitewidth.linalg import Spectrum
+from finitewidth.theory import saddle as module
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import (
     DriveTable,
@@ -76,9 +77,10 @@ def test_every_minimum_is_one_of_the_dense_action(seed, outputs):
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("width", [1, 40])
-def test_the_largest_surplus_there_can_be(outputs, width):
+@pytest.mark.parametrize("T", [1e-3, 10.0])
+def test_the_largest_surplus_there_can_be(outputs, width, T):
     """One eigenvalue k with s k = T at the saddle: D c = |y|^2 / 4T - D/2, half a unit below the bound."""
-    T, c = 1e-3, 1e4
+    c = 1e4
     s = 1.0 + c / width
     y = np.full((1, outputs), math.sqrt(4.0 * T * (c + 0.5)))
     (minimum,) = minima_of(energy_of([T / s], y[:, 0] if outputs == 1 else y), T, [width])
@@ -90,6 +92,17 @@ def test_the_least_surplus_there_can_be(size):
     """No targets, T -> 0: every direction pulls by one, N (Q - 1) = -P; size 9 of width 10 takes the other bound."""
     (minimum,) = minima_of(energy_of(np.linspace(1.0, 2.0, size), np.zeros(size)), 1e-13, [10])
     assert minimum.order_parameters[0] == pytest.approx(1.0 - size / 10, rel=1e-9)
+
+
+@pytest.mark.parametrize("pull", [0.5, 2.5, 10.0])
+def test_more_points_than_neurons_and_a_temperature_above_their_kernel(pull):
+    """No targets, Tr K / T = pull: N (Q - 1) = -Q pull / (1 + Q pull / P), a quadratic equation in Q."""
+    size, n, k = 30, 10, 2.0
+    T = size * k / pull
+    (minimum,) = minima_of(energy_of(np.full(size, k), np.zeros(size)), T, [n])
+    share = pull / size
+    b = 1.0 - share + pull / n  # share Q^2 + b Q - 1 = 0
+    assert minimum.order_parameters[0] == pytest.approx(2.0 / (b + math.sqrt(b * b + 4.0 * share)), rel=1e-10)
 
 
 @pytest.mark.parametrize("size", [2, 30])
@@ -136,9 +149,7 @@ def test_the_gradient_that_is_left_is_the_actions(c, outputs):
     found = _polish(energy, T, list(widths), shift, c)
     np.testing.assert_allclose(found.order_parameters, 1.0 + c / widths, rtol=1e-12)
     assert found.action == pytest.approx(dense_action(energy, T, widths, shift, 1.0 + c / widths), rel=1e-11)
-    ends = [
-        dense_action(energy, T, widths, shift, (1.0 + c / widths) * np.exp([0.0, step])) for step in (1e-5, -1e-5)
-    ]
+    ends = [dense_action(energy, T, widths, shift, (1.0 + c / widths) * np.exp([0.0, step])) for step in (1e-5, -1e-5)]
     assert found.gradient_norm == pytest.approx(abs(ends[0] - ends[1]) / 2e-5 * math.sqrt(2 / 10), rel=1e-6)
 
 
@@ -216,7 +227,8 @@ def bowls(*centres, depth=None):
     return objective
 
 
-def test_two_minima_are_told_apart_by_place_and_value():
+def test_two_minima_are_told_apart_by_place_and_value(unchangeable):
+    unchangeable(module)
     known = (np.array([1.0, 2.0]), 5.0, 0.0)
     for shift, value, same in (
         ((0.0, 0.49), 5.0, True),
@@ -241,6 +253,16 @@ def test_the_lower_of_twins_is_kept_whichever_came_first():
         assert left == 1e-3
     apart = local_minima(objective, [np.array([2.0]), np.array([0.0])], 1e-2)
     assert [x[0] for x, *_ in apart] == [0.0, 2.0]
+
+
+def test_of_two_that_end_side_by_side_a_much_higher_one_is_another():
+    """0.4 apart and 0.4 nats: a step on a ledge, where the gradient that is left is as small."""
+
+    def objective(v):
+        return 0.4 * float(v[0] > 0.2), np.array([1e-3])
+
+    found = local_minima(objective, [np.array([0.0]), np.array([0.4])], 1e-2)
+    assert [(x[0], value) for x, value, _ in found] == [(0.0, 0.0), (0.4, 0.4)]
 
 
 def test_a_descent_that_joins_an_earlier_one_is_left():
@@ -407,7 +429,8 @@ def test_the_rate_of_a_matrix(width):
     np.testing.assert_allclose(slope, width * (np.eye(3) - np.linalg.inv(Q)), rtol=1e-8, atol=1e-9 * width)
     tiny = 1e-7 * (half + half.T)  # the rate is quadratic in what is left of one: N tr(surplus^2) / 2
     assert matrix_rate(width, np.eye(3) + tiny)[0] == pytest.approx(0.5 * width * (tiny**2).sum(), rel=1e-5)
-    for singular in (np.zeros((3, 3)), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 2.0, -1.0])):
+    wild = (np.diag([1.0, 2.0, np.inf]), np.full((3, 3), np.nan))
+    for singular in (np.zeros((3, 3)), np.diag([1.0, 2.0, 0.0]), np.diag([1.0, 2.0, -1.0]), *wild):
         rate, slope = matrix_rate(width, singular)
         assert rate == math.inf
         np.testing.assert_array_equal(slope, np.zeros((3, 3)))
@@ -442,7 +465,8 @@ def test_what_counts_as_converged(action, gradient, values, converged):
     assert found is converged
     assert (message == "") is converged
     if not converged:
-        assert f"gradient {gradient:.1e} nats is above the tolerance" in message
+        finite = f"gradient {gradient:.1e} nats is above the tolerance"
+        assert (finite if math.isfinite(action) else "the action is not finite") in message
         assert "rescale the data" in message
 
 

@@ -73,7 +73,7 @@ def _mellin_saddle(x: Array, widths: Sequence[int], a: Array) -> Array:
         left = (special.digamma(a + theta[:, None]) - np.log(a)).sum(1) - x
         step = left / special.polygamma(1, a + theta[:, None]).sum(1)
         theta = np.maximum(theta - step, -a.min() + 0.5 * (theta + a.min()))
-        if (np.abs(step) <= 1e-10 * (1.0 + np.abs(theta))).all():
+        if (np.abs(step) <= 1e-10 * np.minimum(1.0 + np.abs(theta), theta + a.min())).all():  # near the pole too
             break
     return theta
 
@@ -157,6 +157,8 @@ def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float,
     """Walk outwards from every bump, in growing strides, until the integrand has vanished on both sides."""
     heights = log_density(np.array([centre for centre, _ in starts]))
     top = float(heights.max())
+    if math.isnan(top):  # no window: nothing will settle
+        return starts[0][0], starts[0][0], top
     edges = []
     for centre, width in [s for s, height in zip(starts, heights, strict=True) if height >= top - 2.0 * _DEPTH]:
         for sign in (-1.0, 1.0):

@@ -130,7 +130,7 @@ class SpectralCurve:
     def __str__(self) -> str:
         lines = ["     P  predicted    sampled (se)           deviation  modes learned"]
         for row in self.rows:
-            sampled = " " * 31
+            sampled = " " * 32
             if row.sampled_test_error is not None and row.deviation is not None:
                 se = f"({row.sampled_test_error_se:.5f})"
                 sampled = f"{row.sampled_test_error:9.5f} {se:11s}{100 * row.deviation:+9.1f} %"

@@ -24,7 +24,7 @@ Array = np.ndarray
 class ScalarAction:
     """``K_R = q K``, one q for all: kernel K of the network's own precisions (P, P), its saddle q.
 
-    weight: N times the number of scalars that share q: outputs, and patches that have readouts of their own.
+    weight: N, times the patches that have readouts of their own and share q; what q costs for each output.
     """
 
     kernel: Array
@@ -35,7 +35,7 @@ class ScalarAction:
     def of(cls, network: Network, train: Dataset, temperature: float) -> ScalarAction:
         """Solve it."""
         kernel = kernels.nngp(network, train.x)
-        weight = network.widths[0] * train.n_outputs
+        weight = network.widths[0]
         if isinstance(network, LocalNetwork) and network.pool == "none":
             weight *= network.grid(train.x).n_patches
         spectrum = Spectrum.of(kernel.copy(), overwrite=True)

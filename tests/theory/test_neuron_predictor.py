@@ -1,0 +1,426 @@
+"""Inputs, starts and predictions of the single-neuron theory, held to NumPy on snapshots that the test chooses."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+import finitewidth as fw
+from finitewidth import kernels
+from finitewidth.prediction import Prediction
+from finitewidth.theory.neuron import predictor as predictor_module
+from finitewidth.theory.neuron import reference
+from finitewidth.theory.neuron.design import Design, whitened
+from finitewidth.theory.neuron.linear import linear_neuron
+from finitewidth.theory.neuron.predictor import NeuronPrediction, NeuronPredictor
+from finitewidth.theory.neuron.reference import ScalarAction
+from theory.one_particle import Case, P, T, close, derivative, key, ran
+
+jax = pytest.importorskip("jax")
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def images(points, seed=0):
+    return np.random.default_rng(seed).standard_normal((points, 4, 4))
+
+
+def quarters(x):
+    """The four patches of 2 x 2 of images 4 x 4."""
+    return [x[:, i : i + 2, j : j + 2].reshape(len(x), -1) for i in (0, 2) for j in (0, 2)]
+
+
+ARCHITECTURES = {
+    "fully connected": (lambda **more: fw.FullyConnected(widths=(6,), **more), lambda x: [x.reshape(len(x), -1)]),
+    "convolutional": (lambda **more: fw.Convolutional(channels=6, patch=2, **more), quarters),
+    "pooled": (lambda **more: fw.Convolutional(channels=6, patch=2, pool="average", **more), quarters),
+    "locally connected": (lambda **more: fw.LocallyConnected(channels=6, patch=2, **more), quarters),
+}
+
+
+@pytest.mark.parametrize("offset", [None, 3.0])
+@pytest.mark.parametrize("points", [1, 3, 20])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_inputs_of_a_neuron(name, points, offset):
+    """Preactivations of weights drawn in the network's own space, patch by patch, whether rotated or not."""
+    make, patches_of = ARCHITECTURES[name]
+    network = make(weight_precision=(1.3, 0.7), offset_precision=offset)
+    train, test = images(points), images(2, seed=1)
+    design, rng = Design.of(network, train), np.random.default_rng(2)
+    parts, size = patches_of(train), patches_of(train)[0].shape[1]
+    apart = name == "locally connected"
+    assert design.n_populations == (4 if apart else 1)
+    assert design.n_preactivations == (1 if apart else len(parts))
+    assert design.n_readouts == (1 if apart or name == "pooled" else len(parts))
+    assert design.n_points == points
+    patches = 1 if name in ("pooled", "fully connected") else 4
+    assert design.feature_scale == pytest.approx(1.0 / math.sqrt(0.7 * patches))
+    assert (design.basis is not None) == (points * design.n_preactivations < size + (offset is not None))
+    assert design.rank == min(points * design.n_preactivations, size + (offset is not None))
+    gram = rng.standard_normal((design.n_populations, design.rank, design.rank))
+    gram, found = gram @ gram.swapaxes(1, 2), []
+    covariance = design.weight_covariance(gram)
+    for g in range(design.n_populations):
+        w = rng.standard_normal(size + (offset is not None))
+        inside = np.eye(len(w)) if design.basis is None else design.basis[g]
+        close(inside.T @ inside, np.eye(design.rank), atol=1e-12)
+        wanted = []
+        for x in (train, test):
+            seen = [patches_of(x)[g]] if apart else patches_of(x)
+            h = [
+                part @ w[:size] / math.sqrt(1.3 * size) + (0.0 if offset is None else w[-1] / math.sqrt(3.0))
+                for part in seen
+            ]
+            wanted.append(np.concatenate(h))
+        close(design.rows[g] @ (inside.T @ w), wanted[0])
+        found.append((w, wanted[1]))
+        # the prior of what the data do not see is left
+        close(covariance[g], inside @ gram[g] @ inside.T + np.eye(len(w)) - inside @ inside.T)
+    # other points: covariances with the training points and among themselves are those of the weights
+    own, at = whitened(network, test), design.at(test)
+    assert at.shape[2] == design.rank + (0 if design.basis is None else min(own.shape[1], own.shape[2] - design.rank))
+    close(at @ at.swapaxes(1, 2), own @ own.swapaxes(1, 2), atol=1e-12)
+    close(
+        at[..., : design.rank] @ design.rows.swapaxes(1, 2), own @ whitened(network, train).swapaxes(1, 2), atol=1e-12
+    )
+    close([row @ w for row, (w, _) in zip(own, found, strict=True)], [h for _, h in found])
+
+
+def test_populations_that_see_unequally_much():
+    """Patches of one, of two and of no direction, one of them seen by other points alone: equally many columns."""
+    network, train, test = fw.LocallyConnected(channels=6, patch=2), images(2), images(3, seed=1)
+    train[:, :2, :2] = np.ones((2, 2, 2))
+    train[:, 2:, 2:] = 0.0
+    test[:, :2, 2:] = train[:1, :2, 2:]
+    design = Design.of(network, train)
+    assert design.rank == 2
+    close(design.basis.swapaxes(1, 2) @ design.basis, np.broadcast_to(np.eye(2), (4, 2, 2)), atol=1e-12)
+    own, other, at = whitened(network, train), whitened(network, test), design.at(test)
+    assert at.shape == (4, 3, 4)  # two more at most
+    close(design.rows @ design.rows.swapaxes(1, 2), own @ own.swapaxes(1, 2), atol=1e-12)
+    close(at @ at.swapaxes(1, 2), other @ other.swapaxes(1, 2), atol=1e-12)
+    close(at[..., :2] @ design.rows.swapaxes(1, 2), other @ own.swapaxes(1, 2), atol=1e-12)
+    close(at[1, :, 2:], 0.0, atol=1e-12)
+    faint = np.repeat(images(1), 2, axis=0)
+    faint[:, :2, :2] = 1e-13 * train[:, :2, 2:]  # rounding, next to the others
+    assert Design.of(network, faint).rank == 1
+    blank = Design.of(network, 0.0 * train)
+    assert blank.basis is None
+    assert blank.rows.shape == (4, 2, 4)
+
+
+def test_mean_field_readouts_are_smaller():
+    network = fw.FullyConnected(widths=(6,), weight_precision=(1.3, 0.7), readout="mean-field")
+    assert Design.of(network, images(3)).feature_scale == pytest.approx(1.0 / math.sqrt(6 * 0.7))
+
+
+# --- one linear neuron -----------------------------------------------------------------------------------------------
+
+
+def test_a_linear_neuron_on_a_grid():
+    """f = N E[u], K_R = N E[u u^T] - f f^T / N over readout and two weights, by the trapezoidal rule in all three."""
+    network = fw.FullyConnected(widths=(5,), activation="linear", weight_precision=(1.3, 0.7))
+    rng = np.random.default_rng(0)
+    X, s, root = rng.standard_normal((3, 2)), 0.7 * rng.standard_normal(3), rng.standard_normal((3, 3))
+    R = root @ root.T
+    line = np.linspace(-9.0, 9.0, 91)
+    v, w1, w2 = (axis.ravel() for axis in np.meshgrid(line, line, line, indexing="ij"))
+    u = v[:, None] * np.stack([w1, w2], axis=1) @ X.T / math.sqrt(2 * 5)
+    weight = np.exp(-0.35 * v**2 - 0.65 * (w1**2 + w2**2) + u @ s - 0.5 * ((u @ R) * u).sum(1))
+    weight /= weight.sum()
+    f = 5 * weight @ u
+    got = linear_neuron(network, X, s, R)
+    close(got[0], f, rtol=1e-5, atol=1e-7)
+    close(got[1], 5 * (u * weight[:, None]).T @ u - np.outer(f, f) / 5, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("readout", [0.01, 100.0])
+def test_a_linear_neuron_of_any_readout_precision(readout):
+    """Readouts in units of their deviation: the field then is s / sqrt(lambda_1), R / lambda_1."""
+    rng = np.random.default_rng(0)
+    X, s, root = rng.standard_normal((3, 2)), rng.standard_normal(3), rng.standard_normal((3, 3))
+    unit, other = (
+        fw.FullyConnected(widths=(5,), activation="linear", weight_precision=(1.3, precision))
+        for precision in (1.0, readout)
+    )
+    f, kernel = linear_neuron(unit, X, s, root @ root.T)
+    got = linear_neuron(other, X, math.sqrt(readout) * s, readout * root @ root.T)
+    close(got[0], f / math.sqrt(readout), rtol=1e-6)
+    close(got[1], kernel / readout, rtol=1e-6)
+
+
+# --- the scalar action -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(("name", "shared"), [("fully connected", 1), ("pooled", 1), ("convolutional", 4)])
+def test_the_scalar_action_of_every_architecture(name, shared, outputs):
+    """One q for all: N (times patches) nats for each output, by minimisation over a line."""
+    train, network = data_set(images(5), outputs), ARCHITECTURES[name][0](weight_precision=(0.8, 1.4))
+    K, targets = kernels.nngp(network, train.x), train.y.reshape(5, -1)
+
+    def action(log_q):
+        q = math.exp(log_q)
+        A = q * K + T * np.eye(5)
+        rate = 6 * shared * (q - log_q)
+        return outputs * (rate + np.linalg.slogdet(A)[1]) + np.trace(targets.T @ np.linalg.solve(A, targets))
+
+    q = math.exp(minimize_scalar(action, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-9}).x)
+    assert ScalarAction.of(network, train, T).q == pytest.approx(q, rel=1e-6)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(("name", "shared"), [("fully connected", 1), ("pooled", 1), ("convolutional", 4)])
+def test_the_field_of_the_scalar_action(name, shared, outputs):
+    train, network = data_set(images(5), outputs), ARCHITECTURES[name][0](weight_precision=(0.8, 1.4))
+    found, targets = ScalarAction.of(network, train, T), train.y.reshape(5, -1)
+    assert found.weight == 6 * shared
+    close(found.kernel, kernels.nngp(network, train.x))
+    s, kernel = found.field(train.y, T)
+    A = found.q * found.kernel + T * np.eye(5)
+    close(s, np.concatenate([np.linalg.solve(A, targets[:, d]) for d in range(outputs)]))
+    for d, e in np.ndindex(outputs, outputs):
+        close(kernel[5 * d : 5 * d + 5, 5 * e : 5 * e + 5], found.q * found.kernel if d == e else 0.0 * found.kernel)
+
+
+def test_without_a_minimum_the_action_starts_at_one(monkeypatch):
+    monkeypatch.setattr(reference, "scale_minima", lambda *_: ())
+    assert ScalarAction.of(ARCHITECTURES["pooled"][0](), data_set(images(5)), T).q == 1.0
+
+
+def test_slope_and_curvature_of_the_action():
+    case = Case(nonlinear=True)
+    found = case.reference
+    close(found.s, derivative(lambda y: case.scalar_action(y)[0], case.y), rtol=1e-6, atol=1e-7)
+
+    def field(y):
+        return np.linalg.solve(case.scalar_action(y)[1] * case.kernel + T * np.eye(P), y)
+
+    slopes = [derivative(lambda y, k=k: field(y)[k], case.y, 1e-2) for k in range(P)]
+    close(found.R, slopes, atol=1e-5, rtol=1e-4)
+    close((found.basis * found.values) @ found.basis.T, case.kernel)
+    assert (float(found.weight), float(found.temperature)) == (7.0, T)
+    assert math.exp(found.log_q) == pytest.approx(case.q)
+    np.testing.assert_array_equal(found.y, case.y)
+
+
+# --- predictions -----------------------------------------------------------------------------------------------------
+
+
+def data_set(x, outputs=1, seed=3):
+    y = np.random.default_rng(seed).standard_normal((len(x), outputs))
+    return fw.Dataset(x, y[:, 0] if outputs == 1 else y, classes=())
+
+
+def predictor_of(name="fully connected", outputs=1, seeds=1, points=8, particles=6, snapshots=2):
+    """Of particles that nobody solved for."""
+    from finitewidth.theory.neuron.particles import State
+    from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
+
+    network = ARCHITECTURES[name][0](activation="tanh", weight_precision=(1.3, 0.7))
+    train = data_set(images(points), outputs)
+    design = Design.of(network, train.x)
+    problem = Problem(design, train.y.reshape(points, -1).T.ravel(), outputs, T, 6)
+    results, k, size = [], design.n_readouts * outputs, points * outputs
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        lead = (snapshots, design.n_populations, particles)
+        kept = State(*(rng.standard_normal((*lead, n)).astype(np.float32) for n in (design.rank, k)))
+        root, order = rng.standard_normal((size, size)) / math.sqrt(size), rng.standard_normal((lead[1], k, k))
+        at = Position(State(kept.theta[-1], kept.z[-1]), 0.5 * rng.standard_normal(size), root @ root.T, root, 0.3, 9)
+        averages = Averages(np.zeros(size), root, order @ order.swapaxes(1, 2))
+        results.append(Result(at, averages, kept, problem.model(False), 0.0, 0.0))
+    return NeuronPredictor(SimpleNamespace(network=network), train, problem, tuple(results))
+
+
+def snapshots_of(predictor, result, function, *rest):
+    """A function of the particles at each snapshot, at the solved field."""
+    problem, at = predictor.problem, result.position
+    field = problem.field(at.s, np.linalg.inv(at.kernel + T * np.eye(len(at.s))))
+    for k, parts in enumerate(zip(*result.snapshots, strict=True)):
+        state = type(at.state)(*(part.astype(float) for part in parts))
+        yield state, ran(function, result.model, state, problem.data, field, *rest, *((key(k, 3),) if rest else ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "seeds"), [("fully connected", 1, 2), ("convolutional", 1, 1), ("locally connected", 2, 1)]
+)
+def test_predictions_from_the_snapshots(name, outputs, seeds):
+    """f(x) and K_R averaged over them; the residual on the same particles taken out to first order."""
+    from finitewidth.theory.neuron import particles as cp
+
+    predictor, x = predictor_of(name, outputs, seeds), images(3, seed=5)
+    got, rows = predictor.predict(x), predictor.problem.design.at(x)
+    y, size, parts = predictor.problem.y, 8 * outputs, []
+    for result in predictor.results:
+        found = [moments for _, moments in snapshots_of(predictor, result, cp.at_points, rows)]
+        f, cross, own, f_train, K = (np.mean(each, axis=0) for each in zip(*found, strict=True))
+        K, cross = K.reshape(size, size), cross.reshape(3 * outputs, size)
+        R = np.linalg.inv(0.5 * (K + K.T) + T * np.eye(size))
+        missing = y - T * result.position.s - f_train.ravel()
+        mean = f.ravel() + cross @ R @ missing
+        spread = [
+            [[own[d, e, p] - cross[3 * d + p] @ R @ cross[3 * e + p] for e in range(outputs)] for d in range(outputs)]
+            for p in range(3)
+        ]
+        left = T * (result.position.s + R @ missing)
+        error = left @ left / size + T * np.trace(K @ R) / size
+        parts.append((mean.reshape(outputs, 3).T, np.array(spread), error))
+    mean, spread, error = (np.mean(each, axis=0) for each in zip(*parts, strict=True))
+    variance = np.mean([np.maximum(np.einsum("pdd->pd", one[1]), 0.0) for one in parts], axis=0)
+    close(got.mean, mean if outputs > 1 else mean[:, 0], rtol=1e-6)
+    close(got.variance, variance if outputs > 1 else variance[:, 0], rtol=1e-6, atol=1e-8)
+    assert got.train_error == pytest.approx(error, rel=1e-6)
+    assert len(got.parts) == seeds
+    if outputs > 1:
+        close(got.covariance, spread, rtol=1e-6, atol=1e-8)
+    else:
+        assert got.covariance is None
+
+
+@pytest.mark.parametrize("name", ["convolutional", "locally connected"])
+def test_other_points_come_in_parts(name, monkeypatch):
+    """As few as keep the features of a part within bounds; put together again in their order."""
+    from finitewidth.theory.neuron.particles import PointMoments
+
+    predictor, sizes = predictor_of(name), []
+    design, result = predictor.problem.design, predictor.results[0]
+
+    def at(self, result, rows):
+        sums = rows.sum((0, 2)).reshape(design.n_preactivations, -1).sum(0)  # a number for each point
+        sizes.append(len(sums))
+        return PointMoments(
+            sums[None], sums[None, :, None, None] * np.ones((1, 1, 1, 8)), sums[None, None], "f", "kernel"
+        )
+
+    monkeypatch.setattr(NeuronPredictor, "_at", at)
+    for points, parts in ((1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2]), (5, [2, 2, 1])):
+        x, want = images(points, seed=5), images(points, seed=5).sum((1, 2)) / math.sqrt(1.3 * 4)
+        for most, expected in ((2 * 6 * 4, parts), (1e9, [points])):
+            monkeypatch.setattr(predictor_module, "_AT_ONCE", most)
+            sizes.clear()
+            found = predictor._moments(result, x)
+            assert sizes == expected
+            close(found.f, want[None])
+            close(found.cross, want[None, :, None, None] * np.ones((1, 1, 1, 8)))
+            close(found.own, want[None, None])
+            assert found[3:] == ("f", "kernel")
+
+
+def test_variances_are_not_below_zero(monkeypatch):
+    from finitewidth.theory.neuron.particles import PointMoments
+
+    predictor = predictor_of()
+    zeros = PointMoments(
+        np.zeros((1, 2)), np.zeros((1, 2, 1, 8)), np.array([[[-1.0, 0.5]]]), np.zeros((1, 8)), np.zeros((1, 8, 1, 8))
+    )
+    monkeypatch.setattr(NeuronPredictor, "_moments", lambda *_: zeros)
+    found = predictor.predict(images(2))
+    close(found.variance, [0.0, 0.5])
+    assert found.train_error == pytest.approx(np.mean(predictor.train.y**2))  # nothing was learned
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("convolutional", 1), ("fully connected", 2)])
+def test_the_kernel_of_other_points(name, outputs):
+    from finitewidth.theory.neuron import particles as cp
+
+    predictor, x = predictor_of(name, outputs, seeds=2), images(3, seed=5)
+    rows = predictor.problem.design.at(x)
+    want = [found for _, found in snapshots_of(predictor, predictor.results[0], cp.kernel_at, rows)]
+    close(predictor.kernel_at(x), np.mean(want, axis=0))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_the_neurons_learned(name):
+    """Weighted averages of theta theta^T and of phi phi^T, over patches and populations."""
+    from finitewidth.theory.neuron import particles as cp
+
+    predictor = predictor_of(name, seeds=2)
+    design, found = predictor.problem.design, predictor.features
+    G, r, J = design.n_populations, design.rank, design.n_preactivations
+    gram, hidden = np.zeros((G, r, r)), np.zeros((8, 8))
+    for result in predictor.results:
+        for state, known in snapshots_of(predictor, result, cp.readouts):
+            for g, k in np.ndindex(G, 6):
+                share = known.weight[g, k] / known.weight[g].sum() / 4
+                phi = np.tanh(design.rows[g] @ state.theta[g, k]).reshape(J, 8)
+                phi = phi.mean(0, keepdims=True) if name == "pooled" else phi
+                gram[g] += share * np.outer(state.theta[g, k], state.theta[g, k])
+                hidden += share * phi.T @ phi / (len(phi) * G)
+    want = [design.weight_covariance(gram)[g] for g in range(G)]
+    close(found.weight_covariance, want if name == "locally connected" else want[0], rtol=1e-6)
+    close(found.hidden_kernel, hidden, rtol=1e-6)
+    assert found.readouts.shape == (2 * 2 * G * 3, design.n_readouts)
+    assert found.input_shape == ((4, 4) if name == "fully connected" else (2, 2, 1))
+
+
+def test_readouts_of_equally_likely_neurons():
+    """Chosen by weight, half as many; then Gaussian given their weights, one population after another."""
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((2, 2))
+    wide = root @ root.T
+    mean = np.zeros((2, 4000, 2))
+    mean[0, :, 0], mean[1] = np.arange(4000) % 2 * 100.0, [7.0, -7.0]
+    covariance = np.zeros((2, 4000, 2, 2))
+    covariance[1] = wide
+    weight = np.ones((2, 4000))
+    weight[0, 1::2] = 3.0
+    weight[1, 1000:] = 0.0
+    mean[1, 1000:] = 1e9
+    drawn = predictor_module._drawn(
+        SimpleNamespace(mean=mean, covariance=covariance, weight=weight), np.random.default_rng(1)
+    )
+    assert drawn.shape == (4000, 2)
+    first, second = drawn[:2000], drawn[2000:]
+    assert set(first[:, 0]) == {0.0, 100.0}
+    assert first[:, 0].mean() == pytest.approx(75.0, abs=3.0)
+    close(first[:, 1], 0.0)
+    close(second.mean(0), [7.0, -7.0], atol=0.2)
+    close(np.cov(second.T), wide, atol=0.15 * np.trace(wide))
+    turned = np.linalg.solve(np.linalg.cholesky(wide), (second - [7.0, -7.0]).T)
+    assert stats.kstest(turned.ravel(), "norm").pvalue > 1e-3
+    below = np.broadcast_to(-1e-12 * np.eye(2), (2, 4000, 2, 2))
+    assert np.isfinite(
+        predictor_module._drawn(SimpleNamespace(mean=mean, covariance=below, weight=weight), np.random.default_rng(1))
+    ).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "shape"),
+    [
+        *(("fully connected", 1, (1, 1)), ("fully connected", 2, (2, 2)), ("convolutional", 1, (4, 4))),
+        *(("locally connected", 1, (4,)), ("locally connected", 2, (4, 2, 2))),
+    ],
+)
+def test_order_parameters_over_seeds(name, outputs, shape):
+    predictor = predictor_of(name, outputs, seeds=2)
+    mean = sum(result.averages.order for result in predictor.results) / 2
+    assert predictor.order_parameters.shape == shape
+    close(predictor.order_parameters, mean.reshape(shape))
+
+
+def test_errors_over_seeds():
+    rng = np.random.default_rng(0)
+    parts = tuple(Prediction(rng.standard_normal(5), rng.random(5), rng.random()) for _ in range(3))
+    whole = NeuronPrediction(rng.standard_normal(5), rng.random(5), 0.4, None, parts)
+    y = rng.standard_normal(5)
+    found, plain = whole.errors(y), Prediction(whole.mean, whole.variance, 0.4).errors(y)
+    for name in ("test_error", "bias", "variance", "accuracy", "train_error"):
+        assert getattr(found, name) == getattr(plain, name)
+    each = [statistics.fmean((y - part.mean) ** 2 + part.variance) for part in parts]
+    assert found.test_error_se == pytest.approx(statistics.stdev(each) / math.sqrt(3))
+    assert found.train_error_se == pytest.approx(statistics.stdev(part.train_error for part in parts) / math.sqrt(3))
+    two = NeuronPrediction(whole.mean, whole.variance, 0.4, None, parts[:2]).errors(y)
+    assert two.test_error_se == pytest.approx(abs(each[0] - each[1]) / 2)
+    alone = NeuronPrediction(whole.mean, whole.variance, 0.4, None, parts[:1]).errors(y)
+    assert math.isnan(alone.test_error_se)
+    assert math.isnan(alone.train_error_se)
+    signs = np.sign(y)
+    assert whole.errors(signs).accuracy == Prediction(whole.mean, whole.variance, 0.4).errors(signs).accuracy

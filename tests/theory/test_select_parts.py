@@ -1,0 +1,126 @@
+"""What a selection tries, in which order it ranks, what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.exceptions import InputError
+from finitewidth.theory import selection as module
+from finitewidth.theory.selection import Candidate, Selection, _candidates, _with_depth
+
+
+def test_candidates_are_all_combinations_in_order():
+    network = fw.FullyConnected(widths=(20,), weight_precision=(0.7, 1.6), activation="relu")
+    found = _candidates(network, [5, 8], ["erf", "tanh"], [1, 2])
+    assert [(n.depth, n.phi.name, n.widths[0]) for n in found] == [
+        (d, a, w) for d in (1, 2) for a in ("erf", "tanh") for w in (5, 8)
+    ]
+    (same,) = _candidates(network, None, None, None)
+    assert (same.widths, same.phi.name, same.weight_precision) == ((20,), "relu", (0.7, 1.6))
+
+
+def test_layers_are_repeated(unchangeable):
+    """The first width and the inner precision: of one layer, the readout's; both ends stay."""
+    unchangeable(module)
+    one = fw.FullyConnected(widths=(20,), weight_precision=(0.7, 1.6))
+    deep = fw.FullyConnected(widths=(20, 30), weight_precision=(0.7, 0.9, 1.6))
+    assert _with_depth(one, 3).weight_precision == (0.7, 1.6, 1.6, 1.6)
+    assert _with_depth(deep, 4).weight_precision == (0.7, 0.9, 0.9, 0.9, 1.6)
+    assert _with_depth(deep, 1).weight_precision == (0.7, 1.6)
+    assert _with_depth(deep, 3).widths == (20, 20, 20)
+    assert _with_depth(deep, 2) is deep
+    assert _with_depth(one, 1000).depth == 1000
+    with pytest.raises(InputError, match="depth = 1001; wanted: at most 1000"):
+        _with_depth(one, 1001)
+    with pytest.raises(InputError, match="depth 1 for this architecture"):
+        _with_depth(fw.Convolutional(channels=5, patch=2), 2)
+
+
+@pytest.fixture
+def outcomes(monkeypatch):
+    """Candidates solve to what is listed: (log evidence, converged), in the order in which they are tried."""
+    listed = []
+
+    def climb(network, train, temperature, names, closure, method):
+        evidence, converged = listed.pop(0)
+        solution = fw.theory.Solution(None, train, np.ones(1), evidence, converged, "", (), None)
+        line = Candidate("erf", 1, network.widths[0], temperature, (1.0, 1.0), evidence, converged, "")
+        return network, temperature, solution, line
+
+    monkeypatch.setattr(module, "_climb", climb)
+    return listed
+
+
+def test_what_converged_is_ranked_by_evidence_and_comes_first(outcomes, train):
+    outcomes += [(-5.0, True), (9.0, False), (-2.0, True), (math.nan, False), (-3.0, True)]
+    chosen = fw.select(fw.FullyConnected(widths=(3,)), train, 0.3, widths=[1, 2, 3, 4, 5])
+    assert [c.width for c in chosen.table] == [3, 5, 1, 2, 4]
+    assert (chosen.network.widths, chosen.temperature, chosen.solution.log_evidence) == ((3,), 0.3, -2.0)
+    outcomes += [(1.0, False)]
+    with pytest.raises(InputError, match="none converged"):
+        fw.select(fw.FullyConnected(widths=(3,)), train)
+
+
+def test_the_table_as_text():
+    lines = (
+        Candidate("erf", 2, 50, 0.0123456, (0.5, 1.2345, 2.0), -12.3456, True, ""),
+        Candidate("relu", 1, (7,), 0.5, (1.0, 1.0), -99.0, False, "why"),
+    )
+    head, first, second = str(Selection(None, 0.1, None, lines)).splitlines()
+    assert head.split() == ["activation", "depth", "width", "T", "log", "evidence", "precisions"]
+    assert first.split() == ["erf", "2", "50", "0.0123", "-12.35", "0.5", "1.23", "2"]
+    assert second.split() == ["relu", "1", "(7,)", "0.5", "-99.00", "1", "1", "(not", "converged)"]
+    assert head.index("log evidence") + len("log evidence") == first.index("-12.35") + len("-12.35")
+
+
+def test_what_is_climbed_from_where(make_data, monkeypatch):
+    """The objective of the climb is the evidence a point, its gradient by differences; ten thousandfold at most."""
+    train = make_data(9)
+    seen = {}
+
+    def minimise(objective, start, **options):
+        seen.update(options, objective=objective, start=start)
+        return module.optimize.OptimizeResult(x=np.asarray(start) + 0.1)
+
+    monkeypatch.setattr(module.optimize, "minimize", minimise)
+    network = fw.FullyConnected(widths=(8,), weight_precision=(0.7, 1.6))
+    chosen = fw.select(network, train)
+    np.testing.assert_allclose(seen["start"], np.log([0.05, 0.7, 1.6]))
+    np.testing.assert_allclose(seen["bounds"], [(v - math.log(1e4), v + math.log(1e4)) for v in seen["start"]])
+    assert chosen.temperature == pytest.approx(0.05 * math.exp(0.1))
+    np.testing.assert_allclose(chosen.network.weight_precision, np.array([0.7, 1.6]) * math.exp(0.1), rtol=1e-12)
+    at = seen["start"] + np.array([0.3, -0.2, 0.1])
+    value, gradient = seen["objective"](at)
+    moved = fw.FullyConnected(widths=(8,), weight_precision=tuple(np.exp(at[1:])))
+    evidence = fw.solve(fw.theory_of(moved, math.exp(at[0])), train).log_evidence
+    assert value == pytest.approx(-evidence / 9, rel=1e-10)
+    for k in range(3):
+        ends = [seen["objective"](at + sign * 1e-4 * np.eye(3)[k])[0] for sign in (1, -1)]
+        assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4, abs=1e-7)
+    fw.select(network, train, 0.3, optimise=["precision"])
+    np.testing.assert_allclose(seen["start"], np.log([0.7, 1.6]))
+    assert len(seen["objective"](seen["start"])[1]) == 2
+    solve = module.solve
+    monkeypatch.setattr(module, "solve", lambda *a: replace(solve(*a), converged=False, message="why"))
+    value, gradient = seen["objective"](seen["start"])
+    assert (value, gradient.tolist()) == (math.inf, [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("end", "said"), [(-1, True), (1, True), (0.9999, False), (-0.9999, False)])
+def test_a_value_at_either_bound_is_reported(end, said, make_data, monkeypatch):
+    def minimise(objective, start, bounds, **options):
+        x = np.asarray(start, float).copy()
+        x[1] += end * math.log(1e4)
+        return module.optimize.OptimizeResult(x=x)
+
+    monkeypatch.setattr(module.optimize, "minimize", minimise)
+    chosen = fw.select(fw.FullyConnected(widths=(8, 8)), make_data(5), 0.3, closure="product")
+    assert ("10^4" in chosen.table[0].message) is said
+    assert chosen.table[0].width == 8
+    mixed = fw.select(fw.FullyConnected(widths=(8, 9)), make_data(5), 0.3, optimise=[], closure="product")
+    assert mixed.table[0].width == (8, 9)

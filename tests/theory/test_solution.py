@@ -1,0 +1,156 @@
+"""What a solution gives away: maps of Q, features, gradients, and predictions that double precision cannot hold."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.exceptions import InputError
+from finitewidth.prediction import Prediction
+from finitewidth.theory import learned
+from finitewidth.theory import solution as solution_module
+from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.saddle import Minimum
+from finitewidth.theory.solution import QMap, Solution, conditioned, predict, unsolved
+
+
+def qmap(matrix, grid):
+    return QMap(np.asarray(matrix, float), np.zeros((len(matrix), len(grid))), (2,) * len(grid), (4, 4, 1), grid)
+
+
+def test_maps_with_and_without_shared_weights():
+    matrix = np.diag([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    matrix[0, 1] = matrix[1, 0] = 0.5
+    full, alone = qmap(matrix, (2, 3)), qmap(np.arange(1.0, 7.0), (2, 3))
+    np.testing.assert_array_equal(full.square, matrix)
+    np.testing.assert_array_equal(alone.square, np.diag(np.arange(1.0, 7.0)))
+    for found in (full, alone):
+        assert found.diagonal.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+
+
+def test_leading_eigenvectors_point_to_the_positive():
+    """Known ones: q = 5 along (-1, -1, -1, 1)/2, and 2 across; the sign is turned so that entries sum to above 0."""
+    first, second = np.array([-1.0, -1.0, -1.0, 1.0]) / 2.0, np.array([1.0, -1.0, 0.0, 0.0]) / np.sqrt(2.0)
+    matrix = np.eye(4) + 4.0 * np.outer(first, first) + np.outer(second, second)
+    values, vectors = qmap(matrix, (2, 2)).eigenvectors(2)
+    np.testing.assert_allclose(values, [5.0, 2.0], rtol=1e-12)
+    assert vectors.shape == (2, 2, 2)
+    np.testing.assert_allclose(vectors[0].ravel(), -first, atol=1e-12)
+    np.testing.assert_allclose(np.abs(vectors[1].ravel()), np.abs(second), atol=1e-12)
+    np.testing.assert_allclose(qmap(matrix, (2, 2)).eigenvectors(1)[1].ravel(), -first, atol=1e-12)
+    assert qmap(matrix, (2, 2)).eigenvectors()[1].shape == (3, 2, 2)
+    assert qmap(matrix, (2, 2)).eigenvectors(9)[0].shape == (4,)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_receptive_fields(sign):
+    """A covariance with offsets (a last row) and one matrix a patch: of their mean, without the last row."""
+    field, other = sign * np.array([0.8, 0.6, 0.0]), np.array([0.6, -0.8, 0.0])
+    weights = np.eye(4)
+    weights[:3, :3] += 7.0 * np.outer(field, field) + 2.0 * np.outer(other, other)
+    weights[3, 3] = 50.0
+    for covariance in (weights, np.stack([0.5 * weights, 1.5 * weights])):
+        found = LearnedFeatures(covariance, np.eye(2), None, (3, 1))
+        values, vectors = found.receptive_fields(2)
+        np.testing.assert_allclose(values, [8.0, 3.0], rtol=1e-12)
+        np.testing.assert_allclose(vectors[0], sign * field[:, None], atol=1e-12)
+        np.testing.assert_allclose(np.abs(vectors[1]), np.abs(other)[:, None], atol=1e-12)
+        assert found.receptive_fields()[1].shape == (3, 3, 1)
+        assert len(found.receptive_fields(7)[0]) == 3
+        across = np.array([0.8, -0.6, 0.0])  # of mixed signs: turned as a whole
+        mixed = LearnedFeatures(np.eye(3) + np.outer(across, across), np.eye(2), None, (3,))
+        np.testing.assert_allclose(mixed.receptive_fields(1)[1], [across], atol=1e-12)
+
+
+def test_the_share_of_specialised_neurons(unchangeable):
+    """Quantiles of a Gaussian: 0.0027 beyond three deviations; of a hundred more that stand apart, those."""
+    unchangeable(learned)
+    from scipy.stats import norm
+
+    v = norm.ppf((np.arange(100_000) + 0.5) / 100_000)[:, None] * [1.0, 7.0]
+    features = LearnedFeatures(np.eye(1), np.eye(1), v, (1,))
+    assert features.specialised == pytest.approx(2.0 * norm.sf(3.0), abs=1e-5)
+    apart = np.array([1.0] * 50 + [-1.0] * 50 + [4.4, -4.4, 4.46, -4.46])[:, None]  # 3 / 0.6745 = 4.448
+    assert LearnedFeatures(np.eye(1), np.eye(1), apart, (1,)).specialised == pytest.approx(2 / 104)
+    with pytest.raises(InputError, match="readouts"):
+        _ = LearnedFeatures(np.eye(1), np.eye(1), None, (1,)).specialised
+
+
+@pytest.fixture
+def solution(train):
+    return fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.1), train)
+
+
+def test_what_a_solution_says_of_itself(solution, train):
+    assert (solution.solver, solution.message, solution.converged) == ("exact", "", True)
+    best = solution.minima[0]
+    assert (solution.action, solution.gradient_norm) == (best.action, best.gradient_norm)
+    infinite = fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.1, method="infinite"), train)
+    assert (infinite.action, infinite.gradient_norm) == (-infinite.log_evidence, 0.0)
+    two = Solution(None, train, np.ones(1), -1.0, True, "", (Minimum(np.ones(1), 1.0, 0.25), best), None)
+    assert (two.action, two.gradient_norm, two.solver) == (1.0, 0.25, "exact")
+    krylov = Solution(None, train, np.ones(1), -1.0, True, "", (), None, None, SimpleNamespace())
+    assert krylov.solver == "krylov"
+
+
+def test_what_a_solution_has_not(solution, train):
+    for call, said in (
+        (solution.q_map, "no patches"),
+        (lambda: solution.features, "learned features of ScaledKernel"),
+        (fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.1, method="integrate"), train).evidence_gradient,
+         "integrated solution"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+def test_an_action_without_a_minimum(train, unchangeable):
+    unchangeable(solution_module)
+    found = unsolved("theory", train, 3, "predictor")
+    assert (found.converged, found.minima, found.theory, found.predictor) == (False, (), "theory", "predictor")
+    assert np.isnan(found.order_parameters).tolist() == [True] * 3
+    assert np.isnan(found.log_evidence)
+    assert "no finite minimum" in found.message
+    assert found.gradient is None
+
+
+class Fixed:
+    """A predictor that says what it is told."""
+
+    def __init__(self, mean=0.0, variance=1.0, train_error=0.5):
+        self.parts = mean, variance, train_error
+
+    def predict(self, x):
+        mean, variance, train_error = self.parts
+        return Prediction(np.full(len(x), mean), np.full(len(x), variance), train_error)
+
+
+@pytest.mark.parametrize("part", ["mean", "variance", "train_error"])
+@pytest.mark.parametrize("converged", [True, False])
+def test_predictions_that_are_not_finite_are_refused(part, converged, train):
+    def made(**parts):
+        return Solution(None, train, np.ones(1), 0.0, converged, "", (), Fixed(**parts))
+
+    x = train.x[:3]
+    assert predict(made(), x).train_error == 0.5
+    for value in (np.nan, np.inf):
+        bad = made(**{part: value})
+        with pytest.raises(InputError, match="NaN or infinite") as caught:
+            predict(bad, x)
+        assert ("did not converge" in str(caught.value)) is not converged
+        assert "rescale" in str(caught.value)
+        assert not np.isfinite(conditioned(bad, x).mean + conditioned(bad, x).variance).all() or part == "train_error"
+
+
+def test_points_of_other_inputs(solution):
+    with pytest.raises(InputError, match="x with 6 inputs a point; wanted: 5, as in training"):
+        predict(solution, np.ones((2, 2, 3)))
+    for shape in ((5,), (2, 5, 1, 1, 1)):
+        with pytest.raises(InputError, match="x"):
+            predict(solution, np.ones(shape))
+    images = predict(solution, np.ones((2, 5, 1, 1))).mean
+    np.testing.assert_array_equal(images, predict(solution, np.ones((2, 5))).mean)
+    assert predict(solution, np.ones((2, 5))).mean.shape == (2,)
