@@ -135,3 +135,15 @@ def test_labels_and_layers_too_long_to_print_are_refused():
         fw.Dataset(X, [0, 1, 0, 1, 0, 1], classes=(10**5000, 10**5000))
     with pytest.raises(InputError, match="layers"):
         fw.kernels.from_layers(10**5000)
+    for name in ("mechanism", "scaling"):
+        for value in ODD:
+            with pytest.raises(InputError, match=name):
+                fw.kernels.from_layers([{"self_attention": {name: value}}, "flatten", {"dense": {}}])
+
+
+def test_times_of_any_kind_are_refused():
+    flow = fw.lazy_training(NETWORK, TRAIN)
+    for time in (10**400, -(10**5000), -1.0, np.nan, True, "1", np.ones(2)):
+        with pytest.raises(InputError, match="time"):
+            flow.predict(X, time)
+    np.testing.assert_array_equal(flow.predict(X, np.inf).mean, flow.predict(X, np.float64(np.inf)).mean)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, positive_integer, shown
+from finitewidth.checks import choice, not_negative, positive_integer
 from finitewidth.data.dataset import Dataset, generator
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, refuse_above
@@ -105,7 +104,7 @@ def gaussian_mixture(
             "from 2 to n_train, and at most n_inputs + 1",
             "change n_classes, n_train or n_inputs",
         )
-    means = _simplex(n_classes, size, _streams(seed)[0]) * _not_negative("separation", separation) / math.sqrt(2.0)
+    means = _simplex(n_classes, size, _streams(seed)[0]) * not_negative("separation", separation) / math.sqrt(2.0)
     classes: tuple[Label, ...] = tuple(range(n_classes))
 
     def draw(rng: np.random.Generator, _: np.random.Generator, count: int) -> Dataset:
@@ -116,7 +115,7 @@ def gaussian_mixture(
 
 
 def _regression(f: Function, n_train: int, n_test: int, n_inputs: int, noise: float, seed: int) -> TrainTest:
-    size, level = _inputs(n_inputs, n_train, n_test), _not_negative("noise", noise)
+    size, level = _inputs(n_inputs, n_train, n_test), not_negative("noise", noise)
 
     def draw(rng: np.random.Generator, noises: np.random.Generator, count: int) -> Dataset:
         x = rng.standard_normal((count, size))
@@ -155,13 +154,3 @@ def _helmert(n: int) -> np.ndarray:
     k = np.arange(1, n)
     rows = np.tri(n - 1, n) - np.eye(n - 1, n, 1) * k[:, None]
     return rows / np.sqrt(k * (k + 1.0))[:, None]
-
-
-def _not_negative(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(f"{name} = {shown(value)}", "a finite number of at least 0", f"give {name} as 0.0 or above")
-    return number

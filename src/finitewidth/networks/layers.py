@@ -307,9 +307,12 @@ class SelfAttention(Layer):
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "mechanism", checks.choice("mechanism", str(self.mechanism).lower(), MECHANISMS))
+        mechanism: Any = self.mechanism
+        named = mechanism.lower() if isinstance(mechanism, str) else mechanism
+        set_field(self, "mechanism", checks.choice("mechanism", named, MECHANISMS))
         default = "linear" if self.mechanism == "softmax" else "sqrt"
-        set_field(self, "scaling", checks.choice("scaling", self.scaling or default, SCALINGS))
+        scaling = default if self.scaling is None else self.scaling
+        set_field(self, "scaling", checks.choice("scaling", scaling, SCALINGS))
         if self.mechanism == "softmax" and self.scaling == "sqrt":
             raise InputError(
                 'softmax attention with scaling "sqrt"',

@@ -192,11 +192,12 @@ def _usual_times(values: Array) -> Array:
 
 
 def _time(time: Any) -> float:
-    if not (isinstance(time, (int, float)) and time >= 0.0):
-        raise InputError(
-            f"time = {checks.shown(time)}", "a number of at least 0, or math.inf", "give learning rate times steps"
-        )
-    return float(time)
+    if isinstance(time, float) and time == math.inf:
+        return time
+    try:
+        return checks.not_negative("time", time)
+    except InputError as error:
+        raise InputError(error.given, "a number of at least 0, or math.inf", "give learning rate times steps") from None
 
 
 def lazy_training(network: Network | StackKernel, train: Dataset, memory: str | float | None = None) -> LazyTraining:
