@@ -29,7 +29,10 @@ nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!finitewidth\.).*")]
 nitpick_ignore = [
     ("py:class", f"finitewidth.{name}")
-    for name in ("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point")
+    for name in (
+        *("linalg.Spectrum", "networks.base.OfLayers", "sweeps.document.Document", "sweeps.point.Point"),
+        *("theory.solution.Predictor", "theory.solution.EvidenceGradient"),
+    )
 ]
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]

@@ -670,3 +670,16 @@ def test_many_test_points_of_several_outputs_are_the_single_ones(network, images
         np.testing.assert_allclose(found.mean[k], alone.mean[0], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(found.covariance[k], alone.covariance[0], rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(found.variance[k], np.diagonal(found.covariance[k]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 32, 33, 64])
+def test_predictions_of_several_outputs_in_portions(count, make_data):
+    train = several(make_data(6, 4))
+    images = fw.Dataset(train.x.reshape(6, 2, 2), train.y, classes=())
+    network = fw.Convolutional(channels=9, patch=1, weight_precision=(0.8, 1.4))
+    solution = fw.solve(fw.theory_of(network, 0.1), images)
+    x = np.random.default_rng(0).standard_normal((count, 2, 2))
+    whole, last = fw.predict(solution, x), fw.predict(solution, x[-1:])
+    assert whole.mean.shape == (count, 2)
+    np.testing.assert_allclose(whole.mean[-1:], last.mean, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(whole.covariance[-1:], last.covariance, rtol=1e-10, atol=1e-12)

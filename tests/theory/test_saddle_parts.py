@@ -475,3 +475,16 @@ def test_a_certificate_counts_the_minima_and_says_the_gap():
         True,
         "3 minima; the next is 1.25 nats above the best (metastability)",
     )
+
+
+def double_well(x):
+    """Two minima of curvature 1 at +-3, a barrier of 1.1 nats; infinite beyond 50."""
+    if abs(x[0]) > 50.0:
+        return math.inf, np.zeros(1)
+    return (x[0] ** 2 - 9.0) ** 2 / 72.0 + 0.01 * x[0], np.array([x[0] * (x[0] ** 2 - 9.0) / 18.0 + 0.01])
+
+
+@pytest.mark.parametrize("lost", [2.0, 60.0], ids=["joins an earlier one", "is infinite"])
+def test_a_descent_that_leads_nowhere_does_not_end_the_search(lost):
+    found = local_minima(double_well, [np.array([start]) for start in (2.5, lost, -2.0)], 1e-9)
+    assert [round(float(x[0])) for x, _, _ in found] == [-3, 3]
