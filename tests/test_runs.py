@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finitewidth import InputError
-from finitewidth.runs import RunFile, every, progress_bar, versions
+from finitewidth.runs import RunFile, every, progress_bar, save_arrays, versions
 
 ONE, TWO = json.dumps({"seed": 1}), json.dumps({"seed": 2})
 
@@ -60,3 +60,12 @@ def test_a_bar_only_where_it_is_wanted(capsys):
 
 def test_versions_name_what_is_installed():
     assert {"numpy"} <= set(versions("no-such-package")) <= {"finitewidth", "jax", "jaxlib", "numpy"}
+
+
+def test_objects_are_not_saved(tmp_path):
+    with (tmp_path / "a.npz").open("wb") as file, pytest.raises(TypeError, match="weights holds objects"):
+        save_arrays(file, weights=np.array([{}]))
+    with (tmp_path / "b.npz").open("wb") as file:
+        save_arrays(file, weights=np.ones(2), text=np.array("a"))
+    with np.load(tmp_path / "b.npz", allow_pickle=False) as found:
+        assert sorted(found) == ["text", "weights"]

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     code = "import importlib.metadata as m, sys; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
     print(f"{kind}: {environment.run('-c', code, *names).strip()}", flush=True)
     # old versions meet newer ones of what they need in turn, which warn of uses that are going out
-    warnings = ["-W", "default"] if kind == "oldest" else []
+    warnings = ["-W", "default", "-W", "ignore::DeprecationWarning"] if kind == "oldest" else []
     command = [str(environment.python), "-m", "pytest", *warnings, *pytest]
     return stream(command, extra={"OPENBLAS_NUM_THREADS": "1"})
 

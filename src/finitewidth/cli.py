@@ -114,10 +114,11 @@ def _say(message: str) -> None:
 
 
 def _usage(error: Any) -> str:
-    near = getattr(error, "possibilities", None)
-    if near:
-        return f"no option {error.option_name}; wanted: one that exists; did you mean {near[0]}?"
-    if hasattr(error, "option_name"):
+    near, option = getattr(error, "possibilities", None), getattr(error, "option_name", None)
+    if near:  # of an option, with Click 8.4 and newer of a command too
+        given = f"option {option}" if option else f"command {getattr(error, 'command_name', '')}"
+        return f"no {given}; wanted: one that exists; did you mean {near[0]}?"
+    if option:
         return f"{error.format_message()}; see finitewidth --help"
     return f"{error.format_message() or 'no command'} See finitewidth --help"
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class RunFile:
         draft = self.path.with_name(self.path.name + ".part")
         draft.unlink(missing_ok=True)  # a link there would lead elsewhere
         with open(draft, "xb") as file:
-            np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+            save_arrays(file, meta=np.array(json.dumps(meta)), **arrays)
             file.flush()
             os.fsync(file.fileno())
         if self.path.exists():
@@ -134,6 +134,14 @@ def _meta(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return meta if isinstance(theirs, dict) else None
+
+
+def save_arrays(file: IO[bytes], **arrays: np.ndarray) -> None:
+    """Numbers and text as an npz file; objects, which NumPy before 2.2 would pickle unasked, are a defect of ours."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"array {name} holds objects")
+    np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path, max_bytes: float | None = None) -> dict[str, np.ndarray] | None:

@@ -44,6 +44,8 @@ class Spectrum:
         included.
         """
         check_finite(gram)
+        if len(gram) == 1:  # SciPy 1.13.0 gives LAPACK too little work space for it
+            return cls(np.maximum(np.array(gram[0], dtype=float), 0.0), np.ones((1, 1)))
         values, vectors = sla.eigh(
             gram.T, overwrite_a=overwrite, check_finite=False, driver="evd"
         )  # .T: Fortran order without a copy

@@ -14,7 +14,7 @@ import numpy as np
 
 from finitewidth.linalg import Spectrum, available_memory
 from finitewidth.networks import Network
-from finitewidth.runs import network_fingerprint, read_arrays, versions
+from finitewidth.runs import network_fingerprint, read_arrays, save_arrays, versions
 from finitewidth.theory.kept import Compute
 
 DISK_BYTES = 4e9  # a folder takes no more, and no more than a tenth of what is free
@@ -65,7 +65,7 @@ class Spectra:
         draft = self.folder / f".{key}.{os.getpid()}.part"
         try:
             with open(draft, "wb") as file:
-                np.savez(file, allow_pickle=False, values=spectrum.values, vectors=spectrum.vectors)
+                save_arrays(file, values=spectrum.values, vectors=spectrum.vectors)
             os.replace(draft, self.folder / f"{key}.npz")
         except OSError:  # a full disk is no reason to stop here: the sweep would notice
             with suppress(OSError):
