@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -41,11 +42,12 @@ exact = fw.learning_curve(network, train, test, widths=[20], temperature=0.05, s
 np.testing.assert_allclose(krylov.column("test_error"), exact.column("test_error"), rtol=1e-3)
 assert main(["predict", "--data", "digits", "--classes", "6,9", "--n-train", "40", "--n-test", "30", "--json"]) == 0
 
+Path("plan.yaml").write_text("data: digits\ngrid:\n  width: [10]\n")
 WITHOUT = {
     "sample": lambda: fw.sample(network, train, test, 0.05, chains=2, draws=10),
     "plot": lambda: importlib.import_module("finitewidth.report.plots").new_figure(),
     "data": lambda: fw.data.mnist(n_train=10),
-    "sweep": lambda: fw.sweeps.run({"data": "digits", "grid": {"width": [10]}}, "out"),
+    "sweep": lambda: fw.sweeps.run("plan.yaml", "out"),
     "table": lambda: fw.sweeps.read("out"),
 }
 for extra, call in WITHOUT.items():
