@@ -42,7 +42,7 @@ install: $(STAMP)  ## make .venv with the locked requirements and this package
 demo: install  ## predicted error against width on real digits: a table, and a picture in demo-output
 	@$(PY) -m finitewidth.cli demo --out demo-output
 
-test: install  ## run every test (about 12 minutes)
+test: install  ## run every test (7 to 12 minutes)
 	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 
 fast: install  ## run the tests that take next to no time, for daily use (tests/slow.txt holds the others)
@@ -94,10 +94,10 @@ newest: install  ## the same with the newest that pip can get
 release: install  ## build wheel and sdist, and check all that a release promises (RELEASE_ARGS="--keep dist")
 	@$(PY) tools/release.py --pytest='$(QUICK_ARGS)' $(RELEASE_ARGS)
 
-coverage: install  ## every test, with the branches that none of them takes (half an hour)
+coverage: install  ## every test, with the branches that none of them takes (ten minutes)
 	@$(PY) tools/branches.py $(PYTEST_ARGS)
 
-mutants: install  ## 300 small changes of theory and kernels: how many do the tests notice? (an hour)
+mutants: install  ## 300 small changes of theory and kernels: how many do the tests notice? (half an hour)
 	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
 
 lock: install  ## resolve requirements.lock anew from pyproject.toml

@@ -1,6 +1,6 @@
 """Would the tests notice? Mutants of theory/, kernels/ and prediction.py, and how many of them the tests kill.
 
-    make mutants                                             # 300 of them, about an hour on two processors
+    make mutants                                             # 300 of them, half an hour on two processors
     python tools/mutants.py --count 100 --seed 1             # another sample
     python tools/mutants.py --only theory/krylov.py          # of one module
 

@@ -32,6 +32,8 @@ def one_sample(network, train, test, *, temperature, chains, draws, seed):
         "train_error": 0.008,
         "train_error_se": 1e-4,
         "r_hat": 1.01,
+        "converged": network.widths[0] != 60,
+        "message": "" if network.widths[0] != 60 else "sample longer",
     }
     return SimpleNamespace(errors=lambda y: SimpleNamespace(**errors))
 
@@ -50,6 +52,8 @@ def test_table_and_figures(small, monkeypatch, capsys, tmp_path):
     assert "…" not in out
     assert out.count("∞") == 2
     assert "0.0600 ± 0.0010" in out
+    assert "Sampled at width 60: NOT CONVERGED, sample longer" in out
+    assert "width 20: NOT" not in out
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["demo.pdf", "demo.png"]
 
 
@@ -112,6 +116,6 @@ def test_sampled_network_is_near_the_theory():
     """At width 100 theory and network differ by some per cent, far less than either from infinite width."""
     result = demo.run(replace(demo.Setting(), widths=(100,), sampled_widths=(100,)), say=lambda text: None)
     (point,), row = result.sampled, result.curves[1][0]
-    assert point.r_hat < 1.1
+    assert point.converged
     assert abs(row.test_error - point.test_error) < 0.08 * point.test_error + 3 * point.test_error_se
     assert point.test_error + 5 * point.test_error_se < result.limits[1].test_error  # the negative control

@@ -40,7 +40,7 @@ class Setting:
     depths: tuple[int, ...] = (1, 2)
     sampled_widths: tuple[int, ...] = (30, 100, 300)
     chains: int = 4
-    draws: int = 100
+    draws: int = 400
     budget: float = 40.0
 
     def network(self, depth: int, width: int) -> FullyConnected:
@@ -49,7 +49,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Errors of the sampled network of one hidden layer, with standard errors."""
+    """Errors of the sampled network of one hidden layer, with standard errors; whether the chains agree."""
 
     width: int
     test_error: float
@@ -57,6 +57,8 @@ class Sampled:
     train_error: float
     train_error_se: float
     r_hat: float
+    converged: bool
+    message: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def sampled_check(
 
 def _sampled(width: int, errors: Any) -> Sampled:
     names = ("test_error", "test_error_se", "train_error", "train_error_se", "r_hat")
-    return Sampled(width, *(float(getattr(errors, name)) for name in names))
+    numbers = {name: float(getattr(errors, name)) for name in names}
+    return Sampled(width, **numbers, converged=errors.converged, message=errors.message)
 
 
 # --- for people ---------------------------------------------------------------------------------------
@@ -132,6 +135,9 @@ def tables(result: Result) -> Iterator[Table | Text]:
         yield from report_tables.notes(curve)
     if result.sampled:
         yield _sampled_table(result)
+        for point in result.sampled:
+            if not point.converged:
+                yield Text(f"Sampled at width {point.width}: NOT CONVERGED, {point.message}")
     if result.note:
         yield Text(result.note)
 
