@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 
 import finitewidth as fw
 from finitewidth.theory.nested import Nested
+from moments import relu_moments
 
 
 @dataclass
@@ -190,15 +191,6 @@ def test_order_parameters_are_posterior_means():
 
 
 # --- relu: Gaussian features with the mean and covariance of relu -----------------------------------------------------
-
-
-def relu_moments(x, precision):
-    """Mean and second moment of relu features, formulas of THEORY.md section 1."""
-    C = x @ x.T / (precision * x.shape[1])
-    root = np.sqrt(np.diag(C))
-    u = np.clip(C / np.outer(root, root), -1.0, 1.0)
-    second = np.outer(root, root) / (2 * np.pi) * (u * (np.pi - np.arccos(u)) + np.sqrt(1 - u * u))
-    return root / np.sqrt(2 * np.pi), second
 
 
 @pytest.mark.statistical

@@ -15,6 +15,7 @@ from finitewidth.theory import integrate as module
 from finitewidth.theory.integrate import Integrated, integrate_log_density, log_scale_density
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
+from moments import relu_moments
 
 # --- gamma functions --------------------------------------------------------------------------------------------------
 
@@ -259,15 +260,6 @@ def test_nothing_to_integrate_at_infinite_width(activation, train):
 
 
 # --- an activation with a mean ----------------------------------------------------------------------------------------
-
-
-def relu_moments(x, precision):
-    """Mean and second moment of relu features (docs/theory.md section 1)."""
-    C = x @ x.T / (precision * x.shape[1])
-    root = np.sqrt(np.diag(C))
-    u = np.clip(C / np.outer(root, root), -1.0, 1.0)
-    second = np.outer(root, root) / (2 * np.pi) * (u * (np.pi - np.arccos(u)) + np.sqrt(1 - u * u))
-    return root / np.sqrt(2 * np.pi), second
 
 
 def on_a_grid(train, x, width, precisions, T):
