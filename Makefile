@@ -16,7 +16,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast timings lint types format docs bench bounds fuzz guided robustness api oldest newest release coverage mutants lock clean
+.PHONY: help install demo test fast processors timings lint types format docs bench bounds fuzz guided robustness api oldest newest release coverage mutants lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -47,6 +47,9 @@ test: install  ## run every test (7 to 12 minutes)
 
 fast: install  ## run the tests that take next to no time, for daily use (tests/slow.txt holds the others)
 	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS) -m "not slow"
+
+processors: install  ## every test as if on other processors and with other seeds, before a release (an hour)
+	@$(PY) tools/processors.py $(PYTEST_ARGS)
 
 timings: install  ## time every test and write anew which are slow
 	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --durations=0 | $(PY) tests/slow.py

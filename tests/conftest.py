@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests import slow
+from tests import chance, slow
 
 from finitewidth.data import Dataset
 
@@ -23,6 +24,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.partition("[")[0] in listed:
             item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with chance.other_numbers(chance.SHIFT, numpy=chance.is_statistical(item)):
+        return (yield)
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    chance.judge(pyfuncitem)
+    return True
 
 
 def small_data(n_points: int = 12, n_inputs: int = 5, seed: int = 0, noise: float = 0.3) -> Dataset:

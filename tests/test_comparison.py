@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,20 +20,32 @@ pytest.importorskip("arviz")
 LINEAR = fw.FullyConnected(widths=(5,), activation="linear")
 
 
-@pytest.fixture(scope="module")
-def data():
+@cache
+def both_parts():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((40, 6))
     y = x @ rng.standard_normal(6) / 2.0 + 0.4 * rng.standard_normal(40)
     return fw.Dataset(x[:12], y[:12], classes=()), fw.Dataset(x[12:], y[12:], classes=())
 
 
-@pytest.fixture(scope="module")
-def comparison(data):
-    return fw.compare(LINEAR, *data, widths=[5, 12], temperature=0.1, method="integrate", draws=500)
+@pytest.fixture
+def data():
+    return both_parts()
 
 
-def test_exact_theory_is_within_the_error_bars(comparison):
+@cache
+def compared():
+    return fw.compare(LINEAR, *both_parts(), widths=[5, 12], temperature=0.1, method="integrate", draws=500)
+
+
+@pytest.fixture
+def comparison():
+    return compared()
+
+
+@pytest.mark.statistical
+def test_exact_theory_is_within_the_error_bars():
+    comparison = compared()
     assert comparison.complete
     assert [row.width for row in comparison] == [5, 12]
     for row in comparison:
@@ -42,6 +55,8 @@ def test_exact_theory_is_within_the_error_bars(comparison):
     assert comparison.largest_difference == max(abs(row.difference.in_se) for row in comparison)
 
 
+@pytest.mark.statistical
+@pytest.mark.control
 def test_a_wrong_theory_is_not(data, comparison):
     """The negative control: the theory at half the temperature."""
     wrong = fw.learning_curve(LINEAR, *data, widths=[5, 12], temperature=0.05, method="integrate")

@@ -224,6 +224,7 @@ def test_sampled_deep_networks():
 
 
 @pytest.mark.statistical
+@pytest.mark.control
 def test_negative_control_wrong_precision():
     """Precisions 10 % off in each of two layers must be noticed."""
     x = np.random.default_rng(3).standard_normal((3, 4))

@@ -67,6 +67,7 @@ def test_conditional_expectations(points, features, outputs):
     assert posterior.train_error(given, phi, T) == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.statistical
 @SIDES
 @OUTPUTS
 def test_matheron_readouts_have_the_conditional_moments(points, features, outputs):
@@ -81,6 +82,7 @@ def test_matheron_readouts_have_the_conditional_moments(points, features, output
     np.testing.assert_allclose(got, covariance, atol=0.08)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("points", [20, 3])
 def test_order_parameter_is_that_of_drawn_readouts(points):
     """Two patches, three channels, two outputs: the contraction over channels against plain draws of z."""

@@ -77,6 +77,7 @@ def test_jax_settings_are_left_alone(draws):
     assert jax.numpy.ones(2).dtype == np.float32
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("sampler", ["langevin", "langevin-unadjusted", "nuts"])
 def test_other_samplers(sampler, train, test_set):
     if sampler == "nuts":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ T = 0.1
 NETWORK = FullyConnected(widths=20, activation="linear")
 
 
-@pytest.fixture(scope="module")
-def tasks():
+@cache
+def three_tasks():
     """(source, target, test) of one linear teacher; more inputs than training points."""
     generator = np.random.default_rng(0)
     teacher = generator.standard_normal(40)
@@ -43,9 +44,19 @@ def tasks():
     return data(25), data(6), data(40)
 
 
-@pytest.fixture(scope="module")
-def layers(tasks):
-    return sample_source(NETWORK, *tasks, T, sources=24, warmup=100)
+@cache
+def source_layers():
+    return sample_source(NETWORK, *three_tasks(), T, sources=24, warmup=100)
+
+
+@pytest.fixture
+def tasks():
+    return three_tasks()
+
+
+@pytest.fixture
+def layers():
+    return source_layers()
 
 
 def away(found, value, error):
@@ -54,9 +65,9 @@ def away(found, value, error):
 
 
 @pytest.mark.statistical
-def test_joint_near_the_theory(tasks):
+def test_joint_near_the_theory():
     """Linear features are Gaussian: 2 % covers O(1/N). The negative controls are no coupling, and no correlation."""
-    source, target, test = tasks
+    source, target, test = tasks = three_tasks()
     coupled = Joint(NETWORK, 1.5)
     draws = sample_joint(coupled, *tasks, T, draws=250, warmup=100)
     found, errors = draws.errors(test.y), transfer(coupled, source, target, T).predict(test.x).errors(test.y)
@@ -72,11 +83,11 @@ def test_joint_near_the_theory(tasks):
 
 
 @pytest.mark.statistical
-def test_source_first_near_the_theory(tasks, layers):
+def test_source_first_near_the_theory():
     """As above; and R-hat is that of chains that follow one layer, which different layers do not spoil."""
-    source, target, test = tasks
+    source, target, test = three_tasks()
     coupled = SourceFirst(NETWORK, 10.0)
-    draws = sample_following(coupled, layers, draws=30, warmup=100)
+    draws = sample_following(coupled, source_layers(), draws=30, warmup=100)
     solution = transfer(coupled, source, target, T)
     found, errors = draws.errors(test.y), solution.predict(test.x).errors(test.y)
     for name in ("test_error", "bias", "train_error"):

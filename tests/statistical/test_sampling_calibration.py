@@ -120,11 +120,13 @@ def test_nuts():
     assert min(p_values(SMALL, lambda target: Nuts(target, 0, 0.25), {}, 50, 3).values()) > 0.003
 
 
+@pytest.mark.control
 def test_a_wrong_temperature_is_noticed():
     """The negative control: sampling at a temperature 10 % too high."""
     assert collapsed(WIDE, 1.1 * T, 800)["residual"] < 0.001
 
 
+@pytest.mark.control
 def test_a_biased_step_is_noticed():
     """Langevin without its Metropolis test, at a step that is far too long."""
     from finitewidth.sampling.langevin import Langevin

@@ -105,6 +105,7 @@ def test_other_samplers(sampler):
     check_coverage(z["train_error"])
 
 
+@pytest.mark.control
 def test_a_wrong_temperature_is_noticed():
     """The negative control: 10 % too warm, same test, longer runs."""
     z = misses(1.1 * T, 4, draws=400)

@@ -16,7 +16,8 @@ from finitewidth.studies import demo
 
 pytest.importorskip("matplotlib")
 
-SMALL = demo.Setting(n_train=40, widths=(10, 30, 100), sampled_widths=(20, 60))
+SMALL = demo.Setting(n_train=40, widths=(10, 30, 100), sampled_widths=(20, 40, 60), draws=100)
+NEEDED = {20: 100, 40: 300, 60: 10_000}  # draws until chains converge, of fake samples
 
 
 def fake_sampling(monkeypatch, sample):
@@ -32,8 +33,8 @@ def one_sample(network, train, test, *, temperature, chains, draws, seed):
         "train_error": 0.008,
         "train_error_se": 1e-4,
         "r_hat": 1.01,
-        "converged": network.widths[0] != 60,
-        "message": "" if network.widths[0] != 60 else "sample longer",
+        "converged": draws >= NEEDED[network.widths[0]],
+        "message": "" if draws >= NEEDED[network.widths[0]] else f"{draws} draws: sample longer",
     }
     return SimpleNamespace(errors=lambda y: SimpleNamespace(**errors))
 
@@ -52,8 +53,8 @@ def test_table_and_figures(small, monkeypatch, capsys, tmp_path):
     assert "…" not in out
     assert out.count("∞") == 2
     assert "0.0600 ± 0.0010" in out
-    assert "Sampled at width 60: NOT CONVERGED, sample longer" in out
-    assert "width 20: NOT" not in out
+    assert "Sampled at width 60: NOT CONVERGED, 400 draws: sample longer" in out  # twice doubled, then given up
+    assert out.count("NOT CONVERGED") == 1
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["demo.pdf", "demo.png"]
 
 
@@ -67,7 +68,7 @@ def test_json(small, monkeypatch, capsys, tmp_path):
         *((1, width, "saddle") for width in SMALL.widths),
         (1, 10, "infinite"),
     ]
-    assert [point["width"] for point in found["sampled"]] == [20, 60]
+    assert [(p["width"], p["converged"]) for p in found["sampled"]] == [(20, True), (40, True), (60, False)]
 
 
 def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
@@ -78,11 +79,18 @@ def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
     assert "Sampled check left out as asked." in capsys.readouterr().out
 
 
-def test_stops_sampling_when_time_is_up(monkeypatch):
-    fake_sampling(monkeypatch, one_sample)
-    result = demo.run(replace(SMALL, budget=-1.0), say=lambda text: None)
-    assert result.sampled == ()
-    assert "ended after 0 widths" in result.note
+@pytest.mark.parametrize("converged", [(True, True, True), (True, False, True), (False, False, False)])
+def test_the_legend_fits(converged):
+    """Also where chains have not converged: its entries are more, and longer."""
+    result = demo.run(SMALL, sampling=False)
+    points = [demo.Sampled(w, 0.05, 0.001, 0.008, 1e-4, 1.02, c, "") for w, c in zip((20, 40, 60), converged)]
+    figure = demo.figure(replace(result, sampled=tuple(points)))
+    figure.draw_without_rendering()
+    (legend,), page = figure.legends, figure.bbox
+    box = legend.get_window_extent()
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    assert box.y1 <= page.y1
+    assert all(box.y0 >= ax.get_window_extent().y1 for ax in figure.axes)
 
 
 def test_a_folder_that_cannot_be(capsys, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -54,14 +55,18 @@ def digits():
     return fw.data.digits(classes=(6, 9), n_train=24, n_test=60)
 
 
-@pytest.fixture(scope="module")
-def linear(digits):
-    network = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(1.3, 0.7))
-    return network, solved(network, digits[0], 0.1, fw.NeuronOptions(particles=800, rounds=(80, 120)))
+LINEAR = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(1.3, 0.7))
 
 
-def test_linear_particles_against_the_closed_form(linear, digits):
-    network, solution = linear
+@cache
+def linear():
+    train, _ = fw.data.digits(classes=(6, 9), n_train=24, n_test=60)
+    return solved(LINEAR, train, 0.1, fw.NeuronOptions(particles=800, rounds=(80, 120)))
+
+
+@pytest.mark.statistical
+def test_linear_particles_against_the_closed_form(digits):
+    network, solution = LINEAR, linear()
     result = solution.predictor.results[0]
     R = RegularisedGram(result.position.kernel, 0.1).inverse()
     f, kernel = linear_neuron(network, digits[0].flat, result.position.s, R)
@@ -85,8 +90,9 @@ def test_the_closed_form_itself():
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-9)
 
 
-def test_linear_networks_have_gaussian_features(linear, digits):
-    network, solution = linear
+@pytest.mark.statistical
+def test_linear_networks_have_gaussian_features(digits):
+    network, solution = LINEAR, linear()
     exact = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="integrate"), digits[0]), digits[1].x)
     got, want = fw.predict(solution, digits[1].x).errors(digits[1].y), exact.errors(digits[1].y)
     assert solution.converged
@@ -103,6 +109,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     "name", [name if name == "fully connected" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 )
@@ -122,6 +129,7 @@ def test_wide_networks_are_those_of_the_action(name, digits):
 
 
 @pytest.mark.slow
+@pytest.mark.statistical
 def test_several_outputs(digits):
     train, test = fw.data.digits(classes=(0, 1, 2), n_train=15, n_test=40)
     network = fw.FullyConnected(widths=(10**5,))
@@ -133,6 +141,7 @@ def test_several_outputs(digits):
     np.testing.assert_allclose(solution.order_parameters.reshape(3, 3), np.eye(3), atol=0.05)
 
 
+@pytest.mark.statistical
 def test_narrow_networks_are_not(digits):
     """digits 6 / 9, erf, width 30, T = 0.01 (P 100 there): sampled test error .0171, the action's .0430."""
     train, test = digits
@@ -143,6 +152,7 @@ def test_narrow_networks_are_not(digits):
     assert np.isnan(got.test_error_se)
 
 
+@pytest.mark.statistical
 def test_seeds_decide_every_number(digits):
     train, test = digits
     network = fw.FullyConnected(widths=(30,))
@@ -200,6 +210,7 @@ def test_what_did_not_converge_shows_no_number(digits):
     assert "more particles or rounds" in row.message
 
 
+@pytest.mark.statistical
 def test_a_curve_goes_on_from_width_to_width(digits):
     train, test = digits
     options = fw.NeuronOptions(particles=1000, rounds=(60, 100))
@@ -212,6 +223,7 @@ def test_a_curve_goes_on_from_width_to_width(digits):
     assert curve[0].method == "neuron"
 
 
+@pytest.mark.statistical
 def test_the_response_is_chosen_and_told(digits):
     train, _ = digits
     network = fw.FullyConnected(widths=(30,))
@@ -222,6 +234,7 @@ def test_the_response_is_chosen_and_told(digits):
     assert forced.order_parameters[0] == pytest.approx(chosen.order_parameters[0], rel=0.15)
 
 
+@pytest.mark.statistical
 def test_learned_features(digits):
     train, _ = digits
     features = solved(fw.FullyConnected(widths=(10,)), train, 0.02).features
@@ -292,6 +305,7 @@ def test_gradient_is_that_of_the_potential(patches, outputs, nonlinear):
                 assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(gradient[(0, 1, *index)], abs=2e-4, rel=1e-4)
 
 
+@pytest.mark.statistical
 def test_particles_multiply_as_the_field_makes_them_likelier(digits):
     from finitewidth.theory.neuron import particles as cp
 

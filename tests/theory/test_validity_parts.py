@@ -115,6 +115,7 @@ def test_one_readout_by_quadrature(unchangeable):
     np.testing.assert_allclose(f, math.sqrt(5) * moment(1) / z * psi, rtol=1e-9)
 
 
+@pytest.mark.statistical
 def test_trajectories_sample_the_potential():
     """One input, so that the density is on a line: mean square and fourth power of theta against quadrature."""
     problem = layer(inputs=1, width=1, scale=2.0)
@@ -217,6 +218,7 @@ def test_steps_follow_the_acceptance(acceptance, end, monkeypatch):
     np.testing.assert_allclose((steps[1:] / steps[:-1])[moving], np.exp(0.3 * (acceptance - 0.8)), rtol=1e-9)
 
 
+@pytest.mark.statistical
 def test_few_linear_neurons_find_the_saddle():
     """Linear features stay Gaussian: s = (y - f) / T and K_R are those of the action, Q solved here by bisection."""
     problem = layer(points=6, inputs=6, width=30, phi=lambda h: h, scale=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -145,9 +146,17 @@ def _two_panels(draw: Callable[..., Axes]) -> Figure:
         for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper center", ncols=min(5, len(names)))
+        legend_above(figure, *axes[0].get_legend_handles_labels())
     return figure
+
+
+def legend_above(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """A legend over all axes, in as few rows as its width allows."""
+    for rows in range(1, len(names) + 1):
+        legend = figure.legend(handles, names, loc="outside upper center", ncols=math.ceil(len(names) / rows))
+        if rows == len(names) or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def draw_sampled(

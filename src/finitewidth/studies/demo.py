@@ -9,11 +9,10 @@ matters much in it and relu stays near the samples; erf on the same digits is a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -25,12 +24,15 @@ from finitewidth.report import plots
 from finitewidth.report import tables as report_tables
 from finitewidth.theory import LearningCurve, learning_curve
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FILES = ("demo.png", "demo.pdf")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the demo predicts; ``budget``: seconds after which no further width is sampled."""
+    """What the demo predicts; chains that have not converged start again with twice the draws, ``attempts`` in all."""
 
     classes: tuple[int, int] = (6, 9)
     n_train: int = 100
@@ -41,7 +43,7 @@ class Setting:
     sampled_widths: tuple[int, ...] = (30, 100, 300)
     chains: int = 4
     draws: int = 400
-    budget: float = 40.0
+    attempts: int = 3
 
     def network(self, depth: int, width: int) -> FullyConnected:
         return FullyConnected(widths=(width,) * depth, activation=self.activation)
@@ -91,33 +93,26 @@ def sampled_check(
     setting: Setting, train: Dataset, test: Dataset, say: Callable[[str], Any]
 ) -> tuple[tuple[Sampled, ...], str]:
     """Sampled errors at a few widths, and a line about what was left out, if anything."""
-    try:
-        from finitewidth.sampling import sample
-    except ImportError as error:
-        return (), f"Sampled check left out: {error}."
     points: list[Sampled] = []
-    started = time.perf_counter()
     for width in setting.sampled_widths:
-        if time.perf_counter() - started > setting.budget:
-            return tuple(points), f"Sampled check ended after {len(points)} widths, {setting.budget:g} s being spent."
         say(f"Sampling the network of width {width} ...")
         try:
-            draws = sample(
-                setting.network(1, width),
-                train,
-                test,
-                temperature=setting.temperature,
-                chains=setting.chains,
-                draws=setting.draws,
-                seed=0,
-            )
+            points.append(_sampled(setting, width, train, test))
         except ImportError as error:
             return (), f"Sampled check left out: {error}."
-        points.append(_sampled(width, draws.errors(test.y)))
     return tuple(points), ""
 
 
-def _sampled(width: int, errors: Any) -> Sampled:
+def _sampled(setting: Setting, width: int, train: Dataset, test: Dataset) -> Sampled:
+    """Errors of one width, from as many draws as the chains need to agree."""
+    from finitewidth.sampling import sample
+
+    network, options = setting.network(1, width), {"temperature": setting.temperature, "chains": setting.chains}
+    for attempt in range(setting.attempts):
+        drawn = sample(network, train, test, **options, draws=setting.draws * 2**attempt, seed=0)
+        errors = drawn.errors(test.y)
+        if errors.converged:
+            break
     names = ("test_error", "test_error_se", "train_error", "train_error_se", "r_hat")
     numbers = {name: float(getattr(errors, name)) for name in names}
     return Sampled(width, **numbers, converged=errors.converged, message=errors.message)
@@ -174,8 +169,14 @@ def folder_of(text: str) -> Path:
 
 
 def draw(result: Result, folder: Path) -> list[Path]:
-    """demo.png and demo.pdf: (a) test error with its two parts, (b) train error."""
-    figure, (left, right) = plots.new_figure(2, plots.PAGE, 2.9)
+    """demo.png and demo.pdf."""
+    drawn = figure(result)
+    return [plots.save(drawn, folder / name) for name in FILES]
+
+
+def figure(result: Result) -> Figure:
+    """(a) test error with its two parts, (b) train error."""
+    drawn, (left, right) = plots.new_figure(2, plots.PAGE, 2.9)
     with plots.style():
         _draw_panel(left, result, "test_error")
         _draw_panel(right, result, "train_error")
@@ -185,13 +186,8 @@ def draw(result: Result, folder: Path) -> list[Path]:
         _say_what(right, result)
         handles, names = left.get_legend_handles_labels()
         shown = [i for i, name in enumerate(names) if name not in ("bias", "variance")]
-        figure.legend(
-            [handles[i] for i in shown],
-            [names[i] for i in shown],
-            loc="outside upper center",
-            ncols=len(shown),
-        )
-    return [plots.save(figure, folder / name) for name in FILES]
+        plots.legend_above(drawn, [handles[i] for i in shown], [names[i] for i in shown])
+    return drawn
 
 
 def _draw_panel(ax: Any, result: Result, quantity: str) -> None:
@@ -205,7 +201,7 @@ def _draw_panel(ax: Any, result: Result, quantity: str) -> None:
             label={1: "one hidden layer", 2: "two hidden layers"}.get(depth, f"{depth} hidden layers"),
             colour=colour,
         )
-    plots.draw_sampled(ax, result.sampled, quantity, plots.COLOURS[0], "sampled, one hidden layer")
+    plots.draw_sampled(ax, result.sampled, quantity, plots.COLOURS[0])
 
 
 def _name_parts(ax: Any, result: Result) -> None:
