@@ -83,7 +83,9 @@ def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
 def test_the_legend_fits(converged):
     """Also where chains have not converged: its entries are more, and longer."""
     result = demo.run(SMALL, sampling=False)
-    points = [demo.Sampled(w, 0.05, 0.001, 0.008, 1e-4, 1.02, c, "") for w, c in zip((20, 40, 60), converged)]
+    points = [
+        demo.Sampled(w, 0.05, 0.001, 0.008, 1e-4, 1.02, c, "") for w, c in zip((20, 40, 60), converged, strict=True)
+    ]
     figure = demo.figure(replace(result, sampled=tuple(points)))
     figure.draw_without_rendering()
     (legend,), page = figure.legends, figure.bbox
