@@ -264,6 +264,7 @@ class TestIdentity:
         assert summary == {
             "points": 6,
             "inputs": 4,
+            "input_names": None,
             "outputs": 1,
             "classes": [0, 1],
             "shape": [2, 2, 1],

@@ -19,12 +19,15 @@ from finitewidth.exceptions import InputError
 __all__ = ["csv", "digits", "image_folder", "load", "mnist", "mnist5000", "npz", "openml"]
 
 BUILT_IN: dict[str, Callable[..., TrainTest]] = {"digits": digits, "mnist": mnist, "mnist5000": mnist5000}
-FILES: dict[str, Callable[..., TrainTest]] = {".npz": npz, ".csv": csv}
+FILES: dict[str, Callable[..., TrainTest]] = {
+    ".npz": npz,
+    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), csv),
+}
 OPENML = "openml:"
 
 
 def load(source: PathLike, **options: Any) -> TrainTest:
-    """Training and test part of "digits", "mnist", "openml:NAME", an .npz or .csv file, or an image folder.
+    """Training and test part of "digits", "mnist", "openml:NAME", an .npz, .csv or .tsv file, or an image folder.
 
     ``options`` go to the loader of that name; an option that is None counts as not given. A name of a
     built-in set goes before a file of that name; write ./digits for the file. Raises InputError for an
@@ -46,13 +49,15 @@ def _loader(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike,
     path = path_of("data", name)
     if path.is_dir():
         return image_folder, (name,)
-    if path.suffix.lower() in FILES:
-        return FILES[path.suffix.lower()], (name,)
+    ending = next((ending for ending in FILES if path.name.lower().endswith(ending)), None)
+    if ending is not None:
+        existing(path)
+        return FILES[ending], (name,)
     if path.suffix or len(path.parts) > 1:
         existing(path)
         raise InputError(
             f"file {name!r} of a kind that is not read",
-            "an .npz or .csv file, or a folder of images",
+            "an .npz, .csv, .tsv, .csv.gz or .tsv.gz file, or a folder of images",
             "convert it",
         )
     choice("data", name, [*BUILT_IN, "openml:NAME", "FILE.npz", "FILE.csv", "FOLDER"])
