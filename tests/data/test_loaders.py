@@ -597,16 +597,22 @@ class TestLoad:
             ("mnst", {}, "did you mean 'mnist'"),
             ("none.npz", {}, "does not exist"),
             ("none.csv", {"target": "y"}, "does not exist"),
-            ("none.csv", {}, "without a target"),
+            ("none.csv", {}, "does not exist"),
+            ("rooms.csv", {}, "without a target"),
+            ("room.csv", {"target": "y"}, r"does not exist.*did you mean 'rooms.csv'"),
+            ("rooms.cvs", {"target": "y"}, r"does not exist.*did you mean 'rooms.csv'"),
+            ("rooms", {"target": "y"}, "did you mean 'rooms.csv'"),
+            ("rooms.csv", {"target": "price", "side": 5}, "option side"),
             ("none.txt", {}, "does not exist"),
             ("some/where", {}, "does not exist"),
             ("FOLDER", {}, "real path"),
             ("digits", {"target": "y"}, "option target"),
-            ("none.npz", {"side": 5}, "option side"),
+            ("none.npz", {"side": 5}, "does not exist"),
         ],
     )
     def test_errors(self, tmp_path, monkeypatch, source, options, message):
         monkeypatch.chdir(tmp_path)
+        (tmp_path / "rooms.csv").write_text(HOUSES)
         with pytest.raises(InputError, match=message) as caught:
             load(source, **options)
         one_line(caught)

@@ -11,9 +11,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from finitewidth.checks import shown
 from finitewidth.data.cells import Decimals, InputCells, RowNumbers
 from finitewidth.data.columns import Columns, Selection
 from finitewidth.data.encoding import Label
@@ -69,13 +71,12 @@ def csv(
         table = _read(file, selection, delimiter, max_bytes)
         y = several_targets(table.targets, task, table.place_of_target)
         rows = table_dataset(table.inputs.rows(), y, task, classes)
-        train, test = parts(
-            rows, n_train, n_test, seed, standardise, lambda *both: table.inputs.prepare(*both, max_bytes)
-        )
+        prepare = partial(table.inputs.prepare, max_bytes=max_bytes)
+        train, test = parts(rows, n_train, n_test, seed, standardise, prepare)
     if table.left_out:
         warnings.warn(
-            f"{what}: column {table.left_out[0]!r} has no name and numbers the rows, so it is no input; "
-            f"leave it out with {option('drop', table.left_out[0])}, or name the inputs in columns (--columns)",
+            f"{what}: column {table.left_out[0]!r} has no name and numbers the rows: it is not used as an input "
+            f"(name it in columns, --columns, to use it)",
             stacklevel=2,
         )
     return train, test
@@ -103,7 +104,7 @@ def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: fl
     try:
         opened = gzip.open if _packed(file) else open
         with opened(file, "rt", newline="", encoding="utf-8-sig") as stream:
-            lines = _bounded(stream, max_bytes)  # type: ignore[arg-type]  # text, as the mode says
+            lines = _bounded(stream, max_bytes, f"file {str(file)!r}, of which a part alone")
             first = list(itertools.islice(lines, SAMPLE))
             delimiter = delimiter or _guessed(first, selection.targets or ())
             reader = csv_format.reader(itertools.chain(first, lines), delimiter=delimiter, strict=True)
@@ -120,26 +121,26 @@ def _packed(file: Path) -> bool:
     return file.suffix.lower() == ".gz"
 
 
-def _bounded(stream: IO[str], max_bytes: float) -> Iterator[str]:
+def _bounded(stream: IO[str], max_bytes: float, what: str) -> Iterator[str]:
     """Lines; raises MemoryCapError before more is read than fits: what a packed file holds is not known before."""
     most = int(min(max_bytes / BYTES_A_CHARACTER, 2**62))
     left = most
     while line := stream.readline(left + 1):
         left -= len(line)
         if left < 0:
-            refuse_above(BYTES_A_CHARACTER * (most + 1), max_bytes, "a table that goes on")
+            refuse_above(BYTES_A_CHARACTER * (most + 1), max_bytes, what)
         yield line
 
 
 # --- delimiter and header -----------------------------------------------------------------------------
 
 
-def checked_delimiter(delimiter: str) -> str:
+def checked_delimiter(delimiter: Any) -> str:
     """One character; "tab" and "\\t" stand for the tab."""
     if delimiter in ("\\t", "tab"):
         return "\t"
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise InputError(f"delimiter = {delimiter!r}", "one character, no quote", "write delimiter=';', for example")
+        raise InputError(f"delimiter = {shown(delimiter)}", "one character, no quote", "write delimiter=';', for example")
     return delimiter
 
 

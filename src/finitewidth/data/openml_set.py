@@ -7,6 +7,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from typing import Any
@@ -54,7 +55,7 @@ def openml(
         inputs = _inputs(bunch, selection, max_bytes)
         y = _openml_targets(bunch.target, task, several=wanted is not None and len(wanted) > 1)
         rows = table_dataset(inputs.rows(), y, task, classes)
-        return parts(rows, n_train, n_test, seed, standardise, lambda *both: inputs.prepare(*both, max_bytes))
+        return parts(rows, n_train, n_test, seed, standardise, partial(inputs.prepare, max_bytes=max_bytes))
 
 
 def _fetch(name: str, version: int | str, targets: list[str] | None, timeout: float) -> Any:

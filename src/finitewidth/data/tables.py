@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -26,10 +27,10 @@ _WHOLE = re.compile(r"[+-]?\d{1,18}")
 def several_targets(columns: list[list[str]], task: str, place: Callable[[int, int], str]) -> np.ndarray:
     """One column as ``targets``; several are real outputs, shape (P, D)."""
     if len(columns) == 1:
-        return targets(columns[0], task, lambda row: place(0, row))
+        return targets(columns[0], task, partial(place, 0))
     if choice("task", task, TASKS) == "classification":
         raise InputError(f"task = {task!r} with {len(columns)} targets", "one target", "name one column as target")
-    outputs = [targets(cells, "regression", lambda row, d=d: place(d, row)) for d, cells in enumerate(columns)]
+    outputs = [targets(cells, "regression", partial(place, d)) for d, cells in enumerate(columns)]
     return np.stack(outputs, axis=1)
 
 
@@ -42,12 +43,13 @@ def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndar
     whole = all(_WHOLE.fullmatch(cell) for cell in cells)
     if task == "classification":
         return class_labels(cells, numbers)
-    if task == "auto" and all(number is None for number in numbers):
+    if task == "auto" and all(number is None for number in numbers) and not any(map(is_separated, cells)):
         return _names(cells)
     for row, number in enumerate(numbers):
         if number is None or not math.isfinite(number):
             error = bad_cell(cells[row], place(row))
-            raise InputError(error.given, error.wanted, error.remedy + "; class names need task='classification'")
+            more = "; class names need task='classification'" if task == "auto" else ""
+            raise InputError(error.given, error.wanted, error.remedy + more)
     if task == "regression" or not whole:
         return np.array(numbers, dtype=np.float64)
     return _few_whole_numbers(np.array([int(cell) for cell in cells]))
