@@ -531,6 +531,36 @@ class TestOpenml:
         answers(bunch(target=target))
         assert openml("some", n_train=12, task=task)[0].classes == classes
 
+    def test_text_and_missing_values(self, answers):
+        # scikit-learn's parsers give a categorical column as its texts or, with the same categories, as their places.
+        b = np.array(["x", "y", "y", None] * 5, dtype=object)
+        a = np.array([*np.arange(19.0), np.nan])
+        as_text = bunch(data=np.column_stack([a, b]).astype(object), categories={"b": ["y", "x"]})
+        places = np.array([1.0, 0.0, 0.0, np.nan] * 5)
+        as_places = bunch(data=np.column_stack([a, places]), categories={"b": ["y", "x"]})
+        found = []
+        for answer in (as_text, as_places):
+            answers(answer)
+            options = {"n_train": 12, "encode": "text", "impute": "median", "standardise": "none"}
+            train, test = openml("some", **options)
+            assert train.input_names == ("a", "b=x", "b=y")
+            found.append(np.vstack([train.x, test.x]))
+            np.testing.assert_array_equal(openml("some", **options | {"drop": "b"})[0].x[:, 0], train.x[:, 0])
+            with pytest.raises(InputError, match="--impute"):
+                openml("some", encode="b")
+        np.testing.assert_array_equal(*found)
+        order = np.random.default_rng(0).permutation(20)
+        median = np.nanmedian(a[order[:12]])
+        seen = b[order[:12]]
+        y = np.where(b == None, (seen == "y").sum() > (seen == "x").sum(), b == "y")  # noqa: E711 # of every element
+        expected = np.column_stack([np.where(np.isnan(a), median, a), ~y, y])
+        np.testing.assert_array_equal(found[0], expected[order])
+
+    def test_several_targets(self, answers):
+        answers(bunch(target=RNG.standard_normal((20, 2))))
+        train, _ = openml("some", n_train=12, target=("t", "u"))
+        assert (self.called["target_column"], train.n_outputs) == (["t", "u"], 2)
+
     def test_sparse(self, answers):
         from scipy.sparse import csr_matrix
 

@@ -63,7 +63,7 @@ class Decimals:
             # Where columns are separated by semicolons, the comma may be the decimal sign and the point the other.
             if sign not in self.proven and (sign == "," or self.delimiter == ";"):
                 raise InputError(
-                    f"{place}, whose {sign!r} may be a decimal sign or separate thousands, as in all numbers of this file",
+                    f"{place}, whose {sign!r} may be a decimal sign or separate thousands, here as in all numbers",
                     "numbers that can be read in one way",
                     "write thousands without separator and fractions with another number of digits",
                 )
@@ -111,7 +111,8 @@ class InputCells:
         if cell not in places:
             places[cell] = len(places)
             texts = sum(map(len, self.places.values())) if len(places) % 100 == 0 else 0
-            refuse_above(BYTES_A_TEXT * texts, self.max_bytes, f"column {name!r} with {len(places)} different texts")
+            what = f"the column {name!r} with more than {len(places)} different texts"
+            refuse_above(BYTES_A_TEXT * texts, self.max_bytes, what, f"leave it out with {option('drop', name)}")
         return places[cell]
 
     def _refuse_mixed(self, column: int, n_values: int) -> None:

@@ -13,7 +13,7 @@ from finitewidth.checks import choice, nearest, shown
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.files import refuse_above
 from finitewidth.data.tables import TEXT, option, some
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.exceptions import InputError
 
 STRATEGIES = ("mean", "median", "most_frequent")
 FEW_TEXTS = 10  # more different texts than this, and than half the rows, are names of single rows
@@ -56,7 +56,9 @@ class Selection:
         others = {*targets, *self.drop}
         inputs = [name for name in self.columns or known if name not in others]
         if not inputs:
-            raise InputError(f"no input among the columns {some(known)}", "at least one", "name fewer targets, drop less")
+            raise InputError(
+                f"no input among the columns {some(known)}", "at least one", "name fewer targets, drop less"
+            )
         _refuse_unknown("encode", encode or (), inputs)
         return inputs
 
@@ -141,13 +143,11 @@ class Columns:
         counts = {place: len(np.unique(train[:, place])) for place in self.texts}
         most = max(counts, key=lambda place: counts[place])
         remedy = f"leave it out with {option('drop', self.names[most])}"
-        what = f"column {self.names[most]!r} with {counts[most]} different texts in {len(train)} training rows"
+        what = f"the column {self.names[most]!r} with {counts[most]} different texts in {len(train)} training rows"
         if counts[most] > max(FEW_TEXTS, len(train) / 2):
             raise InputError(what, "texts that repeat, to be one-hot encoded", remedy)
-        try:
-            refuse_above(8.0 * n_rows * (sum(counts.values()) + len(self.names)), max_bytes, what)
-        except MemoryCapError as error:
-            raise MemoryCapError(error.given, error.wanted, f"{remedy}, or raise max_bytes") from error
+        n_columns = len(self.names) + sum(counts.values())
+        refuse_above(8.0 * n_rows * n_columns, max_bytes, f"one-hot encoding of {what}", remedy)
 
 
 def sorted_texts(codes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:

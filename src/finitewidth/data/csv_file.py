@@ -140,7 +140,9 @@ def checked_delimiter(delimiter: Any) -> str:
     if delimiter in ("\\t", "tab"):
         return "\t"
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise InputError(f"delimiter = {shown(delimiter)}", "one character, no quote", "write delimiter=';', for example")
+        raise InputError(
+            f"delimiter = {shown(delimiter)}", "one character, no quote", "write delimiter=';', for example"
+        )
     return delimiter
 
 

@@ -66,13 +66,15 @@ def located(where: str) -> Iterator[None]:
         raise InputError(f"{where}: {error.given}", error.wanted, error.remedy) from error
 
 
-def refuse_above(n_bytes: float, max_bytes: float, what: str) -> None:
+def refuse_above(
+    n_bytes: float, max_bytes: float, what: str, remedy: str = "use fewer points or smaller inputs"
+) -> None:
     """Raise MemoryCapError before anything of that size is allocated."""
     if n_bytes > max_bytes:
         raise MemoryCapError(
             f"{what}, which needs {n_bytes / 2**30:.3g} GiB",
             f"at most {max_bytes / 2**30:.3g} GiB",
-            "use fewer points or smaller inputs, or raise max_bytes",
+            f"{remedy}, or raise max_bytes",
         )
 
 

@@ -41,7 +41,7 @@ def load(source: PathLike, **options: Any) -> TrainTest:
 
 
 def loader_of(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike, ...]]:
-    """The function that reads such data and its first argument, if any; raises InputError for data that are not there."""
+    """The function that reads such data, and its first argument; raises InputError for data that are not there."""
     name = str(path_of("data", source)) if not isinstance(source, str) else source
     if name in BUILT_IN:
         return BUILT_IN[name], ()
@@ -82,4 +82,6 @@ def refuse_unknown(source: PathLike, given: dict[str, Any]) -> None:
                 f"leave {name} out",
             )
     if loader is csv and "target" not in given:
-        raise InputError(f"csv file {source!r} without a target", "the name of its target column", "add target= (--target)")
+        raise InputError(
+            f"csv file {source!r} without a target", "the name of its target column", "add target= (--target)"
+        )
