@@ -165,6 +165,41 @@ def test_csv(capsys, arrays):
     assert found["rows"][0]["accuracy"] is None
 
 
+ROOMS = "size;colour;price\n" + "".join(f"{i % 7},5;{('red', 'blue')[i % 2]};{i},25\n" for i in range(30))
+
+
+def test_csv_of_a_spreadsheet(capsys):
+    Path("rooms.csv").write_text(ROOMS)
+    given = ("predict", "--data", "rooms.csv", "--target", "price", "--n-train", "20", "--width", "20")
+    assert "--encode" in refusal(capsys, *given)
+    assert main([*given, "--encode", "text"]) == 0
+    assert "\nInputs (3): size, colour=blue, colour=red\n" in capsys.readouterr().out
+    found = document(capsys, *given[1:], "--drop", "colour", "--delimiter", ";")
+    assert found["data"]["train"]["input_names"] == found["data"]["test"]["input_names"] == ["size"]
+    found = document(capsys, *given[1:], "--columns", "colour", "--encode", "colour", "--target", "price,size")
+    assert (found["data"]["train"]["outputs"], found["data"]["train"]["inputs"]) == (2, 2)
+    assert "did you mean 'rooms.csv'?" in refusal(capsys, "predict", "--data", "room.csv", "--target", "price")
+    assert "different names" in refusal(capsys, *given, "--columns", "a,,b")
+    assert "did you mean 'median'?" in refusal(capsys, *given, "--impute", "medan")
+
+
+@pytest.mark.filterwarnings("default:file 'with.csv'")
+def test_a_column_that_numbers_the_rows_is_no_input(capsys):
+    # What pandas' to_csv writes: the targets are sorted, so that the row number gives them away.
+    rng = np.random.default_rng(0)
+    noise, target = rng.standard_normal(60), (np.arange(60) - 29.5) / 17.3
+    rows = [f"{a:.3f},{t:.3f}\n" for a, t in zip(noise, target, strict=True)]
+    Path("with.csv").write_text(",a,y\n" + "".join(f"{i},{row}" for i, row in enumerate(rows)))
+    Path("without.csv").write_text("a,y\n" + "".join(rows))
+    printed = {}
+    for name in ("with", "without"):
+        assert main(["predict", "--data", f"{name}.csv", "--target", "y", "--width", "100", "--n-train", "40"]) == 0
+        printed[name] = capsys.readouterr()
+    assert "column 'Unnamed: 0' has no name and numbers the rows" in printed["with"].err
+    assert printed["without"].err == ""
+    assert printed["with"].out.splitlines()[1:] == printed["without"].out.splitlines()[1:]
+
+
 def test_table_fits_80_columns_and_names_the_limit(capsys):
     assert main(["predict", *QUICK, "--width", "20,1e12", "--temperature", "0.1"]) == 0
     out, err = capsys.readouterr()

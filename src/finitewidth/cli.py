@@ -302,6 +302,8 @@ def _report(
     console = _console()
     title = tables.title(job.source, *data, options.network, job.network, job.temperatures)
     console.print(getattr(tables, table)(rows, title))
+    if data[0].input_names is not None:
+        console.print(tables.inputs(data[0].input_names))
     for note in notes:
         console.print(note)
     if figure is not None:

@@ -7,7 +7,7 @@ wanted, what to do. Everything that does not need the data is checked before the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,8 +26,13 @@ def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
 class JobOptions:
     """What to predict or sample: data, network, temperature. Texts as typed; None where nothing was given."""
 
-    data: str | None = _text("NAME|FILE", "digits, mnist, openml:NAME, a .npz or .csv file, or a folder of images.")
-    target: str | None = _text("COLUMN", "Target column of a csv file or OpenML set.")
+    data: str | None = _text("NAME|FILE", "digits, mnist, openml:NAME, a .npz, .csv or .tsv file, a folder of images.")
+    target: str | None = _text("COLUMN", "Target column of a csv file or OpenML set; A,B for several.")
+    delimiter: str | None = _text("CHAR", "Between the columns of a csv file: ';', tab, ... Default: guessed.")
+    columns: str | None = _text("A,B", "Input columns of a csv file or OpenML set. Default: all but the target.")
+    drop: str | None = _text("A,B", "Columns that are no inputs.")
+    encode: str | None = _text("text|A,B", "One-hot encode these columns, or all that hold text.")
+    impute: str | None = _text("KIND", "Fill missing values: mean, median or most_frequent.")
     task: str | None = _text("KIND", "regression or classification, where a csv file leaves it open.")
     classes: str | None = _text("A,B", "Keep these classes; of two, the first is -1, the second +1.")
     n_train: str | None = _text("P", "Training points. Default: 200.")
@@ -269,17 +274,24 @@ def _network(options: JobOptions, layers: list[int]) -> Network:
 
 def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any]]:
     from finitewidth import checks
-    from finitewidth.data.loaders import BUILT_IN
+    from finitewidth.data.columns import STRATEGIES
+    from finitewidth.data.csv_file import checked_delimiter
+    from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
     from finitewidth.exceptions import InputError
 
     if not options.data:
         raise InputError("no --data", "digits, mnist, openml:NAME, a file or a folder", "write --data digits")
+    loader_of(options.data)  # refuses data that are not there before it speaks of their options
     if options.standardise is not None:
         checks.choice("standardise", options.standardise, ("none", "global", "feature"))
     if options.task is not None:
         checks.choice("task", options.task, ("regression", "classification"))
+    if options.impute is not None:
+        checks.choice("impute", options.impute, STRATEGIES)
     given = {
-        "target": options.target,
+        **{name: _optional(columns, f"--{name}", getattr(options, name)) for name in _OF_COLUMNS},
+        "delimiter": None if options.delimiter is None else checked_delimiter(options.delimiter),
+        "impute": options.impute,
         "task": options.task,
         "classes": _optional(names, "--classes", options.classes),
         "n_train": _optional(whole, "--n-train", options.n_train),
@@ -296,6 +308,7 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
                 "no such option: an npz file is used exactly as given",
                 "leave it out, or choose and scale the points before saving them",
             )
+    refuse_unknown(options.data, kept)
     if memory is not None and options.data not in BUILT_IN:
         kept["max_bytes"] = memory
     return options.data, kept
@@ -305,6 +318,7 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
 
 
 _MOST_LAYERS = 1000
+_OF_COLUMNS = ("target", "columns", "drop", "encode")
 _DIGITS = 18  # of a whole number: below 2^63
 
 
@@ -377,6 +391,32 @@ def names(option: str, text: str) -> tuple[str, ...]:
             f"{option} {text!r}", "at least two different classes, separated by commas", f"write {option} 0,1"
         )
     return names
+
+
+def columns(option: str, text: str) -> tuple[str, ...]:
+    """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
+    import csv
+
+    from finitewidth.exceptions import InputError
+
+    try:
+        row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        row = []
+    names = tuple(name.strip() for name in row)
+    if "" in names or len(set(names)) < len(names) or not names:
+        raise InputError(f"{option} {text!r}", "different names of columns, separated by commas", f"write {option} a,b")
+    return names
+
+
+def joined(names: Iterable[str]) -> str:
+    """What ``columns`` reads."""
+    import csv
+    import io
+
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def _size(option: str, text: str | None) -> int | tuple[int, ...] | None:

@@ -258,12 +258,25 @@ class TestIdentity:
         }
         assert len(prints) == 5
 
+    def test_input_names(self):
+        data = Dataset(X, X[:, 0], input_names=["a", "b", "c", "d"])
+        same = (data, data[:2], data.with_inputs(X.reshape(6, 2, 2)), data.like(X, X[:, 0]), data.subset([0, 3]))
+        assert {part.input_names for part in same} == {("a", "b", "c", "d")}
+        assert data.summary()["input_names"] == ["a", "b", "c", "d"]
+        assert data.with_inputs(X[:, :2]).input_names is None
+        assert data.with_inputs(X[:, :2], input_names=("a", "b")).input_names == ("a", "b")
+        assert data.fingerprint() == Dataset(X, X[:, 0]).fingerprint()
+        for bad in (("a",), "abcd", (1, 2, 3, 4)):
+            with pytest.raises(InputError, match="input_names"):
+                Dataset(X, X[:, 0], input_names=bad)
+
     def test_summary_is_json(self):
         data = Dataset(X.reshape(6, 2, 2), np.array([0, 1] * 3))
         summary = json.loads(json.dumps(data.summary()))
         assert summary == {
             "points": 6,
             "inputs": 4,
+            "input_names": None,
             "outputs": 1,
             "classes": [0, 1],
             "shape": [2, 2, 1],

@@ -352,7 +352,7 @@ class TestCsv:
             (HOUSES.replace("2.5,3,", "2.5,"), {}, "line 3 of 2 values"),
             (HOUSES, {"target": "prize"}, "did you mean 'price'"),
             (HOUSES, {"target": "zzz"}, "columns size, rooms, price"),
-            (HOUSES, {"delimiter": ";"}, "columns size,rooms,price"),
+            (HOUSES, {"delimiter": ";"}, "a single column 'size,rooms,price' where ';' separates"),
             (HOUSES, {"delimiter": ""}, "one character"),
             (HOUSES, {"delimiter": '"'}, "one character"),
             (HOUSES, {"task": "regresion"}, "did you mean 'regression'"),
@@ -362,7 +362,7 @@ class TestCsv:
             ("", {}, "no header"),
             ("size,price\n", {}, "nothing below"),
             ("a,a,price\n1,2,3\n", {}, "two columns named 'a'"),
-            ("price\n1\n2\n", {}, "target column 'price' alone"),
+            ("price\n1\n2\n", {}, "a single column 'price'"),
             ('size,price\n"1,2\n', {}, "no csv"),
             ("x,price\n1,a\n2,a\n3,a\n4,a\n", {}, "one class only"),
         ],
@@ -531,6 +531,36 @@ class TestOpenml:
         answers(bunch(target=target))
         assert openml("some", n_train=12, task=task)[0].classes == classes
 
+    def test_text_and_missing_values(self, answers):
+        # scikit-learn's parsers give a categorical column as its texts or, with the same categories, as their places.
+        b = np.array(["x", "y", "y", None] * 5, dtype=object)
+        a = np.array([*np.arange(19.0), np.nan])
+        as_text = bunch(data=np.column_stack([a, b]).astype(object), categories={"b": ["y", "x"]})
+        places = np.array([1.0, 0.0, 0.0, np.nan] * 5)
+        as_places = bunch(data=np.column_stack([a, places]), categories={"b": ["y", "x"]})
+        found = []
+        for answer in (as_text, as_places):
+            answers(answer)
+            options = {"n_train": 12, "encode": "text", "impute": "median", "standardise": "none"}
+            train, test = openml("some", **options)
+            assert train.input_names == ("a", "b=x", "b=y")
+            found.append(np.vstack([train.x, test.x]))
+            np.testing.assert_array_equal(openml("some", **options | {"drop": "b"})[0].x[:, 0], train.x[:, 0])
+            with pytest.raises(InputError, match="--impute"):
+                openml("some", encode="b")
+        np.testing.assert_array_equal(*found)
+        order = np.random.default_rng(0).permutation(20)
+        median = np.nanmedian(a[order[:12]])
+        seen = b[order[:12]]
+        y = np.where(b == None, (seen == "y").sum() > (seen == "x").sum(), b == "y")  # noqa: E711 # of every element
+        expected = np.column_stack([np.where(np.isnan(a), median, a), ~y, y])
+        np.testing.assert_array_equal(found[0], expected[order])
+
+    def test_several_targets(self, answers):
+        answers(bunch(target=RNG.standard_normal((20, 2))))
+        train, _ = openml("some", n_train=12, target=("t", "u"))
+        assert (self.called["target_column"], train.n_outputs) == (["t", "u"], 2)
+
     def test_sparse(self, answers):
         from scipy.sparse import csr_matrix
 
@@ -551,7 +581,7 @@ class TestOpenml:
             (KeyError("Could not find target_column='x'"), "target_column"),
             (bunch(categories={"b": ["x"]}), "categorical columns b;"),
             (bunch(data=np.array([[1.0, "x"]] * 20, dtype=object)), "categorical columns b;"),
-            (bunch(data=np.full((20, 2), np.nan)), "missing values in the columns a, b"),
+            (bunch(data=np.full((20, 2), np.nan)), "missing or infinite values in the columns a, b"),
             (bunch(target=None), "no single target"),
             (bunch(target=np.zeros((20, 2))), "no single target"),
             (bunch(target=np.array(["x", ""] * 10, dtype=object)), "missing"),
@@ -597,16 +627,22 @@ class TestLoad:
             ("mnst", {}, "did you mean 'mnist'"),
             ("none.npz", {}, "does not exist"),
             ("none.csv", {"target": "y"}, "does not exist"),
-            ("none.csv", {}, "without a target"),
+            ("none.csv", {}, "does not exist"),
+            ("rooms.csv", {}, "without a target"),
+            ("room.csv", {"target": "y"}, r"does not exist.*did you mean 'rooms.csv'"),
+            ("rooms.cvs", {"target": "y"}, r"does not exist.*did you mean 'rooms.csv'"),
+            ("rooms", {"target": "y"}, "did you mean 'rooms.csv'"),
+            ("rooms.csv", {"target": "price", "side": 5}, "option side"),
             ("none.txt", {}, "does not exist"),
             ("some/where", {}, "does not exist"),
             ("FOLDER", {}, "real path"),
             ("digits", {"target": "y"}, "option target"),
-            ("none.npz", {"side": 5}, "option side"),
+            ("none.npz", {"side": 5}, "does not exist"),
         ],
     )
     def test_errors(self, tmp_path, monkeypatch, source, options, message):
         monkeypatch.chdir(tmp_path)
+        (tmp_path / "rooms.csv").write_text(HOUSES)
         with pytest.raises(InputError, match=message) as caught:
             load(source, **options)
         one_line(caught)

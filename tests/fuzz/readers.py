@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import json
@@ -92,7 +93,8 @@ def csv_texts(folder: Path) -> list[str]:
 
 
 def read_csv(rng: random.Random, folder: Path, valid: Any) -> None:
-    path = folder / "case.csv"
+    packed = rng.random() < 0.1
+    path = folder / ("case.csv.gz" if packed else "case.csv")
     number = rng.randrange(len(valid))
     text = valid[number]
     kind = rng.randrange(7)
@@ -108,18 +110,26 @@ def read_csv(rng: random.Random, folder: Path, valid: Any) -> None:
         data = (",".join([*(f"c{i}" for i in range(count)), "c0", "y"]) + "\n" + "1," * count + "1,1\n").encode()
     else:
         data = mutate.text_damaged(rng, text).encode("utf-8", "surrogatepass")
+    if packed:
+        data = mutate.damaged(rng, gzip.compress(data, 1)) if rng.random() < 0.5 else gzip.compress(data, 1)
     path.write_bytes(data)
+    named = ("a", "kind", ("a", "b"), ["b", "kind", "name"], ("a", "a"), "zzz", "Unnamed: 0", (), 3, ("a", 1))
     options = {
+        "columns": named,
+        "drop": named,
+        "encode": ("text",) * 10 + named,
+        "impute": ("mean", "median", "most_frequent", "x", 1),
         "n_train": (1, 4, 11, 0),
         "n_test": (1, 3),
         "seed": (0, 1, -1, 2**70),
-        "delimiter": (";", "\t", "tab", "", ",,", '"', "\x00"),
+        "delimiter": (";", "\t", "tab", "", ",,", '"', "\x00", 3),
         "task": ("auto", "regression", "classification", "x"),
         "classes": (("a", "b"), (0, 1), ("0", "2"), ("a",), ()),
         "standardise": ("none", "global", "feature"),
         "max_bytes": (SMALL, 10.0),
     }
-    given = {"n_train": 5, "max_bytes": SMALL, "delimiter": ",;\t,,"[number]}
+    given = {"n_train": 5, "max_bytes": SMALL}
+    given |= {"delimiter": ",;\t,,"[number]} if rng.random() < 0.3 else {}
     given |= chosen(rng, options) if rng.random() < 0.5 else {}
     fw.data.csv(path, rng.choice(("y",) * 12 + ("name", "kind") * 3 + ("Y", "a" * 9000, "\x1b[2J")), **given)
 

@@ -76,3 +76,20 @@ def test_no_difference_where_there_is_no_result():
     text = printed(tables.comparison([ComparedRow(theory_row(20, 0.1), sampled_row(20, 0.1))], ""))
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["20"]]
     assert line.split()[3:5] == [tables.NOTHING] * 2
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (("size", "rooms"), "Inputs (2): size, rooms"),
+        (
+            tuple(f"pixel{i}" for i in range(99)),
+            "Inputs (99): pixel0, pixel1, pixel2, pixel3, pixel4, pixel5, pixel6, ...",
+        ),
+        (("a" * 200,), "Inputs (1): " + "a" * 63 + ", ..."),
+        (("a\x1b[2J",), "Inputs (1): a?[2J"),
+    ],
+)
+def test_inputs_in_one_line(names, line):
+    assert tables.inputs(names).plain == line
+    assert len(line) <= 80

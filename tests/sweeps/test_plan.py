@@ -99,6 +99,11 @@ REFUSED = [
     (("depth: 2", "json: true"), "line 7", "unknown key"),
     (("depth: 2", "memory: lots"), "line 7", "8GB"),
     (("depth: 2", "keep_draws: 3"), "line 7", "boolean"),
+    (("data: digits\n", "data: digits\nimpute: men\n"), "line 2", "did you mean 'mean'?"),
+    (("data: digits\n", "data: digits\ndelimiter: ''\n"), "line 2", "one character"),
+    (("data: digits\n", "data: digits\ncolumns: [a, a]\n"), "line 2", "different names of columns"),
+    (("data: digits\n", "data: digits\ndrop: a\n"), "line 2", "which does not take it"),
+    (("data: digits\n", "data: nowhere.csv\ntarget: y\n"), "line 1", "does not exist"),
     (("method: saddle", "method: neuron"), "line 10", "closure with method neuron"),
     (("method: saddle\nclosure: nested", "method: neuron"), "line 9", "one hidden layer"),
     (("method: saddle", "method: sadle"), "line 9", "did you mean 'saddle'?"),
@@ -137,6 +142,22 @@ def test_refused_with_its_line(tmp_path, monkeypatch, change, line, words):
     assert words in message
     assert message.count("; ") >= 2
     assert "\n" not in message
+
+
+def test_columns_of_a_table(plan_of, tmp_path):
+    (tmp_path / "rooms.csv").write_text("size,rooms,price\n1,2,3\n")
+    names = "target: [price, 'a, b']\ndrop: size\nencode: text\nimpute: mean\ndelimiter: tab\n"
+    (point,) = plan_of("data: rooms.csv\n" + names).points()
+    assert (point.config["target"], point.config["drop"], point.config["encode"]) == ('price,"a, b"', "size", "text")
+    data = fw.options.job_of(point.options(str(tmp_path / "rooms.csv"))).data_options
+    assert (data["target"], data["drop"], data["delimiter"]) == (("price", "a, b"), ("size",), "\t")
+    (other,) = plan_of("data: rooms.csv\n" + names.replace("drop: size", "drop: rooms")).points()
+    assert (point.data_key, point.group) != (other.data_key, other.group)
+    assert point.data_key != other.data_key
+    (plain,) = plan_of("data: rooms.csv\ntarget: price\n").points()
+    assert plain.config["target"] == "price"
+    swept = plan_of("data: rooms.csv\ntarget: price\ngrid:\n  columns: [size, [size, rooms]]\n").points()
+    assert [point.config["columns"] for point in swept] == ["size", "size,rooms"]
 
 
 def test_a_combination_that_cannot_be_is_left_to_its_point(plan_of):

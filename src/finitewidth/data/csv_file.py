@@ -1,122 +1,245 @@
-"""A csv file with a header and one target column."""
+"""A csv file with a header and one target column, or several."""
 
 from __future__ import annotations
 
 import csv as csv_format
-import math
-from array import array
+import gzip
+import itertools
+import re
+import warnings
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
-
-from finitewidth.checks import nearest
+from finitewidth.checks import shown
+from finitewidth.data.cells import Decimals, InputCells, RowNumbers
+from finitewidth.data.columns import Columns, Selection
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
-from finitewidth.data.tables import bad_cell, number_of, some, table_dataset, targets
+from finitewidth.data.tables import number_of, option, several_targets, table_dataset
 from finitewidth.exceptions import InputError
+
+DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # those that are guessed, by their names
+SAMPLE = 50  # lines from which the delimiter is guessed
+BYTES_A_CHARACTER = 4.0  # the densest table, "0,1,0,1", has two bytes a number, and float64 takes eight
+_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*")  # as pandas calls a column without a name
 
 
 def csv(
     path: PathLike,
-    target: str,
+    target: str | Sequence[str],
     n_train: int = 200,
     n_test: int | None = None,
     seed: int = 0,
-    delimiter: str = ",",
+    delimiter: str | None = None,
     standardise: str = "feature",
     task: str = "auto",
     classes: Sequence[Label] | None = None,
     max_bytes: float = MAX_BYTES,
+    columns: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
+    encode: str | Sequence[str] | None = None,
+    impute: str | None = None,
 ) -> TrainTest:
-    """A csv file (UTF-8, with a header): the column ``target`` is y, all others are inputs, x (P, columns).
+    """A csv file (UTF-8, with a header; .gz is unpacked): the column ``target`` is y, the others are inputs.
 
+    x is (P, inputs), with ``input_names``. Several targets are real outputs, y (P, D).
+    ``delimiter``: between the columns; None is the tab for .tsv, and otherwise whichever of ``, ; tab |`` divides
+    the first lines evenly. Numbers have decimal points, or decimal commas throughout.
+    ``columns``: the inputs, in this order; ``drop``: columns that are none. A column without a name that numbers
+    the rows is left out with a warning, any other one without a name is refused.
+    ``encode``: columns to one-hot encode, or "text" for all that hold texts. ``impute``: "mean", "median" or
+    "most_frequent" for missing numbers (missing texts: the most frequent). Both learn from the training part alone.
     ``task``: "classification" takes the target as class labels (names, or whole numbers), "regression" as
     numbers. "auto" takes text and whole numbers of at most 20 different values as class labels, numbers with
     a decimal point as numbers (but -1 and +1 alone as labels), and asks in the case between.
-    Raises InputError with line and column for text in a number's place and for missing or infinite values.
+
+    Raises InputError with line and column for text in a number's place and for missing or infinite values, and where
+    a delimiter or a number can be read in two ways; MemoryCapError for what unpacks or encodes to more than
+    ``max_bytes``.
     """
     file = existing(path)
-    # The densest table, "0,1,0,1", has two bytes a number, and float64 takes eight.
-    refuse_above(4.0 * file.stat().st_size, max_bytes, f"file {str(path)!r}")
-    with located(f"file {str(path)!r}"):
-        table = _read(file, target, "\t" if delimiter in ("\\t", "tab") else delimiter)
-        y = targets(table.targets, task, table.place_of_target)
-        return parts(table_dataset(table.x, y, task, classes), n_train, n_test, seed, standardise)
+    what = f"file {str(path)!r}"
+    if not _packed(file):
+        refuse_above(BYTES_A_CHARACTER * file.stat().st_size, max_bytes, what)
+    with located(what):
+        selection = Selection.of(target, columns, drop, encode, impute)
+        table = _read(file, selection, delimiter, max_bytes)
+        y = several_targets(table.targets, task, table.place_of_target)
+        rows = table_dataset(table.inputs.rows(), y, task, classes)
+        prepare = partial(table.inputs.prepare, max_bytes=max_bytes)
+        train, test = parts(rows, n_train, n_test, seed, standardise, prepare)
+    if table.left_out:
+        warnings.warn(
+            f"{what}: column {table.left_out[0]!r} has no name and numbers the rows: it is not used as an input "
+            f"(name it in columns, --columns, to use it)",
+            stacklevel=2,
+        )
+    return train, test
 
 
 @dataclass(frozen=True)
 class _Table:
-    """``x`` (rows, columns), the cells of the target column, and where they stand in the file."""
+    """The input columns, the cells of every target, the lines of the rows, and the row numbers that were left out."""
 
-    x: np.ndarray
-    targets: list[str]
-    target: str
+    inputs: Columns
+    targets: list[list[str]]
+    target_names: tuple[str, ...]
     lines: list[int]
+    left_out: list[str]
 
-    def place_of_target(self, row: int) -> str:
-        return f"column {self.target!r}, line {self.lines[row]}"
+    def place_of_target(self, target: int, row: int) -> str:
+        return f"column {self.target_names[target]!r}, line {self.lines[row]}"
 
 
-def _read(file: Path, target: str, delimiter: str) -> _Table:
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise InputError(f"delimiter = {delimiter!r}", "one character, no quote", "write delimiter=';', for example")
+def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: float) -> _Table:
+    if delimiter is None and file.name.lower().removesuffix(".gz").endswith(".tsv"):
+        delimiter = "\t"
+    if delimiter is not None:
+        delimiter = checked_delimiter(delimiter)
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            return _parse(csv_format.reader(stream, delimiter=delimiter, strict=True), target)
+        opened = gzip.open if _packed(file) else open
+        with opened(file, "rt", newline="", encoding="utf-8-sig") as stream:
+            lines = _bounded(stream, max_bytes, f"file {str(file)!r}, of which a part alone")
+            first = list(itertools.islice(lines, SAMPLE))
+            delimiter = delimiter or _guessed(first, selection.targets or ())
+            reader = csv_format.reader(itertools.chain(first, lines), delimiter=delimiter, strict=True)
+            return _parse(reader, selection, delimiter, max_bytes)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"no gzip file, or a damaged one ({error})", "a whole file", "pack it again") from error
     except OSError as error:
         raise InputError(f"unreadable ({error.strerror})", "a file you may read", "change its permissions") from error
     except (UnicodeDecodeError, csv_format.Error) as error:
         raise InputError(f"text that is no csv ({error})", "UTF-8 text in columns", "save it as csv again") from error
 
 
-def _parse(reader: Any, target: str) -> _Table:
-    names = _header(next(reader, []), target)
-    place = names.index(target)
-    columns = names[:place] + names[place + 1 :]
-    values, answers, lines = array("d"), list[str](), list[int]()
-    for row in reader:
-        if not row:
-            continue  # an empty line, as at the end of many files
-        if len(row) != len(names):
-            raise InputError(
-                f"line {reader.line_num} of {len(row)} values",
-                f"{len(names)} values, as in the header",
-                "mend the line, or check the delimiter",
-            )
-        answers.append(row.pop(place).strip())
-        lines.append(reader.line_num)
-        values.extend(_numbers(row, columns, reader.line_num))
-    if not lines:
-        raise InputError("a header and nothing below it", "at least one row of numbers", "add data")
-    return _Table(np.frombuffer(values).reshape(len(lines), len(columns)), answers, target, lines)
+def _packed(file: Path) -> bool:
+    return file.suffix.lower() == ".gz"
 
 
-def _header(names: list[str], target: str) -> list[str]:
-    names = [name.strip() for name in names]
-    if not names or all(number_of(name) is not None for name in names):
-        raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
-    if len(set(names)) < len(names):
-        twice = Counter(names).most_common(1)[0][0]
-        raise InputError(f"two columns named {twice!r}", "different names", "rename one of them")
-    if target not in names:
-        near = nearest(target, names)
+def _bounded(stream: IO[str], max_bytes: float, what: str) -> Iterator[str]:
+    """Lines; raises MemoryCapError before more is read than fits: what a packed file holds is not known before."""
+    most = int(min(max_bytes / BYTES_A_CHARACTER, 2**62))
+    left = most
+    while line := stream.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            refuse_above(BYTES_A_CHARACTER * (most + 1), max_bytes, what)
+        yield line
+
+
+# --- delimiter and header -----------------------------------------------------------------------------
+
+
+def checked_delimiter(delimiter: Any) -> str:
+    """One character; "tab" and "\\t" stand for the tab."""
+    if delimiter in ("\\t", "tab"):
+        return "\t"
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise InputError(
-            f"target = {target!r}",
-            "one of the columns " + some(names),
-            f"did you mean {near!r}?" if near else "check the name and the delimiter",
+            f"delimiter = {shown(delimiter)}", "one character, no quote", "write delimiter=';', for example"
         )
+    return delimiter
+
+
+def _guessed(lines: list[str], targets: Sequence[str]) -> str:
+    """The delimiter with which the header names the targets and every line has as many cells as the header."""
+    tables = {delimiter: _rows(lines, delimiter) for delimiter in DELIMITERS}
+    possible = [delimiter for delimiter, rows in tables.items() if rows and len(rows[0]) > 1]
+    for fits in (
+        lambda rows: set(targets) <= {_clean(name) for name in rows[0]},
+        lambda rows: len(set(map(len, rows))) == 1,
+    ):
+        possible = [delimiter for delimiter in possible if fits(tables[delimiter])] or possible
+    if len(possible) > 1:
+        raise InputError(
+            "columns that may be separated by " + " or by ".join(repr(DELIMITERS[d]) for d in possible),
+            "the delimiter",
+            f"say {option('delimiter', DELIMITERS[possible[0]])}, for example",
+        )
+    return possible[0] if possible else ","
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    rows = [row for row in csv_format.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+    return rows[:-1] if len(lines) == SAMPLE else rows  # the last may go on in the next line
+
+
+def _header(cells: list[str], delimiter: str) -> list[str]:
+    names = [_clean(name) for name in cells]
+    if all(not name or number_of(name) is not None for name in names):
+        raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
+    for place, name in enumerate(names):
+        names[place] = name or f"Unnamed: {place}"
+        while not name and names.count(names[place]) > 1:
+            names[place] += ".1"
+    twice, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"two columns named {twice!r}", "different names", "rename one of them")
     if len(names) == 1:
-        raise InputError(f"the target column {target!r} alone", "at least one input column", "check the delimiter")
+        raise InputError(
+            f"a single column {names[0]!r} where {DELIMITERS.get(delimiter, delimiter)!r} separates columns",
+            "a target and at least one input",
+            f"say what does with {option('delimiter', ';')}, for example, or add a column",
+        )
     return names
 
 
-def _numbers(cells: list[str], columns: list[str], line: int) -> list[float]:
-    numbers = [number_of(cell) for cell in cells]
-    for cell, number, column in zip(cells, numbers, columns, strict=True):
-        if number is None or not math.isfinite(number):
-            raise bad_cell(cell, f"column {column!r}, line {line}")
-    return numbers  # type: ignore[return-value]  # no None is left
+def _clean(name: str) -> str:
+    """A name in one line that a terminal may be shown."""
+    return "".join(c if c.isprintable() else " " for c in name).strip()
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def _parse(reader: Any, selection: Selection, delimiter: str, max_bytes: float) -> _Table:
+    rows = (row for row in reader if any(map(str.strip, row)))  # an empty line is no row
+    names, inputs = _chosen(next(rows, []), selection, delimiter)
+    unnamed = [name for name in inputs if _UNNAMED.fullmatch(name) and selection.columns is None]
+    named = [name for name in inputs if name not in unnamed]
+    if not named:
+        raise InputError("no input column with a name", "at least one", "name the columns in the first line")
+    decimals, targets = Decimals(delimiter), selection.targets or ()
+    numbering = [RowNumbers(name) for name in unnamed]
+    cells = InputCells(named, selection, decimals, max_bytes)
+    answers, lines = [list[str]() for _ in targets], list[int]()
+    picked, watched, asked = ([names.index(name) for name in part] for part in (named, unnamed, targets))
+    for row in rows:
+        line = reader.line_num
+        _refuse_uneven(row, names, line)
+        cells.take([row[i] for i in picked], line)
+        for column, i in zip(numbering, watched, strict=True):
+            column.take(row[i].strip(), line)
+        for answer, i in zip(answers, asked, strict=True):
+            answer.append(decimals.with_point(row[i].strip(), line))
+        lines.append(line)
+    if not lines:
+        raise InputError("a header and nothing below it", "at least one row of numbers", "add data")
+    decimals.refuse_doubt()
+    left_out = [column.name for column in numbering if column.start is not None]
+    return _Table(cells.columns(), answers, targets, lines, left_out)
+
+
+def _chosen(header: list[str], selection: Selection, delimiter: str) -> tuple[list[str], list[str]]:
+    """The names of all columns, and of those that are inputs."""
+    try:
+        names = _header(header, delimiter)
+        return names, selection.inputs(names)
+    except InputError as error:
+        if header and header[0].startswith("#"):
+            raise InputError(error.given, error.wanted, "remove the lines of comment at the top") from error
+        raise
+
+
+def _refuse_uneven(row: list[str], names: list[str], line: int) -> None:
+    if len(row) != len(names):
+        raise InputError(
+            f"line {line} of {len(row)} values",
+            f"{len(names)} values, as in the header",
+            "mend the line, or check the delimiter",
+        )

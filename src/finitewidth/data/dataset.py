@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,7 +41,8 @@ class Dataset:
     class in sorted order. ``classes`` fixes labels and order instead, so that a test set is encoded as its
     training set; ``classes=()`` says that y holds numbers whatever its type. Afterwards ``y`` holds the
     targets, (P,) or (P, D), and ``classes`` the labels in the order of the encoding, or None for regression.
-    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given.
+    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given. ``input_names`` are the names of
+    the inputs, one each, None where they have none.
 
     Raises InputError for what cannot be used: wrong shapes, NaN, no points, one class only, an unseen class.
     """
@@ -49,13 +51,15 @@ class Dataset:
     y: np.ndarray
     classes: tuple[Label, ...] | None = None
     standardiser: InputScaling | None = None
+    input_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         x = real_array("x", self.x, (2, 3, 4))
         values = as_targets(self.y)
         _same_length(x, values)
         y, classes = encode(values, self.classes)
-        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser)
+        names = _names(self.input_names, x)
+        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser, names)
 
     @property
     def n_points(self) -> int:
@@ -111,13 +115,20 @@ class Dataset:
     def subset(self, indices: Any) -> Dataset:
         """The points at ``indices`` (whole numbers, or a mask of length P), encoded as here."""
         chosen = _indices(indices, len(self))
-        return self._copy(self.x[chosen], self.y[chosen], self.standardiser)
+        return self._copy(self.x[chosen], self.y[chosen], self.standardiser, self.input_names)
 
-    def with_inputs(self, x: Any, standardiser: InputScaling | None = None) -> Dataset:
-        """The same points and targets with other inputs, for example reshaped or standardised."""
+    def with_inputs(
+        self, x: Any, standardiser: InputScaling | None = None, input_names: Sequence[str] | None = None
+    ) -> Dataset:
+        """The same points and targets with other inputs, for example reshaped or standardised.
+
+        As many inputs as before keep their names, unless ``input_names`` gives others.
+        """
         inputs = real_array("x", x, (2, 3, 4))
         _same_length(inputs, self.y)
-        return self._copy(_own(inputs, x), self.y, standardiser)
+        if input_names is None and inputs[0].size == self.n_inputs:
+            input_names = self.input_names
+        return self._copy(_own(inputs, x), self.y, standardiser, _names(input_names, inputs))
 
     def like(self, x: Any, y: Any) -> Dataset:
         """New points encoded as these ones: their test set. Inputs and outputs must agree in shape."""
@@ -129,7 +140,7 @@ class Dataset:
                     "equal shapes but for the number of points",
                     f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
                 )
-        return other
+        return other.with_inputs(other.x, input_names=self.input_names)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the inputs, the targets and the classes; the same on every machine."""
@@ -143,6 +154,7 @@ class Dataset:
         return {
             "points": self.n_points,
             "inputs": self.n_inputs,
+            "input_names": None if self.input_names is None else list(self.input_names),
             "outputs": self.n_outputs,
             "classes": None if self.classes is None else list(self.classes),
             "shape": None if self.input_shape is None else list(self.input_shape),
@@ -150,10 +162,12 @@ class Dataset:
             "fingerprint": self.fingerprint(),
         }
 
-    def _copy(self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None) -> Dataset:
+    def _copy(
+        self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None, input_names: tuple[str, ...] | None
+    ) -> Dataset:
         # Not through __init__: the targets are encoded already, and -1, +1 must not be read as labels again.
         copy = object.__new__(Dataset)
-        copy._set(x, y, self.classes, standardiser)
+        copy._set(x, y, self.classes, standardiser, input_names)
         return copy
 
     def _set(
@@ -162,9 +176,11 @@ class Dataset:
         y: np.ndarray,
         classes: tuple[Label, ...] | None,
         standardiser: InputScaling | None,
+        input_names: tuple[str, ...] | None,
     ) -> None:
         x.flags.writeable = y.flags.writeable = False
-        for name, value in (("x", x), ("y", y), ("classes", classes), ("standardiser", standardiser)):
+        fields = {"x": x, "y": y, "classes": classes, "standardiser": standardiser, "input_names": input_names}
+        for name, value in fields.items():
             object.__setattr__(self, name, value)
 
 
@@ -214,6 +230,18 @@ def _same_length(x: np.ndarray, y: np.ndarray) -> None:
             "one target a point",
             "check which rows belong together",
         )
+
+
+def _names(names: Any, x: np.ndarray) -> tuple[str, ...] | None:
+    """One name an input, or None."""
+    if names is None:
+        return None
+    given = tuple(checks.sequence("input_names", names))
+    if len(given) != x[0].size or not all(isinstance(name, str) for name in given):
+        raise InputError(
+            f"{len(given)} input_names for {x[0].size} inputs", "one text for every input", "leave input_names out"
+        )
+    return given
 
 
 def _indices(indices: Any, count: int) -> np.ndarray:

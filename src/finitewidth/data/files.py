@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, shown
+from finitewidth.checks import MOST_COMPARED, choice, nearest, shown
 from finitewidth.checks import path as path_of
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
@@ -30,8 +31,11 @@ def existing(path: PathLike, folder: bool = False) -> Path:
     try:
         mode = found.stat().st_mode
     except FileNotFoundError as error:
+        near = nearest(found.name, _beside(found))
         raise InputError(
-            f"{kind} {shown(str(path))}, which does not exist", f"the path of a {kind}", "check the path"
+            f"{kind} {shown(str(path))}, which does not exist",
+            f"the path of a {kind}",
+            f"did you mean {str(found.with_name(near))!r}?" if near else "check the path",
         ) from error
     except OSError as error:
         raise InputError(
@@ -40,6 +44,15 @@ def existing(path: PathLike, folder: bool = False) -> Path:
     if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
         raise InputError(f"{shown(str(path))}, which is not a {kind}", f"the path of a {kind}", "check the path")
     return found
+
+
+def _beside(path: Path) -> list[str]:
+    """Names in the folder of a path, no more than are compared; none where it cannot be read."""
+    try:
+        with os.scandir(path.parent) as entries:
+            return sorted(entry.name for entry in itertools.islice(entries, MOST_COMPARED))
+    except OSError:
+        return []
 
 
 @contextmanager
@@ -53,13 +66,15 @@ def located(where: str) -> Iterator[None]:
         raise InputError(f"{where}: {error.given}", error.wanted, error.remedy) from error
 
 
-def refuse_above(n_bytes: float, max_bytes: float, what: str) -> None:
+def refuse_above(
+    n_bytes: float, max_bytes: float, what: str, remedy: str = "use fewer points or smaller inputs"
+) -> None:
     """Raise MemoryCapError before anything of that size is allocated."""
     if n_bytes > max_bytes:
         raise MemoryCapError(
             f"{what}, which needs {n_bytes / 2**30:.3g} GiB",
             f"at most {max_bytes / 2**30:.3g} GiB",
-            "use fewer points or smaller inputs, or raise max_bytes",
+            f"{remedy}, or raise max_bytes",
         )
 
 
@@ -75,9 +90,19 @@ def of_classes(x: Any, labels: np.ndarray, classes: Sequence[Label] | None) -> D
     return Dataset(x if kept.all() else x[kept], labels[kept], classes=wanted)
 
 
-def parts(dataset: Dataset, n_train: int, n_test: int | None, seed: int, kind: str) -> TrainTest:
-    """Split by the recipe, then standardise by the training part."""
-    train, test, _ = standardise(*split(dataset, n_train, n_test, seed), kind)
+def parts(
+    dataset: Dataset,
+    n_train: int,
+    n_test: int | None,
+    seed: int,
+    kind: str,
+    prepare: Callable[[Dataset, Dataset], TrainTest] | None = None,
+) -> TrainTest:
+    """Split by the recipe, ``prepare`` the two parts, then standardise by the training part."""
+    train, test = split(dataset, n_train, n_test, seed)
+    if prepare is not None:
+        train, test = prepare(train, test)
+    train, test, _ = standardise(train, test, kind)
     return train, test
 
 

@@ -19,12 +19,15 @@ from finitewidth.exceptions import InputError
 __all__ = ["csv", "digits", "image_folder", "load", "mnist", "mnist5000", "npz", "openml"]
 
 BUILT_IN: dict[str, Callable[..., TrainTest]] = {"digits": digits, "mnist": mnist, "mnist5000": mnist5000}
-FILES: dict[str, Callable[..., TrainTest]] = {".npz": npz, ".csv": csv}
+FILES: dict[str, Callable[..., TrainTest]] = {
+    ".npz": npz,
+    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), csv),
+}
 OPENML = "openml:"
 
 
 def load(source: PathLike, **options: Any) -> TrainTest:
-    """Training and test part of "digits", "mnist", "openml:NAME", an .npz or .csv file, or an image folder.
+    """Training and test part of "digits", "mnist", "openml:NAME", an .npz, .csv or .tsv file, or an image folder.
 
     ``options`` go to the loader of that name; an option that is None counts as not given. A name of a
     built-in set goes before a file of that name; write ./digits for the file. Raises InputError for an
@@ -32,12 +35,13 @@ def load(source: PathLike, **options: Any) -> TrainTest:
     take.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    loader, argument = _loader(source)
-    _refuse_unknown(loader, str(source), given)
+    refuse_unknown(source, given)
+    loader, argument = loader_of(source)
     return loader(*argument, **given)
 
 
-def _loader(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike, ...]]:
+def loader_of(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike, ...]]:
+    """The function that reads such data, and its first argument; raises InputError for data that are not there."""
     name = str(path_of("data", source)) if not isinstance(source, str) else source
     if name in BUILT_IN:
         return BUILT_IN[name], ()
@@ -46,20 +50,28 @@ def _loader(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLike,
     path = path_of("data", name)
     if path.is_dir():
         return image_folder, (name,)
-    if path.suffix.lower() in FILES:
-        return FILES[path.suffix.lower()], (name,)
+    ending = next((ending for ending in FILES if path.name.lower().endswith(ending)), None)
+    if ending is not None:
+        existing(path)
+        return FILES[ending], (name,)
     if path.suffix or len(path.parts) > 1:
         existing(path)
         raise InputError(
             f"file {name!r} of a kind that is not read",
-            "an .npz or .csv file, or a folder of images",
+            "an .npz, .csv, .tsv, .csv.gz or .tsv.gz file, or a folder of images",
             "convert it",
         )
+    near = next((name + ending for ending in FILES if path.with_name(name + ending).is_file()), None)
+    if near is not None:
+        raise InputError(f"data = {name!r}", "a name or the path of a file", f"did you mean {near!r}?")
     choice("data", name, [*BUILT_IN, "openml:NAME", "FILE.npz", "FILE.csv", "FOLDER"])
     raise InputError(f"data = {name!r}", "a name or the path of a file", "put a real path in its place")
 
 
-def _refuse_unknown(loader: Callable[..., TrainTest], source: str, given: dict[str, Any]) -> None:
+def refuse_unknown(source: PathLike, given: dict[str, Any]) -> None:
+    """Raise InputError for options that such data do not take, and for a csv file without a target."""
+    loader, _ = loader_of(source)
+    source = str(source)
     parameters = list(inspect.signature(loader).parameters.values())
     wanted = [p.name for p in parameters if p.name not in ("path", "name")]
     for name in given:
@@ -70,4 +82,6 @@ def _refuse_unknown(loader: Callable[..., TrainTest], source: str, given: dict[s
                 f"leave {name} out",
             )
     if loader is csv and "target" not in given:
-        raise InputError(f"csv file {source!r} without a target", "the name of its target column", "add target=")
+        raise InputError(
+            f"csv file {source!r} without a target", "the name of its target column", "add target= (--target)"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,20 @@ from finitewidth.exceptions import InputError
 TASKS = ("auto", "regression", "classification")
 LONGEST_NAME = 1000  # characters of a class; NumPy gives every row as much room as the longest
 FEW_VALUES = 20  # whole numbers with more different values than this may be counts: the user has to say
+TEXT = "text"  # encode="text": every column of texts
+_MISSING = ("", "na", "n/a", "null", "?", "<na>")
+_SEPARATED = re.compile(r"[+-]?\d[\d.,'\s]*")
 _WHOLE = re.compile(r"[+-]?\d{1,18}")
+
+
+def several_targets(columns: list[list[str]], task: str, place: Callable[[int, int], str]) -> np.ndarray:
+    """One column as ``targets``; several are real outputs, shape (P, D)."""
+    if len(columns) == 1:
+        return targets(columns[0], task, partial(place, 0))
+    if choice("task", task, TASKS) == "classification":
+        raise InputError(f"task = {task!r} with {len(columns)} targets", "one target", "name one column as target")
+    outputs = [targets(cells, "regression", partial(place, d)) for d, cells in enumerate(columns)]
+    return np.stack(outputs, axis=1)
 
 
 def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndarray:
@@ -29,12 +43,13 @@ def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndar
     whole = all(_WHOLE.fullmatch(cell) for cell in cells)
     if task == "classification":
         return class_labels(cells, numbers)
-    if task == "auto" and all(number is None for number in numbers):
+    if task == "auto" and all(number is None for number in numbers) and not any(map(is_separated, cells)):
         return _names(cells)
     for row, number in enumerate(numbers):
         if number is None or not math.isfinite(number):
             error = bad_cell(cells[row], place(row))
-            raise InputError(error.given, error.wanted, error.remedy + "; class names need task='classification'")
+            more = "; class names need task='classification'" if task == "auto" else ""
+            raise InputError(error.given, error.wanted, error.remedy + more)
     if task == "regression" or not whole:
         return np.array(numbers, dtype=np.float64)
     return _few_whole_numbers(np.array([int(cell) for cell in cells]))
@@ -78,14 +93,37 @@ def number_of(cell: str) -> float | None:
         return None
 
 
-def bad_cell(cell: str, place: str) -> InputError:
-    missing = not cell.strip() or number_of(cell) is not None or cell.strip().lower() in ("na", "n/a", "null", "?")
-    what = f"a missing or infinite value ({cell!r})" if missing else f"text ({cell!r}) in a number's place"
-    remedy = "remove or impute this row first" if missing else "mend the cell, or leave the column out"
-    return InputError(f"{what} in {place}", "finite numbers", remedy)
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    number = number_of(cell)
+    return cell.strip().lower() in _MISSING or (number is not None and math.isnan(number))
 
 
-def some(names: list[str]) -> str:
+def bad_cell(cell: str, place: str, is_input: bool = False) -> InputError:
+    """What is wrong with a cell that is no finite number; the remedies for inputs name the options."""
+    if is_missing(cell) or number_of(cell) is not None:
+        fill = f", or add {option('impute', 'mean')} to fill missing values" if is_input and is_missing(cell) else ""
+        given, remedy = f"a missing or infinite value ({shown(cell)})", f"remove this row first{fill}"
+    elif is_separated(cell):
+        given, remedy = f"{shown(cell)}, a number with separators", "write it without separators of thousands"
+    else:
+        ways = f"add {option('encode', TEXT)}, or leave the column out (--drop)" if is_input else "or leave the row out"
+        given, remedy = f"text ({shown(cell)}) in a number's place", f"mend the cell, {ways}"
+    return InputError(f"{given} in {place}", "finite numbers", remedy)
+
+
+def is_separated(cell: str) -> bool:
+    """Whether a cell that is no number holds only digits and what separates them: 1.234,5 and 1 234."""
+    return _SEPARATED.fullmatch(cell.strip()) is not None
+
+
+def option(name: str, value: str) -> str:
+    """How to give an option, in Python and on the command line."""
+    return f"{name}={shown(value)} (--{name})"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten."""
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 

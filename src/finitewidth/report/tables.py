@@ -15,6 +15,7 @@ from finitewidth.networks import Network
 
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
+_COLUMNS = 80
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
 
 
@@ -98,6 +99,12 @@ def plain_table(heading: str, columns: Sequence[str], caption: str | None = None
     for name in columns:
         table.add_column("\n".join(name.rsplit(" ", 1)), justify="right", no_wrap=True)
     return table
+
+
+def inputs(names: Sequence[str]) -> Text:
+    """One line with the names of the inputs, as many as have room."""
+    line = "".join(c if c.isprintable() else "?" for c in f"Inputs ({len(names)}): {', '.join(names)}")
+    return Text(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 5].rsplit(', ', 1)[0]}, ...")
 
 
 def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterator[Text]:

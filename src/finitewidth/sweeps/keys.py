@@ -84,6 +84,12 @@ def _names(key: str, value: Any) -> list[str]:
     return list(options.names(key, _joined(key, value, ",")))
 
 
+def _columns(key: str, value: Any) -> str:
+    # Their one form is the text of the command line, so that a single name stands for itself.
+    text = options.joined(_scalar(key, name) for name in value) if isinstance(value, list) else _scalar(key, value)
+    return options.joined(options.columns(key, text))
+
+
 def _method(key: str, value: Any) -> str:
     return checks.choice(key, value, METHODS)
 
@@ -106,6 +112,7 @@ NUMBERS = Kind(
 )
 SIZES = Kind(_sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, separator="x")
 NAMES = Kind(_names, {"type": ["array", "string"], "items": _ITEM})
+COLUMNS = Kind(_columns, {"type": ["array", "string"], "items": _ITEM})
 TEXT = Kind(_scalar, {"type": "string"})
 METHOD = Kind(_method, {"type": "string", "enum": list(METHODS)})
 
@@ -116,7 +123,8 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("temperature", "momentum", "hold_out"), NUMBER_FROM_ZERO),
     **dict.fromkeys(("depth", "particles"), SHAPING),
     **dict.fromkeys(("patch", "stride", "input_shape"), SIZES),
-    **dict.fromkeys(("data", "target", "task", "standardise", "network", "activation", "readout"), TEXT),
+    **dict.fromkeys(("target", "columns", "drop", "encode"), COLUMNS),
+    **dict.fromkeys(("data", "delimiter", "impute", "task", "standardise", "network", "activation", "readout"), TEXT),
     **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser", "solver"), TEXT),
     "widths": WHOLES,
     "precision": NUMBERS,

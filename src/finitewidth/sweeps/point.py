@@ -10,7 +10,10 @@ from typing import Any
 
 from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
 
-DATA = ("data", "target", "task", "classes", "n_train", "n_test", "seed", "standardise")
+DATA = (
+    *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),
+    *("task", "classes", "n_train", "n_test", "seed", "standardise"),
+)
 KERNEL = (
     *("network", "depth", "activation", "precision", "offset_precision", "readout"),
     *("patch", "stride", "padding", "pool", "input_shape"),
