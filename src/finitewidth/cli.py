@@ -192,9 +192,10 @@ def predict(options: PredictOptions) -> None:
         "memory": job.memory,
         "solver": options.solver,
     }
-    assess = len(job.curve_widths or [0]) * len(job.temperatures) <= ASSESSED
+    widths = None if options.method == "infinite" else job.curve_widths  # there, all widths are one
+    assess = len(widths or [0]) * len(job.temperatures) <= ASSESSED
     predicting: dict[str, Any] = {
-        "widths": job.curve_widths,
+        "widths": widths,
         "method": options.method,
         "neuron": neuron,
         "assess": assess,
