@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe, Ito 2008
-DASHES: tuple[Any, ...] = ("-", (0, (6, 1, 1, 1)), (0, (1, 1)), (0, (9, 1.5)), (0, (5, 1, 1, 1, 1, 1)))  # without colour
-MARKS = ("o", "s", "^", "D", "v")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1, 1, 1)), (0, (1, 1)), (0, (9, 1.5)), (0, (5, 1, 1, 1, 1, 1)))
+MARKS = ("o", "s", "^", "D", "v")  # with dashes, lines and points are told apart in grey
 QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence")
 _LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
 _LABELS |= {"temperature": "temperature $T$"}
@@ -212,8 +212,9 @@ def legend_above(ax: Axes, **options: Any) -> None:
     names = ax.get_legend_handles_labels()[1]
     columns = 2 if len(names) <= 6 else 3
     share = min(0.5, 0.1 * -(-len(names) // columns) + 0.03)  # of the height of the axes
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, low + (high - low) / (1.0 - share))
+    turned, back = (np.log, np.exp) if ax.get_yscale() == "log" else (np.asarray, np.asarray)
+    low, high = turned(ax.get_ylim())
+    ax.set_ylim(*back([low, low + (high - low) / (1.0 - share)]))
     ax.legend(loc="upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.1, **options)
 
 
