@@ -24,7 +24,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 def page(findings: Findings, about: Mapping[str, Any]) -> str:
-    """The page of a study. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command`` and ``versions``
+    """The page of a study. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command``, ``versions``,
     as ``study.json`` holds them; all text from outside is escaped."""
     return document(str(about["study"]), _sections(findings, about), findings)
 
@@ -154,13 +154,18 @@ _SIGNS = {"line": "━", "limit": "╌", "points": "○"}
 def _table(table: Table) -> str:
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell_text(cell))}</td>" for cell in row) + "</tr>" for row in table.rows
+        "<tr>" + "".join(f"<td{_prose(text)}>{escape(text)}</td>" for text in map(cell_text, row)) + "</tr>"
+        for row in table.rows
     )
     title = escape(table.title)
     return (
         f"<div class='scroll' tabindex='0' role='region' aria-label='{title}'><table><caption>{title}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _prose(text: str) -> str:
+    return " class='prose'" if len(text) > 40 else ""
 
 
 def repeat(command: str, versions: Mapping[str, str], fingerprints: str) -> str:

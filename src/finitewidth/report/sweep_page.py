@@ -20,13 +20,14 @@ from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from finitewidth.sweeps import Status
 
 _MOST_POINTS = 20_000  # that a page looks at
 _MOST_ROWS, _MOST_PANELS, _MOST_LINES, _MOST_PLACES = 200, 12, 6, 200
-_FIRST = ("method", "width", "widths", "depth", "temperature", "n_train")  # columns and panels, then the other keys
+_FIRST = ("width", "widths", "depth", "temperature", "n_train", "method")  # columns and panels, then the other keys
 _NO_NUMBERS = ("seed",)  # keys that are numbers but have no order
 _REASON = 160  # characters
 Row = dict[str, Any]
@@ -70,17 +71,18 @@ def panel_over(key: str, rows: Iterable[Row], keys: Sequence[str]) -> Panel | No
     values = values[:: -(-len(values) // _MOST_PLACES)]
     ordered = key not in _NO_NUMBERS and all(_is_number(value) for value in values)
     places = {compact(value): float(value) if ordered else float(k) for k, value in enumerate(values)}
-    series = tuple(
-        _series(name, k, key, group, places) for k, (name, group) in enumerate(_by_line(rows, lines).items())
-    )
+    drawn = [_series(name, k, key, group, places) for k, (name, group) in enumerate(_by_line(rows, lines).items())]
+    series = tuple(one for one in drawn if any(y is not None for y in one.y))
     errors = [y for one in series for y in one.y if y is not None]
-    at = f" at {', '.join(f'{_words(k)} {short(value)}' for k, value in held.items())}" if held else ""
+    if not errors:
+        return None
+    at = f" at {', '.join(_setting(k, value) for k, value in held.items())}" if held else ""
     return Panel(
         title=f"Test error over {_words(key)}{at}",
         x_label=_words(key),
         y_label="test error",
         series=series,
-        log_x=ordered and min(places.values()) > 0.0 and max(places.values()) >= 5.0 * min(places.values()),
+        log_x=ordered and min(places.values()) > 0.0 and max(places.values()) >= 3.0 * min(places.values()),
         log_y=min(errors) > 0.0 and max(errors) > 30.0 * min(errors),
         x_names=() if ordered else tuple(short(value) for value in values),
     )
@@ -99,14 +101,24 @@ def sweep_figure(panels: Sequence[Panel]) -> Figure:
             ax.remove()
         for ax, one, letter in zip(grid, panels, "abcdefghijkl", strict=False):
             draw_panel(ax, one)
-            for k, line in enumerate(line for line in ax.get_lines() if line.get_marker() == "None"):
-                line.set(marker="o", markersize=2.5)
-                if one.series[k].kind == "line":
-                    line.set_linestyle(plots.DASHES[k % len(plots.DASHES)])
+            _tell_apart(ax, one)
             ax.set_title(f"({letter}) {plain_text(one.title)}", loc="left", wrap=True)
             if len(one.series) > 1:
                 plots.legend_above(ax, fontsize=7)
     return figure
+
+
+def _tell_apart(ax: Axes, one: Panel) -> None:
+    """Dashes or markers besides colours, and a mark at every point of a line, as it may stand between gaps."""
+    theory = [series for series in one.series if series.kind != "points"]
+    lines = [line for line in ax.get_lines() if line.get_label() in {plain_text(series.name) for series in theory}]
+    for series, line in zip(theory, lines, strict=True):
+        if one.x_names:
+            line.set_marker(plots.MARKS[series.colour % len(plots.MARKS)])
+            continue
+        line.set(marker="o", markersize=2.5)
+        if series.kind == "line":
+            line.set_linestyle(plots.DASHES[series.colour % len(plots.DASHES)])
 
 
 # --- keys and their values -------------------------------------------------------------------------------------------
@@ -138,6 +150,11 @@ def _is_number(value: Any) -> bool:
 
 def _words(key: str) -> str:
     return key.replace("_", " ")
+
+
+def _setting(key: str, value: Any) -> str:
+    """temperature 0.1, relu."""
+    return short(value) if isinstance(value, str) else f"{_words(key)} {short(value)}"
 
 
 def _error(row: Row) -> tuple[float, float | None] | None:
@@ -178,7 +195,7 @@ def _by_line(rows: Iterable[Row], keys: Sequence[str]) -> dict[str, list[Row]]:
     order = sorted(rows, key=lambda row: [_rank(row["config"].get(key)) for key in keys])
     found: dict[str, list[Row]] = {}
     for row in order:
-        name = ", ".join(f"{_words(key)} {short(row['config'][key])}" for key in keys if key in row["config"])
+        name = ", ".join(_setting(key, row["config"][key]) for key in keys if key in row["config"])
         found.setdefault(name or "test error", []).append(row)
     return found
 
@@ -207,7 +224,7 @@ def _points(rows: Sequence[Row], keys: Sequence[str], status: Status) -> Table:
     ordered = sorted(rows, key=lambda row: [_rank(row["config"].get(key)) for key in keys])[:_MOST_ROWS]
     results = [name for name in RESULTS if any(cell(row, name) != NOTHING for row in ordered if row["result"])]
     reasons = any(row["reason"] for row in ordered)
-    title = f"All {len(rows)} points" if len(rows) > 1 else "The point"
+    title = f"The {len(rows)} points done so far" if status.left else f"All {len(rows)} points"
     if status.stored > len(ordered):
         title = f"The first {len(ordered)} of {status.stored} points; fw.sweeps.read(folder) gives all"
     columns = ("status", *map(_words, keys), *results, *(["what to know"] if reasons else []))

@@ -28,11 +28,11 @@ from finitewidth.theory.validity import Validity, applies, validity
 class Row:
     """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
 
-    width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
-    that rows share being counted in the first one. mean_order_parameter: see ``Solution``. width of the infinite limit:
-    that of the network given, which makes no difference. validity: what to expect of a prediction of the action, where
-    asked for (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative
-    error of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
+    width: neurons of every hidden layer, or a tuple with one width a layer; at infinite width those of the network
+    given, which make no difference. seconds: wall time of this row, the work that rows share being counted in the first
+    one. mean_order_parameter: see ``Solution``. validity: what to expect of a prediction of the action, where asked for
+    (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative error
+    of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
     """
 
     width: int | tuple[int, ...]
