@@ -16,7 +16,16 @@ from finitewidth.cli import main
 QUICK = ("--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20")
 ROW_KEYS = {
     *("width", "depth", "temperature", "method", "train_error", "test_error", "bias", "variance", "accuracy"),
-    *("order_parameters", "log_evidence", "converged", "seconds", "closure", "n_train", "message"),
+    *(
+        "order_parameters",
+        "mean_order_parameter",
+        "log_evidence",
+        "converged",
+        "seconds",
+        "closure",
+        "n_train",
+        "message",
+    ),
 }
 
 
@@ -194,7 +203,22 @@ def test_what_did_not_converge_shows_no_number(capsys, monkeypatch):
     (row,) = document(capsys, *QUICK, "--width", "20")["rows"]
     assert row["converged"] is False
     names = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
+    names += ("mean_order_parameter",)
     assert [row[name] for name in names] == [None] * len(names)
+
+
+def test_infinite_width_is_one_row_whatever_the_widths(capsys):
+    rows = document(capsys, *QUICK, "--method", "infinite", "--width", "10,100", "--temperature", "0.1,1")["rows"]
+    assert [(row["width"], row["temperature"]) for row in rows] == [(None, 0.1), (None, 1.0)]
+    assert main(["predict", *QUICK, "--method", "infinite", "--width", "10,100"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if "∞" in line] == ["∞"]
+
+
+@pytest.mark.parametrize("more", [("--method", "integrate"), ("--method", "infinite"), ("--temperature", "0.1,1")])
+def test_figures_of_other_methods_and_temperatures(capsys, more):
+    pytest.importorskip("matplotlib")
+    assert main(["predict", *QUICK, "--width", "20,40", *more, "--figure", "a.svg"]) == 0
+    assert "a.svg" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
@@ -488,7 +512,7 @@ def test_study_and_its_report(capsys, monkeypatch):
         (("study", "fc-width", "--out", "x", "--scale", "full"), "npz"),
         (("study", "fc-width", "--out", "x", "--n-train", "5000"), "points"),
         (("study", "fc-width", "--out", "x", "--classes", "0,1,2"), "two classes"),
-        (("report", "nowhere"), "no study"),
+        (("report", "nowhere"), "or of a sweep"),
     ],
 )
 def test_studies_that_cannot_be(capsys, arguments, says):

@@ -121,7 +121,7 @@ def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
         raise InputError("a curve without order parameters", "rows at finite width", "use method='saddle'")
     ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
-    layers, what = _layers(rows[0])
+    layers, what = _layers(rows)
     lines = [(name, group, layer) for name, group in groups for layer in layers]
     for k, (name, group, layer) in enumerate(lines):
         _draw_q(ax, sorted(group, key=lambda row: _position(row, axis)), axis, layer, k, name)
@@ -283,11 +283,14 @@ def _draw_line(
         ax.fill_between(x, bias, y, color=colour, alpha=0.12, lw=0, label="variance", zorder=1)
 
 
-def _layers(row: Any) -> tuple[Sequence[int | None], str]:
+def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
     """The layers that have an order parameter each (None: a mean is shown), and what the axis is called."""
-    q = row.order_parameters
-    if len(q) != row.depth or not np.isclose(np.mean(q), row.mean_order_parameter):  # a matrix, or one Q a patch
+    first = next((row for row in rows if row.converged), rows[0])
+    q = first.order_parameters
+    if len(q) != first.depth or not np.isclose(np.mean(q), first.mean_order_parameter):  # a matrix, or one Q a patch
         return [None], "mean of $Q_{ii}$"
+    if len(q) > 1 and all(np.allclose(row.order_parameters, row.order_parameters[0]) for row in rows if row.converged):
+        return [None], "$Q$ of every layer"  # the product closure at equal widths
     return range(len(q)), "$Q$"
 
 
