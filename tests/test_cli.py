@@ -73,7 +73,7 @@ def test_json_of_predict(capsys):
     for row in found["rows"]:
         assert set(row) >= ROW_KEYS
         assert row["test_error"] == pytest.approx(row["bias"] + row["variance"])
-        assert len(row["order_parameters"]) == 1
+        assert row["order_parameters"] == [row["mean_order_parameter"]]
         assert row["converged"] is True
 
 
@@ -114,6 +114,7 @@ def test_prior_options_reach_the_network(capsys):
 def test_infinite_width_has_no_order_parameters(capsys):
     (row,) = document(capsys, *QUICK, "--method", "infinite")["rows"]
     assert row["order_parameters"] == []
+    assert row["mean_order_parameter"] is None
     assert row["method"] == "infinite"
 
 
@@ -229,7 +230,22 @@ def test_what_did_not_converge_shows_no_number(capsys, monkeypatch):
     (row,) = document(capsys, *QUICK, "--width", "20")["rows"]
     assert row["converged"] is False
     names = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
+    names += ("mean_order_parameter",)
     assert [row[name] for name in names] == [None] * len(names)
+
+
+def test_infinite_width_is_one_row_whatever_the_widths(capsys):
+    rows = document(capsys, *QUICK, "--method", "infinite", "--width", "10,100", "--temperature", "0.1,1")["rows"]
+    assert [(row["width"], row["temperature"]) for row in rows] == [(None, 0.1), (None, 1.0)]
+    assert main(["predict", *QUICK, "--method", "infinite", "--width", "10,100"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if "∞" in line] == ["∞"]
+
+
+@pytest.mark.parametrize("more", [("--method", "integrate"), ("--method", "infinite"), ("--temperature", "0.1,1")])
+def test_figures_of_other_methods_and_temperatures(capsys, more):
+    pytest.importorskip("matplotlib")
+    assert main(["predict", *QUICK, "--width", "20,40", *more, "--figure", "a.svg"]) == 0
+    assert "a.svg" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
@@ -523,7 +539,7 @@ def test_study_and_its_report(capsys, monkeypatch):
         (("study", "fc-width", "--out", "x", "--scale", "full"), "npz"),
         (("study", "fc-width", "--out", "x", "--n-train", "5000"), "points"),
         (("study", "fc-width", "--out", "x", "--classes", "0,1,2"), "two classes"),
-        (("report", "nowhere"), "no study"),
+        (("report", "nowhere"), "or of a sweep"),
     ],
 )
 def test_studies_that_cannot_be(capsys, arguments, says):

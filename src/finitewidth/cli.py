@@ -192,9 +192,10 @@ def predict(options: PredictOptions) -> None:
         "memory": job.memory,
         "solver": options.solver,
     }
-    assess = len(job.curve_widths or [0]) * len(job.temperatures) <= ASSESSED
+    widths = None if options.method == "infinite" else job.curve_widths  # there, all widths are one
+    assess = len(widths or [0]) * len(job.temperatures) <= ASSESSED
     predicting: dict[str, Any] = {
-        "widths": job.curve_widths,
+        "widths": widths,
         "method": options.method,
         "neuron": neuron,
         "assess": assess,
@@ -460,17 +461,23 @@ def _say_status(status: Any) -> None:
 
 @app.command("report")
 def report_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a finished study.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a finished study, or of a sweep.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
 ) -> None:
-    """Make one HTML file of a study, with its figures beside it; it opens offline."""
-    from finitewidth import studies
+    """Make one HTML file of a study or a sweep, with its figures beside it; it opens offline."""
+    from finitewidth.sweeps.store import holds_sweep
 
-    files = studies.write_page(folder)
+    if holds_sweep(folder):
+        from finitewidth.report.sweep_page import write_page
+    else:
+        from finitewidth.studies import write_page
+
+    files = write_page(folder)
     if as_json:
         _print_json({"files": [str(path) for path in files], "version": __version__})
     else:
-        _console().print(f"Page: {files[0]}\nFigures: {', '.join(map(str, files[1:]))}")
+        figures = f"\nFigures: {', '.join(map(str, files[1:]))}" if files[1:] else ""
+        _console().print(f"Page: {files[0]}{figures}")
 
 
 def _say_plainly(text: str) -> None:

@@ -9,15 +9,25 @@ from typing import Any
 from finitewidth import __version__
 from finitewidth.data import Dataset
 
-RESULTS = ("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence", "order_parameters")
+RESULTS = (
+    *("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence"),
+    *("order_parameters", "mean_order_parameter"),
+)
 
 
 def rows_document(
     rows: Iterable[Any], source: str, train: Dataset, test: Dataset, layer_widths: list[int] | None = None
 ) -> dict[str, Any]:
-    """``{"rows", "data", "version"}`` of predict, sample and compare; ``layer_widths`` replaces every row's width."""
+    """``{"rows", "data", "version"}`` of predict, sample and compare; ``layer_widths`` replaces every row's width.
+
+    At infinite width a row has no width: null.
+    """
+    infinite = {"width": None}
     return {
-        "rows": [row_document(row, layer_widths) for row in rows],
+        "rows": [
+            row_document(row, layer_widths) | (infinite if getattr(row, "method", None) == "infinite" else {})
+            for row in rows
+        ],
         "data": data_document(source, train, test),
         "version": __version__,
     }

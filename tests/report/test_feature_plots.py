@@ -180,16 +180,16 @@ def test_a_given_axes_keeps_its_style_and_own_axes_are_ours(cnn, ax):
 
 THREE = fw.data.digits(classes=(0, 1, 2), n_train=30, n_test=20)
 FIGURES = {
-    "fc": (FC, (TRAIN, TEST), [10, 20, 40], 4),
-    "deep": (fw.FullyConnected(widths=(10, 10)), (TRAIN, TEST), [10, 20], 4),
-    "fc, one width": (FC, (TRAIN, TEST), [10], 4),
-    "fc, classes": (FC, THREE, [10, 20], 4),
+    "fc": (FC, (TRAIN, TEST), [10, 20, 40], 5),
+    "deep": (fw.FullyConnected(widths=(10, 10)), (TRAIN, TEST), [10, 20], 5),
+    "fc, one width": (FC, (TRAIN, TEST), [10], 3),
+    "fc, classes": (FC, THREE, [10, 20], 5),
     "cnn": (CNN, (TRAIN, TEST), [10, 20], 7),
     "cnn, one width": (CNN, (TRAIN, TEST), [10], 7),
     "cnn, classes": (CNN, THREE, [10, 20], 7),
     "lcn": (LCN, (TRAIN, TEST), [10, 20], 7),
-    "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 4),
-    "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 4),
+    "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 5),
+    "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 5),
 }
 
 
@@ -202,6 +202,27 @@ def test_every_architecture_has_its_figure(name):
     lettered = [title[1] for title in titles if title.startswith("(")]
     assert lettered == list("abcdefg"[:panels])
     assert figure.get_size_inches()[0] == 7.0
+    assert any(f"$T$ = {T}" in title for title in titles)  # also where a panel shows one solution only
+    assert all(f"$T$ = {T}" in title for title in titles if "K_R" in title or "Q-1" in title)
+
+
+def test_integrated_order_parameters_have_a_figure():
+    """They have no one Q, so no kernel of it, but a mean along the curve."""
+    curve = fw.learning_curve(FC, TRAIN, TEST, widths=[10, 20], temperature=T, method="integrate")
+    figure = rendered(draw.figure_for(curve, solved(FC, method="integrate"), TEST))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert not any("K_R" in title for title in titles)
+    (q,) = [ax for ax in figure.axes if ax.get_ylabel() == "$Q$"]
+    assert list(q.get_lines()[0].get_ydata()) == [row.order_parameters[0] for row in curve]
+
+
+def test_several_temperatures_are_lines_of_both_panels():
+    curve = fw.learning_curve(FC, TRAIN, TEST, widths=[10, 20], temperature=[T, 1.0])
+    errors, q = rendered(draw.figure_for(curve, solved(FC), TEST)).axes[:2]
+    for ax in (errors, q):
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["$T$ = 0.05", "$T$ = 1"]
+        assert len({line.get_linestyle() for line in ax.get_lines()[:2]}) == 2  # told apart in grey
+    assert errors.get_lines()[0].get_color() == q.get_lines()[0].get_color()
 
 
 def test_figures_without_order_parameters_or_without_convergence():
@@ -219,4 +240,31 @@ def test_regression_has_a_figure():
     train, test = (fw.Dataset(part.x, part.x[:, 3, 3], classes=()) for part in (TRAIN, TEST))
     curve = fw.learning_curve(CNN, train, test, widths=[10, 20], temperature=T)
     figure = rendered(draw.figure_for(curve, solved(CNN, train), test))
-    assert "point" in [ax.get_xlabel() for ax in figure.axes]
+    assert [ax.get_xlabel() for ax in figure.axes].count("target") == 2
+
+
+def test_kernels_of_regressions_are_ordered_by_target(ax):
+    y = np.array([0.3, -1.0, 2.0, 0.5])
+    K = np.outer(y, y)
+    draw.kernel_by_target(K, y, ax)
+    assert (np.diff(picture(ax)[-1]) > 0.0).all()
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["−1", "0.5", "2"]
+    several = draw.kernel_by_target(K, np.stack([y, -y], 1))
+    np.testing.assert_array_equal(picture(several), picture(ax))
+    assert several.get_xlabel() == "first target"
+    for kernel, targets in ((K[:3], y), (K, y[:3]), (K, 0.0)):
+        with pytest.raises(fw.InputError):
+            draw.kernel_by_target(kernel, targets)
+
+
+@pytest.mark.parametrize(("widths", "along"), [((10, 20, 40), 0), ((40, 640, 1280), 2)])
+def test_the_guide_of_the_information_lies_along_it(widths, along):
+    """Only where it falls as 1/N, to within a factor of 1.5."""
+    ax = draw.information_against_width([solved(FC.with_width(n)) for n in widths])
+    x, y = ax.get_lines()[0].get_data()
+    guides = ax.get_lines()[1:]
+    assert len(guides) == (along > 0)
+    for guide in guides:
+        assert guide.get_xdata()[0] == pytest.approx(x[-along])
+        beside = np.interp(x[-along:], *guide.get_data()) / y[-along:]
+        assert (np.abs(np.log(beside)) < np.log(1.51)).all()

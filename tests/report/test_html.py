@@ -110,6 +110,27 @@ def test_marks_are_where_the_values_are(log_x, log_y, diagonal):
     assert y[0] > y[2]  # up is more
 
 
+def test_a_line_does_not_bridge_a_gap():
+    y = (1.0, None, 3.0, 4.0)
+    for kind in ("line", "limit"):
+        series = Series("s", kind, 0, (1.0, 2.0, 3.0, 4.0), y)
+        lines = [
+            a["points"] for tag, a in Tags(panel_svg(Panel("t", "x", "y", (series,)), "p")).found if tag == "polyline"
+        ]
+        assert [len(points.split()) for points in lines] == [1, 2]
+
+
+def test_places_with_names():
+    names = ("erf", "an activation of a very long name", "relu")
+    series = Series("s", "line", 0, (0.0, 2.0), (1.0, 3.0))
+    text = panel_svg(Panel("t", "activation", "y", (series,), log_x=False, x_names=names), "p")
+    assert "polyline" not in text  # nothing lies between names
+    assert "s: activation relu, y 3.0000" in text
+    assert ">erf<" in text
+    assert "an activation of a very long name" not in text
+    assert "an activation" in text
+
+
 def test_a_panel_without_a_result_says_so():
     assert "no data" in panel_svg(Panel("t", "x", "y", (Series("s", "line", 0, (1.0,), (None,)),)), "p")
 

@@ -83,6 +83,57 @@ def test_one_line_for_each_temperature(data, network):
     ] == ["$T$ = 0.1", "$T$ = 1"]
 
 
+def test_axis_is_what_varies_most(data, network):
+    rows = fw.learning_curve(network, *data, widths=[10, 30], temperature=[0.1, 0.3, 1.0])
+    ax = plots.learning_curve(rows)
+    assert ax.get_xlabel() == "temperature $T$"
+    assert [one.get_label() for one in ax.lines] == ["$N$ = 10", "$N$ = 30"]
+    assert len({one.get_linestyle() for one in ax.lines}) == 2
+
+
+def test_order_parameters_of_every_layer(data):
+    deep = fw.learning_curve(fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1)
+    ax = plots.order_parameters(deep)
+    for k in (0, 1):
+        drawn = line(ax, f"$Q_{{{k + 1}}}$")
+        assert list(drawn.get_ydata()) == [row.order_parameters[k] for row in deep]
+    same = fw.learning_curve(
+        fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1, closure="product"
+    )
+    ax = plots.order_parameters(same)
+    assert len(ax.lines) == 2  # one for all layers, and infinite width
+    assert list(line(ax, "theory").get_ydata()) == pytest.approx([row.order_parameters[0] for row in same])
+
+
+def test_order_parameters_of_patches_are_their_mean(data):
+    curve = fw.learning_curve(fw.Convolutional(channels=10, patch=4), *data, widths=[10, 30], temperature=0.1)
+    ax = plots.order_parameters(curve)
+    traces = [np.trace(np.reshape(row.order_parameters, (4, 4))) / 4 for row in curve]
+    assert list(line(ax, "theory").get_ydata()) == pytest.approx(traces)
+
+
+def test_order_parameters_that_are_not_there(curve, limit):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="without order parameters"):
+        plots.order_parameters(limit)
+    rows = [curve[0], replace(curve[1], converged=False), curve[2]]
+    assert np.isnan(line(plots.order_parameters(rows), "theory").get_ydata()).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_legend_above_hides_no_curve(scale):
+    figure = Figure()
+    ax = figure.subplots()
+    for k in range(5):
+        ax.plot([1, 2], [1.0, 3.0 + k], label=f"a line {k}")
+    ax.set_yscale(scale)
+    plots.legend_above(ax)
+    figure.canvas.draw()
+    highest = ax.transData.transform((2, 7.0))[1]
+    assert ax.get_legend().get_window_extent().y0 > highest
+
+
 def test_axis_is_what_varies(data, network):
     assert (
         plots.learning_curve(fw.learning_curve(network, *data, temperature=[0.1, 1.0])).get_xlabel()

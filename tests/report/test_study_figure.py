@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from finitewidth.report import plots
+from finitewidth.report.findings import Findings, Panel, Series
 from finitewidth.report.study_figure import study_figure
 
 from .test_findings import FINDINGS
@@ -16,6 +17,16 @@ from .test_findings import FINDINGS
 def test_saved(tmp_path, kind):
     path = plots.save(study_figure(FINDINGS), tmp_path / f"study.{kind}")
     assert path.stat().st_size > 5000
+
+
+def test_names_along_the_axis_and_dollar_signs():
+    series = (Series("a $x^", "line", 0, (0.0, 1.0), (0.1, 0.2)),)
+    findings = Findings((), (), (Panel("t", "data", "test error", series, log_x=False, x_names=("a$b$", "c" * 30)),))
+    figure = study_figure(findings)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    assert ax.get_lines()[0].get_linestyle() == "None"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [r"a\$b\$", "c" * 15 + "…"]
 
 
 def test_values():

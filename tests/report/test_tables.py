@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -64,6 +65,16 @@ def test_fits_80_columns(kind, temperatures):
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert "0.0396(12)?" in text
+
+
+def test_q_is_in_every_table():
+    shallow, deep = theory_row(20, 0.1), replace(theory_row(20, 0.1), order_parameters=[0.5, 0.7])
+    for row, q in ((shallow, 0.66), (deep, 0.6)):
+        text = printed(tables.predictions([replace(row, mean_order_parameter=q)], "digits"))
+        assert ("mean Q: over the layers" in text) == (row is deep)
+        (line,) = [line for line in text.splitlines() if line.split()[:1] == ["20"]]
+        assert str(q) in line.split()
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_off_by():

@@ -55,6 +55,21 @@ def test_table_and_status(capsys):
     assert capsys.readouterr().out.startswith("finished: 8 of 16 points done, 8 failed")
 
 
+def test_report(capsys):
+    """Of a sweep with failed points, widths of many decades, and infinite width."""
+    pytest.importorskip("matplotlib")
+    assert main(["sweep", "plan.yaml", "--out", "out"]) == 0
+    capsys.readouterr()
+    assert main(["report", "out", "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert files == ["out/report.html", "out/sweep.png", "out/sweep.pdf"]
+    text = Path(files[0]).read_text(encoding="utf-8")
+    assert "Of 16 points 8 failed" in text
+    assert "over width" in text
+    assert main(["report", "out"]) == 0
+    assert capsys.readouterr().out.startswith("Page: out/report.html\nFigures: out/sweep.png, out/sweep.pdf")
+
+
 def test_json(capsys):
     for command in (["sweep", "plan.yaml", "--out", "out", "--resume", "--retry-failed"], ["status", "out"]):
         assert main([*command, "--json"]) == 0

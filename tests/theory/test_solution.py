@@ -31,6 +31,31 @@ def test_maps_with_and_without_shared_weights():
         assert found.diagonal.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
 
 
+TWO, THREE = (fw.data.digits(classes=range(n), n_train=20, n_test=10)[0] for n in (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "train", "shape"),
+    [
+        (fw.FullyConnected(widths=(10, 20)), TWO, None),
+        (fw.FullyConnected(widths=(10, 20)), THREE, (3, 3)),
+        (fw.Convolutional(channels=10, patch=4), TWO, (4, 4)),
+        (fw.Convolutional(channels=10, patch=4), THREE, (12, 12)),
+        (fw.LocallyConnected(channels=10, patch=4), TWO, None),
+        (fw.LocallyConnected(channels=10, patch=4), THREE, (4, 3, 3)),
+        (fw.Convolutional(channels=10, patch=4, pool="average"), TWO, None),
+    ],
+    ids=["layers", "outputs", "patches", "patches and outputs", "alone", "alone, outputs", "pooled"],
+)
+def test_mean_order_parameter(network, train, shape):
+    """Over layers, or over the diagonal."""
+    solution = fw.solve(fw.theory_of(network, 0.1), train)
+    q = solution.order_parameters
+    values = q if shape is None else np.diagonal(q.reshape(shape), axis1=-2, axis2=-1)
+    assert solution.mean_order_parameter == pytest.approx(values.mean(), rel=1e-12)
+    assert np.isnan(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train).mean_order_parameter)
+
+
 def test_leading_eigenvectors_point_to_the_positive():
     """Known ones: q = 5 along (-1, -1, -1, 1)/2, and 2 across; the sign is turned so that entries sum to above 0."""
     first, second = np.array([-1.0, -1.0, -1.0, 1.0]) / 2.0, np.array([1.0, -1.0, 0.0, 0.0]) / np.sqrt(2.0)

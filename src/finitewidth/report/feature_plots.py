@@ -21,7 +21,17 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.features import FeatureReport
 from finitewidth.networks import FullyConnected
-from finitewidth.report.plots import COLOURS, COLUMN, PAGE, learning_curve, new_figure, panel, require_matplotlib, style
+from finitewidth.report.plots import (
+    COLOURS,
+    COLUMN,
+    PAGE,
+    learning_curve,
+    legend_above,
+    new_figure,
+    order_parameters,
+    require_matplotlib,
+    style,
+)
 from finitewidth.theory.curves import LearningCurve
 from finitewidth.theory.curves import learning_curve as solve_curve
 from finitewidth.theory.solution import QMap, Solution
@@ -143,16 +153,34 @@ def kernel_by_class(kernel: Any, labels: Any = None, ax: Axes | None = None, lim
         given = f"a kernel of shape {K.shape}" + ("" if names is None else f" with labels of shape {names.shape}")
         raise InputError(given, "(P, P) and (P,)", "use the same points for both")
     ax = ax if ax is not None else new_figure(1, COLUMN, 2.9)[1][0]
-    limit = _kernel_limit(K) if limit is None else limit
-    if names is not None:
-        order = np.argsort(names, kind="stable")
-        K, names = K[np.ix_(order, order)], names[order]
-    signed = bool(K.min() < -0.02 * limit)
-    low = -limit if signed else 0.0
-    image = ax.imshow(K, cmap=_DIVERGING if signed else _SEQUENTIAL, vmin=low, vmax=limit, interpolation="nearest")
-    _frame(ax)
-    _mark_classes(ax, names, len(K), "black" if signed else "white")
-    _colour_bar(image, ax, extend="both" if signed else "max")
+    order = np.arange(len(K)) if names is None else np.argsort(names, kind="stable")
+    signed = _draw_kernel(K[np.ix_(order, order)], ax, limit)
+    _mark_classes(ax, None if names is None else names[order], len(K), "black" if signed else "white")
+    return ax
+
+
+@_styled
+def kernel_by_target(kernel: Any, targets: Any, ax: Axes | None = None, limit: float | None = None) -> Axes:
+    """A kernel (P, P) of a regression, its points ordered by their targets (P,) or, of several, (P, D), by the first.
+
+    Ticks are targets. ``limit``: as for ``kernel_by_class``. Raises InputError for shapes that do not fit.
+    """
+    K, y = np.asarray(kernel, dtype=float), np.asarray(targets, dtype=float)
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or y.ndim not in (1, 2) or len(y) != len(K):
+        given = f"a kernel of shape {K.shape} with targets of shape {y.shape}"
+        raise InputError(given, "(P, P), and (P,) or (P, D)", "use the same points for both")
+    several = y.ndim == 2 and y.shape[1] > 1
+    first = y.reshape(len(y), -1)[:, 0]
+    ax = ax if ax is not None else new_figure(1, COLUMN, 2.9)[1][0]
+    order = np.argsort(first, kind="stable")
+    _draw_kernel(K[np.ix_(order, order)], ax, limit)
+    places = np.unique(np.linspace(0, len(K) - 1, 3).round().astype(int))
+    names = [f"{value:.2g}".replace("-", "−") for value in first[order][places]]
+    ax.set_xticks(places, names)
+    ax.set_yticks(places, names)
+    label = "first target" if several else "target"
+    ax.set_xlabel(label)
+    ax.set_ylabel(label)
     return ax
 
 
@@ -200,19 +228,26 @@ def between_patches(solutions: Iterable[Solution], ax: Axes | None = None, label
 
 @_styled
 def information_against_width(solutions: Iterable[Solution], ax: Axes | None = None, label: str | None = None) -> Axes:
-    """``N I(Q)`` in nats against width, both logarithmic: how far the network is from the kernel regime.
+    """``N I(Q)`` in nats against width: how far the network is from the kernel regime.
 
-    The dotted line falls as 1/N, as the information does in wide networks. Solutions that did not converge are
-    left out.
+    In wide networks it falls as 1/N: a dotted line along the widths that do, to within a factor of 1.5. Solutions that
+    did not converge are left out.
     """
     found = [(max(s.theory.network.widths), features.information(s)) for s in solutions if s.converged]
     found = [(width, nats) for width, nats in found if nats > 0.0]
     ax = _against_width(found, ax, label)
-    width, nats = max(found)
-    guide = np.array([max(min(found)[0], width / 4), width])
-    if guide[1] > guide[0] and _GUIDE not in ax.get_legend_handles_labels()[1]:
-        ax.plot(guide, nats * width / guide, color="0.4", lw=0.9, ls=":", label=_GUIDE, zorder=1)
-    ax.set_yscale("log")
+    widths, nats = np.array(sorted(found), dtype=float).T
+    apart = np.abs(np.log(widths * nats / (widths[-1] * nats[-1]))) > np.log(1.5)
+    along = widths[np.max(np.flatnonzero(apart), initial=-1) + 1 :]
+    if len(along) > 1:
+        named = _GUIDE in ax.get_legend_handles_labels()[1]
+        x = np.geomspace(along[0], along[-1], 50)
+        y = nats[-1] * widths[-1] / x
+        ax.plot(x, y, color="0.4", lw=2.5, ls=":", label=None if named else _GUIDE, zorder=1)
+    if nats.max() > 10.0 * nats.min():
+        _logarithmic(ax)
+    elif ax.get_yscale() == "linear":
+        ax.set_ylim(bottom=0.0)
     ax.set_xlabel("width $N$")
     ax.set_ylabel("$N\\,I(Q)$ (nats)")
     return ax
@@ -221,7 +256,6 @@ def information_against_width(solutions: Iterable[Solution], ax: Axes | None = N
 # --- what fits an architecture ---------------------------------------------------------------------------------------
 
 _PATCHES: list[Any] = [["errors", "errors", "matrix", "diagonal"], ["first", "second", "before", "after"]]
-_PLAIN: list[Any] = [["errors", "features"], ["before", "after"]]
 
 
 def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figure:
@@ -229,7 +263,8 @@ def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figur
 
     curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
     Patches: learning curve, Q, its diagonal and leading eigenvectors over the mean image, kernels on test points before
-    and after. Others: learning curve, information against width (or Q between outputs), kernels before and after.
+    and after. Others: learning curve, order parameters along it (or Q between outputs), information against width where
+    widths vary, kernels before and after. Kernels are ordered by class, or by target.
     Without order parameters, or where the solution did not converge: errors and the kernel of infinite width.
     """
     require_matplotlib()
@@ -237,26 +272,38 @@ def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figur
 
     learned = solution.converged and solution.order_parameters.size > 0
     patches = learned and hasattr(solution.theory, "q_map") and len(solution.q_map().positions) > 1
-    mosaic: list[Any] = _PATCHES if patches else _PLAIN if learned else [["errors", "before"]]
+    plain = _feature_panels(curve, solution) if learned and not patches else {}
+    one_kernel = learned and solution.theory.method != "integrate"
+    kernels = ["before", "after"] if one_kernel else ["before"]
+    mosaic = _PATCHES if patches else _mosaic(["errors", *plain], kernels)
     with style():
-        figure = Figure(figsize=(PAGE, 2.6 if len(mosaic) == 1 else 3.9 if patches else 5.2))
+        figure = Figure(figsize=(PAGE, 2.6 if len(mosaic) == 1 else 3.9 if patches else 4.9))
         axes = figure.subplot_mosaic(mosaic)
         _draw_errors(axes["errors"], curve, solution, test)
         if patches:
             _draw_patches(axes, solution)
-        elif learned:
-            _draw_features(axes["features"], curve, solution)
+        for name, draw in plain.items():
+            draw(axes[name])
         _draw_kernels(axes["before"], axes.get("after"), solution, test)
         for letter, ax in zip("abcdefg", axes.values(), strict=False):
-            text = ax.get_title(loc="left")
-            panel(ax, letter)
-            ax.set_title(f"{ax.get_title(loc='left')} {text}".rstrip(), loc="left")
+            ax.set_title(f"({letter}) {ax.get_title(loc='left')}".rstrip(), loc="left")
     return figure
+
+
+def _mosaic(curves: list[str], kernels: list[str]) -> list[Any]:
+    """Up to three panels side by side, more in two rows."""
+    if len(curves) + len(kernels) <= 3:
+        return [[*curves, *kernels]]
+    return [[name for name in row for _ in range(6 // len(row))] for row in (curves, kernels)]
 
 
 def _draw_errors(ax: Axes, curve: LearningCurve, solution: Solution, test: Dataset) -> None:
     """The learning curve with its limit, or the errors of a single row as bars."""
     rows = list(curve)
+    if not any(row.converged for row in rows):
+        ax.text(0.5, 0.5, "did not converge", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return
     if len(rows) == 1:
         _error_bars(ax, rows[0])
         return
@@ -267,7 +314,8 @@ def _draw_errors(ax: Axes, curve: LearningCurve, solution: Solution, test: Datas
             solution.theory.network, solution.train, test, temperature=temperature, method="infinite"
         )
     learning_curve(rows, ax, infinite.rows[0] if infinite else None)
-    ax.legend(ncols=2, columnspacing=1.2)
+    legend_above(ax)
+    ax.set_title(_fixed(rows), loc="left")
 
 
 def _error_bars(ax: Axes, row: Any) -> None:
@@ -278,40 +326,83 @@ def _error_bars(ax: Axes, row: Any) -> None:
     ax.margins(y=0.12)
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel("predicted error")
-    width = row.width if isinstance(row.width, int) else ", ".join(map(str, row.width))
-    ax.set_title(f"$N$ = {width}, $T$ = {row.temperature:g}", loc="left")
+    ax.set_title(f"{_width(row)}, $T$ = {row.temperature:g}", loc="left")
+
+
+def _fixed(rows: list[Any]) -> str:
+    """Of width and temperature what all rows share, and a reader does not see along the axis."""
+    widths, temperatures = ({getattr(row, name) for row in rows} for name in ("width", "temperature"))
+    if len(temperatures) == 1:
+        return f"$T$ = {rows[0].temperature:g}"
+    return _width(rows[0]) if len(widths) == 1 else ""
+
+
+def _width(row: Any) -> str:
+    if row.method == "infinite":
+        return "infinite width"
+    return "$N$ = " + (str(row.width) if isinstance(row.width, int) else ", ".join(map(str, row.width)))
 
 
 def _draw_patches(axes: Mapping[str, Axes], solution: Solution) -> None:
     images, qmap = _raw(solution.train), solution.q_map()
-    q_matrix(qmap, axes["matrix"]).set_title("$Q-1$", loc="left")
+    q_matrix(qmap, axes["matrix"]).set_title(f"$Q-1$, {_at(solution)}", loc="left")
     q_on_image(qmap, images, axes["diagonal"]).set_title("diagonal of $Q$", loc="left")
     q_eigenvectors(qmap, images, [axes["first"], axes["second"]])
 
 
-def _draw_features(ax: Axes, curve: LearningCurve, solution: Solution) -> None:
-    outputs, q = solution.train.n_outputs, solution.order_parameters
-    along = _solutions_along(curve, solution)
-    if outputs > 1 and q.size == outputs**2:
-        q_of_outputs(q.reshape(outputs, outputs), solution.train.classes, ax).set_title(
-            "$Q-1$ between outputs", loc="left"
-        )
-    elif len({s.theory.network.widths for s in along}) > 1 and any(features.information(s) > 0.0 for s in along):
-        information_against_width(along, ax).legend()
-    else:
-        alignment(features.report(solution), ax)
+def _feature_panels(curve: LearningCurve, solution: Solution) -> dict[str, Callable[[Axes], None]]:
+    """What is drawn of the order parameters: Q, and its information where widths vary."""
+    temperature = solution.theory.temperature
+    rows = [row for row in curve if row.converged]
+    widths = {row.width for row in rows}
+    if solution.theory.network.depth > 1 and len(widths) > 1:  # a line a layer leaves no room for temperatures
+        rows = [row for row in rows if row.temperature == temperature]
+    panels: dict[str, Callable[[Axes], None]] = {}
+    if solution.train.n_outputs > 1:
+        panels["q"] = lambda ax: _draw_outputs(ax, solution)
+    elif len(rows) > 1:
+        panels["q"] = lambda ax: _draw_q(ax, rows)
+    along = _solutions_along(curve, solution) if len(widths) > 1 and hasattr(solution.theory, "rate") else []
+    if len({s.theory.network.widths for s in along if features.information(s) > 0.0}) > 1:
+        panels["information"] = lambda ax: _draw_information(ax, along)
+    return panels
+
+
+def _draw_outputs(ax: Axes, solution: Solution) -> None:
+    outputs = solution.train.n_outputs
+    q_of_outputs(solution.order_parameters.reshape(outputs, outputs), solution.train.classes, ax)
+    ax.set_title(f"$Q-1$, {_at(solution)}", loc="left")
+
+
+def _draw_q(ax: Axes, rows: list[Any]) -> None:
+    order_parameters(rows, ax).set_title(_fixed(rows), loc="left")
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        legend_above(ax)
+
+
+def _draw_information(ax: Axes, along: list[Solution]) -> None:
+    information_against_width(along, ax).set_title(f"$T$ = {along[0].theory.temperature:g}", loc="left")
+    if _GUIDE in ax.get_legend_handles_labels()[1]:
+        ax.legend()
+
+
+def _at(solution: Solution) -> str:
+    network = solution.theory.network
+    widths = network.common_width if isinstance(network.common_width, tuple) else (network.common_width,)
+    return f"$N$ = {', '.join(map(str, widths))}, $T$ = {solution.theory.temperature:g}"
 
 
 def _draw_kernels(before: Axes, after: Axes | None, solution: Solution, test: Dataset) -> None:
     """Kernels on test points, which the theory has not seen, on one colour scale."""
     part = test.subset(np.arange(min(len(test), _POINTS)))
-    labels, prior = part.labels, features.prior_kernel(solution, part.x)
+    prior = features.prior_kernel(solution, part.x)
     learned = prior if after is None else features.renormalised_kernel(solution, part.x)
     limit = max(_kernel_limit(prior), _kernel_limit(learned))
-    kernel_by_class(prior, labels, before, limit).set_title("$K$, infinite width", loc="left")
+    by_class = part.labels is not None
+    draw, order = (kernel_by_class, part.labels) if by_class else (kernel_by_target, part.y)
+    draw(prior, order, before, limit).set_title("$K$, infinite width", loc="left")
     if after is not None:
-        widths = ", ".join(map(str, sorted(set(solution.theory.network.widths))))
-        kernel_by_class(learned, labels, after, limit).set_title(f"$K_R$, $N$ = {widths}", loc="left")
+        draw(learned, order, after, limit).set_title(f"$K_R$, {_at(solution)}", loc="left")
 
 
 def _solutions_along(curve: LearningCurve, solution: Solution) -> list[Solution]:
@@ -430,6 +521,17 @@ def _mean_image(qmap: QMap, images: Any) -> Array:
     return mean if np.abs(mean).max() > 1e-6 * np.abs(points).max() else points.std(0).mean(-1)
 
 
+def _draw_kernel(K: Array, ax: Axes, limit: float | None) -> bool:
+    """The picture with its colour bar, and whether its colours tell signs apart."""
+    limit = _kernel_limit(K) if limit is None else limit
+    signed = bool(K.min() < -0.02 * limit)
+    low = -limit if signed else 0.0
+    image = ax.imshow(K, cmap=_DIVERGING if signed else _SEQUENTIAL, vmin=low, vmax=limit, interpolation="nearest")
+    _frame(ax)
+    _colour_bar(image, ax, extend="both" if signed else "max")
+    return signed
+
+
 def _kernel_limit(kernel: Array) -> float:
     off = np.abs(kernel[~np.eye(len(kernel), dtype=bool)]) if len(kernel) > 1 else np.abs(kernel)
     return max(float(np.quantile(off, 0.99)), 1e-300)
@@ -467,6 +569,16 @@ def _against_width(found: list[tuple[float, float]], ax: Axes | None, label: str
     if x[-1] <= 1e5:
         ax.xaxis.set_major_formatter("{x:g}")
     return ax
+
+
+def _logarithmic(ax: Axes) -> None:
+    """A logarithmic y axis with 0.1, 0.2, 0.5 in place of powers of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter("{x:g}")
 
 
 def _frame(ax: Axes) -> None:

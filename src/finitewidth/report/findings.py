@@ -85,7 +85,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One set of axes. diagonal: draw y = x, where both axes show the same quantity."""
+    """One set of axes. diagonal: draw y = x, where both axes show the same quantity. x_names: what the places 0, 1, ...
+    along x stand for, where they are no numbers."""
 
     title: str
     x_label: str
@@ -94,6 +95,7 @@ class Panel:
     log_x: bool = True
     log_y: bool = False
     diagonal: bool = False
+    x_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ def _panel(plain: Mapping[str, Any]) -> Panel:
     if given["log_x"] and not all(x >= 1.0 / _LARGEST for one in series for x in one.x):
         raise ValueError("x of at most 0 on a logarithmic axis")
     title, x_label, y_label = (_text(plain, name) for name in ("title", "x_label", "y_label"))
-    return Panel(title, x_label, y_label, series, **given)
+    names = tuple(_is(str, name) for name in plain.get("x_names", ()))  # newer than other fields
+    return Panel(title, x_label, y_label, series, **given, x_names=names)
 
 
 def _series(plain: Mapping[str, Any]) -> Series:

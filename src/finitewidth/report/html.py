@@ -1,12 +1,14 @@
-"""One self-contained HTML page of a study: it opens offline, and asks for nothing from any network."""
+"""Self-contained HTML pages, of a study or a sweep: they open offline, and ask for nothing from any network."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from finitewidth import __version__
@@ -16,16 +18,33 @@ from finitewidth.report.findings import Cell, Findings, Panel, Table
 from finitewidth.report.tables import NOTHING, number, with_error
 
 TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
+PAGE = "report.html"
 # no source but the page itself: a request would be refused by the browser
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def page(findings: Findings, about: Mapping[str, Any]) -> str:
-    """The whole page. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command``, ``versions`` as
-    ``study.json`` holds them; all text from outside is escaped."""
+    """The page of a study. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command``, ``versions``,
+    as ``study.json`` holds them; all text from outside is escaped."""
+    return document(str(about["study"]), _sections(findings, about), findings)
+
+
+def write(path: Path, text: str) -> Path:
+    """Whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def document(title: str, sections: Iterable[str], findings: Findings) -> str:
+    """A whole page of sections of HTML, which end with ``repeat``; ``title`` is plain text."""
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    name = escape(f"{about['study']} — finitewidth")
-    body = "\n".join(_sections(findings, about))
+    name = escape(f"{title} — finitewidth")
+    body = "\n".join(sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -70,14 +89,28 @@ def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
     yield "</section>"
     if findings.slider:
         yield _slider(findings)
-    yield "<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>\n<p class='quiet'>Lines are theory, circles "
-    yield "samples with bars of two standard errors. Point at a mark, or reach it with the Tab key, to read its values."
-    yield "</p>\n<div class='panels'>"
-    yield from (_panel(panel, k) for k, panel in enumerate(findings.panels))
-    yield "</div></section>\n<section aria-labelledby='tables'><h2 id='tables'>Numbers</h2>"
-    yield "<p class='quiet'>0.0391(6) stands for 0.0391 ± 0.0006, one standard error.</p>"
-    yield from (_table(table) for table in findings.tables)
-    yield f"</section>\n{_repeat(about)}\n</main>"
+    yield curves(findings)
+    yield numbers(findings)
+    data = about["data"]
+    prints = f"training {data['train']['fingerprint'][:16]}…, test {data['test']['fingerprint'][:16]}…"
+    yield f"{repeat(about['command'], about['versions'], prints)}\n</main>"
+
+
+def curves(findings: Findings) -> str:
+    """The section of all panels."""
+    panels = "".join(_panel(panel, k) for k, panel in enumerate(findings.panels))
+    return f"""<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>
+<p class='quiet'>Lines are theory, circles samples with bars of two standard errors. Point at a mark, or reach it with
+the Tab key, to read its values.</p>
+<div class='panels'>{panels}</div></section>"""
+
+
+def numbers(findings: Findings) -> str:
+    """The section of all tables."""
+    tables = "".join(_table(table) for table in findings.tables)
+    return f"""<section aria-labelledby='tables'><h2 id='tables'>Numbers</h2>
+<p class='quiet'>0.0391(6) stands for 0.0391 ± 0.0006, one standard error.</p>
+{tables}</section>"""
 
 
 def _data(about: Mapping[str, Any]) -> str:
@@ -121,7 +154,8 @@ _SIGNS = {"line": "━", "limit": "╌", "points": "○"}
 def _table(table: Table) -> str:
     head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in table.columns)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell_text(cell))}</td>" for cell in row) + "</tr>" for row in table.rows
+        "<tr>" + "".join(f"<td{_prose(text)}>{escape(text)}</td>" for text in map(cell_text, row)) + "</tr>"
+        for row in table.rows
     )
     title = escape(table.title)
     return (
@@ -130,13 +164,17 @@ def _table(table: Table) -> str:
     )
 
 
-def _repeat(about: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    used = about["versions"].get("finitewidth", __version__)
+def _prose(text: str) -> str:
+    return " class='prose'" if len(text) > 40 else ""
+
+
+def repeat(command: str, versions: Mapping[str, str], fingerprints: str) -> str:
+    """The section on how to repeat and to cite it."""
+    used = versions.get("finitewidth", __version__)
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"""<section aria-labelledby="repeat"><h2 id="repeat">To repeat it</h2>
-<pre>{escape(about["command"])}</pre>
-<p class="quiet">With {escape(versions)}. Data fingerprints (SHA-256): training
-{escape(about["data"]["train"]["fingerprint"][:16])}…, test {escape(about["data"]["test"]["fingerprint"][:16])}….</p>
+<pre>{escape(command)}</pre>
+<p class="quiet">With {escape(named)}. Data fingerprints (SHA-256): {escape(fingerprints)}.</p>
 <h2>How to cite</h2>
 <pre>@software{{finitewidth,
   author  = {{The finitewidth developers}},

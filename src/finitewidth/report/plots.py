@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe, Ito 2008
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1, 1, 1)), (0, (1, 1)), (0, (9, 1.5)), (0, (5, 1, 1, 1, 1, 1)))
+MARKS = ("o", "s", "^", "D", "v")  # with dashes, lines and points are told apart in grey
 QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence")
 _LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
 _LABELS |= {"temperature": "temperature $T$"}
+_SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
+_NAMED = 5  # layers up to which each is in the legend
 _LIMIT = "infinite width"
 
 
@@ -97,13 +101,33 @@ def learning_curve(
     ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
     split = split and quantity == "test_error" and len(groups) == 1
-    for (name, group), own in zip(groups, _cycle(colour), strict=False):
+    for k, ((name, group), own) in enumerate(zip(groups, _cycle(colour), strict=False)):
         text = ", ".join(part for part in (label, name) if part) or "theory"
-        _draw_line(ax, group, axis, quantity, split, text, own)
+        _draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
         if axis == "width":
             _draw_limit(ax, _limit(infinite, group), quantity, own)
-        draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis)
+        draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
     _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
+    return ax
+
+
+def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
+    """Q against what varies: of every layer, or the mean of its diagonal over patches and outputs.
+
+    The thin line is its value at infinite width, 1. Rows that did not converge leave a gap.
+    Raises InputError for rows without order parameters, MissingExtraError without matplotlib.
+    """
+    rows = [row for row in curve if row.order_parameters]
+    if not rows:
+        raise InputError("a curve without order parameters", "rows at finite width", "use method='saddle'")
+    ax = ax if ax is not None else new_figure()[1][0]
+    axis, groups = _lines(rows)
+    layers, what = _layers(rows)
+    lines = [(name, group, layer) for name, group in groups for layer in layers]
+    for k, (name, group, layer) in enumerate(lines):
+        _draw_q(ax, sorted(group, key=lambda row: _position(row, axis)), axis, layer, k, name)
+    ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
+    _finish(ax, axis, what, rows, from_zero=False, room=True)
     return ax
 
 
@@ -134,8 +158,8 @@ def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "
         raise InputError("no sampled rows", "at least one row", "give widths")
     ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
-    for (name, group), own in zip(groups, _cycle(None), strict=False):
-        draw_sampled(ax, group, quantity, own, name or "sampled", axis)
+    for k, ((name, group), own) in enumerate(zip(groups, _cycle(None), strict=False)):
+        draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
     _finish(ax, axis, quantity, rows, from_zero=False, room=True)
     return ax
 
@@ -160,7 +184,13 @@ def legend_above(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -
 
 
 def draw_sampled(
-    ax: Axes, sampled: Iterable[Any], quantity: str, colour: str, label: str = "sampled", axis: str = "width"
+    ax: Axes,
+    sampled: Iterable[Any],
+    quantity: str,
+    colour: str,
+    label: str = "sampled",
+    axis: str = "width",
+    mark: str = "o",
 ) -> None:
     """Points with bars of two standard errors; see ``learning_curve``."""
     points = list(sampled)
@@ -175,7 +205,7 @@ def draw_sampled(
             x,
             y,
             2 * se,
-            fmt="o",
+            fmt=mark,
             mfc=face,
             mec=colour,
             ecolor=colour,
@@ -184,6 +214,17 @@ def draw_sampled(
             label=None if named else text,
             zorder=5,
         )
+
+
+def legend_above(ax: Axes, **options: Any) -> None:
+    """A legend over the curves, inside the axes, which are made higher for it."""
+    names = ax.get_legend_handles_labels()[1]
+    columns = 2 if len(names) <= 6 else 3
+    share = min(0.5, 0.1 * -(-len(names) // columns) + 0.03)  # of the height of the axes
+    turned, back = (np.log, np.exp) if ax.get_yscale() == "log" else (np.asarray, np.asarray)
+    low, high = turned(ax.get_ylim())
+    ax.set_ylim(*back([low, low + (high - low) / (1.0 - share)]))
+    ax.legend(loc="upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.1, **options)
 
 
 def panel(ax: Axes, letter: str) -> None:
@@ -196,17 +237,22 @@ def panel(ax: Axes, letter: str) -> None:
 
 def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
     """What runs along the axis, and the rows of each line with the name of what tells the lines apart."""
-    varying = [name for name in ("width", "temperature", "n_train") if len({getattr(r, name) for r in rows}) > 1]
+    values = {name: len({getattr(row, name) for row in rows}) for name in ("width", "temperature", "n_train")}
+    varying = [name for name in sorted(values, key=lambda name: -values[name]) if values[name] > 1]
     axis = varying[0] if varying else "width"
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
         groups.setdefault(tuple(getattr(row, name) for name in varying[1:]), []).append(row)
-    symbols = {"temperature": "$T$", "n_train": "$P$"}
     named = [
-        (", ".join(f"{symbols[n]} = {v:g}" for n, v in zip(varying[1:], key, strict=True)), group)
+        (", ".join(_equals(n, v) for n, v in zip(varying[1:], key, strict=True)), group)
         for key, group in groups.items()
     ]
     return axis, named
+
+
+def _equals(name: str, value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+    return f"{_SYMBOLS[name]} = {text}"
 
 
 def _cycle(colour: str | None) -> Iterator[str]:
@@ -233,15 +279,39 @@ def _values(rows: Sequence[Any], quantity: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in found], dtype=float)
 
 
-def _draw_line(ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str) -> None:
+def _draw_line(
+    ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str, dashes: Any
+) -> None:
     rows = sorted(rows, key=lambda row: _position(row, axis))
     x, y = [_position(row, axis) for row in rows], _values(rows, quantity)
     mark = "o" if len(rows) == 1 else None
-    ax.plot(x, y, color=colour, label=label, marker=mark, zorder=3)
+    ax.plot(x, y, color=colour, ls=dashes, label=label, marker=mark, zorder=3)
     if split and len(rows) > 1:
         bias = _values(rows, "bias")
         ax.fill_between(x, 0.0, bias, color=colour, alpha=0.28, lw=0, label="bias", zorder=1)
         ax.fill_between(x, bias, y, color=colour, alpha=0.12, lw=0, label="variance", zorder=1)
+
+
+def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
+    """The layers that have an order parameter each (None: a mean is shown), and what the axis is called."""
+    first = next((row for row in rows if row.converged), rows[0])
+    q = first.order_parameters
+    if len(q) != first.depth or not np.isclose(np.mean(q), first.mean_order_parameter):  # a matrix, or one Q a patch
+        return [None], "mean of $Q_{ii}$"
+    if len(q) > 1 and all(np.allclose(row.order_parameters, row.order_parameters[0]) for row in rows if row.converged):
+        return [None], "$Q$ of every layer"  # the product closure at equal widths
+    return range(len(q)), "$Q$"
+
+
+def _draw_q(ax: Axes, rows: list[Any], axis: str, layer: int | None, k: int, name: str) -> None:
+    mean = [row.mean_order_parameter if layer is None else row.order_parameters[layer] for row in rows]
+    y = np.where([row.converged for row in rows], mean, np.nan)
+    several = layer is not None and rows[0].depth > 1
+    labelled = not several or rows[0].depth <= _NAMED or layer in (0, rows[0].depth - 1)
+    parts = [name, f"$Q_{{{(layer or 0) + 1}}}$" if several else ""]
+    label = ", ".join(part for part in parts if part) or "theory"
+    look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "ls": DASHES[k % len(DASHES)], "marker": "o"}
+    ax.plot([_position(row, axis) for row in rows], y, label=label if labelled else None, ms=3, zorder=3, **look)
 
 
 def _limit(infinite: Any, group: list[Any]) -> Any:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LONGEST = 16  # characters of a name along the axis
+
+
 def study_figure(findings: Findings) -> Figure:
     """One page wide, one axes a panel; raises MissingExtraError without matplotlib."""
     count = len(findings.panels)
@@ -33,8 +36,10 @@ def study_figure(findings: Findings) -> Figure:
 def draw_panel(ax: Axes, one: Panel) -> None:
     """All series of a panel, with its scales and labels."""
     for series in one.series:
-        _draw(ax, series)
-    if one.log_x:
+        _draw(ax, series, joined=not one.x_names)
+    if one.x_names:
+        _name_places(ax, one.x_names)
+    elif one.log_x:
         ax.set_xscale("log")
         places = sorted({x for series in one.series for x in series.x})
         if len(places) > 1 and places[-1] < 100 * places[0]:  # decades alone would leave the axis without labels
@@ -47,17 +52,31 @@ def draw_panel(ax: Axes, one: Panel) -> None:
         values = [v for series in one.series for v in (*series.x, *series.y) if v is not None]
         ends = (min(values), max(values))
         ax.plot(ends, ends, color="0.6", lw=0.8, zorder=1)
-    ax.set_xlabel(one.x_label)
-    ax.set_ylabel(one.y_label)
+    ax.set_xlabel(plain_text(one.x_label))
+    ax.set_ylabel(plain_text(one.y_label))
 
 
-def _draw(ax: Axes, series: Series) -> None:
-    colour = COLOURS[series.colour % len(COLOURS)]
+def plain_text(text: str) -> str:
+    """Text from outside for matplotlib, which sets what stands between dollar signs as formulas."""
+    return text.replace("$", r"\$")
+
+
+def _name_places(ax: Axes, names: tuple[str, ...]) -> None:
+    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+    upright = len(names) * max(map(len, short)) > 40
+    ax.set_xticks(range(len(names)), [plain_text(name) for name in short], rotation=90 if upright else 0)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _draw(ax: Axes, series: Series, joined: bool) -> None:
+    colour, name = COLOURS[series.colour % len(COLOURS)], plain_text(series.name)
     y = np.array([np.nan if value is None else value for value in series.y])
     if series.kind == "points":
         se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
         bars = None if se is None else 2 * se
-        ax.errorbar(series.x, y, bars, fmt="o", mfc="white", mec=colour, ecolor=colour, label=series.name, zorder=5)
+        ax.errorbar(series.x, y, bars, fmt="o", mfc="white", mec=colour, ecolor=colour, label=name, zorder=5)
         return
-    dashes: dict[str, Any] = {"ls": (0, (4, 2.2)), "lw": 1.0} if series.kind == "limit" else {}
-    ax.plot(series.x, y, color=colour, label=series.name, zorder=3, **dashes)
+    look: dict[str, Any] = {"ls": (0, (4, 2.2)), "lw": 1.0} if series.kind == "limit" else {}
+    if not joined:
+        look = {"ls": "none", "marker": "o"}
+    ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)

@@ -29,8 +29,14 @@ def panel_svg(panel: Panel, name: str) -> str:
     if panel.diagonal:
         xs = ys = xs + ys
     x_ticks, to_x = _axis(xs, panel.log_x, _LEFT, WIDTH - _RIGHT)
+    x_texts = [f"{tick:g}" for tick in x_ticks]
+    if panel.x_names:
+        count = len(panel.x_names)
+        _, to_x = _axis([-0.5, count - 0.5], False, _LEFT, WIDTH - _RIGHT)
+        x_ticks = [float(k) for k in range(0, count, -(-count // 8))]
+        x_texts = [_fitting(panel.x_names[int(k)], len(x_ticks)) for k in x_ticks]
     y_ticks, to_y = _axis([y for y in ys if y > 0.0 or not panel.log_y], panel.log_y, HEIGHT - _BOTTOM, _TOP)
-    marks = [*_grid(x_ticks, y_ticks, to_x, to_y), *_labels(panel)]
+    marks = [*_grid(list(zip(x_ticks, x_texts, strict=True)), y_ticks, to_x, to_y), *_labels(panel)]
     if panel.diagonal:
         ends = (min(xs), max(xs))
         marks.append(_line([(to_x(v), to_y(v)) for v in ends], "diagonal", ""))
@@ -53,13 +59,34 @@ def _points(series: Series) -> Iterator[tuple[float, float, float]]:
             yield x, y, se if se is not None and math.isfinite(se) else 0.0
 
 
+def _unbroken(series: Series, log_y: bool) -> Iterator[list[tuple[float, float]]]:
+    """The stretches of a line between its gaps, where there is no result."""
+    run: list[tuple[float, float]] = []
+    for x, y in zip(series.x, series.y, strict=True):
+        if y is not None and math.isfinite(y) and (y > 0.0 or not log_y):
+            run.append((x, y))
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _fitting(name: str, count: int) -> str:
+    """As much of a name as has room under one of ``count`` ticks."""
+    room = max(3, int((WIDTH - _LEFT - _RIGHT) / count / 7.0))
+    return name if len(name) <= room else f"{name[: room - 1]}…"
+
+
 def _marks(panel: Panel, series: Series, to_x: Scale, to_y: Scale) -> Iterator[str]:
     own = colour(series.colour)
     points = [p for p in _points(series) if p[1] > 0.0 or not panel.log_y]
-    if series.kind != "points":
-        yield _line([(to_x(x), to_y(y)) for x, y, _ in points], series.kind, own)
+    if series.kind != "points" and not panel.x_names:
+        for run in _unbroken(series, panel.log_y):
+            yield _line([(to_x(x), to_y(y)) for x, y in run], series.kind, own)
     for x, y, se in points:
-        text = f"{series.name}: {panel.x_label} {x:g}, {panel.y_label} {with_error(y, se) if se else number(y)}"
+        place = panel.x_names[int(x)] if panel.x_names else f"{x:g}"
+        text = f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se) if se else number(y)}"
         if series.kind == "points" and se > 0.0:
             low = y - 2.0 * se if y > 2.0 * se or not panel.log_y else y
             yield _line([(to_x(x), to_y(low)), (to_x(x), to_y(y + 2.0 * se))], "bar", own)
@@ -76,12 +103,12 @@ def _line(points: Sequence[tuple[float, float]], kind: str, stroke: str) -> str:
     return f'<polyline class="{kind}" points="{path}" stroke="{stroke}"/>'
 
 
-def _grid(x_ticks: list[float], y_ticks: list[float], to_x: Scale, to_y: Scale) -> Iterator[str]:
+def _grid(x_ticks: list[tuple[float, str]], y_ticks: list[float], to_x: Scale, to_y: Scale) -> Iterator[str]:
     base, top = HEIGHT - _BOTTOM, _TOP
-    for tick in x_ticks:
+    for tick, text in x_ticks:
         x = to_x(tick)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top:g}" y2="{base:g}"/>'
-        yield f'<text x="{x:.1f}" y="{base + 17:g}" text-anchor="middle">{tick:g}</text>'
+        yield f'<text x="{x:.1f}" y="{base + 17:g}" text-anchor="middle">{escape(text)}</text>'
     for tick in y_ticks:
         y = to_y(tick)
         yield f'<line class="grid" x1="{_LEFT:g}" x2="{WIDTH - _RIGHT:g}" y1="{y:.1f}" y2="{y:.1f}"/>'

@@ -12,7 +12,7 @@ from finitewidth.report.tables import NOTHING, number, plain_table, with_error
 from finitewidth.sweeps import Status
 
 SHOWN = 30  # points of a table
-_RESULTS = ("test error", "bias", "variance", "train error", "accuracy", "R-hat")
+RESULTS = ("test error", "bias", "variance", "train error", "accuracy", "R-hat")
 _WIDTH = 80
 
 
@@ -21,7 +21,7 @@ def sweep_table(rows: Sequence[dict[str, Any]], swept: Sequence[str], status: St
 
     ``rows``: with ``config``, ``status`` and ``result``, as ``fw.sweeps.rows`` gives them.
     """
-    results = [name for name in _RESULTS if any(_cell(row, name) != NOTHING for row in rows)] or ["test error"]
+    results = [name for name in RESULTS if any(cell(row, name) != NOTHING for row in rows)] or ["test error"]
     keys = list(swept) or ["method"]
     while True:
         table = _table(rows, keys, results, status)
@@ -37,25 +37,25 @@ def _table(rows: Sequence[dict[str, Any]], keys: list[str], results: list[str], 
     heading = f"The first {len(rows)} of {status.planned} points" if status.planned > len(rows) else "All points"
     table = plain_table(heading, [*(key.replace("_", " ") for key in keys), *results])
     for row in rows:
-        config = [_short(row["config"].get(key)) for key in keys]
-        table.add_row(*config, *(_cell(row, name) for name in results))
+        config = [short(row["config"].get(key)) for key in keys]
+        table.add_row(*config, *(cell(row, name) for name in results))
     return table
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, list):
-        return ",".join(map(_short, value))
+        return ",".join(map(short, value))
     text = f"{value:g}" if isinstance(value, float) or (isinstance(value, int) and value >= 1e6) else str(value)
     return text if len(text) <= 24 else f"...{text[-21:]}"
 
 
-def _cell(row: dict[str, Any], name: str) -> str:
+def cell(row: dict[str, Any], name: str) -> str:
     if row["result"] is None:
         return row["status"] if name == "test error" else NOTHING
     key = {"R-hat": "r_hat"}.get(name, name.replace(" ", "_"))
-    value, error = (_number(row["result"].get(k)) for k in (key, f"{key}_se"))
+    value, error = (number_of(row["result"].get(k)) for k in (key, f"{key}_se"))
     if value is None:
         return NOTHING
     if name == "accuracy":
@@ -66,7 +66,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
     return (number(value) if error is None else with_error(value, error)) + doubtful
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
 

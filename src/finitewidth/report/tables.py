@@ -16,6 +16,7 @@ from finitewidth.networks import Network
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
 _COLUMNS = 80
+_MEAN_Q = "mean Q: over the layers, or over the diagonal of Q (patches, outputs); --json has all of Q"
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
 
 
@@ -37,7 +38,7 @@ def predictions(rows: Iterable[Any], heading: str) -> Table:
     """One line a prediction: width, errors, accuracy, log evidence; no number where it did not converge."""
     rows = list(rows)
     columns = _columns(rows)
-    table = plain_table(heading, columns)
+    table = plain_table(heading, columns, _MEAN_Q if "mean Q" in columns else None)
     for row in rows:
         table.add_row(*[_cell(row, name) for name in columns])
     return table
@@ -176,16 +177,16 @@ def width(row: Any) -> str:
 
 def _columns(rows: list[Any]) -> list[str]:
     several = len({row.temperature for row in rows}) > 1
-    layers = max(len(row.order_parameters) for row in rows)
+    parameters = max(len(row.order_parameters) for row in rows)
     named = any(row.accuracy is not None for row in rows)
-    shown = layers == 1
+    q = ["Q"] if parameters == 1 else ["mean Q"] if parameters else []
     return [
         "width",
         *(["T"] if several else []),
         *("test error", "bias", "variance", "train error"),
         *(["accuracy"] if named else []),
-        *(["Q"] if shown else []),
-        *([] if several and named and shown else ["log evidence"]),
+        *q,
+        *([] if several and named and q else ["log evidence"]),
     ]
 
 
@@ -196,8 +197,8 @@ def _cell(row: Any, column: str) -> str:
         return f"{row.temperature:g}"
     if not row.converged:
         return NOTHING
-    if column == "Q":
-        return " ".join(f"{q:.3g}" for q in row.order_parameters)
+    if column.endswith("Q"):
+        return f"{row.mean_order_parameter:.3g}"
     if column == "accuracy":
         return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
     if column == "log evidence":

@@ -139,7 +139,8 @@ class Report:
         plain = _read(folder)
         if plain is None or plain.get("findings") is None:
             state = "no study" if plain is None else "a study that is not finished"
-            raise InputError(f"{str(folder)!r}, with {state} in it", "the folder of a study", "run finitewidth study")
+            given = f"{str(folder)!r}, with {state} in it"
+            raise InputError(given, "the folder of a study, or of a sweep", "run finitewidth study or sweep")
         try:
             _refuse_other_kinds(plain)
             return cls(plain["study"], plain["question"], Findings.from_dict(plain["findings"]), plain)

@@ -12,12 +12,10 @@ from rich.text import Text
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.report import plots
-from finitewidth.report.html import cell_text, page
+from finitewidth.report.html import PAGE, cell_text, page, write
 from finitewidth.report.study_figure import study_figure
 from finitewidth.report.tables import plain_table
 from finitewidth.studies.frame import Report
-
-PAGE = "report.html"
 
 
 def for_people(report: Report) -> Iterator[RichTable | Text]:
@@ -52,11 +50,4 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
             "a whole study.json",
             "run the study again in another folder",
         ) from error
-    path = place / PAGE
-    draft = place / f".{PAGE}.{os.getpid()}.part"
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return [path, *figures]
+    return [write(place / PAGE, text), *figures]

@@ -83,6 +83,13 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return row | config | result | {"config_method": config.get("method"), "seconds": row["seconds"]}
 
 
+def plan_text(folder: str | os.PathLike[str]) -> str:
+    """The plan of the latest run in a folder, as it was given."""
+    with reading(checks.path("folder", folder)) as db:
+        found = db.execute("SELECT plan FROM runs ORDER BY run DESC LIMIT 1").fetchone()
+    return found[0] if found is not None and isinstance(found[0], str) else ""
+
+
 def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
     """The draws of a sampled point, an xarray.DataTree (``Draws.to_datatree``), read whole.
 

@@ -28,10 +28,11 @@ from finitewidth.theory.validity import Validity, applies, validity
 class Row:
     """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
 
-    width: neurons of every hidden layer, or a tuple with one width a layer. seconds: wall time of this row, the work
-    that rows share being counted in the first one. validity: what to expect of a prediction of the action, where asked
-    for (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative
-    error of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
+    width: neurons of every hidden layer, or a tuple with one width a layer; at infinite width those of the network
+    given, which make no difference. seconds: wall time of this row, the work that rows share being counted in the first
+    one. mean_order_parameter: see ``Solution``. validity: what to expect of a prediction of the action, where asked for
+    (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative error
+    of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
     """
 
     width: int | tuple[int, ...]
@@ -50,6 +51,7 @@ class Row:
     converged: bool
     message: str
     seconds: float
+    mean_order_parameter: float = math.nan
     validity: Validity | None = None
     solver: str = "exact"
     solver_error: float | None = None
@@ -174,6 +176,7 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
         converged=converged,
         message=message,
         seconds=time.perf_counter() - started,
+        mean_order_parameter=solution.mean_order_parameter,
         solver=solution.solver,
         solver_error=solver_error,
         log_evidence_error=None if solution.errors is None else solution.errors.log_evidence,

@@ -127,6 +127,18 @@ class Solution:
         """Largest |dF/d log Q| left at the best minimum, nats: the certificate of convergence."""
         return self.minima[0].gradient_norm if self.minima else 0.0
 
+    @property
+    def mean_order_parameter(self) -> float:
+        """Mean of Q over layers, or of its diagonal over patches and outputs; NaN without order parameters."""
+        q, outputs = self.order_parameters, self.train.n_outputs
+        if not (q.size and np.isfinite(q).all()):
+            return math.nan
+        if hasattr(self.theory, "q_map"):
+            q = self.q_map().diagonal
+        elif outputs > 1:
+            q = np.diagonal(q.reshape(outputs, outputs))
+        return float(np.mean(q))
+
     def q_map(self) -> QMap:
         """Q labelled with the positions of the patches.
 
