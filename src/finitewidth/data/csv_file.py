@@ -31,12 +31,14 @@ def csv(
     task: str = "auto",
     classes: Sequence[Label] | None = None,
     max_bytes: float = MAX_BYTES,
+    standardise_target: bool = False,
 ) -> TrainTest:
     """A csv file (UTF-8, with a header): the column ``target`` is y, all others are inputs, x (P, columns).
 
     ``task``: "classification" takes the target as class labels (names, or whole numbers), "regression" as
     numbers. "auto" takes text and whole numbers of at most 20 different values as class labels, numbers with
     a decimal point as numbers (but -1 and +1 alone as labels), and asks in the case between.
+    ``standardise_target``: numbers are centred and scaled to variance 1, errors stated in their own units.
     Raises InputError with line and column for text in a number's place and for missing or infinite values.
     """
     file = existing(path)
@@ -45,7 +47,7 @@ def csv(
     with located(f"file {str(path)!r}"):
         table = _read(file, target, "\t" if delimiter in ("\\t", "tab") else delimiter)
         y = targets(table.targets, task, table.place_of_target)
-        return parts(table_dataset(table.x, y, task, classes), n_train, n_test, seed, standardise)
+        return parts(table_dataset(table.x, y, task, classes), n_train, n_test, seed, standardise, standardise_target)
 
 
 @dataclass(frozen=True)

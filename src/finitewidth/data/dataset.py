@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.data.encoding import Label, as_targets, class_index, encode
+from finitewidth.data.targets import NUMBERS, TargetEncoding, TargetScaling
 from finitewidth.exceptions import InputError
 
 
@@ -40,7 +41,8 @@ class Dataset:
     class in sorted order. ``classes`` fixes labels and order instead, so that a test set is encoded as its
     training set; ``classes=()`` says that y holds numbers whatever its type. Afterwards ``y`` holds the
     targets, (P,) or (P, D), and ``classes`` the labels in the order of the encoding, or None for regression.
-    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given.
+    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given; ``target_scaling`` what made
+    ``y`` from numbers in the user's own units, in which errors are then stated (see ``standardise_target``).
 
     Raises InputError for what cannot be used: wrong shapes, NaN, no points, one class only, an unseen class.
     """
@@ -49,13 +51,16 @@ class Dataset:
     y: np.ndarray
     classes: tuple[Label, ...] | None = None
     standardiser: InputScaling | None = None
+    target_scaling: TargetScaling | None = None
 
     def __post_init__(self) -> None:
         x = real_array("x", self.x, (2, 3, 4))
         values = as_targets(self.y)
         _same_length(x, values)
         y, classes = encode(values, self.classes)
-        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser)
+        if classes is not None and self.target_scaling is not None:
+            raise InputError(f"classes {classes} and target_scaling", "one of them", "labels are encoded, not scaled")
+        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser, self.target_scaling)
 
     @property
     def n_points(self) -> int:
@@ -86,6 +91,11 @@ class Dataset:
         return self.classes is not None
 
     @property
+    def encoding(self) -> TargetEncoding:
+        """What the targets stand for, which predictions remember."""
+        return TargetEncoding(self.classes, self.target_scaling)
+
+    @property
     def labels(self) -> np.ndarray | None:
         """The class label of each point, shape (P,); None for regression."""
         return None if self.classes is None else np.array(self.classes)[class_index(self.y)]
@@ -111,16 +121,31 @@ class Dataset:
     def subset(self, indices: Any) -> Dataset:
         """The points at ``indices`` (whole numbers, or a mask of length P), encoded as here."""
         chosen = _indices(indices, len(self))
-        return self._copy(self.x[chosen], self.y[chosen], self.standardiser)
+        return self._copy(self.x[chosen], self.y[chosen], self.standardiser, self.target_scaling)
 
     def with_inputs(self, x: Any, standardiser: InputScaling | None = None) -> Dataset:
         """The same points and targets with other inputs, for example reshaped or standardised."""
         inputs = real_array("x", x, (2, 3, 4))
         _same_length(inputs, self.y)
-        return self._copy(_own(inputs, x), self.y, standardiser)
+        return self._copy(_own(inputs, x), self.y, standardiser, self.target_scaling)
+
+    def with_scaled_targets(self, scaling: TargetScaling) -> Dataset:
+        """The same points with their targets, in the user's own units, standardised by ``scaling``.
+
+        Raises InputError for classes, and for targets standardised before.
+        """
+        if self.encoding != NUMBERS:
+            what = "class labels" if self.is_classification else "targets that were standardised before"
+            raise InputError(
+                f"{what}, to be standardised", "numbers in the user's own units", "leave standardise_target out"
+            )
+        return self._copy(self.x, scaling.transform(self.y), self.standardiser, scaling)
 
     def like(self, x: Any, y: Any) -> Dataset:
-        """New points encoded as these ones: their test set. Inputs and outputs must agree in shape."""
+        """New points encoded as these ones: their test set. Inputs and outputs must agree in shape.
+
+        ``x``: prepared as the inputs of these were. ``y``: labels, or numbers in the user's own units.
+        """
         other = Dataset(x, y, classes=self.classes or ())
         for name, ours, theirs in (("x", self.x, other.x), ("y", self.y, other.y)):
             if ours.shape[1:] != theirs.shape[1:]:
@@ -129,7 +154,7 @@ class Dataset:
                     "equal shapes but for the number of points",
                     f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
                 )
-        return other
+        return other if self.target_scaling is None else other.with_scaled_targets(self.target_scaling)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the inputs, the targets and the classes; the same on every machine."""
@@ -147,13 +172,16 @@ class Dataset:
             "classes": None if self.classes is None else list(self.classes),
             "shape": None if self.input_shape is None else list(self.input_shape),
             "standardise": _kind(self.standardiser),
+            "target_scaling": None if self.target_scaling is None else asdict(self.target_scaling),
             "fingerprint": self.fingerprint(),
         }
 
-    def _copy(self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None) -> Dataset:
+    def _copy(
+        self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None, target_scaling: TargetScaling | None
+    ) -> Dataset:
         # Not through __init__: the targets are encoded already, and -1, +1 must not be read as labels again.
         copy = object.__new__(Dataset)
-        copy._set(x, y, self.classes, standardiser)
+        copy._set(x, y, self.classes, standardiser, target_scaling)
         return copy
 
     def _set(
@@ -162,9 +190,11 @@ class Dataset:
         y: np.ndarray,
         classes: tuple[Label, ...] | None,
         standardiser: InputScaling | None,
+        target_scaling: TargetScaling | None,
     ) -> None:
         x.flags.writeable = y.flags.writeable = False
-        for name, value in (("x", x), ("y", y), ("classes", classes), ("standardiser", standardiser)):
+        values = {"x": x, "y": y, "classes": classes, "standardiser": standardiser, "target_scaling": target_scaling}
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
 

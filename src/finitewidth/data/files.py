@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, shown
+from finitewidth.checks import choice, flag, shown
 from finitewidth.checks import path as path_of
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
-from finitewidth.data.standardise import standardise
+from finitewidth.data.standardise import standardise, standardise_target
 from finitewidth.exceptions import InputError, MemoryCapError
 
 MAX_BYTES = 8 * 2**30
@@ -75,10 +75,16 @@ def of_classes(x: Any, labels: np.ndarray, classes: Sequence[Label] | None) -> D
     return Dataset(x if kept.all() else x[kept], labels[kept], classes=wanted)
 
 
-def parts(dataset: Dataset, n_train: int, n_test: int | None, seed: int, kind: str) -> TrainTest:
-    """Split by the recipe, then standardise by the training part."""
-    train, test, _ = standardise(*split(dataset, n_train, n_test, seed), kind)
-    return train, test
+def parts(dataset: Dataset, n_train: int, n_test: int | None, seed: int, kind: str, targets: bool = False) -> TrainTest:
+    """Split by the recipe, then standardise the inputs, and where wanted the targets, by the training part."""
+    return standardised(*split(dataset, n_train, n_test, seed), kind, targets)
+
+
+def standardised(train: Dataset, test: Dataset, kind: str | None, targets: bool) -> TrainTest:
+    """Both parts as asked for, by the training part; ``kind=None`` leaves the inputs exactly as they are."""
+    if kind is not None:
+        train, test, _ = standardise(train, test, kind)
+    return standardise_target(train, test) if flag("standardise_target", targets) else (train, test)
 
 
 def _found(classes: Sequence[Label], known: dict[str, Label]) -> tuple[Label, ...]:

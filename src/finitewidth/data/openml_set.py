@@ -31,12 +31,13 @@ def openml(
     version: int | str = "active",
     timeout: float = 10.0,
     max_bytes: float = MAX_BYTES,
+    standardise_target: bool = False,
 ) -> TrainTest:
     """A data set of openml.org by name, through scikit-learn, which keeps a copy on disk; x (P, columns).
 
     ``target``: the target column, None for the one that OpenML names. ``task`` as for ``csv``, except that
-    "auto" trusts OpenML: nominal targets are classes, numeric ones are numbers. ``timeout``: seconds for each
-    answer of the server.
+    "auto" trusts OpenML: nominal targets are classes, numeric ones are numbers. ``standardise_target`` as for ``csv``.
+    ``timeout``: seconds for each answer of the server.
     Raises InputError for an unknown name, without network, for categorical columns and for missing values.
     """
     with located(f"OpenML data set {name!r}"):
@@ -45,7 +46,7 @@ def openml(
         if bunch.target is None or np.ndim(bunch.target) != 1:
             raise InputError("no single target column", "one target column", "name it with target=")
         y = _openml_targets(np.asarray(bunch.target), task)
-        return parts(table_dataset(x, y, task, classes), n_train, n_test, seed, standardise)
+        return parts(table_dataset(x, y, task, classes), n_train, n_test, seed, standardise, standardise_target)
 
 
 def _fetch(name: str, version: int | str, target: str | None, timeout: float) -> Any:

@@ -32,8 +32,10 @@ class Kind:
     plain: bool = False
     separator: str = ","
 
-    def text(self, value: Any) -> str:
+    def text(self, value: Any) -> str | bool:
         """As the command line takes it."""
+        if isinstance(value, bool):
+            return value
         return self.separator.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -84,6 +86,10 @@ def _names(key: str, value: Any) -> list[str]:
     return list(options.names(key, _joined(key, value, ",")))
 
 
+def _flag(key: str, value: Any) -> bool:
+    return checks.flag(key, value)
+
+
 def _method(key: str, value: Any) -> str:
     return checks.choice(key, value, METHODS)
 
@@ -107,6 +113,7 @@ NUMBERS = Kind(
 SIZES = Kind(_sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, separator="x")
 NAMES = Kind(_names, {"type": ["array", "string"], "items": _ITEM})
 TEXT = Kind(_scalar, {"type": "string"})
+FLAG = Kind(_flag, {"type": "boolean"}, plain=True)
 METHOD = Kind(_method, {"type": "string", "enum": list(METHODS)})
 
 KINDS: dict[str, Kind] = {
@@ -118,6 +125,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("patch", "stride", "input_shape"), SIZES),
     **dict.fromkeys(("data", "target", "task", "standardise", "network", "activation", "readout"), TEXT),
     **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser", "solver"), TEXT),
+    "standardise_target": FLAG,
     "widths": WHOLES,
     "precision": NUMBERS,
     "classes": NAMES,

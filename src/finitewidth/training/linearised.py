@@ -135,12 +135,12 @@ class LazyTraining:
         variance = np.maximum(variance, 0.0)
         if mean.ndim == 2:
             variance = np.broadcast_to(variance[:, None], mean.shape).copy()
-        return Prediction(mean, variance, self._train_error(decay))
+        return Prediction(mean, variance, self._train_error(decay), encoding=self.train.encoding)
 
     def _posterior(self, points: _Points, temperature: float) -> Prediction:
         gram = _regularised(self.gram.nngp, temperature)
         mean, variance = condition(gram, self.train.y, points.nngp, points.prior)
-        return Prediction(mean, variance, train_error(gram, self.train.y))
+        return Prediction(mean, variance, train_error(gram, self.train.y), encoding=self.train.encoding)
 
     @cached_property
     def _rotated_nngp(self) -> Array:

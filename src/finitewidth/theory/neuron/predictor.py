@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class NeuronPrediction(Prediction):
 
     def errors(self, y: Any) -> NeuronErrors:
         """Errors of the mean over seeds, and the standard errors of that mean. Raises InputError as ``Prediction``."""
-        each = [part.errors(y) for part in self.parts]
+        each = [replace(part, encoding=self.encoding).errors(y) for part in self.parts]
         whole = super().errors(y)
         return NeuronErrors(
             whole.test_error,
@@ -68,7 +68,7 @@ class NeuronPredictor:
         covariances = [part.covariance for part in parts if part.covariance is not None]
         covariance = np.mean(covariances, axis=0) if covariances else None
         error = float(np.mean([part.train_error for part in parts]))
-        return NeuronPrediction(mean, variance, error, covariance, parts)
+        return NeuronPrediction(mean, variance, error, covariance, parts=parts)
 
     @cached_property
     def order_parameters(self) -> Array:
