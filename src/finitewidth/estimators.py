@@ -163,7 +163,7 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     def fit(self, X: Any, y: Any) -> Self:
         """Solve on X (points, inputs) and y, (points,) or (points, outputs)."""
         x, targets = _validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        table = np.asarray(targets, dtype=np.float64).reshape(len(x), -1)
+        table = checks.real_array("y", targets, (1, 2)).reshape(len(x), -1)
         kind = "feature" if checks.flag("standardise_target", self.standardise_target) else "none"
         fitted = Standardiser.fit(table, kind)
         self.target_mean_, self.target_scale_ = fitted.mean, np.broadcast_to(fitted.scale, fitted.mean.shape)

@@ -87,7 +87,9 @@ def _names(key: str, value: Any) -> list[str]:
 
 
 def _flag(key: str, value: Any) -> bool:
-    return checks.flag(key, value)
+    if not isinstance(value, bool):
+        raise InputError(f"{key}: {checks.shown(value)}", "true or false", f"write {key}: true")
+    return value
 
 
 def _method(key: str, value: Any) -> str:
