@@ -37,7 +37,6 @@ MOONS = make_moons(80, noise=0.2, random_state=0)
     ]
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@pytest.mark.filterwarnings("ignore::finitewidth.exceptions.ScaleWarning")  # some checks use inputs around 100
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
 

@@ -5,7 +5,7 @@ Theory, samplers and training all end in these two types, so that they are compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -41,9 +41,10 @@ _Errors = TypeVar("_Errors", bound=Any)
 
 def in_own_units(errors: _Errors, encoding: TargetEncoding) -> _Errors:
     """A data class of errors, with the squared ones and their standard errors in the user's own units."""
-    names = [field.name for field in fields(errors) if field.name.removesuffix("_se") in _SQUARED]
-    scaled: _Errors = replace(errors, **{name: getattr(errors, name) * encoding.unit**2 for name in names})
-    return scaled
+    squared = {f.name: getattr(errors, f.name) for f in fields(errors) if f.name.removesuffix("_se") in _SQUARED}
+    scaled = {name: value * encoding.unit**2 for name, value in squared.items() if value is not None}
+    in_units: _Errors = replace(errors, **scaled)
+    return in_units
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Prediction:
     variance: Array
     train_error: float
     covariance: Array | None = None
-    encoding: TargetEncoding = NUMBERS
+    encoding: TargetEncoding = field(default=NUMBERS, kw_only=True)
 
     def trained_on(self, train: Dataset) -> Self:
         """The same, of a network that learned the targets of ``train``."""

@@ -108,6 +108,7 @@ class TestEveryMethodWarnsOnce:
         assert len(caught) == 1
         assert caught[0].filename == __file__ or "selection" in caught[0].filename
 
+    @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("meet", MEET)
     def test_not_of_others(self, meet):
         self.quick(meet, data())

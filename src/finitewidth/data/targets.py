@@ -74,7 +74,7 @@ class TargetEncoding:
         """
         other = getattr(y, "encoding", None)
         if isinstance(other, TargetEncoding):
-            self._refuse_other(other)
+            self.refuse_other(other)
             y = y.y
         if self.classes is not None and as_targets(y).dtype.kind == "U":
             raise self._not_encoded(as_targets(y))
@@ -91,7 +91,8 @@ class TargetEncoding:
             )
         return values
 
-    def _refuse_other(self, other: TargetEncoding) -> None:
+    def refuse_other(self, other: TargetEncoding) -> None:
+        """Raise InputError for other classes, another order of them, or another scaling."""
         # Targets -1, +1 stand for themselves: whether they were given as labels or as numbers makes no difference.
         plain = other.classes in (None, (-1, 1)) and self.classes != (1, -1)
         if other.classes != self.classes and not plain:

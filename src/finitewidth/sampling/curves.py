@@ -13,7 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.networks import LocallyConnected, Network
-from finitewidth.runs import folder_of, one_after_another
+from finitewidth.runs import folder_of, one_after_another, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.run import Request, sample
 
@@ -111,6 +111,7 @@ def sampled_curve(
     networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
     folder = None if checkpoint is None else folder_of(checkpoint)
     planned = [(net, t) for t in temperatures for net in networks]
+    same_targets(train, test)
     settings = {name: value for name, value in options.items() if name not in ("progress", "memory")}
     for net, t in planned:
         Request(network=net, train=train, test=test, temperature=t, **settings)

@@ -25,7 +25,6 @@ from finitewidth.runs import (
     progress_bar,
     refuse_numpy_only,
     same_points,
-    same_targets,
     single_thread,
     versions,
 )
@@ -193,7 +192,7 @@ class Request:
         checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("sampler", self.sampler, SAMPLERS)
         same_points(self.train, self.test)
-        same_targets(self.train, self.test)
+        self.train.encoding.refuse_other(self.test.encoding)
         put("temperature", checks.positive("temperature", self.temperature))
         for name in ("chains", "draws"):
             put(name, checks.positive_integer(name, getattr(self, name)))

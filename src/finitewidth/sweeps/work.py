@@ -20,7 +20,7 @@ from finitewidth.data import Dataset
 from finitewidth.documents import row_document
 from finitewidth.exceptions import InputError
 from finitewidth.options import Job, job_of, neuron_options
-from finitewidth.runs import now, versions
+from finitewidth.runs import now, same_targets, versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
@@ -161,6 +161,7 @@ class Worker:
         from finitewidth.sampling.curves import SampledRow
         from finitewidth.sampling.run import sample
 
+        same_targets(train, test)
         temperature = job.temperatures[0]
         started = time.perf_counter()
 

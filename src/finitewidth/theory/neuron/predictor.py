@@ -68,7 +68,7 @@ class NeuronPredictor:
         covariances = [part.covariance for part in parts if part.covariance is not None]
         covariance = np.mean(covariances, axis=0) if covariances else None
         error = float(np.mean([part.train_error for part in parts]))
-        return NeuronPrediction(mean, variance, error, covariance, parts=parts)
+        return NeuronPrediction(mean, variance, error, covariance, parts)
 
     @cached_property
     def order_parameters(self) -> Array:
