@@ -159,7 +159,7 @@ def test_npz_is_used_as_given(capsys, npz, arrays):
 
 
 def test_csv(capsys, arrays):
-    table = np.column_stack([arrays["x_train"], arrays["x_train"] @ np.arange(6.0)])
+    table = np.column_stack([arrays["x_train"], arrays["x_train"] @ np.arange(6.0) / 7.0])
     np.savetxt("data.csv", table, delimiter=",", header="a,b,c,d,e,f,price", comments="")
     found = document(capsys, "--data", "data.csv", "--target", "price", "--n-train", "20", "--seed", "3")
     assert found["data"]["test"]["points"] == 10
@@ -469,16 +469,68 @@ def test_refused_truncated_npz(capsys, npz):
     assert "damaged or truncated" in refusal(capsys, "predict", "--data", npz)
 
 
-@pytest.mark.parametrize("option", ["--classes", "--standardise", "--target"])
+@pytest.mark.parametrize("option", ["--classes", "--target"])
 def test_npz_is_not_recoded(capsys, npz, option):
-    value = {"--classes": "0,1", "--standardise": "global"}.get(option, "5")
-    assert "exactly as given" in refusal(capsys, "predict", "--data", npz, option, value)
+    value = {"--classes": "0,1"}.get(option, "5")
+    assert "used as given" in refusal(capsys, "predict", "--data", npz, option, value)
 
 
 def test_npz_gives_its_first_points(capsys, npz, arrays):
     out = document(capsys, "--data", npz, "--n-train", "12", "--n-test", "5", "--seed", "3")
     assert (out["data"]["train"]["points"], out["data"]["test"]["points"]) == (12, 5)
     assert "at most the" in refusal(capsys, "predict", "--data", npz, "--n-train", "100000")
+
+
+def raw_regression(arrays, inputs=1.0):
+    """Targets of 150, with a deviation of 70 around it."""
+    y = {f"y_{part}": 70.0 * arrays[f"x_{part}"][:, 0] + 150.0 for part in ("train", "test")}
+    np.savez("raw.npz", **{f"x_{part}": inputs * arrays[f"x_{part}"] for part in ("train", "test")}, **y)
+    return y
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("command", ["predict", "sample"])
+def test_far_data_are_said_in_one_line(capsys, arrays, command):
+    raw_regression(arrays, inputs=255.0)
+    sampling = ("--chains", "1", "--draws", "2", "--warmup", "1") if command == "sample" else ()
+    assert main([command, "--data", "raw.npz", "--width", "20", *sampling, "--json"]) == 0
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)["rows"]
+    assert err.startswith("finitewidth: warning: inputs of mean square ")
+    assert all(word in err for word in ("targets of mean square", "--standardise feature", "--standardise-target"))
+    assert err.count("\n") == 1
+    if command == "predict":
+        assert row["validity"]["expected_relative_error"] is None
+        assert row["validity"]["statement"].startswith("not known: inputs of mean square")
+
+
+def test_standardised_targets_leave_errors_in_their_own_units(capsys, arrays):
+    y = raw_regression(arrays)
+    given = ("--data", "raw.npz", "--standardise-target", "--width", "20")
+    (row,) = (found := document(capsys, *given))["rows"]
+    mean, scale = y["y_train"].mean(), y["y_train"].std()
+    parts = [fw.Dataset(arrays[f"x_{part}"], (y[f"y_{part}"] - mean) / scale) for part in ("train", "test")]
+    wanted = fw.learning_curve(fw.FullyConnected(widths=20), *parts)[0]
+    for name in ("test_error", "bias", "variance", "train_error"):
+        assert row[name] == pytest.approx(scale**2 * getattr(wanted, name), rel=1e-9)
+    assert found["data"]["train"]["target_scaling"] == {"mean": [pytest.approx(mean)], "scale": pytest.approx(scale)}
+    assert row["validity"]["expected_relative_error"] is not None
+    assert main(["predict", *given]) == 0
+    assert "target standardised (mean 1" in capsys.readouterr().out
+
+
+def test_npz_is_standardised_when_that_is_said(capsys, arrays):
+    np.savez("pixels.npz", **(arrays | {name: 255.0 * arrays[name] for name in ("x_train", "x_test")}))
+    (row,) = (found := document(capsys, "--data", "pixels.npz", "--standardise", "global"))["rows"]
+    train, test = (fw.Dataset(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    wanted = fw.learning_curve(fw.FullyConnected(widths=100), *fw.data.standardise(train, test)[:2])[0]
+    assert row["test_error"] == pytest.approx(wanted.test_error, rel=1e-9)
+    assert found["data"]["train"]["standardise"] == "global"
+
+
+def test_only_numbers_are_standardised(capsys, npz):
+    assert "class labels" in refusal(capsys, "predict", "--data", npz, "--standardise-target")
+    assert "standardise_target" in refusal(capsys, "predict", *QUICK, "--standardise-target")
 
 
 def test_refused_csv(capsys):
@@ -490,7 +542,7 @@ def test_refused_csv(capsys):
 
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
 def test_integer_and_single_precision_inputs_work(capsys, arrays, dtype):
-    inputs = {name: (10 * arrays[name]).astype(dtype) for name in ("x_train", "x_test")}
+    inputs = {name: (3 * arrays[name]).astype(dtype) for name in ("x_train", "x_test")}
     np.savez("data.npz", **(arrays | inputs))
     assert document(capsys, "--data", "data.npz")["rows"][0]["converged"]
 

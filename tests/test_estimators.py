@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_moons
+from sklearn.datasets import load_diabetes, load_digits, load_iris, make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
@@ -76,7 +76,7 @@ class TestInfiniteWidth:
         given = {"weight_precision": (0.7, *(1.3,) * depth), "activation": activation}
         ours = FiniteWidthRegressor((width,) * depth, **given, temperature=self.TEMPERATURE, method=method)
         kernel = NetworkKernel(fw.FullyConnected(widths=(width,) * depth, **given))
-        theirs = GaussianProcessRegressor(kernel, alpha=self.TEMPERATURE, optimizer=None, normalize_y=False)
+        theirs = GaussianProcessRegressor(kernel, alpha=self.TEMPERATURE, optimizer=None, normalize_y=True)
         return ours.fit(X, y), theirs.fit(X, y)
 
     @pytest.mark.parametrize(("depth", "activation", "method"), CASES)
@@ -109,7 +109,8 @@ class TestRegressor:
         widths = (30,) if closure == "product" else (30, 20)
         given = {"activation": activation, "weight_precision": 0.8, "offset_precision": 2.0}
         given |= {"readout": "mean-field"}
-        ours = FiniteWidthRegressor(widths, **given, temperature=0.2, closure=closure, method=method)
+        own = {"temperature": 0.2, "closure": closure, "method": method, "standardise_target": False}
+        ours = FiniteWidthRegressor(widths, **given, **own)
         ours.fit(X, Y)
         network = fw.FullyConnected(widths=widths, **given)
         solution = fw.solve(fw.theory_of(network, 0.2, closure, method), fw.Dataset(X, Y))
@@ -136,7 +137,7 @@ class TestRegressor:
         images, labels = load_digits(n_class=2, return_X_y=True)
         x, y = images[:60] / 16.0, np.where(labels[:60] == 1, 1.0, -1.0)
         local = {"patch": 4, "stride": 2, "padding": "none", "pool": "none", "input_shape": (8, 8, 1)}
-        ours = FiniteWidthRegressor(50, network=kind, **local).fit(x[:40], y[:40])
+        ours = FiniteWidthRegressor(50, network=kind, **local, standardise_target=False).fit(x[:40], y[:40])
         network = {"cnn": fw.Convolutional, "lcn": fw.LocallyConnected}[kind](channels=50, **local)
         solution = fw.solve(fw.theory_of(network, 0.05), fw.Dataset(x[:40], y[:40]))
         mean, std = ours.predict(x[40:], return_std=True)
@@ -174,12 +175,47 @@ class TestRegressor:
 
     def test_several_outputs(self):
         targets = np.stack([Y, X[:, 2] ** 2], axis=1)
-        ours = FiniteWidthRegressor((30,)).fit(X, targets)
+        ours = FiniteWidthRegressor((30,), standardise_target=False).fit(X, targets)
         solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(30,)), 0.05), fw.Dataset(X, targets))
         mean, std = ours.predict(X_NEW, return_std=True)
         assert mean.shape == std.shape == (15, 2)
         np.testing.assert_array_equal(mean, fw.predict(solution, X_NEW).mean)
         assert (ours.n_outputs_, ours.order_parameters_.size) == (2, 4)
+
+    @pytest.mark.parametrize("y", [Y, np.stack([Y, X[:, 2] ** 2], axis=1)], ids=["one", "two"])
+    def test_predictions_move_with_the_unit_of_each_target(self, y):
+        """Kelvin and millimetres for Celsius and metres: the same prediction in other words."""
+        unit, zero = np.array([1000.0, 1e-3])[: y.ndim], np.array([273.0, -5.0])[: y.ndim]
+        unit, zero = (unit[0], zero[0]) if y.ndim == 1 else (unit, zero)
+        (mean, std), (moved, wide) = (
+            FiniteWidthRegressor((30,)).fit(X, t).predict(X_NEW, return_std=True) for t in (y, unit * y + zero)
+        )
+        np.testing.assert_allclose(moved, unit * mean + zero, rtol=1e-6)
+        np.testing.assert_allclose(wide, unit * std, rtol=1e-6)
+
+    def test_is_the_theory_of_standardised_targets(self):
+        ours = FiniteWidthRegressor((30,)).fit(X, 70.0 * Y + 150.0)
+        z = (Y - Y.mean()) / Y.std()
+        solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(30,)), 0.05), fw.Dataset(X, z))
+        np.testing.assert_allclose(ours.target_mean_, 70.0 * Y.mean() + 150.0)
+        np.testing.assert_allclose(ours.target_scale_, 70.0 * Y.std())
+        wanted = 70.0 * (Y.std() * fw.predict(solution, X_NEW).mean + Y.mean()) + 150.0
+        np.testing.assert_allclose(ours.predict(X_NEW), wanted, rtol=1e-9)
+        assert ours.log_evidence_ == pytest.approx(solution.log_evidence, rel=1e-9)
+
+    def test_raw_diabetes(self):
+        """Targets of 150 and 77 around it gave R^2 = -4.6; Ridge(10) has 0.36."""
+        x, y = load_diabetes(return_X_y=True)
+        half = make_pipeline(StandardScaler(), FiniteWidthRegressor(temperature=0.5)).fit(x[:221], y[:221])
+        assert half.score(x[221:], y[221:]) > 0.4
+        with pytest.warns(fw.ScaleWarning, match=r"^targets of mean square 2.+standardise the targets"):
+            raw = make_pipeline(StandardScaler(), FiniteWidthRegressor(standardise_target=False)).fit(x[:221], y[:221])
+        assert raw.score(x[221:], y[221:]) < -1.0
+        with pytest.warns(fw.ScaleWarning, match=r"^inputs of mean square 0\.002.+StandardScaler"):
+            FiniteWidthRegressor().fit(x[:221], y[:221])
+
+    def test_constant_targets(self):
+        np.testing.assert_allclose(FiniteWidthRegressor().fit(X, np.full(40, 7.0)).predict(X_NEW), 7.0)
 
     def test_neither_inputs_nor_targets_are_touched(self):
         x, y = X.copy(), Y.copy()

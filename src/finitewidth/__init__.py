@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finitewidth.comparison import Comparison, compare
     from finitewidth.data import Dataset
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
-    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
+    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError, ScaleWarning
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
@@ -58,6 +58,7 @@ _PUBLIC = {
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
     "Prediction": "prediction",
+    "ScaleWarning": "exceptions",
     "Selection": "theory",
     "Solution": "theory",
     "Solver": "theory",
@@ -97,6 +98,7 @@ __all__ = [
     "MissingExtraError",
     "NeuronOptions",
     "Prediction",
+    "ScaleWarning",
     "Selection",
     "Solution",
     "Solver",

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek letters is no reason to fail
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warning_once()
             status = app(arguments, prog_name="finitewidth", standalone_mode=False)
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -78,9 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(_defect(error))
         return DEFECT
-    for line in dict.fromkeys(str(warning.message) for warning in caught):
-        _say(f"warning: {line}")
     return status if isinstance(status, int) else 0
+
+
+def _warning_once() -> Callable[..., None]:
+    """Says a warning when it comes, for hours of sampling may follow; each once."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            _say(f"warning: {message}")
+
+    return show
 
 
 def _in_three_parts(error: Exception) -> Exception:

@@ -1,7 +1,7 @@
 """scikit-learn's skin: finite-width Bayesian networks as a regressor and a classifier.
 
-Nothing is rescaled or centred behind your back: neither X nor y. Put a ``StandardScaler`` in front with a
-Pipeline, and wrap the regressor in ``TransformedTargetRegressor`` where y is far from mean 0 and variance 1.
+X is used as given, as everywhere in scikit-learn: put a ``StandardScaler`` in front with a Pipeline. ``fit`` warns
+(``fw.ScaleWarning``) where the mean square of X is far from one. The regressor standardises y by default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from finitewidth import checks
-from finitewidth.data import Dataset
+from finitewidth.data import Dataset, Standardiser
 from finitewidth.exceptions import ConvergenceWarning, InputError
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
@@ -91,8 +91,10 @@ class _FiniteWidth(BaseEstimator):
 class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     """Bayesian network of finite width, solved instead of sampled, as a scikit-learn regressor.
 
-    The likelihood is Gaussian with variance ``temperature``. X and y are used as given: no scaling and no
-    centring of either.
+    X is used as given. y is centred and scaled to variance 1, each output for itself, unless
+    ``standardise_target=False``; predictions are in the units of y. The default differs from that of
+    ``GaussianProcessRegressor(normalize_y=False)``, whose kernel may carry an amplitude that is fitted: here the prior
+    has mean 0 and a variance of about 1, and nothing else fits it to the units of y.
 
     Parameters
     ----------
@@ -100,37 +102,85 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     activation: name, ``fw.Activation``, or any element-wise function (of a module, if it is to be pickled).
     weight_precision: prior precision of the weights, one number or one a layer (lambda_0 .. lambda_L).
     offset_precision: prior precision of offsets, None for none. readout: "standard" or "mean-field".
-    temperature: variance of the Gaussian likelihood.
+    temperature: variance of the Gaussian likelihood, of standardised y: .05 says that a twentieth of the variance of y
+        is noise. With ``standardise_target=False`` in units of y squared.
     closure: of deep networks, "nested" or "product"; None chooses. method: "saddle", "integrate", "infinite".
     network: "fc", "cnn", "lcn"; or a ready network (``fw.FullyConnected(...)``), beside which all parameters
         of the architecture stay at their defaults.
     input_shape: (height, width, channels) of the images that the rows of X hold; with "cnn" and "lcn" only.
     patch, stride, padding, pool: see ``fw.Convolutional``; with "cnn" and "lcn" only.
+    standardise_target: whether y is standardised; of the regressor only.
 
     Attributes
     ----------
-    solution_: the ``fw.Solution``. order_parameters_: its Q, flat.
-    log_evidence_: in nats; NaN if not converged.
+    solution_: the ``fw.Solution``, of standardised y. order_parameters_: its Q, flat.
+    log_evidence_: in nats, of standardised y; NaN if not converged.
+    target_mean_, target_scale_: of y, one an output, (outputs,); 0 and 1 where it was not standardised.
     n_features_in_, n_outputs_; feature_names_in_ where X has names.
 
-    ``fit`` raises InputError for what cannot be used, MemoryCapError for what does not fit into memory. Where
+    ``fit`` warns with ScaleWarning where X (or y, not standardised) is far from what the prior expects. It raises
+    InputError for what cannot be used, MemoryCapError for what does not fit into memory. Where
     the solver did not converge it warns with ConvergenceWarning; ``solution_.converged`` is False then, and
     predicting raises InputError.
     """
 
+    def __init__(
+        self,
+        widths: int | Sequence[int] = (100,),
+        activation: Any = "erf",
+        weight_precision: float | Sequence[float] = 1.0,
+        offset_precision: float | None = None,
+        readout: str = "standard",
+        temperature: float = 0.05,
+        closure: str | None = None,
+        method: str = "saddle",
+        network: str | Network = "fc",
+        input_shape: Sequence[int] | None = None,
+        patch: int | Sequence[int] | None = None,
+        stride: int | Sequence[int] | None = None,
+        padding: str | None = None,
+        pool: str | None = None,
+        standardise_target: bool = True,
+    ) -> None:
+        super().__init__(
+            widths=widths,
+            activation=activation,
+            weight_precision=weight_precision,
+            offset_precision=offset_precision,
+            readout=readout,
+            temperature=temperature,
+            closure=closure,
+            method=method,
+            network=network,
+            input_shape=input_shape,
+            patch=patch,
+            stride=stride,
+            padding=padding,
+            pool=pool,
+        )
+        self.standardise_target = standardise_target
+
     def fit(self, X: Any, y: Any) -> Self:
         """Solve on X (points, inputs) and y, (points,) or (points, outputs)."""
         x, targets = _validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        return self._solve(Dataset(x, targets, classes=()))
+        table = checks.real_array("y", targets, (1, 2)).reshape(len(x), -1)
+        kind = "feature" if checks.flag("standardise_target", self.standardise_target) else "none"
+        fitted = Standardiser.fit(table, kind)
+        self.target_mean_, self.target_scale_ = fitted.mean, np.broadcast_to(fitted.scale, fitted.mean.shape)
+        return self._solve(Dataset(x, fitted.transform(table), classes=()))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predictive mean of f at X, with ``return_std`` also its standard deviation.
 
         Both are (points,) or (points, outputs). As in ``GaussianProcessRegressor`` the deviation is that of f
-        and does not contain the noise: that of a new observation is ``sqrt(std**2 + temperature)``.
+        and does not contain the noise: that of a new observation is
+        ``sqrt(std**2 + temperature * target_scale_**2)``.
         """
         result = self._predict(X)
-        return (result.mean, result.std) if return_std else result.mean
+        mean, scale = self.target_mean_, self.target_scale_
+        if result.mean.ndim == 1:
+            mean, scale = mean[0], scale[0]
+        return (result.mean * scale + mean, result.std * scale) if return_std else result.mean * scale + mean
 
 
 class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):

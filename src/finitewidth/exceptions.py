@@ -42,5 +42,9 @@ class MissingExtraError(ImportError):
         )
 
 
+class ScaleWarning(UserWarning):
+    """Inputs, targets or order parameters far outside the range in which predictions were checked."""
+
+
 class ConvergenceWarning(UserWarning):
     """A result that did not reach its stated tolerance; the result carries ``converged=False``."""

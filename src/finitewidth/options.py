@@ -22,6 +22,11 @@ def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"metavar": metavar, "help": meaning})
 
 
+def _flag(meaning: str) -> Any:
+    """A field that is an option without a value."""
+    return dataclasses.field(default=False, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """What to predict or sample: data, network, temperature. Texts as typed; None where nothing was given."""
@@ -39,6 +44,7 @@ class JobOptions:
     n_test: str | None = _text("P", "Test points. Default: all that are left.")
     seed: str | None = _text("S", "Seed of the split into training and test part. Default: 0.")
     standardise: str | None = _text("KIND", "none, global or feature, fitted on the training part.")
+    standardise_target: bool = _flag("Standardise the target, of regression; errors stay in its own units.")
     network: str = _text("KIND", "fc, cnn or lcn. Default: fc.", "fc")
     depth: str | None = _text("L", "Hidden layers. Default: 1.")
     width: str | None = _text("N,N,..", "One network a width, every hidden layer that wide. Default: 100.")
@@ -55,7 +61,7 @@ class JobOptions:
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
     memory: str | None = _text("8GB", "Refuse what would need more. Default: what is free.")
     zero_temperature: ClassVar[bool] = False  # whether a temperature of 0 means something
-    json: bool = dataclasses.field(default=False, metadata={"help": "Print one JSON document."})
+    json: bool = _flag("Print one JSON document.")
 
 
 @dataclass(frozen=True)
@@ -298,15 +304,16 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
         "n_test": _optional(whole, "--n-test", options.n_test),
         "seed": _optional(whole_from_zero, "--seed", options.seed),
         "standardise": options.standardise,
+        "standardise_target": options.standardise_target or None,
     }
     kept = {name: value for name, value in given.items() if value is not None}
     if options.data.lower().endswith(".npz"):
         kept.pop("seed", None)  # nothing is drawn from a file that is used as given
-        for name in kept.keys() - {"n_train", "n_test"}:
+        for name in kept.keys() - {"n_train", "n_test", "standardise", "standardise_target"}:
             raise InputError(
                 f"--{name.replace('_', '-')} for the npz file {options.data!r}",
-                "no such option: an npz file is used exactly as given",
-                "leave it out, or choose and scale the points before saving them",
+                "no such option: the parts of an npz file are used as given",
+                "leave it out, or choose the points before saving them",
             )
     refuse_unknown(options.data, kept)
     if memory is not None and options.data not in BUILT_IN:

@@ -5,14 +5,14 @@ Theory, samplers and training all end in these two types, so that they are compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from scipy import special
 
-from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.data import Dataset, TargetEncoding
+from finitewidth.data.targets import NUMBERS
 from finitewidth.linalg import RegularisedGram
 
 Array = np.ndarray
@@ -24,7 +24,8 @@ class Errors:
 
     bias: mean squared difference of target and mean prediction. variance: mean predictive variance of f (without the
     noise T). accuracy: expected accuracy of the sign (two classes) or the largest output (several), None for
-    regression. train_error: posterior mean of (1/P) sum (y - f)^2 on the training set.
+    regression. train_error: posterior mean of (1/P) sum (y - f)^2 on the training set. Squared errors are in the
+    unit of the targets; of targets that were standardised, in the user's own.
     """
 
     test_error: float
@@ -34,18 +35,36 @@ class Errors:
     train_error: float
 
 
+_SQUARED = ("test_error", "bias", "variance", "train_error", "held_out_error", "sampled_test_error")
+_Errors = TypeVar("_Errors", bound=Any)
+
+
+def in_own_units(errors: _Errors, encoding: TargetEncoding) -> _Errors:
+    """A data class of errors, with the squared ones and their standard errors in the user's own units."""
+    squared = {f.name: getattr(errors, f.name) for f in fields(errors) if f.name.removesuffix("_se") in _SQUARED}
+    scaled = {name: value * encoding.unit**2 for name, value in squared.items() if value is not None}
+    in_units: _Errors = replace(errors, **scaled)
+    return in_units
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Predictive distribution of the network's outputs f at test points.
 
     mean, variance: (points,) or (points, outputs), the variance without the noise T. train_error: see ``Errors``.
     covariance: between the outputs of one point, (points, outputs, outputs); None where the outputs are independent.
+    encoding: of the targets trained on, in whose terms (and, where they were standardised, units) all this is.
     """
 
     mean: Array
     variance: Array
     train_error: float
     covariance: Array | None = None
+    encoding: TargetEncoding = field(default=NUMBERS, kw_only=True)
+
+    def trained_on(self, train: Dataset) -> Self:
+        """The same, of a network that learned the targets of ``train``."""
+        return replace(self, encoding=train.encoding)
 
     @property
     def std(self) -> Array:
@@ -55,18 +74,15 @@ class Prediction:
     def errors(self, y: Any) -> Errors:
         """Errors against targets ``y`` of the mean's shape, averaged over points, outputs (docs/theory.md section 4).
 
-        Raises InputError for another shape.
+        ``y``: targets made as those of the training set were, an array or the test ``Dataset``. Squared errors are in
+        the user's own units (see ``fw.data.standardise_target``).
+        Raises InputError for another shape, and for labels that are not encoded as in training.
         """
-        y = checks.real_array("y", y, None)
-        if y.shape != self.mean.shape:
-            raise InputError(
-                f"targets of shape {y.shape}",
-                f"targets of shape {self.mean.shape}, as predicted",
-                "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
-            )
+        y = self.encoding.targets(y, self.mean.shape)
         bias = float(np.mean((y - self.mean) ** 2))
         variance = float(np.mean(self.variance))
-        return Errors(bias + variance, bias, variance, self.accuracy(y), self.train_error)
+        errors = Errors(bias + variance, bias, variance, self.accuracy(y), self.train_error)
+        return in_own_units(errors, self.encoding)
 
     def accuracy(self, y: Array) -> float | None:
         """Expected accuracy under the predictive Gaussian.

@@ -356,10 +356,5 @@ def same_points(train: Any, test: Any) -> None:
 
 
 def same_targets(train: Any, test: Any) -> None:
-    """InputError unless the targets of both data sets have one shape."""
-    if train.y.shape[1:] != test.y.shape[1:]:
-        raise InputError(
-            f"training targets of shape {train.y.shape}, test targets of shape {test.y.shape}",
-            "as many outputs in both",
-            "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
-        )
+    """InputError unless the targets of both data sets have as many outputs and were made alike."""
+    train.encoding.targets(test, (len(test.y), *train.y.shape[1:]))

@@ -281,6 +281,7 @@ class TestIdentity:
             "classes": [0, 1],
             "shape": [2, 2, 1],
             "standardise": "none",
+            "target_scaling": None,
             "fingerprint": data.fingerprint(),
         }
 

@@ -151,6 +151,17 @@ class TestNpz:
         np.testing.assert_array_equal(test.x, given["x_test"])
         assert train.standardiser is None
 
+    def test_standardised_when_asked(self, tmp_path):
+        """By the training points that are used, not by all of the file."""
+        given = arrays(y_train=np.arange(8.0), y_test=np.arange(4.0))
+        np.savez(tmp_path / "d.npz", **given)
+        train, test = npz(tmp_path / "d.npz", n_train=5, standardise="feature", standardise_target=True)
+        mean, scale = given["x_train"][:5].mean(0), given["x_train"][:5].std(0)
+        np.testing.assert_allclose(train.x, (given["x_train"][:5] - mean) / scale)
+        np.testing.assert_allclose(test.x, (given["x_test"] - mean) / scale)
+        np.testing.assert_allclose(test.y, (np.arange(4.0) - 2.0) / np.sqrt(2.0))
+        assert train.target_scaling == test.target_scaling
+
     def test_test_part_is_encoded_as_the_training_part(self, tmp_path):
         train, test = npz(saved(tmp_path))
         assert test.y.tolist() == [1, 1, 1, 1]
@@ -294,6 +305,17 @@ class TestCsv:
         expected = np.array([[1.5, 2, 10.5], [2.5, 3, 20.25], [3.5, 3, 30], [4, 5, 40.5]])
         np.testing.assert_array_equal(rows, expected[np.random.default_rng(0).permutation(4)])
         assert train.classes is None
+
+    def test_standardised_target(self, tmp_path):
+        train, test = csv(written(tmp_path, HOUSES), "price", n_train=3, standardise_target=True)
+        raw = csv(written(tmp_path, HOUSES), "price", n_train=3)
+        assert (train.y.mean(), train.y.std()) == (pytest.approx(0.0, abs=1e-14), pytest.approx(1.0))
+        for part, given in zip((train, test), raw, strict=True):
+            np.testing.assert_allclose(part.target_scaling.inverse(part.y), given.y)
+        with pytest.raises(InputError, match=r"data\.csv': class labels, to be standardised"):
+            csv(written(tmp_path, FLOWERS), "name", n_train=8, standardise_target=True)
+        with pytest.raises(InputError, match="standardise_target"):
+            csv(written(tmp_path, HOUSES), "price", n_train=3, standardise_target="yes")
 
     def test_standardised_by_column(self, tmp_path):
         train, _ = csv(written(tmp_path, HOUSES), "price", n_train=3)

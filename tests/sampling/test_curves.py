@@ -68,7 +68,7 @@ def test_everything_is_checked_before_the_first_run(data, monkeypatch):
         sampled_curve(NETWORK, *data, [3, 5], [0.2, -1.0], **SHORT)
     with pytest.raises(InputError, match="draws"):
         sampled_curve(NETWORK, *data, [3, 5], draws=0)
-    with pytest.raises(InputError, match="outputs in both"):
+    with pytest.raises(InputError, match="as the training targets were"):
         sampled_curve(NETWORK, data[0], Dataset(data[1].x, np.eye(3)[np.arange(8) % 3]), **SHORT)
     with pytest.raises(TypeError):
         sampled_curve(NETWORK, *data, darws=5)

@@ -26,7 +26,7 @@ def fake_sampling(monkeypatch, sample):
     monkeypatch.setitem(sys.modules, "finitewidth.sampling", module)
 
 
-def one_sample(network, train, test, *, temperature, chains, draws, seed):
+def one_sample(network, train, test, temperature, *, chains, draws, seed):
     errors = {
         "test_error": 0.06,
         "test_error_se": 0.001,
@@ -66,7 +66,7 @@ def test_json(small, monkeypatch, capsys, tmp_path):
     assert err == ""
     assert [(row["depth"], row["width"], row["method"]) for row in found["rows"][:4]] == [
         *((1, width, "saddle") for width in SMALL.widths),
-        (1, 10, "infinite"),
+        (1, None, "infinite"),
     ]
     assert [(p["width"], p["converged"]) for p in found["sampled"]] == [(20, True), (40, True), (60, False)]
 

@@ -55,6 +55,17 @@ def test_the_plan_of_the_design(plan_of):
     assert (options.classes, options.depth, options.closure, options.temperature) == ("0,1", "2", "nested", "0.02")
 
 
+def test_a_flag(plan_of):
+    """One that is not set is left out, so that points have the names that they had before it was there."""
+    without = {point.id for point in plan_of(PLAN).points()}
+    assert {point.id for point in plan_of("standardise_target: false\n" + PLAN).points()} == without
+    (point, *_) = plan_of("standardise_target: true\n" + PLAN).points()
+    assert point.id not in without
+    assert point.options("digits").standardise_target is True
+    with pytest.raises(fw.InputError, match="line 1: standardise_target: 'yes'; wanted: true or false"):
+        plan_of("standardise_target: 'yes'\n" + PLAN)
+
+
 def test_a_point_is_named_by_its_content(plan_of):
     ids = {point.id for point in plan_of(PLAN).points()}
     same = PLAN.replace("depth: 2", "depth: '2'").replace("classes: [0, 1]", "classes: 0,1").replace("0.02", "2e-2")

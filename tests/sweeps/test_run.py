@@ -46,6 +46,21 @@ def npz():
     return "data.npz"
 
 
+@pytest.mark.filterwarnings("default")
+def test_raw_and_standardised_targets():
+    r = np.random.default_rng(0)
+    x = r.standard_normal((30, 6))
+    y = 70.0 * np.sin(x[:, 0]) + 150.0
+    np.savez("raw.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
+    fw.sweeps.run({"data": "raw.npz", "width": 20, "grid": {"standardise_target": [True, False]}}, "out")
+    standardised, raw = table()
+    data = fw.data.npz("raw.npz", standardise_target=True)
+    wanted = fw.learning_curve(fw.FullyConnected(widths=20), *data)[0].test_error
+    assert json.loads(standardised["result"])["test_error"] == wanted
+    assert standardised["reason"] == ""
+    assert raw["reason"].startswith("targets of mean square 2")
+
+
 def test_rows_are_those_of_predict_in_the_order_of_the_plan():
     status = fw.sweeps.run(PLAN, "out")
     assert (status.state, status.planned, status.done, status.failed, status.left) == ("finished", 8, 8, 0, 0)

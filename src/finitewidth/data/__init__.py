@@ -7,18 +7,21 @@ from finitewidth.data.images import block_average, image_folder
 from finitewidth.data.loaders import load
 from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
-from finitewidth.data.standardise import Standardiser, standardise
+from finitewidth.data.standardise import Standardiser, standardise, standardise_target
 from finitewidth.data.synthetic import (
     gaussian_mixture,
     linear_teacher,
     one_hidden_layer_teacher,
     random_labels,
 )
+from finitewidth.data.targets import TargetEncoding, TargetScaling
 
 __all__ = [
     "Dataset",
     "InputScaling",
     "Standardiser",
+    "TargetEncoding",
+    "TargetScaling",
     "block_average",
     "csv",
     "digits",
@@ -34,4 +37,5 @@ __all__ = [
     "random_labels",
     "split",
     "standardise",
+    "standardise_target",
 ]

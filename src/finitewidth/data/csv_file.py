@@ -44,6 +44,7 @@ def csv(
     drop: str | Sequence[str] | None = None,
     encode: str | Sequence[str] | None = None,
     impute: str | None = None,
+    standardise_target: bool = False,
 ) -> TrainTest:
     """A csv file (UTF-8, with a header; .gz is unpacked): the column ``target`` is y, the others are inputs.
 
@@ -57,6 +58,7 @@ def csv(
     ``task``: "classification" takes the target as class labels (names, or whole numbers), "regression" as
     numbers. "auto" takes text and whole numbers of at most 20 different values as class labels, numbers with
     a decimal point as numbers (but -1 and +1 alone as labels), and asks in the case between.
+    ``standardise_target``: numbers are centred and scaled to variance 1, errors stated in their own units.
 
     Raises InputError with line and column for text in a number's place and for missing or infinite values, and where
     a delimiter or a number can be read in two ways; MemoryCapError for what unpacks or encodes to more than
@@ -72,7 +74,7 @@ def csv(
         y = several_targets(table.targets, task, table.place_of_target)
         rows = table_dataset(table.inputs.rows(), y, task, classes)
         prepare = partial(table.inputs.prepare, max_bytes=max_bytes)
-        train, test = parts(rows, n_train, n_test, seed, standardise, prepare)
+        train, test = parts(rows, n_train, n_test, seed, standardise, standardise_target, prepare)
     if table.left_out:
         warnings.warn(
             f"{what}: column {table.left_out[0]!r} has no name and numbers the rows: it is not used as an input "

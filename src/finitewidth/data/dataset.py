@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.data.encoding import Label, as_targets, class_index, encode
+from finitewidth.data.targets import NUMBERS, TargetEncoding, TargetScaling
 from finitewidth.exceptions import InputError
 
 
@@ -41,8 +42,9 @@ class Dataset:
     class in sorted order. ``classes`` fixes labels and order instead, so that a test set is encoded as its
     training set; ``classes=()`` says that y holds numbers whatever its type. Afterwards ``y`` holds the
     targets, (P,) or (P, D), and ``classes`` the labels in the order of the encoding, or None for regression.
-    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given. ``input_names`` are the names of
-    the inputs, one each, None where they have none.
+    ``standardiser`` is what made ``x`` from the raw inputs, None where x is as given; ``target_scaling`` what made
+    ``y`` from numbers in the user's own units, in which errors are then stated (see ``standardise_target``).
+    ``input_names`` are the names of the inputs, one each, None where they have none.
 
     Raises InputError for what cannot be used: wrong shapes, NaN, no points, one class only, an unseen class.
     """
@@ -51,6 +53,7 @@ class Dataset:
     y: np.ndarray
     classes: tuple[Label, ...] | None = None
     standardiser: InputScaling | None = None
+    target_scaling: TargetScaling | None = None
     input_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -58,8 +61,10 @@ class Dataset:
         values = as_targets(self.y)
         _same_length(x, values)
         y, classes = encode(values, self.classes)
+        if classes is not None and self.target_scaling is not None:
+            raise InputError(f"classes {classes} and target_scaling", "one of them", "labels are encoded, not scaled")
         names = _names(self.input_names, x)
-        self._set(_own(x, self.x), _own(y, self.y), classes, self.standardiser, names)
+        self._set(x=_own(x, self.x), y=_own(y, self.y), classes=classes, input_names=names)
 
     @property
     def n_points(self) -> int:
@@ -90,6 +95,11 @@ class Dataset:
         return self.classes is not None
 
     @property
+    def encoding(self) -> TargetEncoding:
+        """What the targets stand for, which predictions remember."""
+        return TargetEncoding(self.classes, self.target_scaling)
+
+    @property
     def labels(self) -> np.ndarray | None:
         """The class label of each point, shape (P,); None for regression."""
         return None if self.classes is None else np.array(self.classes)[class_index(self.y)]
@@ -115,7 +125,7 @@ class Dataset:
     def subset(self, indices: Any) -> Dataset:
         """The points at ``indices`` (whole numbers, or a mask of length P), encoded as here."""
         chosen = _indices(indices, len(self))
-        return self._copy(self.x[chosen], self.y[chosen], self.standardiser, self.input_names)
+        return self._copy(x=self.x[chosen], y=self.y[chosen])
 
     def with_inputs(
         self, x: Any, standardiser: InputScaling | None = None, input_names: Sequence[str] | None = None
@@ -128,10 +138,25 @@ class Dataset:
         _same_length(inputs, self.y)
         if input_names is None and inputs[0].size == self.n_inputs:
             input_names = self.input_names
-        return self._copy(_own(inputs, x), self.y, standardiser, _names(input_names, inputs))
+        return self._copy(x=_own(inputs, x), standardiser=standardiser, input_names=_names(input_names, inputs))
+
+    def with_scaled_targets(self, scaling: TargetScaling) -> Dataset:
+        """The same points with their targets, in the user's own units, standardised by ``scaling``.
+
+        Raises InputError for classes, and for targets standardised before.
+        """
+        if self.encoding != NUMBERS:
+            what = "class labels" if self.is_classification else "targets that were standardised before"
+            raise InputError(
+                f"{what}, to be standardised", "numbers in the user's own units", "leave standardise_target out"
+            )
+        return self._copy(y=scaling.transform(self.y), target_scaling=scaling)
 
     def like(self, x: Any, y: Any) -> Dataset:
-        """New points encoded as these ones: their test set. Inputs and outputs must agree in shape."""
+        """New points encoded as these ones: their test set. Inputs and outputs must agree in shape.
+
+        ``x``: prepared as the inputs of these were. ``y``: labels, or numbers in the user's own units.
+        """
         other = Dataset(x, y, classes=self.classes or ())
         for name, ours, theirs in (("x", self.x, other.x), ("y", self.y, other.y)):
             if ours.shape[1:] != theirs.shape[1:]:
@@ -140,7 +165,8 @@ class Dataset:
                     "equal shapes but for the number of points",
                     f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
                 )
-        return other.with_inputs(other.x, input_names=self.input_names)
+        other = other.with_inputs(other.x, input_names=self.input_names)
+        return other if self.target_scaling is None else other.with_scaled_targets(self.target_scaling)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the inputs, the targets and the classes; the same on every machine."""
@@ -159,28 +185,19 @@ class Dataset:
             "classes": None if self.classes is None else list(self.classes),
             "shape": None if self.input_shape is None else list(self.input_shape),
             "standardise": _kind(self.standardiser),
+            "target_scaling": None if self.target_scaling is None else asdict(self.target_scaling),
             "fingerprint": self.fingerprint(),
         }
 
-    def _copy(
-        self, x: np.ndarray, y: np.ndarray, standardiser: InputScaling | None, input_names: tuple[str, ...] | None
-    ) -> Dataset:
+    def _copy(self, **changes: Any) -> Dataset:
         # Not through __init__: the targets are encoded already, and -1, +1 must not be read as labels again.
         copy = object.__new__(Dataset)
-        copy._set(x, y, self.classes, standardiser, input_names)
+        copy._set(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
         return copy
 
-    def _set(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        classes: tuple[Label, ...] | None,
-        standardiser: InputScaling | None,
-        input_names: tuple[str, ...] | None,
-    ) -> None:
-        x.flags.writeable = y.flags.writeable = False
-        fields = {"x": x, "y": y, "classes": classes, "standardiser": standardiser, "input_names": input_names}
-        for name, value in fields.items():
+    def _set(self, **values: Any) -> None:
+        values["x"].flags.writeable = values["y"].flags.writeable = False
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import MOST_COMPARED, choice, nearest, shown
+from finitewidth.checks import MOST_COMPARED, choice, flag, nearest, shown
 from finitewidth.checks import path as path_of
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
-from finitewidth.data.standardise import standardise
+from finitewidth.data.standardise import standardise, standardise_target
 from finitewidth.exceptions import InputError, MemoryCapError
 
 MAX_BYTES = 8 * 2**30
@@ -96,14 +96,21 @@ def parts(
     n_test: int | None,
     seed: int,
     kind: str,
+    targets: bool = False,
     prepare: Callable[[Dataset, Dataset], TrainTest] | None = None,
 ) -> TrainTest:
     """Split by the recipe, ``prepare`` the two parts, then standardise by the training part."""
     train, test = split(dataset, n_train, n_test, seed)
     if prepare is not None:
         train, test = prepare(train, test)
-    train, test, _ = standardise(train, test, kind)
-    return train, test
+    return standardised(train, test, kind, targets)
+
+
+def standardised(train: Dataset, test: Dataset, kind: str | None, targets: bool) -> TrainTest:
+    """Both parts as asked for, by the training part; ``kind=None`` leaves the inputs exactly as they are."""
+    if kind is not None:
+        train, test, _ = standardise(train, test, kind)
+    return standardise_target(train, test) if flag("standardise_target", targets) else (train, test)
 
 
 def _found(classes: Sequence[Label], known: dict[str, Label]) -> tuple[Label, ...]:

@@ -34,6 +34,7 @@ def openml(
     version: int | str = "active",
     timeout: float = 10.0,
     max_bytes: float = MAX_BYTES,
+    standardise_target: bool = False,
     columns: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
     encode: str | Sequence[str] | None = None,
@@ -42,9 +43,9 @@ def openml(
     """A data set of openml.org by name, through scikit-learn, which keeps a copy on disk; x (P, columns).
 
     ``target``: the target column or columns, None for what OpenML names. ``task`` as for ``csv``, except that
-    "auto" trusts OpenML: nominal targets are classes, numeric ones are numbers. ``columns``, ``drop``, ``encode``
-    (categorical columns are its texts) and ``impute`` as for ``csv``. ``timeout``: seconds for each answer of the
-    server.
+    "auto" trusts OpenML: nominal targets are classes, numeric ones are numbers. ``standardise_target``, ``columns``,
+    ``drop``, ``encode`` (categorical columns are its texts) and ``impute`` as for ``csv``. ``timeout``: seconds for
+    each answer of the server.
     Raises InputError for an unknown name, without network, and, unless they are encoded and filled, for categorical
     columns and missing values.
     """
@@ -55,7 +56,8 @@ def openml(
         inputs = _inputs(bunch, selection, max_bytes)
         y = _openml_targets(bunch.target, task, several=wanted is not None and len(wanted) > 1)
         rows = table_dataset(inputs.rows(), y, task, classes)
-        return parts(rows, n_train, n_test, seed, standardise, partial(inputs.prepare, max_bytes=max_bytes))
+        prepare = partial(inputs.prepare, max_bytes=max_bytes)
+        return parts(rows, n_train, n_test, seed, standardise, standardise_target, prepare)
 
 
 def _fetch(name: str, version: int | str, targets: list[str] | None, timeout: float) -> Any:

@@ -1,4 +1,4 @@
-"""Shift and scale of the inputs: a visible, invertible choice, fitted on the training part only."""
+"""Shift and scale of inputs and targets: a visible, invertible choice, fitted on the training part only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from finitewidth.checks import choice, real_array
 from finitewidth.data.dataset import Dataset
+from finitewidth.data.targets import TargetScaling
 from finitewidth.exceptions import InputError
 
 
@@ -76,6 +77,17 @@ def standardise(train: Dataset, test: Dataset, kind: str = "global") -> tuple[Da
     fitted = Standardiser.fit(train.x, kind)
     first, second = (part.with_inputs(fitted.transform(part.x), fitted) for part in (train, test))
     return first, second, fitted
+
+
+def standardise_target(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    """Both parts, their targets centred and scaled to variance 1 by the training part's mean and standard deviation.
+
+    Both remember the ``target_scaling``: errors of predictions, samples and trained networks are stated in the user's
+    own units (squared); predictions themselves and the temperature, the variance of the noise, in standardised ones.
+    Raises InputError for class labels, and for targets that are constant or were standardised before.
+    """
+    scaling = TargetScaling.fit(train.y)
+    return train.with_scaled_targets(scaling), test.with_scaled_targets(scaling)
 
 
 def _fit_none(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -170,11 +170,11 @@ def _two_panels(draw: Callable[..., Axes]) -> Figure:
         for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-        legend_above(figure, *axes[0].get_legend_handles_labels())
+        legend_of_figure(figure, *axes[0].get_legend_handles_labels())
     return figure
 
 
-def legend_above(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+def legend_of_figure(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
     """A legend over all axes, in as few rows as its width allows."""
     for rows in range(1, len(names) + 1):
         legend = figure.legend(handles, names, loc="outside upper center", ncols=math.ceil(len(names) / rows))

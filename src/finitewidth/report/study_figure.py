@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.report.findings import Findings, Panel, Series
-from finitewidth.report.plots import COLOURS, PAGE, new_figure, style
+from finitewidth.report.plots import COLOURS, PAGE, legend_of_figure, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def study_figure(findings: Findings) -> Figure:
         for ax in axes:
             for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
                 named.setdefault(name, handle)
-        figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=3)
+        legend_of_figure(figure, list(named.values()), list(named))
     return figure
 
 

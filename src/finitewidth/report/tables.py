@@ -23,15 +23,22 @@ _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally conne
 def title(
     source: str, train: Dataset, test: Dataset, kind: str, network: Network, temperatures: Sequence[float]
 ) -> str:
-    """Data, architecture and temperature in two lines."""
+    """Data, architecture and temperature in two lines; in a third, how targets were standardised."""
     names = train.classes or ()
     classes = f", classes {_listed(names)}" if 0 < len(names) <= 4 else f", {len(names)} classes" * bool(names)
     layers = f"{network.depth} hidden layer" + ("s" if network.depth > 1 else "")
     heat = _listed([f"{t:g}" for t in temperatures])
     return (
         f"{source}{classes}: {train.n_points} training points, {test.n_points} test points\n"
-        f"{_NAMES[kind]}, {layers}, {network.phi.name}, T = {heat}"
+        f"{_NAMES[kind]}, {layers}, {network.phi.name}, T = {heat}{_of_targets(train)}"
     )
+
+
+def _of_targets(train: Dataset) -> str:
+    if train.target_scaling is None:
+        return ""
+    mean, scale = _listed([f"{m:.4g}" for m in train.target_scaling.mean]), train.target_scaling.scale
+    return f"\ntarget standardised (mean {mean}, deviation {scale:.4g}): errors in its own units, T not"
 
 
 def predictions(rows: Iterable[Any], heading: str) -> Table:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from finitewidth import checks
+from finitewidth.data import TargetEncoding
+from finitewidth.data.targets import NUMBERS
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.prediction import Errors, Prediction, in_own_units
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
 
 Array = np.ndarray
@@ -66,6 +67,7 @@ class Draws:
         "hidden_kernel" (<phi phi^T>/N of the training points), "weight_covariance" (lambda_0 <w w^T>).
     complete: False where a run was interrupted: the draws so far.
     settings: the adapted step size and trajectory. attrs: network, data, seed, versions, as text and numbers.
+    encoding: of the targets sampled with, in whose terms (standardised, where they were) all numbers here are.
     """
 
     mean: Array
@@ -80,6 +82,7 @@ class Draws:
     complete: bool
     observed: dict[str, Array] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
+    encoding: TargetEncoding = NUMBERS
 
     @property
     def n_chains(self) -> int:
@@ -99,21 +102,15 @@ class Draws:
         """The posterior predictive mean and variance of f: total expectation and total variance over draws."""
         mean = self.mean.mean((0, 1))
         variance = self.variance.mean((0, 1)) + self.mean.var((0, 1))
-        return Prediction(mean, variance, float(self.train_error.mean()))
+        return Prediction(mean, variance, float(self.train_error.mean()), encoding=self.encoding)
 
     def errors(self, y: Any) -> SampledErrors:
         """Errors against targets ``y`` (P*,) or (P*, D), averaged over points and outputs.
 
         The test error is the average over draws of ``mean_x [(y - mean)^2 + variance]``; bias is the error
-        of the mean over all draws, variance the rest. Raises InputError for targets of another shape.
+        of the mean over all draws, variance the rest. ``y``: as for ``Prediction.errors``, and refused as there.
         """
-        y = checks.real_array("y", y, None)
-        if y.shape != self.mean.shape[2:]:
-            raise InputError(
-                f"targets of shape {y.shape}",
-                f"targets of shape {self.mean.shape[2:]}, as sampled",
-                "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
-            )
+        y = self.encoding.targets(y, self.mean.shape[2:])
         error_series = _points_mean((y - self.mean) ** 2 + self.variance)
         bias, bias_series = self._bias(y)
         test_error = float(error_series.mean())
@@ -124,7 +121,7 @@ class Draws:
         converged, message = verdict(watched, divergences, self.n_draws)
         if not self.complete:
             converged, message = False, f"interrupted after {self.n_draws} draws a chain; {message}"
-        return SampledErrors(
+        errors = SampledErrors(
             test_error=test_error,
             bias=bias,
             variance=test_error - bias,
@@ -141,6 +138,7 @@ class Draws:
             converged=converged,
             message=message,
         )
+        return in_own_units(errors, self.encoding)
 
     @property
     def order_parameter(self) -> Array:

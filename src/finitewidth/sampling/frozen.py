@@ -12,7 +12,8 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import Network
-from finitewidth.prediction import condition, train_error
+from finitewidth.prediction import condition, in_own_units, train_error
+from finitewidth.runs import same_targets
 
 Array = np.ndarray
 
@@ -45,6 +46,7 @@ def sample_frozen(
     Any architecture with one output. Raises InputError for several outputs or fewer than two networks,
     MissingExtraError without JAX.
     """
+    same_targets(train, test)
     temperature = checks.positive("temperature", temperature)
     if train.n_outputs != 1 or checks.positive_integer("networks", networks) < 2:
         raise InputError(
@@ -61,10 +63,11 @@ def sample_frozen(
     errors = ((test.y - mean) ** 2 + variance).mean(1)
     bias, bias_se = squared_bias(mean, test.y)
     test_error = float(errors.mean())
-    return FrozenErrors(
+    averages = FrozenErrors(
         *(test_error, _error(errors), bias, bias_se, test_error - bias),
         *(value for k in (2, 3) for value in _average(np.array([one[k] for one in found]))),
     )
+    return in_own_units(averages, train.encoding)
 
 
 def _features(network: Network, train: Dataset, test: Dataset, networks: int, seed: int) -> list[tuple[Array, Array]]:

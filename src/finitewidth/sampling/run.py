@@ -17,6 +17,7 @@ import numpy as np
 from finitewidth import checks, linalg
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.networks import Network
+from finitewidth.networks.scale import warn_of_scale
 from finitewidth.runs import (
     every,
     memory_errors,
@@ -63,7 +64,7 @@ def sample(
 
     Parameters
     ----------
-    network: any architecture. train, test: data sets; only the inputs of ``test`` are used.
+    network: any architecture. train, test: data sets; of ``test`` only the inputs are used.
     temperature: T, the variance of the Gaussian likelihood.
     chains, draws, warmup: ``draws`` are kept a chain, after ``warmup`` iterations of adaptation.
     seed: decides every random number. The same call gives the same bits on one machine.
@@ -78,6 +79,7 @@ def sample(
         gives the draws so far with ``complete=False``, or is passed on where there are none.
     memory: cap such as "8GB"; what would need more is refused before it starts.
 
+    Warns (ScaleWarning) of data far from the size that the prior expects.
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above
     the cap, MissingExtraError without the extra "sample".
     """
@@ -95,6 +97,7 @@ def sample(
         trajectory=trajectory,
         observables=observables,
     )
+    warn_of_scale(network, train)
     cap = linalg.memory_cap(memory)
     linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains or points", cap)
     return request.collect(*_run(request.engine(), request, progress, checkpoint))
@@ -189,6 +192,7 @@ class Request:
         checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("sampler", self.sampler, SAMPLERS)
         same_points(self.train, self.test)
+        self.train.encoding.refuse_other(self.test.encoding)
         put("temperature", checks.positive("temperature", self.temperature))
         for name in ("chains", "draws"):
             put(name, checks.positive_integer(name, getattr(self, name)))
@@ -302,6 +306,7 @@ class Request:
             complete=complete,
             observed={"y_train": np.asarray(self.train.y)},
             attrs=self._attrs(),
+            encoding=self.train.encoding,
         )
 
     def _observable(self, name: str, state: Progress) -> Observable:

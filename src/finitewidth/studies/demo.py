@@ -107,9 +107,10 @@ def _sampled(setting: Setting, width: int, train: Dataset, test: Dataset) -> Sam
     """Errors of one width, from as many draws as the chains need to agree."""
     from finitewidth.sampling import sample
 
-    network, options = setting.network(1, width), {"temperature": setting.temperature, "chains": setting.chains}
+    network, temperature = setting.network(1, width), setting.temperature
     for attempt in range(setting.attempts):
-        drawn = sample(network, train, test, **options, draws=setting.draws * 2**attempt, seed=0)
+        draws = setting.draws * 2**attempt
+        drawn = sample(network, train, test, temperature, chains=setting.chains, draws=draws, seed=0)
         errors = drawn.errors(test.y)
         if errors.converged:
             break
@@ -186,7 +187,7 @@ def figure(result: Result) -> Figure:
         _say_what(right, result)
         handles, names = left.get_legend_handles_labels()
         shown = [i for i, name in enumerate(names) if name not in ("bias", "variance")]
-        plots.legend_above(drawn, [handles[i] for i in shown], [names[i] for i in shown])
+        plots.legend_of_figure(drawn, [handles[i] for i in shown], [names[i] for i in shown])
     return drawn
 
 

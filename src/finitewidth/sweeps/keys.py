@@ -32,8 +32,10 @@ class Kind:
     plain: bool = False
     separator: str = ","
 
-    def text(self, value: Any) -> str:
+    def text(self, value: Any) -> str | bool:
         """As the command line takes it."""
+        if isinstance(value, bool):
+            return value
         return self.separator.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -90,6 +92,12 @@ def _columns(key: str, value: Any) -> str:
     return options.joined(options.columns(key, text))
 
 
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{key}: {checks.shown(value)}", "true or false", f"write {key}: true")
+    return value
+
+
 def _method(key: str, value: Any) -> str:
     return checks.choice(key, value, METHODS)
 
@@ -114,6 +122,7 @@ SIZES = Kind(_sizes, {"type": ["integer", "string", "array"], "items": {"type": 
 NAMES = Kind(_names, {"type": ["array", "string"], "items": _ITEM})
 COLUMNS = Kind(_columns, {"type": ["array", "string"], "items": _ITEM})
 TEXT = Kind(_scalar, {"type": "string"})
+FLAG = Kind(_flag, {"type": "boolean"}, plain=True)
 METHOD = Kind(_method, {"type": "string", "enum": list(METHODS)})
 
 KINDS: dict[str, Kind] = {
@@ -126,6 +135,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("target", "columns", "drop", "encode"), COLUMNS),
     **dict.fromkeys(("data", "delimiter", "impute", "task", "standardise", "network", "activation", "readout"), TEXT),
     **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser", "solver"), TEXT),
+    "standardise_target": FLAG,
     "widths": WHOLES,
     "precision": NUMBERS,
     "classes": NAMES,

@@ -12,7 +12,7 @@ from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
 
 DATA = (
     *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),
-    *("task", "classes", "n_train", "n_test", "seed", "standardise"),
+    *("task", "classes", "n_train", "n_test", "seed", "standardise", "standardise_target"),
 )
 KERNEL = (
     *("network", "depth", "activation", "precision", "offset_precision", "readout"),
@@ -33,7 +33,8 @@ class Point:
         """From values in their one form (``Kind.read``); keys that this point does not use are left out."""
         method, network = given.get("method", "saddle"), given.get("network", "fc")
         keys = used(method, network)
-        config = {key: value for key, value in (defaults(method) | given).items() if key in keys}
+        chosen = (defaults(method) | given).items()
+        config = {key: value for key, value in chosen if key in keys and value is not False}  # a flag that is not set
         if "widths" not in config:
             config = {"depth": 1, "width": 100} | config
         text = compact(config)

@@ -16,12 +16,13 @@ from finitewidth.exceptions import InputError
 from finitewidth.linalg import blas_for, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
+from finitewidth.runs import same_targets
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.neuron import NeuronOptions
 from finitewidth.theory.solution import Solution, conditioned
 from finitewidth.theory.solver import Solver
-from finitewidth.theory.validity import Validity, applies, validity
+from finitewidth.theory.validity import Validity, applies, validity, warn_outside_validated
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def learning_curve(
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     for name, part in (("train", train), ("test", test)):
         checks.instance(name, part, Dataset, "write fw.Dataset(x, y)")
+    same_targets(train, test)
     cap = memory_cap(memory)
     temperatures = [checks.positive("temperature", t) for t in checks.one_or_more("temperature", temperature)]
     networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
@@ -143,6 +145,7 @@ def solved_row(
     with blas_for(train.n_points):
         shared = shared or theory.factorise(train, memory)
         solution = theory.solve(train, shared, memory)
+    warn_outside_validated(solution, stacklevel=3)
     row = row_of(solution, test, started)
     return (replace(row, validity=validity(solution)) if assess and applies(solution) else row), shared
 

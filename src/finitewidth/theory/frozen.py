@@ -18,7 +18,8 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors
+from finitewidth.prediction import Errors, in_own_units
+from finitewidth.runs import same_targets
 
 Array = np.ndarray
 
@@ -41,6 +42,7 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     Raises InputError for other architectures, and for a temperature that is not positive.
     """
     refuse_others(network, train)
+    same_targets(train, test)
     temperature = checks.positive("temperature", temperature)
     width, y = network.widths[0], train.y
     K = kernels.nngp(network, train.x)
@@ -62,7 +64,8 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     variance = float(np.mean(q * own + between))
     residual = temperature**2 / len(y) * (float(a @ a) + strength * float(np.trace(spread)))
     train_error = residual + temperature / len(y) * q * float(np.vdot(K, inverse))
-    return FrozenSolution(q, Errors(bias + variance, bias, variance, None, train_error))
+    errors = Errors(bias + variance, bias, variance, None, train_error)
+    return FrozenSolution(q, in_own_units(errors, train.encoding))
 
 
 def frozen_scale(eigenvalues: Array, width: int, temperature: float) -> float:

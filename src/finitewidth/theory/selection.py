@@ -13,7 +13,8 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.networks import FullyConnected, Network
-from finitewidth.theory.choose import solve, theory_of
+from finitewidth.networks.scale import warn_of_scale
+from finitewidth.theory.choose import quietly_solved, theory_of
 from finitewidth.theory.solution import Solution
 
 CONTINUOUS = ("temperature", "precision")
@@ -81,6 +82,7 @@ def select(
         raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    warn_of_scale(network, train)
     named = checks.sequence("optimise", optimise, empty=True)
     names = [checks.choice("optimise", name, CONTINUOUS) for name in named]
     found = []
@@ -132,7 +134,7 @@ def _climb(
     def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
         values = np.exp(log_values)
         net = network.with_precision(tuple(values[1:]))
-        solution = solve(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
+        solution = quietly_solved(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
         return net, float(values[0]), solution
 
     def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:

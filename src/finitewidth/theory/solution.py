@@ -238,4 +238,4 @@ def conditioned(solution: Solution, x: Any) -> Prediction:
             "prepare test points as the training points were prepared",
         )
     with blas_for(max(len(x), solution.train.n_points)), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return solution.predictor.predict(x)
+        return solution.predictor.predict(x).trained_on(solution.train)

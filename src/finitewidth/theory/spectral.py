@@ -27,6 +27,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
+from finitewidth.prediction import in_own_units
 
 Array = np.ndarray
 ASSUMPTION = (
@@ -189,7 +190,7 @@ def spectral_learning_curve(
             power_learned=float(learned @ theory.power / theory.power.sum()),
             **_sampled(gram, pool.y, size, ridge, noise, trials, rng, predicted),
         )
-        rows.append(row)
+        rows.append(in_own_units(row, pool.encoding))
     return SpectralCurve(tuple(rows), theory, ridge, noise)
 
 

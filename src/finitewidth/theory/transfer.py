@@ -73,7 +73,7 @@ class TransferSolution:
                 f"{self.target.n_inputs}, as in training",
                 "prepare test points as the training points were prepared",
             )
-        return self.predictor.predict(x.reshape(len(x), -1))
+        return self.predictor.predict(x.reshape(len(x), -1)).trained_on(self.target)
 
 
 class TransferPredictor(Protocol):

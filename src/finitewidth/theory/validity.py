@@ -19,6 +19,7 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.pilot import OneLayer, pilot
@@ -32,6 +33,7 @@ UNRELIABLE, DOUBTFUL = 0.10, 0.03
 # Fitted to the sampled cases of docs/validity.md. Above a Q of about two the quadratic response exaggerates:
 _STRONG, _POWER = 1.9, 6
 _FARTHEST = 1.7  # and nothing is known beyond so many times that
+_MOST_Q = 4.5  # the largest of those cases is 4.34; from 4.9 on the estimate was off by more than a factor of two
 _RUNAWAY = 2.0  # the largest ratio of strength to Q in those cases is 1.3
 _DEEP = 2.0  # the layers below the last one add about as much as it does
 
@@ -51,7 +53,8 @@ def validity(solution: Solution) -> Validity:
     """The expected relative error of a prediction of the action, at the cost of a second or two.
 
     Of several outputs the one with the largest spread is looked at; of more than 150 training points the first 150,
-    at a width that keeps P / N. Raises InputError for a solution of the single-neuron theory or at infinite width,
+    at a width that keeps P / N. Not known (NaN) outside the range in which it was calibrated: data of unusual size, or
+    a large Q. Raises InputError for a solution of the single-neuron theory or at infinite width,
     which are not the action's, and for one that did not converge.
     """
     theory = solution.theory
@@ -62,6 +65,9 @@ def validity(solution: Solution) -> Validity:
             "a converged prediction of the action (method 'saddle' or 'integrate') for one of the package's networks",
             "solve it with method='saddle'",
         )
+    outside = outside_validated(solution)
+    if outside is not None:
+        return Validity(math.nan, f"not known: {outside.what}")
     try:
         with np.errstate(all="ignore"):
             found = estimate(theory.network, solution.train, theory.temperature, solution.order_parameters)
@@ -75,6 +81,21 @@ def applies(solution: Solution) -> bool:
     knows."""
     known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
     return known and solution.converged and solution.theory.method in ("saddle", "integrate")
+
+
+def outside_validated(solution: Solution) -> Departure | None:
+    """What takes a solution out of the range in which theories were held to samples: its data, or its Q."""
+    unusual = unusual_scale(solution.theory.network, solution.train)
+    if unusual is not None or not applies(solution) or np.max(solution.order_parameters, initial=0.0) <= _MOST_Q:
+        return unusual
+    return Departure(f"an order parameter Q above {_MOST_Q:g}, beyond what was held to samples", "compare with samples")
+
+
+def warn_outside_validated(solution: Solution, stacklevel: int = 2) -> None:
+    """One ScaleWarning for such a solution."""
+    outside = outside_validated(solution)
+    if outside is not None:
+        outside.warn(stacklevel + 1)
 
 
 @dataclass(frozen=True)

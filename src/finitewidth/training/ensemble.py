@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.prediction import Errors, Prediction, in_own_units
 from finitewidth.runs import single_thread
 
 Array = np.ndarray
@@ -43,7 +43,8 @@ class History:
     """Training as it went: ``step`` (H,), from 0; all else (networks, H).
 
     objective: ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2`` on the points trained on. train_error, test_error,
-    held_out_error: mean of (y - f)^2 over points and outputs; the last is NaN without a held-out part.
+    held_out_error: mean of (y - f)^2 over points and outputs, in the unit of ``Errors``; the last is NaN without a
+    held-out part.
     """
 
     step: Array
@@ -126,21 +127,15 @@ class Ensemble:
         outputs[self.diverged] = np.nan
         mean = outputs.mean(0)
         variance = outputs.var(0, ddof=1) if len(outputs) > 1 else np.zeros_like(mean)
-        return Prediction(mean, variance, float(self._train_errors.mean()))
+        return Prediction(mean, variance, float(self._train_errors.mean()), encoding=self.train.encoding)
 
     def errors(self, y: Any = None) -> TrainedErrors:
         """Errors against targets ``y`` at the test points (default: those of ``test``), averaged over points, outputs.
 
-        Raises InputError for targets of another shape.
+        ``y``: as for ``Prediction.errors``, and refused as there.
         """
-        y = np.asarray(self.test.y if y is None else y, dtype=float)
         outputs = self._at_test
-        if y.shape != outputs.shape[1:]:
-            raise InputError(
-                f"targets of shape {y.shape}",
-                f"targets of shape {outputs.shape[1:]}, as trained",
-                "encode the test targets as the training targets were (fw.Dataset(x, y, classes=train.classes))",
-            )
+        y = self.train.encoding.targets(self.test if y is None else y, outputs.shape[1:])
         outputs = np.where(self.diverged.reshape(-1, *(1,) * y.ndim), np.nan, outputs)
         mean, count = outputs.mean(0), len(outputs)
         own = ((y - outputs) ** 2).reshape(count, -1).mean(1)
@@ -149,7 +144,7 @@ class Ensemble:
         slope = (-2.0 * (y - mean) * (outputs - mean)).reshape(count, -1).mean(1)
         test_error, accuracy = _mean(own), self._accuracy(y, outputs)
         converged, message = self.verdict
-        return TrainedErrors(
+        errors = TrainedErrors(
             test_error=test_error,
             bias=test_error - variance,
             variance=variance,
@@ -164,6 +159,7 @@ class Ensemble:
             converged=converged,
             message=message,
         )
+        return in_own_units(errors, self.train.encoding)
 
     @property
     def verdict(self) -> tuple[bool, str]:

@@ -116,10 +116,10 @@ class LazyTraining:
         chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
         points, rows = self._points(test.x), []
         for time in chosen:
-            rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test.y))))
+            rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test))))
         temperature = checks.not_negative("temperature", temperature)
-        limit = self._predict(points, math.inf, 0.0).errors(test.y)
-        return LazyCurve(tuple(rows), limit, self._posterior(points, temperature).errors(test.y), temperature)
+        limit = self._predict(points, math.inf, 0.0).errors(test)
+        return LazyCurve(tuple(rows), limit, self._posterior(points, temperature).errors(test), temperature)
 
     def _points(self, x: Any) -> _Points:
         cross = kernels.both(self.kernel, x, self.train.x)
@@ -135,12 +135,12 @@ class LazyTraining:
         variance = np.maximum(variance, 0.0)
         if mean.ndim == 2:
             variance = np.broadcast_to(variance[:, None], mean.shape).copy()
-        return Prediction(mean, variance, self._train_error(decay))
+        return Prediction(mean, variance, self._train_error(decay), encoding=self.train.encoding)
 
     def _posterior(self, points: _Points, temperature: float) -> Prediction:
         gram = _regularised(self.gram.nngp, temperature)
         mean, variance = condition(gram, self.train.y, points.nngp, points.prior)
-        return Prediction(mean, variance, train_error(gram, self.train.y))
+        return Prediction(mean, variance, train_error(gram, self.train.y), encoding=self.train.encoding)
 
     @cached_property
     def _rotated_nngp(self) -> Array:

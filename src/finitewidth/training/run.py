@@ -25,6 +25,8 @@ from finitewidth.data.dataset import split
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network
+from finitewidth.networks.scale import warn_of_scale
+from finitewidth.prediction import in_own_units
 from finitewidth.runs import (
     RunFile,
     every,
@@ -98,6 +100,7 @@ def train(
         networks as they are with ``complete=False``.
     memory: cap such as "8GB"; what would need more is refused before it starts.
 
+    Warns (ScaleWarning) of data far from the size that the prior expects.
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above the cap,
     MissingExtraError without the extra "sample".
     """
@@ -121,6 +124,7 @@ def train(
         raise MissingExtraError("jax and optax", "sample", "training") from error
 
     refuse_numpy_only(network)
+    warn_of_scale(network, request.data)
     linalg.require_memory(request.bytes(), str(request), _REMEDY, linalg.memory_cap(memory))
     return _run(request, progress, checkpoint)
 
@@ -302,7 +306,7 @@ class Request:
             seeds=self.seeds,
             parameters=state.best if early else state.parameters,
             initial=initial,
-            history=History(step=steps, **recorded),
+            history=in_own_units(History(step=steps, **recorded), self.data.encoding),
             stopped=state.stopped,
             settings={
                 "optimiser": self.optimiser,

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.data import TargetEncoding
+from finitewidth.data.targets import NUMBERS
 from finitewidth.exceptions import InputError
 from finitewidth.networks.coupled import SourceFirst
-from finitewidth.prediction import Prediction
+from finitewidth.prediction import Prediction, in_own_units
 from finitewidth.runs import RunFile, every
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import SampledErrors
@@ -37,6 +39,7 @@ class FollowingDraws:
     mean, variance: of f at the test points given a draw of the target's hidden weights, (S, 2, n, P*).
     train_error, energy, diverged: (S, 2, n). source_r_hat, source_ess: of the source's chains.
     order_parameters: of every source layer, (S,): "source", "cross", "target", "replica", as a ``TransferSolution``'s.
+    encoding: of the target's training set.
     """
 
     mean: Array
@@ -47,6 +50,7 @@ class FollowingDraws:
     order_parameters: dict[str, Array]
     source_r_hat: float
     source_ess: float
+    encoding: TargetEncoding = NUMBERS
 
     @property
     def n_sources(self) -> int:
@@ -62,17 +66,15 @@ class FollowingDraws:
         """Of the target's f over sources, chains and draws."""
         mean = self.mean.mean((0, 1, 2))
         variance = self.variance.mean((0, 1, 2)) + self.mean.var((0, 1, 2))
-        return Prediction(mean, variance, float(self.train_error.mean()))
+        return Prediction(mean, variance, float(self.train_error.mean()), encoding=self.encoding)
 
     def errors(self, y: Any) -> SampledErrors:
         """Errors of the target against ``y`` (P*,); standard errors are over source layers, R-hat over the chains that
         follow one layer (all layers together) and over the source's.
 
-        Raises InputError for targets of another shape.
+        ``y``: as for ``Prediction.errors``, and refused as there.
         """
-        y = np.asarray(y, dtype=float)
-        if y.shape != self.mean.shape[3:]:
-            raise InputError(f"targets of shape {y.shape}", f"shape {self.mean.shape[3:]}", "give the test targets")
+        y = self.encoding.targets(y, self.mean.shape[3:])
         series = ((y - self.mean) ** 2 + self.variance).mean(-1)
         each = series.mean((1, 2))
         test, (bias, bias_se) = self.average(each), self._bias(self.mean.mean((1, 2)), y)
@@ -85,7 +87,7 @@ class FollowingDraws:
         }
         divergences = int(self.diverged.sum())
         converged, message = verdict(watched, divergences, self.mean.shape[2])
-        return SampledErrors(
+        errors = SampledErrors(
             test_error=test[0],
             bias=bias,
             variance=test[0] - bias,
@@ -102,6 +104,7 @@ class FollowingDraws:
             converged=converged,
             message=message,
         )
+        return in_own_units(errors, self.encoding)
 
     def average(self, values: Array) -> tuple[float, float]:
         """Mean over source layers, (S,), and its standard error."""
@@ -153,7 +156,13 @@ def sample_following(
         "target": arrays.pop("order_parameter"),
         "replica": np.einsum("sn,sn->s", z[:, 0], z[:, 1]) / width,  # independent given the layer
     }
-    return FollowingDraws(**arrays, order_parameters=overlap, source_r_hat=layers.r_hat, source_ess=layers.ess)
+    return FollowingDraws(
+        **arrays,
+        order_parameters=overlap,
+        source_r_hat=layers.r_hat,
+        source_ess=layers.ess,
+        encoding=layers.target.encoding,
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class NeuronPrediction(Prediction):
 
     def errors(self, y: Any) -> NeuronErrors:
         """Errors of the mean over seeds, and the standard errors of that mean. Raises InputError as ``Prediction``."""
-        each = [part.errors(y) for part in self.parts]
+        each = [replace(part, encoding=self.encoding).errors(y) for part in self.parts]
         whole = super().errors(y)
         return NeuronErrors(
             whole.test_error,
