@@ -13,7 +13,7 @@ import numpy as np
 
 Array = np.ndarray
 Gradient = tuple[Array, Array, Array, Array]
-_END = 1.0 - 5e-4  # cosines beyond it lose more than 1e-12 of 1 - u^2 to rounding
+_END = 1e-3  # below it, 1 - u^2 loses more than 1e-12 of itself to rounding
 _PARALLEL = 64.0 * np.finfo(float).eps  # squared sines up to this are what rounding leaves of parallel points
 
 
@@ -108,19 +108,23 @@ class _Cosine:
     def __init__(
         self, u: Array, p1: Array, p2: Array, c12: Array, rest: Array | float = 0.0, share: Array | float = 1.0
     ) -> None:
-        self.u, self._ends = np.clip(u, -1.0, 1.0, out=u), None
-        self.complement = np.square(u)
+        self.u, self.complement, self._ends = u, np.square(u), None
         np.subtract(1.0, self.complement, out=self.complement)
-        if u.max(initial=0.0) > _END or u.min(initial=0.0) < -_END:
-            self._ends = ends = np.abs(u) > _END
+        if self.complement.min(initial=1.0) < _END:
+            np.clip(u, -1.0, 1.0, out=u)
+            self._ends = ends = self.complement < _END
             c11, c22, rest, share = (np.broadcast_to(v, u.shape)[ends] for v in (p1[-1], p2[-1], rest, share))
             self.complement[ends] = rest + share * sine_squared(c11, c12[ends], c22)
 
-    def arcsine(self) -> Array:
+    def arcsine(self, shift: float = 0.0) -> Array:
+        """arcsin(u) + shift."""
         angle = np.arcsin(self.u)
+        if shift:
+            angle += shift
         if self._ends is not None:
             to_end = np.arcsin(np.sqrt(self.complement[self._ends]))
-            angle[self._ends] = np.copysign(0.5 * math.pi - to_end, self.u[self._ends])
+            low, high = (shift - 0.5 * math.pi) + to_end, (shift + 0.5 * math.pi) - to_end
+            angle[self._ends] = np.where(self.u[self._ends] < 0.0, low, high)
         return angle
 
 
@@ -187,7 +191,7 @@ class ErfDual:
     def _reaches_end(self, p1: Array, p2: Array) -> bool:
         """Whether cosines can be near +-1: 1 - u^2 >= 1 / (1 + 2 c) for c the smaller of both variances."""
         least = max(p1[0].min(initial=1.5), p2[0].min(initial=1.5))
-        return bool(least**2 < 2.0 * (1.0 - _END**2))
+        return bool(least**2 < 2.0 * _END)
 
     def _cosine(self, p1: Array, p2: Array, c12: Array) -> _Cosine:
         h1, h2 = 0.5 * p1[0] ** 2, 0.5 * p2[0] ** 2  # 1 / (1 + 2 c)
@@ -273,8 +277,7 @@ class LeakyReluDual(Advance):
 
     def _derivative(self, cosine: _Cosine) -> Array:
         """kappa' = slope + kink (pi/2 + arcsin u)."""
-        slope = cosine.arcsine()
-        slope += 0.5 * math.pi
+        slope = cosine.arcsine(0.5 * math.pi)
         slope *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
         slope += self.slope
         return slope

@@ -14,10 +14,10 @@ from finitewidth.exceptions import InputError
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
 _LENGTHS = (64, 256, 1024)  # of the series on which the order is judged, in turn
 _SEEN = 0.75  # of such a length may be needed, so that the terms beyond it are smaller still
-_SERIES_TOLERANCE = 1e-14  # share of E[phi'^2] that a complete series may leave out
+_SERIES_TOLERANCE = 1e-13  # share of E[phi'^2] that a complete series may leave out
 _NOISE = 1e-26  # of E[phi^2]: what rounding makes of the squares of coefficients that are zero
 _MOST_LEFT_OUT = 0.05  # share of E[phi^2] beyond the last order; a jump leaves 0.02
-_MOST_SLOPE_ERROR = 1e-3  # of E[phi'^2]
+_MOST_SLOPE_ERROR = 1e-2  # of E[phi'^2], before it is mended
 _TAIL_NODES = 10
 _PANEL_NODES = 16
 _CHEBYSHEV = (48, 96)  # nodes tried when the coefficients of many variances are interpolated
@@ -37,7 +37,8 @@ class HermiteDual(Advance):
 
     The larger the variance, the longer the series. Where it is not complete, another dual of the same function,
     ``beyond``, takes over. Without one, it is refused (InputError) where it leaves out more than 5 % of
-    E[phi^2]; its derivatives also where E[phi'^2] comes out more than 1e-3 off, which is computed apart.
+    E[phi^2]. Its derivatives are made to give the right E[phi'^2] at correlation 1, and refused where the tail alone
+    is more than 1 % off it.
 
     phi = constant + function: a constant would drown the slope of small arguments in its rounding. The function
     is then odd.
@@ -55,8 +56,9 @@ class HermiteDual(Advance):
         self.kinks = tuple(sorted(mirrored - {0.0}))
 
     # prepared rows: variance, inverse root, root weights of the even and odd tail, share of E[phi^2] in both tails,
-    # relative error of E[phi'^2], then the coefficients a_0 ... a_M; the variance alone where ``beyond`` serves
-    _HEAD = 6
+    # relative error of E[phi'^2] with these tails, and the root of the factor on their derivative that mends it; then
+    # the coefficients a_0 ... a_M. The variance alone where ``beyond`` serves.
+    _HEAD = 7
 
     def prepare(self, c: Array) -> Array:
         c = np.asarray(c, dtype=float)
@@ -120,29 +122,26 @@ class HermiteDual(Advance):
         return rows
 
     def _expand(self, root: Array, order: int) -> Array:
-        """Coefficients, after the root weights of the tails and what is wrong with the series: (4 + order + 1, m).
-
-        All four are zero below the last order: there the series is complete.
-        """
+        """The prepared rows after the first two, (5 + order + 1, m); below the last order the series is complete."""
         z, weight, hermite = _hermite_table(order)
         values = evaluate(self.function, root[:, None] * z)
         root_weight = np.sqrt(weight)  # weight = dz * Gaussian density; the table carries the other half
         if self.kinks:
             root_weight = root_weight * self._split(root)[0]
         rows = np.zeros((self._HEAD - 2 + order + 1, len(root)))
-        rows[4:] = hermite @ (values * root_weight).T
+        rows[5:] = hermite @ (values * root_weight).T
         if self.kinks:
             _, z, weight = self._split(root)
             half = evaluate(self.function, root[:, None] * z) * np.sqrt(weight)
             for n, h in enumerate(_hermite_rows(z, weight, order)):
-                rows[4 + n] += np.einsum("pz,pz->p", h, half)
+                rows[5 + n] += np.einsum("pz,pz->p", h, half)
         if order == _LENGTHS[-1]:
-            rows[:4] = self._left_out(root, rows[4:])
-        rows[4] += self.constant
+            rows[:5] = self._left_out(root, rows[5:])
+        rows[5] += self.constant
         return rows
 
     def _left_out(self, root: Array, a: Array) -> Array:
-        """Root weights of the even and odd tails, their share of E[phi^2], relative error of E[phi'^2]: (4, m)."""
+        """What the prepared rows say of the tails, (5, m)."""
         phi = self._phi
         power = self._moments(root, lambda z: phi(root, z) ** 2)
         cross = self._moments(root, lambda z: phi(root, z) * phi(root, -z))
@@ -152,10 +151,11 @@ class HermiteDual(Advance):
         floor = 1e-14 * power  # below this, the difference is rounding
         even, odd = np.where(even > floor, even, 0.0), np.where(odd > floor, odd, 0.0)
         exponents, weights = _tail_rule(len(a) - 1)
-        series = np.arange(len(a)) @ a**2 + (exponents @ weights) * (even + odd)
+        series, tail = np.arange(len(a)) @ a**2, (exponents @ weights) * (even + odd)
         least = np.finfo(float).tiny
-        error = (series - steepness) / np.maximum(np.maximum(series, steepness), least)
-        return np.stack([np.sqrt(even), np.sqrt(odd), (even + odd) / np.maximum(power, least), error])
+        error = (series + tail - steepness) / np.maximum(np.maximum(series + tail, steepness), least)
+        factor = np.maximum(steepness - series, 0.0) / np.maximum(tail, least)
+        return np.stack([np.sqrt(even), np.sqrt(odd), (even + odd) / np.maximum(power, least), error, np.sqrt(factor)])
 
     def _phi(self, root: Array, z: Array) -> Array:
         return evaluate(self.function, root[:, None] * z)
@@ -248,6 +248,9 @@ class HermiteDual(Advance):
         size = np.maximum(np.abs(rho), 1e-300)
         log_size = np.log(size)
         exponents, weights = _tail_rule(order)
+        if derivative:
+            factor = p1[6] * p2[6]
+            even, odd = factor * even, factor * odd
         tail = np.zeros(np.broadcast_shapes(even.shape, rho.shape))
         for m, w in zip(exponents, weights, strict=True):
             tail += (w * m) * np.exp((m - 1.0) * log_size) if derivative else w * np.exp(m * log_size)

@@ -141,7 +141,7 @@ class GeluMixtureDual(_Mixture):
 
     @staticmethod
     def _angle(c12: Array, root: Array) -> Array:
-        return np.arctan(c12 / root) + 0.5 * math.pi
+        return np.arctan2(root, -c12)
 
     @staticmethod
     def _shares(s: float, c11: Array, t: float, c22: Array) -> Array:
