@@ -21,50 +21,53 @@ from finitewidth.exceptions import InputError
 
 HEAD = """# Accuracy of the duals of activations
 
-Produced by `python benchmarks/accuracy_duals.py`. For Gaussian arguments $u, v$ of variances $c_{11}, c_{22}$ and covariance
-$c_{12}$ the kernels are made of $\\kappa = E[\\varphi(u) \\varphi(v)]$, neural tangent kernels also of
-$\\kappa' = \\partial\\kappa/\\partial c_{12} = E[\\varphi'(u) \\varphi'(v)]$, gradients of the evidence and nested saddles also of
-$\\partial\\kappa/\\partial c_{11}$. Below, their largest errors against an adaptive quadrature that shares nothing with the
-package. The *size* of an input is its root mean square, $\\sqrt{c}$; each number is the largest of pairs of that size with one
-of the same size, of size 1 and of size 1e-6, at correlations 0, $\\pm 3/4$, $\\pm(1 - 2^{-k})$ for k = 7, 20, 33, 43, and $\\pm 1$.
-Errors of $\\kappa$ are relative to $\\sqrt{\\kappa(c_{11}, c_{11}) \\kappa(c_{22}, c_{22})}$, those of derivatives to
-$E|\\varphi' \\varphi'|$ and $E|\\varphi'' \\varphi| / 2$, which is the derivative itself where its integrand has one sign.
+Produced by `python benchmarks/accuracy_duals.py`. For Gaussian arguments $u, v$ of variances $c_{11}, c_{22}$ and
+covariance $c_{12}$ the kernels are made of $\\kappa = E[\\varphi(u) \\varphi(v)]$, neural tangent kernels also of
+$\\kappa' = \\partial\\kappa/\\partial c_{12} = E[\\varphi'(u) \\varphi'(v)]$, gradients of the evidence and nested
+saddles also of $\\partial\\kappa/\\partial c_{11}$. Below, their largest errors against a quadrature that
+shares nothing with the package. The *size* of an input is its root mean square, $\\sqrt{c}$; each number is the
+largest of pairs of that size with one of the same size, of size 1 and of size 1e-6, at correlations 0, $\\pm 3/4$,
+$\\pm(1 - 2^{-k})$ for k = 7, 20, 43, and $\\pm 1$ (unequal sizes: $\\pm 3/4$ and k = 20). Errors of $\\kappa$ are
+relative to $\\sqrt{\\kappa(c_{11}, c_{11}) \\kappa(c_{22}, c_{22})}$, those of derivatives to
+$E|\\varphi'\\varphi'|$ and $E|\\varphi''\\varphi| / 2$, which is the derivative itself where its integrand has one sign.
 
 ## Activations known by name: every size
 
-All hold 1e-12 from size 1e-6 to 1e8. erf, relu, leaky relu, gelu, linear and quadratic are closed forms; tanh, sigmoid and
-silu are sums of erf and of gelu over fourteen scales (`activations.mixtures`), or their Hermite series where that is short
-and faster; neither can be told from the other.
+All hold 1e-12 from size 1e-6 to 1e8. erf, relu, leaky relu, gelu, linear and quadratic are closed forms; tanh,
+sigmoid and silu are sums of erf and of gelu over fourteen scales (`activations.mixtures`), or their Hermite series
+where that is short and faster; neither can be told from the other.
 """
 OWN = """
 ## Functions of your own: a Hermite series, up to where it ends
 
-The same errors for functions handed to `Activation.from_function`, kinks given, at one size for both points (tanh is here as
-if it were not known). A series of 1024 terms ends where the function changes within a few hundredths of the size of its
-argument. From there on the kernel is an estimate, good while little is left out, and refused (`InputError`) after that: the
-kernel when more than 5 % of $E[\\varphi^2]$ is left out, derivatives when the series alone gives $E[\\varphi'^2]$, which is
-computed apart, more than 1 % wrong. On the diagonal, derivatives are set right by it.
+The same errors for functions handed to `Activation.from_function`, kinks given, at one size for both points (tanh is
+here as if it were not known). A series of 1024 terms ends where the function changes within a few hundredths of the
+size of its argument. From there on the kernel is an estimate, good while little is left out, and refused
+(`InputError`) after that: the kernel when more than 5 % of $E[\\varphi^2]$ is left out, derivatives when the series
+alone gives $E[\\varphi'^2]$, which is computed apart, more than 1 % wrong. On the diagonal, derivatives are set right
+by it.
 """
 TAIL = """
-A kink that is not named is taken for a smooth function between quadrature nodes: derivatives are then up to 1e-2 off. A
-function that jumps (sign, step) has a kernel, 2e-3 off at correlations within 1e-3 of $\\pm 1$, and no neural tangent kernel:
-derivatives are refused. Derivatives in $c_{11}$ of a function with $\\varphi(0) \\ne 0$ lose digits to the rounding of
-$\\varphi(0)$ at small sizes, 2e-16 / c.
+A kink that is not named is taken for a smooth function between quadrature nodes: derivatives are then up to 1e-2 off.
+A function that jumps (sign, step) has a kernel, 2e-3 off at correlations within 1e-3 of $\\pm 1$, and no neural
+tangent kernel: derivatives are refused. Derivatives in $c_{11}$ of a function with $\\varphi(0) \\ne 0$ lose digits
+to the rounding of $\\varphi(0)$ at small sizes, 2e-16 / c.
 
 ## What no formula can mend
 
-The tables take covariances as they are. A kernel computes them from the inputs, and the rounding of a scalar product is
-relative to the product of both norms: 1e-16 to 1e-15 in the correlation. Duals of large inputs are steep there. For points
-of size s at an angle t, a relative error of about
+The tables take covariances as they are. A kernel computes them from the inputs, and the rounding of a scalar product
+is relative to the product of both norms: 1e-16 to 1e-15 in the correlation. Duals of large inputs are steep there.
+For points of size s at an angle t, a relative error of about
 
     1e-15 s^2 / (1 + s^2 t^2)
 
-in their entry of the neural tangent kernel is therefore intrinsic to double precision: below 1e-12 for sizes up to 30 or
-angles above 0.03, 1e-7 for points of size 1e4 at angles below 1e-4, and without any digit for points of size 1e7 that differ in
-the seventh digit. The diagonal has no such error, and neither have equal points at two places of the data: squared sines below
-1.4e-14 (angles below 1.2e-7) count as zero. Standardised inputs are far from all of this."""
-DECADES = range(-6, 9)
-COMPLEMENTS = (1.0, 0.25, 2.0**-7, 2.0**-20, 2.0**-33, 2.0**-43, 0.0)  # 1 - |correlation|
+in their entry of the neural tangent kernel is therefore intrinsic to double precision: below 1e-12 for sizes up to 30
+or angles above 0.03, 1e-7 for points of size 1e4 at angles below 1e-4, and hardly one digit is left to points of size 1e7
+that differ in the seventh digit. The diagonal has no such error, and neither have equal points at two places of the
+data: squared sines below 1.4e-14 (angles below 1.2e-7) count as zero. Standardised inputs are far from all of this."""
+DECADES = (-6, -4, -2, 0, 1, 2, 3, 4, 6, 8)
+COMPLEMENTS = (1.0, 0.25, 2.0**-7, 2.0**-20, 2.0**-43, 0.0)  # 1 - |correlation|
+UNEQUAL = (0.25, 2.0**-20)  # of these, those of points of unequal sizes
 SECH2 = lambda x: 1.0 / np.cosh(np.clip(x, -350.0, 350.0)) ** 2  # noqa: E731
 DENSITY = lambda x: np.exp(-0.5 * np.minimum(x * x, 1400.0)) / np.sqrt(2.0 * np.pi)  # noqa: E731
 GAUSS = lambda x: 2.0 / np.sqrt(np.pi) * np.exp(-np.minimum(x * x, 700.0))  # noqa: E731
@@ -92,70 +95,55 @@ SERIES = {
     "abs": (np.abs, np.sign, ()),
     "hard tanh": (lambda x: np.clip(x, -1.0, 1.0), lambda x: 1.0 * (np.abs(x) < 1.0), (-1.0, 1.0)),
 }
-REACH, EVEN = 9.5, np.linspace(-9.5, 9.5, 20)
-FAR = REACH * 4.0 ** -np.arange(1.0, 20.0)
+REACH, EVEN = 9.5, np.linspace(-9.5, 9.5, 15)
+FAR = REACH * 3.0 ** -np.arange(1.0, 22.0)
 NEAR = np.concatenate([-FAR, [0.0], FAR])
 
 
-def panels(edges, centre=np.zeros(())):
-    """Gauss-Legendre nodes, from ``centre`` on, and their weights times the Gaussian density: (..., edges) each."""
+def panels(edges, origin=0.0):
+    """Gauss-Legendre nodes, counted from ``origin``, and weights times the Gaussian density: (..., edges) each."""
     node, weight = np.polynomial.legendre.leggauss(16)
     half = 0.5 * np.diff(edges)[..., None]
-    z = 0.5 * (edges[..., 1:] + edges[..., :-1])[..., None] + half * node
-    w = half * weight * np.exp(-0.5 * (z + centre[..., None, None]) ** 2) / np.sqrt(2.0 * np.pi)
-    shape = (*edges.shape[:-1], -1)
-    return z.reshape(shape), w.reshape(shape)
+    z = (0.5 * (edges[..., 1:] + edges[..., :-1])[..., None] + half * node).reshape(*edges.shape[:-1], -1)
+    density = np.exp(-0.5 * (z + np.asarray(origin)[..., None]) ** 2) / np.sqrt(2.0 * np.pi)
+    return z, (half * weight).reshape(z.shape) * density
 
 
-@lru_cache(maxsize=8)
-def rule(complement, sign, kinks, s1, s2):
-    """Nodes u and weights (outer,), nodes v and weights (outer, inner) of pairs of correlation ``sign (1 - complement)``."""
-    if not kinks and (s1, s2) != (1.0, 1.0):
-        u, w, v, wv = rule(complement, sign, (), 1.0, 1.0)
-        return s1 * u, w, s2 * v, wv
+@lru_cache(maxsize=4)
+def rule(complement, sign, kinks=(), s1=1.0, s2=1.0):
+    """Nodes u and weights (outer,), nodes v and weights (outer, inner) of correlation ``sign (1 - complement)``.
+
+    Without kinks the nodes are those of size 1, for all sizes to share.
+    """
     breaks = np.array(kinks)
-    x, w = panels(np.sort(np.concatenate([EVEN, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
     if complement == 0.0:
         x, w = panels(np.sort(np.clip(np.concatenate([EVEN, NEAR, breaks / s1, sign * breaks / s2]), -REACH, REACH)))
         return s1 * x, w, sign * s2 * x[:, None], np.ones((len(x), 1))
+    x, w = panels(np.sort(np.concatenate([EVEN, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
     rho, rest = sign * (1.0 - complement), np.sqrt(complement * (2.0 - complement))
-    place = -rho * x / rest  # where v = 0
-    moving = np.broadcast_to(np.concatenate([NEAR, breaks / (s2 * rest)]), (len(x), len(NEAR) + len(breaks)))
-    edges = np.concatenate([EVEN - place[:, None], moving], axis=1)
-    d, wd = panels(np.sort(np.clip(edges, -REACH - place[:, None], REACH - place[:, None]), axis=1), place)
-    return s1 * x, w, s2 * rest * d, wd
+    zero = (-rho * x / rest)[:, None]  # where v = 0; nodes are counted from there where that is inside
+    origin = np.where(np.abs(zero) < REACH, zero, 0.0)
+    edges = np.concatenate([EVEN - origin, np.append(NEAR, breaks / (s2 * rest)) + (zero - origin)], axis=1)
+    d, wd = panels(np.sort(np.clip(edges, -REACH - origin, REACH - origin), axis=1), origin[:, 0])
+    return s1 * x, w, s2 * rest * (d + (origin - zero)), wd
 
 
-def expectations(pairs, pair):
-    """E[f(u) g(v)] for every (f, g) of ``pairs``."""
+def expectations(f, g, pair, s1=1.0, s2=1.0):
+    """E[f(s1 u) g(s2 v)] and E|f(s1 u) g(s2 v)|."""
     u, w, v, wv = pair
-    return [w @ (f(u) * (wv * g(v)).sum(1)) for f, g in pairs]
+    f, g = f(s1 * u), g(s2 * v)
+    return w @ (f * (wv * g).sum(1)), w @ (np.abs(f) * (wv * np.abs(g)).sum(1))
 
 
-def errors(activation, phi, slope, curve, s1, s2, complement, sign, kinks=()):
-    """Errors of kappa, kappa' and d kappa/d c11 on the scales of the page; None for the last where phi'' is none."""
-    pair = rule(complement, sign, kinks, s1, s2)
-    got = activation.kappa_gradient(s1**2, sign * (1.0 - complement) * s1 * s2, s2**2)
-    wanted = [(phi, phi), (slope, slope)] + ([(curve, phi)] if curve else [])
-    own = np.prod([expectations([(phi, phi)], rule(0.0, 1.0, kinks, s, s))[0] for s in (s1, s2)])
-    found = expectations(wanted, pair)
-    absolute = [(lambda x, f=f: abs(f(x)), lambda x, g=g: abs(g(x))) for f, g in wanted[1:]]
-    scales = [np.sqrt(own), *expectations(absolute, pair)]
-    scales[2:] = [0.5 * s for s in scales[2:]]
-    found[2:] = [0.5 * f for f in found[2:]]
-    tiny = np.finfo(float).tiny
-    return [abs(float(got[place]) - f) / max(s, tiny) for place, f, s in zip((0, 2, 1), found, scales, strict=False)]
-
-
-def worst(activation, functions, pairs, kinks=()):
-    """The largest errors over pairs of sizes and all correlations."""
-    rows = [
-        errors(activation, *functions, s1, s2, complement, sign, kinks)
-        for complement in COMPLEMENTS
-        for sign in (1.0, -1.0)
-        for s1, s2 in pairs
-    ]
-    return np.max(rows, axis=0)
+def errors(activation, slope, curve, s1, s2, complement, sign):
+    """Errors of kappa, kappa' and d kappa/d c11 on the scales of the page; zero for the last where phi'' is none."""
+    phi, pair = activation.function, rule(complement, sign)
+    value, d11, d12, _ = activation.kappa_gradient(s1**2, sign * (1.0 - complement) * s1 * s2, s2**2)
+    own = np.prod([expectations(phi, phi, rule(0.0, 1.0), s, s)[0] for s in (s1, s2)])
+    cases = [(value, (expectations(phi, phi, pair, s1, s2)[0], np.sqrt(own)))]
+    cases += [(d12, expectations(slope, slope, pair, s1, s2))]
+    cases += [(2.0 * d11, expectations(curve, phi, pair, s1, s2))] if curve else [(0.0, (0.0, 1.0))]
+    return [abs(float(got) - right) / max(scale, 1e-300) for got, (right, scale) in cases]
 
 
 def power_of_two(decade):
@@ -164,13 +152,14 @@ def power_of_two(decade):
 
 def known() -> None:
     """Tables of the activations known by name."""
-    table = {}
-    for name in names():
-        phi = activation_of(name)
-        for decade in DECADES:
-            s = power_of_two(decade)
-            pairs = sorted({(s, s), (s, 1.0), (power_of_two(-6), s)})
-            table[name, decade] = worst(phi, (phi.function, *DERIVATIVES[name]), pairs)
+    table = {(name, decade): np.zeros(3) for name in names() for decade in DECADES}
+    for complement in COMPLEMENTS:
+        for sign in (1.0, -1.0):
+            for name, decade in table:
+                s = power_of_two(decade)
+                pairs = {(s, s), (s, 1.0), (power_of_two(-6), s)} if complement in UNEQUAL else {(s, s)}
+                found = [errors(activation_of(name), *DERIVATIVES[name], *p, complement, sign) for p in pairs]
+                table[name, decade] = np.maximum(table[name, decade], np.max(found, axis=0))
     for place, what in enumerate(("$\\kappa$", "$\\kappa'$", "$\\partial\\kappa/\\partial c_{11}$")):
         shown = [name for name in names() if place < 2 or DERIVATIVES[name][1] is not None]
         print(f"\n{what}:\n\n| size | " + " | ".join(shown) + " |\n|---|" + "---|" * len(shown))
@@ -184,8 +173,7 @@ def own() -> None:
     for name, (function, slope, kinks) in SERIES.items():
         activation = Activation.from_function(function, kinks=kinks)
         cells = [], []
-        for size in (0.01, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
-            s = 2.0 ** round(np.log2(size) * 2.0) if size < 1.0 else size
+        for s in (2.0**-7, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
             for place in (0, 1):
                 try:
                     cells[place].append(f"{_own_error(activation, function, slope, kinks, s, place):.0e}")
@@ -196,14 +184,14 @@ def own() -> None:
 
 
 def _own_error(activation, function, slope, kinks, s, place):
-    largest = 0.0
+    largest, f = 0.0, slope if place else function
+    scale = expectations(f, f, rule(0.0, 1.0, kinks, s, s))[0]
     for complement in (1.0, 0.25, 2.0**-7, 2.0**-12, 2.0**-20, 0.0):
         for sign in (1.0, -1.0):
             c12 = sign * (1.0 - complement) * s * s
             got = activation.kappa_gradient(s * s, c12, s * s)[2] if place else activation.kappa(s * s, c12, s * s)
-            f = slope if place else function
-            pair, own = rule(complement, sign, kinks, s, s), rule(0.0, 1.0, kinks, s, s)
-            largest = max(largest, abs(float(got) - expectations([(f, f)], pair)[0]) / expectations([(f, f)], own)[0])
+            right = expectations(f, f, rule(complement, sign, kinks, s, s))[0]
+            largest = max(largest, abs(float(got) - right) / scale)
     return largest
 
 

@@ -216,6 +216,7 @@ class HermiteDual(Advance):
         other = self._other(p1, p2, slopes=True)
         if other is not None:
             return other[0].advance_both(*other[1:], c12, tangent)
+        value = self.kappa(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = c12 * p1[1]
         rho *= p2[1]
@@ -230,7 +231,7 @@ class HermiteDual(Advance):
         slope *= p1[1]
         slope *= p2[1]
         tangent *= slope
-        np.add(self._series(p1, p2, rho), self._tail(p1, p2, rho), out=c12)
+        c12[...] = value
 
     def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
         top = min(len(p1), len(p2)) - 1
@@ -261,20 +262,18 @@ class HermiteDual(Advance):
         other = self._other(p1, p2, slopes=True)
         if other is not None:
             return other[0].gradient(*other[1:], c12)
+        value = self.kappa(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
         top = min(len(p1), len(p2)) - self._HEAD
         a, b = p1[self._HEAD :], p2[self._HEAD :]
-        value = np.zeros(np.broadcast_shapes(a[0].shape, b[0].shape, rho.shape))
         d12, d11, d22 = np.zeros_like(value), np.zeros_like(value), np.zeros_like(value)
-        for n in range(top - 1, -1, -1):  # Horner, all four series at once
-            value = value * rho + a[n] * b[n]
+        for n in range(top - 1, -1, -1):  # Horner, all three series at once
             d12 = d12 * rho + ((n + 1) * a[n + 1] * b[n + 1] if n + 1 < top else 0.0)
             if n + 2 < top:
                 climb = math.sqrt((n + 1.0) * (n + 2.0))
                 d11 = d11 * rho + climb * a[n + 2] * b[n]
                 d22 = d22 * rho + climb * a[n] * b[n + 2]
-        value += self._tail(p1, p2, rho)
         steep = self._tail(p1, p2, rho, derivative=True)
         d12 += steep
         d11, d22 = d11 - rho * steep, d22 - rho * steep  # a_(n+2) ~ -a_n for a kink
