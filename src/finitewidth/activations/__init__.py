@@ -2,9 +2,10 @@
 
 The *dual* of an activation phi is ``kappa(c11, c12, c22) = E[phi(u) phi(v)]`` for ``(u, v)`` Gaussian with zero
 mean and covariance ``[[c11, c12], [c12, c22]]``. It is all that an infinitely wide layer knows of phi.
-Closed forms: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), linear, quadratic. Every other function,
-the user's own included, goes through its Hermite series (``HermiteDual``), which keeps Gram matrices positive
-semidefinite by construction.
+Closed forms: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), gelu, linear, quadratic; tanh, sigmoid and
+silu are sums of erf and gelu at fourteen scales (``mixtures``). All of them hold at every size of the inputs. Where a
+Hermite series is short it is faster (``HermiteDual``); the user's own functions have nothing else, and are refused
+where it ends. All keep Gram matrices positive semidefinite by construction.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from finitewidth.activations.duals import (
     QuadraticDual,
 )
 from finitewidth.activations.hermite import HermiteDual, evaluate
+from finitewidth.activations.mixtures import ErfMixtureDual, GeluMixtureDual, logistic_scales
 from finitewidth.exceptions import InputError
 
 __all__ = [
@@ -111,8 +113,9 @@ class Activation:
         return self.function(np.asarray(x, dtype=float))
 
 
-def _sigmoid(x: Array) -> Array:
-    return special.expit(x)
+def _centred_sigmoid(x: Array) -> Array:
+    """sigmoid(x) - 1/2."""
+    return 0.5 * np.tanh(0.5 * x)
 
 
 def _gelu(x: Array) -> Array:
@@ -124,6 +127,7 @@ def _silu(x: Array) -> Array:
 
 
 LEAKY_SLOPE = 0.01
+_WEIGHTS, _SQUARES = logistic_scales()
 
 
 def _leaky_relu(x: Any) -> Any:
@@ -159,10 +163,26 @@ _KNOWN: dict[str, Activation] = {
         ),
         Activation("linear", np.positive, LinearDual(), odd=True, homogeneous=True),
         Activation("quadratic", np.square, QuadraticDual(), jax_function=_jax("jax.numpy.square")),
-        Activation("tanh", np.tanh, HermiteDual(np.tanh), odd=True, jax_function=_jax("jax.numpy.tanh")),
-        Activation("gelu", _gelu, HermiteDual(_gelu), jax_function=_jax_gelu),
-        Activation("sigmoid", _sigmoid, HermiteDual(_sigmoid), jax_function=_jax("jax.nn.sigmoid")),
-        Activation("silu", _silu, HermiteDual(_silu), jax_function=_jax("jax.nn.silu")),
+        Activation(
+            "tanh",
+            np.tanh,
+            HermiteDual(np.tanh, beyond=ErfMixtureDual(_WEIGHTS, 0.25 * _SQUARES)),
+            odd=True,
+            jax_function=_jax("jax.numpy.tanh"),
+        ),
+        Activation("gelu", _gelu, GeluMixtureDual(np.ones(1), np.ones(1)), jax_function=_jax_gelu),
+        Activation(
+            "sigmoid",
+            special.expit,
+            HermiteDual(_centred_sigmoid, beyond=ErfMixtureDual(0.5 * _WEIGHTS, _SQUARES, 0.5), constant=0.5),
+            jax_function=_jax("jax.nn.sigmoid"),
+        ),
+        Activation(
+            "silu",
+            _silu,
+            HermiteDual(_silu, beyond=GeluMixtureDual(_WEIGHTS, _SQUARES)),
+            jax_function=_jax("jax.nn.silu"),
+        ),
         Activation("leaky_relu", _leaky_relu, LeakyReluDual(LEAKY_SLOPE), homogeneous=True, jax_function=_leaky_relu),
     )
 }

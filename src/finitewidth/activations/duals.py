@@ -1,4 +1,8 @@
-"""What a dual is, and those in closed form: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), x, x^2."""
+"""What a dual is, and those in closed form: erf (Williams 1997), relu and leaky relu (Cho and Saul 2009), x, x^2.
+
+Points that are nearly parallel have cosines u near +-1, where 1 - u^2 loses its digits. There it comes from
+``sine_squared``, which loses none. It is exactly zero on the diagonal, which needs no route of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ import numpy as np
 
 Array = np.ndarray
 Gradient = tuple[Array, Array, Array, Array]
+_END = 1e-3  # below it, 1 - u^2 loses more than 1e-12 of itself to rounding
+_PARALLEL = 64.0 * np.finfo(float).eps  # squared sines up to this are what rounding leaves of parallel points
 
 
 class Dual(Protocol):
@@ -63,6 +69,65 @@ class Advance:
         c12[...] = value
 
 
+def sine_squared(c11: Array, c12: Array, c22: Array) -> Array:
+    """``1 - c12^2 / (c11 c22)`` of covariances of one shape, to full relative accuracy; zero at zero variance.
+
+    Products are taken in twice the digits (Dekker 1971). Below 1.4e-14, an angle of 1.2e-7, it is zero: covariances of
+    equal points that were summed in different orders differ by as much.
+    """
+    c11, c12, c22 = (np.asarray(c, dtype=float) for c in (c11, c12, c22))
+    even = [np.frexp(c)[1] // 2 * 2 for c in (c11, c22)]  # powers of 4 are taken out, so that no product overflows
+    m11, m22 = (np.ldexp(c, -e) for c, e in zip((c11, c22), even, strict=True))
+    product, low = _exact_product(m11, m22)
+    m12 = np.ldexp(c12, -(even[0] + even[1]) // 2)
+    square, rest = _exact_product(m12, m12)
+    difference = (product - square) + (low - rest)
+    return np.divide(difference, product, out=np.zeros_like(product), where=difference > _PARALLEL * product)
+
+
+def _exact_product(x: Array, y: Array) -> tuple[Array, Array]:
+    """The rounded product and what rounding took from it."""
+    product = x * y
+    (x1, x2), (y1, y2) = _halves(x), _halves(y)
+    return product, ((x1 * y1 - product) + x1 * y2 + x2 * y1) + x2 * y2
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """x as the sum of two numbers of 26 digits each."""
+    shifted = 134217729.0 * x  # 2^27 + 1
+    high = shifted - (shifted - x)
+    return high, x - high
+
+
+class _Cosine:
+    """Cosines u (``u`` is used up) with 1 - u^2 and arcsin(u), all to rounding, near +-1 as well.
+
+    There ``1 - u^2 = rest + share * sin^2``, sin^2 that of the angle between the points, and no term is negative.
+    """
+
+    def __init__(
+        self, u: Array, p1: Array, p2: Array, c12: Array, rest: Array | float = 0.0, share: Array | float = 1.0
+    ) -> None:
+        self.u, self.complement, self._ends = u, np.square(u), None
+        np.subtract(1.0, self.complement, out=self.complement)
+        if self.complement.min(initial=1.0) < _END:
+            np.clip(u, -1.0, 1.0, out=u)
+            self._ends = ends = self.complement < _END
+            c11, c22, rest, share = (np.broadcast_to(v, u.shape)[ends] for v in (p1[-1], p2[-1], rest, share))
+            self.complement[ends] = rest + share * sine_squared(c11, c12[ends], c22)
+
+    def arcsine(self, shift: float = 0.0) -> Array:
+        """arcsin(u) + shift."""
+        angle = np.arcsin(self.u)
+        if shift:
+            angle += shift
+        if self._ends is not None:
+            to_end = np.arcsin(np.sqrt(self.complement[self._ends]))
+            low, high = (shift - 0.5 * math.pi) + to_end, (shift + 0.5 * math.pi) - to_end
+            angle[self._ends] = np.where(self.u[self._ends] < 0.0, low, high)
+        return angle
+
+
 class LinearDual(Advance):
     """phi(x) = x."""
 
@@ -115,46 +180,62 @@ class ErfDual:
     """kappa = (2/pi) arcsin( 2 c12 / sqrt((1 + 2 c11)(1 + 2 c22)) ) (Williams 1997)."""
 
     def prepare(self, c: Array) -> Array:
-        return np.sqrt(2.0 / (1.0 + 2.0 * np.asarray(c)))[None]
+        c = np.asarray(c, dtype=float)
+        return np.stack([np.sqrt(2.0 / (1.0 + 2.0 * c)), c])
 
-    def _cosine(self, p1: Array, p2: Array, c12: Array, out: Array | None) -> Array:
+    def _scaled(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         out = np.multiply(c12, p1[0], out=out)
         out *= p2[0]
-        if p2.min(initial=1.0) < 1e-5:  # only for huge variances can rounding pass the ends
-            np.clip(out, -1.0, 1.0, out=out)
         return out
 
+    def _reaches_end(self, p1: Array, p2: Array) -> bool:
+        """Whether cosines can be near +-1: 1 - u^2 >= 1 / (1 + 2 c) for c the smaller of both variances."""
+        least = max(p1[0].min(initial=1.5), p2[0].min(initial=1.5))
+        return bool(least**2 < 2.0 * _END)
+
+    def _cosine(self, p1: Array, p2: Array, c12: Array) -> _Cosine:
+        h1, h2 = 0.5 * p1[0] ** 2, 0.5 * p2[0] ** 2  # 1 / (1 + 2 c)
+        return _Cosine(self._scaled(p1, p2, c12), p1, p2, c12, h1 + h2 - h1 * h2, (1.0 - h1) * (1.0 - h2))
+
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
-        out = self._cosine(p1, p2, c12, out)
+        if self._reaches_end(p1, p2):
+            return np.multiply(self._cosine(p1, p2, c12).arcsine(), 2.0 / math.pi, out=out)
+        out = self._scaled(p1, p2, c12, out)
         np.arcsin(out, out=out)
         out *= 2.0 / math.pi
         return out
 
     def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
-        np.arcsin(self._cosine(p1 * scale, p2, c12, c12), out=c12)
+        if self._reaches_end(p1, p2):
+            c12 *= scale
+            c12[...] = self._cosine(p1, p2, c12).arcsine()
+        else:
+            np.arcsin(self._scaled(p1 * scale, p2, c12, c12), out=c12)
         return 2.0 / math.pi
 
     def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        u = self._cosine(p1, p2, c12, c12)
-        root = np.square(u)
-        np.subtract(1.0, root, out=root)
-        if p2.min(initial=1.0) < 1e-5:  # see ``_cosine``
-            np.maximum(root, np.finfo(float).tiny, out=root)
+        if self._reaches_end(p1, p2):
+            cosine = self._cosine(p1, p2, c12)
+            root, c12[...] = cosine.complement, cosine.arcsine()
+        else:
+            u = self._scaled(p1, p2, c12, c12)
+            root = np.square(u)
+            np.subtract(1.0, root, out=root)
+            np.arcsin(u, out=u)
         np.sqrt(root, out=root)
         tangent /= root
         tangent *= p1[0] * (2.0 / math.pi)
         tangent *= p2[0]
-        np.arcsin(u, out=u)
-        u *= 2.0 / math.pi
+        c12 *= 2.0 / math.pi
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
-        u = self._cosine(p1, p2, c12, None)
-        slope = (2.0 / math.pi) / np.sqrt(np.maximum((1.0 - u) * (1.0 + u), np.finfo(float).tiny))
+        cosine = self._cosine(p1, p2, c12)
+        slope = (2.0 / math.pi) / np.sqrt(cosine.complement)
         return (
-            (2.0 / math.pi) * np.arcsin(u),
-            -0.5 * slope * u * p1[0] ** 2,
+            (2.0 / math.pi) * cosine.arcsine(),
+            -0.5 * slope * cosine.u * p1[0] ** 2,
             slope * p1[0] * p2[0],
-            -0.5 * slope * u * p2[0] ** 2,
+            -0.5 * slope * cosine.u * p2[0] ** 2,
         )
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
@@ -178,53 +259,47 @@ class LeakyReluDual(Advance):
     def prepare(self, c: Array) -> Array:
         root = np.sqrt(c)
         inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
-        return np.stack([root, inverse])
+        return np.stack([root, inverse, c])
 
-    def _cosine(self, p1: Array, p2: Array, c12: Array) -> Array:
+    def _cosine(self, p1: Array, p2: Array, c12: Array) -> _Cosine:
         u = c12 * p1[1]
         u *= p2[1]
-        return np.clip(u, -1.0, 1.0, out=u)
+        return _Cosine(u, p1, p2, c12)
+
+    def _value(self, p1: Array, p2: Array, cosine: _Cosine, slope: Array, out: Array | None) -> Array:
+        """kappa = root root' (kappa' u + kink sqrt(1 - u^2)); all arrays of the cosine and the slope are used up."""
+        slope *= cosine.u
+        sine = np.sqrt(cosine.complement, out=cosine.complement)
+        sine *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
+        slope += sine
+        slope *= p1[0]
+        return np.multiply(slope, p2[0], out=out)
+
+    def _derivative(self, cosine: _Cosine) -> Array:
+        """kappa' = slope + kink (pi/2 + arcsin u)."""
+        slope = cosine.arcsine(0.5 * math.pi)
+        slope *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
+        slope += self.slope
+        return slope
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
-        u = self._cosine(p1, p2, c12)
-        kink = (1.0 - self.slope) ** 2 / (2.0 * math.pi)
-        angle = np.arcsin(u)
-        angle += 0.5 * math.pi + self.slope / kink if kink > 0.0 else 0.0
-        angle *= u
-        np.multiply(u, u, out=u)
-        np.subtract(1.0, u, out=u)
-        np.sqrt(u, out=u)
-        angle += u
-        angle *= p1[0] * kink
-        return np.multiply(angle, p2[0], out=out)
+        cosine = self._cosine(p1, p2, c12)
+        return self._value(p1, p2, cosine, self._derivative(cosine), out)
 
     def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        u = self._cosine(p1, p2, c12)
-        # the slope rises from its end as a root: within rounding of the end it is taken there
-        u[u > 1.0 - 16.0 * np.finfo(float).eps] = 1.0
-        kink = (1.0 - self.slope) ** 2 / (2.0 * math.pi)
-        angle = np.arcsin(u)
-        angle += 0.5 * math.pi
-        angle *= kink
-        angle += self.slope  # kappa', and kappa = root root' (kappa' u + kink sqrt(1 - u^2))
-        tangent *= angle
-        angle *= u
-        np.multiply(u, u, out=u)
-        np.subtract(1.0, u, out=u)
-        np.sqrt(u, out=u)
-        u *= kink
-        u += angle
-        u *= p1[0]
-        np.multiply(u, p2[0], out=c12)
+        cosine = self._cosine(p1, p2, c12)
+        slope = self._derivative(cosine)
+        tangent *= slope
+        self._value(p1, p2, cosine, slope, c12)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
-        u = self._cosine(p1, p2, c12)
-        kink = (1.0 - self.slope) ** 2
-        sine = np.sqrt((1.0 - u) * (1.0 + u)) * (kink / (4.0 * math.pi))
+        cosine = self._cosine(p1, p2, c12)
+        slope = self._derivative(cosine)
+        sine = np.sqrt(cosine.complement) * ((1.0 - self.slope) ** 2 / (4.0 * math.pi))
         return (
-            self.kappa(p1, p2, c12),
+            self._value(p1, p2, cosine, slope.copy(), None),
             sine * p2[0] * p1[1],
-            self.slope + kink * (0.25 + np.arcsin(u) / (2.0 * math.pi)),
+            slope,
             sine * p1[0] * p2[1],
         )
 

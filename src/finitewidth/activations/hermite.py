@@ -8,12 +8,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from finitewidth.activations.duals import Advance, Array, Gradient
+from finitewidth.activations.duals import Advance, Array, Dual, Gradient
 from finitewidth.exceptions import InputError
 
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
-_ORDERS = (32, 64, 128, 256, 512, 1024)  # series lengths tried in turn
-_SERIES_TOLERANCE = 1e-13  # share of E[phi^2] that a series may leave out before the next length is tried
+_LENGTHS = (64, 256, 1024)  # of the series on which the order is judged, in turn
+_SEEN = 0.75  # of such a length may be needed, so that the terms beyond it are smaller still
+_SERIES_TOLERANCE = 1e-13  # share of E[phi'^2] that a complete series may leave out
+_NOISE = 1e-26  # of E[phi^2]: what rounding makes of the squares of coefficients that are zero
+_MOST_LEFT_OUT = 0.05  # share of E[phi^2] beyond the last order; a jump leaves 0.02
+_MOST_SLOPE_ERROR = 1e-2  # of E[phi'^2], before it is mended
 _TAIL_NODES = 10
 _PANEL_NODES = 16
 _CHEBYSHEV = (48, 96)  # nodes tried when the coefficients of many variances are interpolated
@@ -29,32 +33,52 @@ class HermiteDual(Advance):
     The weight beyond the last order is known exactly from Parseval's identity, apart for even and odd orders; it is
     spread over the higher orders as n^(-5/2), the law of a function with a kink (Darboux). All terms are
     positive semidefinite, so every Gram matrix is. The coefficients come from Gauss-Legendre panels with a break
-    at 0 and at the given ``kinks``.
+    at 0 and at the given ``kinks``, which grow with the distance from 0.
+
+    The larger the variance, the longer the series. Where it is not complete, another dual of the same function,
+    ``beyond``, takes over. Without one, it is refused (InputError) where it leaves out more than 5 % of
+    E[phi^2]. Its derivatives are made to give the right E[phi'^2] at correlation 1, and refused where the tail alone
+    is more than 1 % off it.
+
+    phi = constant + function: a constant would drown the slope of small arguments in its rounding. The function
+    is then odd.
     """
 
-    def __init__(self, function: Callable[[Array], Array], kinks: Sequence[float] = ()) -> None:
-        self.function = function
+    def __init__(
+        self,
+        function: Callable[[Array], Array],
+        kinks: Sequence[float] = (),
+        beyond: Dual | None = None,
+        constant: float = 0.0,
+    ) -> None:
+        self.function, self.beyond, self.constant = function, beyond, constant
         mirrored = {float(k) for k in kinks} | {-float(k) for k in kinks}  # parity needs phi(-z) as well
         self.kinks = tuple(sorted(mirrored - {0.0}))
 
-    # prepared rows: root variance, inverse root, even tail, odd tail, then the coefficients a_0 ... a_M
-    _HEAD = 4
+    # prepared rows: variance, inverse root, root weights of the even and odd tail, share of E[phi^2] in both tails,
+    # relative error of E[phi'^2] with these tails, and the root of the factor on their derivative that mends it; then
+    # the coefficients a_0 ... a_M. The variance alone where ``beyond`` serves.
+    _HEAD = 7
 
     def prepare(self, c: Array) -> Array:
         c = np.asarray(c, dtype=float)
         flat = c.reshape(-1)
-        return self._coefficients(flat, self._order(flat)).reshape(-1, *c.shape)
+        order = self._order(flat)
+        if order is None and self.beyond is not None:
+            return self.beyond.prepare(c)
+        return self._coefficients(flat, order or _LENGTHS[-1]).reshape(-1, *c.shape)
 
-    def _order(self, c: Array) -> int:
-        """The shortest series that leaves out next to nothing, judged on the spread of the variances."""
+    def _order(self, c: Array) -> int | None:
+        """The least order that leaves out next to nothing, judged on the spread of the variances; None: none does."""
         probes = np.quantile(c, (0.0, 0.25, 0.5, 0.75, 1.0)) if c.size > 5 else c
-        for order in _ORDERS[:-1]:
-            rows = self._coefficients(probes, order)
-            left_out = rows[2] ** 2 + rows[3] ** 2
-            power = (rows[self._HEAD :] ** 2).sum(0) + left_out
-            if (left_out <= _SERIES_TOLERANCE * np.maximum(power, np.finfo(float).tiny)).all():
-                return order
-        return _ORDERS[-1]
+        for length in _LENGTHS:
+            square = self._quadrature(probes, length)[self._HEAD :] ** 2
+            share_of_slope = np.arange(length + 1)[:, None] * square  # E[phi'^2] c = sum_n n a_n^2
+            left_out = np.cumsum(share_of_slope[::-1], axis=0)[::-1]
+            complete = (left_out <= _SERIES_TOLERANCE * left_out[0] + _NOISE * square.sum(0)).all(1)
+            if complete[int(_SEEN * length)]:
+                return max(1, int(np.argmax(complete)))
+        return None
 
     def _coefficients(self, c: Array, order: int) -> Array:
         """The prepared rows of variances (m,): interpolated where there are many."""
@@ -77,11 +101,11 @@ class HermiteDual(Advance):
             at_nodes[2:4] **= 2  # the weights of the tails are smooth, their roots need not be
             series = at_nodes @ np.cos(np.outer(angle, np.arange(nodes))) * (2.0 / nodes)
             series[:, 0] *= 0.5
-            left_out = np.abs(series[2:, -6:]).max()
+            left_out = max(np.abs(series[2:4, -6:]).max(), np.abs(series[self._HEAD :, -6:]).max())
             if left_out <= 1e-14 * np.abs(at_nodes[self._HEAD :]).max():
                 rows = series @ np.polynomial.chebyshev.chebvander(t, nodes - 1).T
-                rows[0] = np.sqrt(c)
-                rows[1] = 1.0 / rows[0]
+                rows[0] = c
+                rows[1] = 1.0 / np.sqrt(c)
                 rows[2:4] = np.sqrt(np.maximum(rows[2:4], 0.0))
                 return rows
         return self._quadrature(c, order)
@@ -89,36 +113,60 @@ class HermiteDual(Advance):
     def _quadrature(self, c: Array, order: int) -> Array:
         root = np.sqrt(c)
         rows = np.empty((self._HEAD + order + 1, c.size))
-        rows[0] = root
+        rows[0] = c
         rows[1] = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
-        step = 500  # points at a time: 500 x 3328 function values are 13 MB
+        step = 500  # points at a time: 500 x 4160 function values are 17 MB
         for start in range(0, c.size, step):
             part = slice(start, min(start + step, c.size))
-            rows[self._HEAD :, part], rows[2, part], rows[3, part] = self._expand(root[part], order)
+            rows[2:, part] = self._expand(root[part], order)
         return rows
 
-    def _expand(self, root: Array, order: int) -> tuple[Array, Array, Array]:
-        """Coefficients (order + 1, m) and the root weights of the even and odd tails, (m,) each."""
+    def _expand(self, root: Array, order: int) -> Array:
+        """The prepared rows after the first two, (5 + order + 1, m); below the last order the series is complete."""
         z, weight, hermite = _hermite_table(order)
         values = evaluate(self.function, root[:, None] * z)
         root_weight = np.sqrt(weight)  # weight = dz * Gaussian density; the table carries the other half
         if self.kinks:
             root_weight = root_weight * self._split(root)[0]
-        half = values * root_weight
-        a = hermite @ half.T
-        power = np.einsum("pz,pz->p", half, half)
-        cross = np.einsum("pz,pz->p", half, values[:, ::-1] * root_weight)
+        rows = np.zeros((self._HEAD - 2 + order + 1, len(root)))
+        rows[5:] = hermite @ (values * root_weight).T
         if self.kinks:
             _, z, weight = self._split(root)
             half = evaluate(self.function, root[:, None] * z) * np.sqrt(weight)
             for n, h in enumerate(_hermite_rows(z, weight, order)):
-                a[n] += np.einsum("pz,pz->p", h, half)
-            power += np.einsum("pz,pz->p", half, half)
-            cross += np.einsum("pz,pz->p", half, evaluate(self.function, -root[:, None] * z) * np.sqrt(weight))
+                rows[5 + n] += np.einsum("pz,pz->p", h, half)
+        if order == _LENGTHS[-1]:
+            rows[:5] = self._left_out(root, rows[5:])
+        rows[5] += self.constant
+        return rows
+
+    def _left_out(self, root: Array, a: Array) -> Array:
+        """What the prepared rows say of the tails, (5, m)."""
+        phi = self._phi
+        power = self._moments(root, lambda z: phi(root, z) ** 2)
+        cross = self._moments(root, lambda z: phi(root, z) * phi(root, -z))
+        steepness = self._moments(root, lambda z: _derivative(phi(root, z), z) ** 2)
         even = 0.5 * (power + cross) - (a[0::2] ** 2).sum(0)
         odd = 0.5 * (power - cross) - (a[1::2] ** 2).sum(0)
         floor = 1e-14 * power  # below this, the difference is rounding
-        return a, np.sqrt(np.where(even > floor, even, 0.0)), np.sqrt(np.where(odd > floor, odd, 0.0))
+        even, odd = np.where(even > floor, even, 0.0), np.where(odd > floor, odd, 0.0)
+        exponents, weights = _tail_rule(len(a) - 1)
+        series, tail = np.arange(len(a)) @ a**2, (exponents @ weights) * (even + odd)
+        least = np.finfo(float).tiny
+        error = (series + tail - steepness) / np.maximum(np.maximum(series + tail, steepness), least)
+        factor = np.maximum(steepness - series, 0.0) / np.maximum(tail, least)
+        return np.stack([np.sqrt(even), np.sqrt(odd), (even + odd) / np.maximum(power, least), error, np.sqrt(factor)])
+
+    def _phi(self, root: Array, z: Array) -> Array:
+        return evaluate(self.function, root[:, None] * z)
+
+    def _moments(self, root: Array, product: Callable[[Array], Array]) -> Array:
+        """E[product(z)] of every point, (m,); ``product``: nodes (nodes,) or (m, nodes) -> values (m, nodes)."""
+        z, weight, _ = _hermite_table(_LENGTHS[0])
+        if not self.kinks:
+            return product(z) @ weight
+        stays, parts, part_weight = self._split(root)
+        return (product(z) * stays) @ weight + (product(parts) * part_weight).sum(1)
 
     def _split(self, root: Array) -> tuple[Array, Array, Array]:
         """Panels that hold a kink are done in parts, which move with the scale of each point.
@@ -138,13 +186,37 @@ class HermiteDual(Advance):
         z, weight = _panel_rule(np.concatenate([low, place], axis=1), np.concatenate([place, high], axis=1))
         return np.repeat(stays, _PANEL_NODES, axis=1), z, weight
 
+    def _other(self, p1: Array, p2: Array, slopes: bool) -> tuple[Dual, Array, Array] | None:
+        """The dual that serves where a series of either side ends, and its rows; InputError where there is none."""
+        if self.beyond is not None:
+            if min(len(p1), len(p2)) > 1:
+                return None
+            return self.beyond, p1[:1], p2[:1]
+        for p in (p1, p2):
+            if p[4].max(initial=0.0) > _MOST_LEFT_OUT or (slopes and np.abs(p[5]).max(initial=0.0) > _MOST_SLOPE_ERROR):
+                what = "derivatives of the kernel" if slopes else "a kernel"
+                raise InputError(
+                    "an activation of your own whose Hermite series does not converge for arguments of root mean "
+                    f"square {math.sqrt(p[0].max()):.3g}",
+                    f"{what} within the accuracy of docs/accuracy_of_duals.md",
+                    "standardise the inputs, name the kinks, or take an activation known by name, exact at every size",
+                )
+        return None
+
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
+        other = self._other(p1, p2, slopes=False)
+        if other is not None:
+            return other[0].kappa(*other[1:], c12, out)
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
         total = self._series(p1, p2, rho)
         total += self._tail(p1, p2, rho)
         return np.positive(total, out=out)
 
     def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+        other = self._other(p1, p2, slopes=True)
+        if other is not None:
+            return other[0].advance_both(*other[1:], c12, tangent)
+        value = self.kappa(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = c12 * p1[1]
         rho *= p2[1]
@@ -159,7 +231,7 @@ class HermiteDual(Advance):
         slope *= p1[1]
         slope *= p2[1]
         tangent *= slope
-        np.add(self._series(p1, p2, rho), self._tail(p1, p2, rho), out=c12)
+        c12[...] = value
 
     def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
         top = min(len(p1), len(p2)) - 1
@@ -177,6 +249,9 @@ class HermiteDual(Advance):
         size = np.maximum(np.abs(rho), 1e-300)
         log_size = np.log(size)
         exponents, weights = _tail_rule(order)
+        if derivative:
+            factor = p1[6] * p2[6]
+            even, odd = factor * even, factor * odd
         tail = np.zeros(np.broadcast_shapes(even.shape, rho.shape))
         for m, w in zip(exponents, weights, strict=True):
             tail += (w * m) * np.exp((m - 1.0) * log_size) if derivative else w * np.exp(m * log_size)
@@ -184,20 +259,21 @@ class HermiteDual(Advance):
         return tail * (even * sign + odd if derivative else even + odd * sign)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
+        other = self._other(p1, p2, slopes=True)
+        if other is not None:
+            return other[0].gradient(*other[1:], c12)
+        value = self.kappa(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
         top = min(len(p1), len(p2)) - self._HEAD
         a, b = p1[self._HEAD :], p2[self._HEAD :]
-        value = np.zeros(np.broadcast_shapes(a[0].shape, b[0].shape, rho.shape))
         d12, d11, d22 = np.zeros_like(value), np.zeros_like(value), np.zeros_like(value)
-        for n in range(top - 1, -1, -1):  # Horner, all four series at once
-            value = value * rho + a[n] * b[n]
+        for n in range(top - 1, -1, -1):  # Horner, all three series at once
             d12 = d12 * rho + ((n + 1) * a[n + 1] * b[n + 1] if n + 1 < top else 0.0)
             if n + 2 < top:
                 climb = math.sqrt((n + 1.0) * (n + 2.0))
                 d11 = d11 * rho + climb * a[n + 2] * b[n]
                 d22 = d22 * rho + climb * a[n] * b[n + 2]
-        value += self._tail(p1, p2, rho)
         steep = self._tail(p1, p2, rho, derivative=True)
         d12 += steep
         d11, d22 = d11 - rho * steep, d22 - rho * steep  # a_(n+2) ~ -a_n for a kink
@@ -205,34 +281,28 @@ class HermiteDual(Advance):
 
     def _lifted(self, p: Array) -> Array:
         """Prepared data with vanishing variances lifted to where derivatives exist numerically."""
-        low = p[0] ** 2 < _SMALLEST_VARIANCE
+        low = p[0] < _SMALLEST_VARIANCE
         if not np.any(low):
             return p
-        return self.prepare(np.maximum(p[0] ** 2, _SMALLEST_VARIANCE))
+        return self.prepare(np.maximum(p[0], _SMALLEST_VARIANCE))
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         c = np.asarray(c, dtype=float)
-        safe = np.maximum(c, _SMALLEST_VARIANCE)
-        lifted, slope = self._square_moments(np.sqrt(safe).ravel())
-        value = lifted if (c >= _SMALLEST_VARIANCE).all() else self._square_moments(np.sqrt(c).ravel())[0]
-        return value.reshape(c.shape), slope.reshape(c.shape) / (2.0 * safe)  # Gaussian integration by parts
-
-    def _square_moments(self, root: Array) -> tuple[Array, Array]:
-        """E[phi^2] and E[phi^2 (z^2 - 1)] of phi(root z), each (m,)."""
-        z, weight, _ = _hermite_table(_ORDERS[0])
-        square = evaluate(self.function, root[:, None] * z) ** 2
-        if not self.kinks:
-            return square @ weight, square @ (weight * (z**2 - 1.0))
-        stays, parts, part_weight = self._split(root)
-        square *= stays
-        part_square = evaluate(self.function, root[:, None] * parts) ** 2 * part_weight
-        return (
-            square @ weight + part_square.sum(1),
-            square @ (weight * (z**2 - 1.0)) + (part_square * (parts**2 - 1.0)).sum(1),
-        )
+        if self.beyond is not None:
+            return self.beyond.diagonal(c)
+        flat = c.ravel()
+        lifted = np.maximum(flat, _SMALLEST_VARIANCE)
+        root, high = np.sqrt(flat), np.sqrt(lifted)
+        value = self._moments(root, lambda z: self._phi(root, z) ** 2)
+        slope = self._moments(high, lambda z: self._phi(high, z) ** 2 * (z**2 - 1.0)) / (2.0 * lifted)  # by parts
+        return value.reshape(c.shape), slope.reshape(c.shape)
 
     def mean(self, c: Array) -> Array:
-        return self.prepare(c)[self._HEAD]
+        c = np.asarray(c, dtype=float)
+        if self.beyond is not None:
+            return self.beyond.mean(c)
+        root = np.sqrt(c.ravel())
+        return self._moments(root, lambda z: self._phi(root, z)).reshape(c.shape)
 
 
 def evaluate(function: Callable[[Array], Array], x: Array) -> Array:
@@ -250,7 +320,28 @@ def evaluate(function: Callable[[Array], Array], x: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _panel_edges() -> Array:
-    return np.linspace(-_REACH, _REACH, 209)
+    """Even panels, and towards 0 ever narrower ones: there phi(root z) changes when root is large."""
+    near = 0.125 * 2.0 ** -np.arange(1.0, 27.0)
+    return np.sort(np.concatenate([np.linspace(-_REACH, _REACH, 209), near, -near]))
+
+
+@lru_cache(maxsize=1)
+def _differentiation() -> Array:
+    """D with (D f)(x_i) = f'(x_i) for polynomials f through the 16 Gauss-Legendre nodes of (-1, 1)."""
+    node, _ = np.polynomial.legendre.leggauss(_PANEL_NODES)
+    basis = np.polynomial.legendre.Legendre.basis
+    values = np.array([basis(k)(node) for k in range(_PANEL_NODES)])
+    slopes = np.array([basis(k).deriv()(node) for k in range(_PANEL_NODES)])
+    return np.linalg.solve(values, slopes).T
+
+
+def _derivative(values: Array, z: Array) -> Array:
+    """d/dz of values (m, nodes) on panels of nodes z, (nodes,) or (m, nodes); zero on panels without width."""
+    node, _ = np.polynomial.legendre.leggauss(_PANEL_NODES)
+    z = z.reshape(*z.shape[:-1], -1, _PANEL_NODES)
+    half = (z[..., -1:] - z[..., :1]) / (node[-1] - node[0])
+    slopes = values.reshape(len(values), -1, _PANEL_NODES) @ _differentiation().T
+    return np.divide(slopes, half, out=np.zeros_like(slopes), where=half > 0.0).reshape(values.shape)
 
 
 def _panel_rule(low: Array, high: Array) -> tuple[Array, Array]:
@@ -271,12 +362,17 @@ def _hermite_rows(z: Array, weight: Array, order: int) -> Iterator[Array]:
         before, row = row, (z * row - math.sqrt(n) * before) / math.sqrt(n + 1.0)
 
 
-@lru_cache(maxsize=8)
 def _hermite_table(order: int) -> tuple[Array, Array, Array]:
     """Nodes z, weights dz * density(z), and h_n(z) * sqrt(weight) of shape (order + 1, nodes)."""
+    z, weight, hermite = _longest_table(next(length for length in _LENGTHS if length >= order))
+    return z, weight, hermite[: order + 1]
+
+
+@lru_cache(maxsize=len(_LENGTHS))
+def _longest_table(length: int) -> tuple[Array, Array, Array]:
     edges = _panel_edges()
     z, weight = _panel_rule(edges[:-1], edges[1:])
-    return z, weight, np.array(list(_hermite_rows(z, weight, order)))
+    return z, weight, np.array(list(_hermite_rows(z, weight, length)))
 
 
 @lru_cache(maxsize=8)

@@ -53,7 +53,7 @@ class Recursion:
     def of(cls, network: FullyConnected, x: Any) -> Recursion:
         x = np.ascontiguousarray(x, dtype=np.float64)
         x = x.reshape(len(x), -1)
-        variance = np.einsum("pi,pi->p", x, x) / (network.weight_precision[0] * x.shape[1])
+        variance = np.vecdot(x, x) / (network.weight_precision[0] * x.shape[1])
         diagonals, prepared = [variance + network.offset_variance], []
         for layer in range(network.depth):
             prepared.append(network.phi.dual.prepare(diagonals[-1]))

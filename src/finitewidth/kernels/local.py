@@ -55,7 +55,7 @@ class LocalPoints:
         grid = network.grid(x)
         patches = np.ascontiguousarray(grid.extract(x).swapaxes(0, 1))
         patches /= math.sqrt(network.weight_precision[0] * grid.patch_size)
-        variance = np.einsum("ipm,ipm->ip", patches, patches) + network.offset_variance
+        variance = np.vecdot(patches, patches) + network.offset_variance
         return cls(network, grid, patches, variance, network.phi.dual.prepare(variance))
 
     @property

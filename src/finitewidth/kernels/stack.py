@@ -360,7 +360,7 @@ class _Own:
 def _own_gram(features: Array, full: bool) -> Array:
     """(positions [, positions], P): products of every point with itself."""
     if not full:
-        return np.einsum("npm,npm->np", features, features)
+        return np.vecdot(features, features)
     by_point = features.swapaxes(0, 1)
     return np.ascontiguousarray(np.moveaxis(by_point @ by_point.swapaxes(1, 2), 0, -1))
 

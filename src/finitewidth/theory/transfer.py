@@ -107,7 +107,7 @@ class _Side:
     @property
     def variance(self) -> Array:
         """Of the preactivations, (P,)."""
-        return self.weight_variance * np.einsum("pi,pi->p", self.x, self.x) / self.x.shape[1]
+        return self.weight_variance * np.vecdot(self.x, self.x) / self.x.shape[1]
 
     @property
     def scale(self) -> float:
