@@ -185,6 +185,18 @@ def test_a_sweep_that_has_not_come_far(folder, tmp_path):
         assert ("<table" in files[0].read_text(encoding="utf-8")) == (left > 0)
 
 
+def test_values_that_no_sweep_writes(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    for name in ("report.html", "sweep.png", "sweep.pdf"):
+        (other / name).unlink(missing_ok=True)
+    with sqlite3.connect(other / "results.sqlite") as db:
+        db.execute("UPDATE points SET result = json_set(result, '$.test_error_se', 5e-324)")
+    db.close()
+    with pytest.raises(fw.InputError, match="cannot be drawn"):
+        write_page(other)
+    assert not (other / "report.html").exists()
+
+
 def test_neither_sweep_nor_study(tmp_path):
     with pytest.raises(fw.InputError, match="no sweep"):
         write_page(tmp_path)

@@ -132,7 +132,7 @@ def q_eigenvectors(qmap: QMap, images: Any, axes: Sequence[Axes] | None = None) 
     limit = float(np.abs(vectors).max())
     for k, (ax, value, vector) in enumerate(zip(axes, values, vectors, strict=False)):
         _over_image(qmap, vector, images, ax, "component" if k + 1 == len(values) else None, limit)
-        ax.set_title(f"eigenvalue {value:.2f}", loc="left")
+        ax.set_title(f"eigenvalue {value:.{2 if value < 9.995 else 0}f}", loc="left")
     return axes
 
 

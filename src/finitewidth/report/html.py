@@ -19,6 +19,8 @@ from finitewidth.report.tables import NOTHING, number, with_error
 
 TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
 PAGE = "report.html"
+# what values that no study or sweep writes, in a damaged file, come to when they are drawn
+UNDRAWABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 # no source but the page itself: a request would be refused by the browser
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks, sweeps
+from finitewidth.exceptions import InputError
 from finitewidth.report import html, plots
 from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
 from finitewidth.report.study_figure import draw_panel, plain_text
@@ -41,12 +42,18 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     plots.require_matplotlib()
     place = checks.path("folder", folder)
     status, rows = sweeps.status(place), list(sweeps.rows(place, most=_MOST_POINTS))
-    found = findings_of(rows, status)
-    text = html.document("Sweep", _sections(found, status, rows, place), found)
-    figures = []
-    if found.panels:
-        figure = sweep_figure(found.panels)
-        figures = [plots.save(figure, place / f"sweep.{kind}") for kind in ("png", "pdf")]
+    plan = plan_text(place)
+    try:
+        found = findings_of(rows, status)
+        text = html.document("Sweep", _sections(found, status, rows, place, plan), found)
+        figure = sweep_figure(found.panels) if found.panels else None
+        figures = [plots.save(figure, place / f"sweep.{kind}") for kind in ("png", "pdf")] if figure else []
+    except html.UNDRAWABLE as error:
+        raise InputError(
+            f"the sweep in {str(place)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
+            "configurations and results as a sweep writes them",
+            "look at the table points of results.sqlite",
+        ) from error
     return [html.write(place / html.PAGE, text), *figures]
 
 
@@ -113,11 +120,8 @@ def _tell_apart(ax: Axes, one: Panel) -> None:
     theory = [series for series in one.series if series.kind != "points"]
     lines = [line for line in ax.get_lines() if line.get_label() in {plain_text(series.name) for series in theory}]
     for series, line in zip(theory, lines, strict=True):
-        if one.x_names:
-            line.set_marker(plots.MARKS[series.colour % len(plots.MARKS)])
-            continue
-        line.set(marker="o", markersize=2.5)
-        if series.kind == "line":
+        line.set(marker=plots.MARKS[series.colour % len(plots.MARKS)], markersize=4 if one.x_names else 3)
+        if series.kind == "line" and not one.x_names:
             line.set_linestyle(plots.DASHES[series.colour % len(plots.DASHES)])
 
 
@@ -270,17 +274,17 @@ def _notes(rows: Sequence[Row], keys: Sequence[str], panels: Sequence[Panel], st
 _STATES = {"failed": "failed", "not converged": "did not converge"}
 
 
-def _sections(found: Findings, status: Status, rows: Sequence[Row], folder: Path) -> Iterator[str]:
+def _sections(found: Findings, status: Status, rows: Sequence[Row], folder: Path, plan: str) -> Iterator[str]:
     over = ", ".join(map(_words, _swept(rows))) or "one point"
     yield f"<header>\n<p class='quiet'>Sweep</p>\n<h1>Sweep over {escape(over)}</h1>"
-    yield from (f"<p>{escape(line)}</p>" for line in told(replace(status, not_converged=0)))
+    yield from (f"<p>{escape(line)}</p>" for line in told(replace(status, not_converged=0, rate=None)))
     yield from (f"<p>{escape(note)}</p>" for note in found.notes)
     yield "</header>\n<main id='main'>"
     if found.panels:
         yield html.curves(found)
     if found.tables:
         yield html.numbers(found)
-    command = f"finitewidth sweep plan.yaml --out {shlex.quote(str(folder))}\n\n# plan.yaml\n{plan_text(folder)}"
+    command = f"finitewidth sweep plan.yaml --out {shlex.quote(str(folder))}\n\n# plan.yaml\n{plan}"
     prints = sorted({row["data_fingerprint"] for row in rows if row["data_fingerprint"]})
     named = [" and ".join(f"{part[:16]}…" for part in text.split()[:2]) for text in prints]
     more = f", and {len(named) - 3} more" if len(named) > 3 else ""

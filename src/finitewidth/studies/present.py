@@ -12,7 +12,7 @@ from rich.text import Text
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.report import plots
-from finitewidth.report.html import PAGE, cell_text, page, write
+from finitewidth.report.html import PAGE, UNDRAWABLE, cell_text, page, write
 from finitewidth.report.study_figure import study_figure
 from finitewidth.report.tables import plain_table
 from finitewidth.studies.frame import Report
@@ -44,7 +44,7 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     try:  # whatever a damaged file makes of it, before anything is written
         text = page(report.findings, report.plain)
         figures = draw(report, place)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+    except UNDRAWABLE as error:
         raise InputError(
             f"the study in {str(place)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
             "a whole study.json",
