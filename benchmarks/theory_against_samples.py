@@ -22,7 +22,7 @@ from cases import CASES, Case
 
 import finitewidth as fw
 from finitewidth.documents import json_ready
-from finitewidth.report.tables import number, with_error
+from finitewidth.tables import number, with_error
 from finitewidth.sampling import SampledRow
 
 HERE = Path(__file__).resolve().parent

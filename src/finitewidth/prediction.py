@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from finitewidth import checks
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
 
@@ -19,7 +20,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Errors:
+class Errors(Displayed):
     """Errors, averaged over points and outputs; ``test_error = bias + variance``.
 
     bias: mean squared difference of target and mean prediction. variance: mean predictive variance of f (without the
@@ -35,7 +36,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Displayed):
     """Predictive distribution of the network's outputs f at test points.
 
     mean, variance: (points,) or (points, outputs), the variance without the noise T. train_error: see ``Errors``.

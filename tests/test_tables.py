@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from finitewidth.comparison import ComparedRow
-from finitewidth.report import tables
-from finitewidth.report.tables import with_error
+from finitewidth import tables
+from finitewidth.tables import with_error
 from finitewidth.sampling import SampledRow
 from finitewidth.theory import Row
 
