@@ -111,9 +111,8 @@ class Comparison(Tabulated):
             yield "A comparison without rows."
             return
         rows, left_out = shortened(self.rows)
-        theories = [row.theory.as_far_as_known() if quick else row.theory for row in rows]
         yield tables.comparison(rows, "Theory beside sample")
-        yield from tables.notes([side for t, row in zip(theories, rows, strict=True) for side in (t, row.sample)])
+        yield from tables.notes([side for row in rows for side in (row.theory, row.sample)])
         yield from left_out
         if not self.complete:
             yield "Interrupted: rows are missing, or the last one has fewer draws."
@@ -156,6 +155,8 @@ def compare(
     sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
     theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
     curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
+    for row in curve:
+        row.validity  # noqa: B018  now, for beside the sampling its second is nothing
     return Comparison(*beside(curve.rows, sampled))
 
 

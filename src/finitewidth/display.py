@@ -221,4 +221,4 @@ def _html_table(title: str, heads: Iterable[str], rows: Iterable[Iterable[str]])
 
     head = f"<thead>{line(heads, 'th')}</thead>" if heads else ""
     body = "".join(line(row, "td") for row in rows)
-    return f'<div>{title}</div><table style="{_TABLE}">{head}<tbody>{body}</tbody></table>'
+    return f'<div style="font-weight:600">{title}</div><table style="{_TABLE}">{head}<tbody>{body}</tbody></table>'

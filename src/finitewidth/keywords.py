@@ -20,8 +20,11 @@ _ALSO_CALLED = {
     "activation": ("nonlinearity", "activation_function", "phi", "activations"),
     "weight_precision": ("precision", "precisions", "prior_precision", "weight_decay", "alpha"),
     "offset_precision": ("bias_precision", "bias", "offset"),
-    "temperature": ("noise", "sigma", "T"),
+    "temperature": ("T",),
+    "x": ("X", "inputs", "data"),
+    "y": ("Y", "targets", "target", "labels"),
 }
+_BRIEF = 40  # characters of a value in the message
 _DEPTH = ("depth", "n_layers", "num_layers", "layers", "n_hidden_layers")
 
 
@@ -45,7 +48,7 @@ def _parameters(init: Callable[..., None]) -> list[str] | None:
 
 
 def _refusal(name: str, known: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeywordError:
-    given = [checks.shown(value) for value in args] + [f"{key}={checks.shown(value)}" for key, value in kwargs.items()]
+    given = [*map(_brief, args), *(f"{key}={_brief(value)}" for key, value in kwargs.items())]
     wanted = f"keywords among {', '.join(known)}"
     meant = _meant(known, dict(zip(known, args, strict=False)) | kwargs)
     remedy = f"did you mean {meant}?" if meant else f"see help({name})"
@@ -59,10 +62,13 @@ def _meant(known: list[str], given: dict[str, Any]) -> str | None:
     name = next((name for name in known if unknown in _ALSO_CALLED.get(name, ())), None)
     if name == "widths":
         return f"widths={_layers(given)}"
-    if name is not None:
-        return f"{name}={checks.shown(given[unknown])}"
-    near = checks.nearest(unknown, known)
-    return near and f"{near}={checks.shown(given[unknown])}"
+    name = name or checks.nearest(unknown, known)
+    return name and f"{name}={_brief(given[unknown])}"
+
+
+def _brief(value: Any) -> str:
+    text = " ".join(checks.shown(value).split())
+    return "..." if isinstance(value, bool) or len(text) > _BRIEF else text
 
 
 def _layers(given: dict[str, Any]) -> str:

@@ -43,7 +43,8 @@ class Network(CheckedKeywords, Settings):
         checks.choice("readout", self.readout, READOUTS)
 
     def _facts(self) -> dict[str, Any]:
-        return {name: name_or_self(self.phi) if name == "activation" else value for name, value in chosen(self).items()}
+        """The activation always, by its name where that says which it is."""
+        return chosen(self) | {"activation": name_or_self(self.phi)}
 
     @property
     def depth(self) -> int:
