@@ -77,5 +77,5 @@ def _layers(given: dict[str, Any]) -> str:
     depth = next((given[key] for key in _DEPTH if key in given), 1)
     if not checks.scalar(width):
         return checks.shown(width)
-    many = isinstance(depth, int) and depth > 4
-    return f"({checks.shown(width)},) * {depth}" if many or not isinstance(depth, int) else repr((width,) * depth)
+    few = isinstance(depth, int) and depth <= 4
+    return repr((width,) * depth) if few else f"({checks.shown(width)},) * {checks.shown(depth)}"

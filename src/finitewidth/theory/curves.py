@@ -65,7 +65,7 @@ class Row(Displayed):
         """What to expect of a prediction of the action (``theory/validity.py``): a second or so, when first read."""
         return None if self.assessed is None else validity(self.assessed)
 
-    def as_far_as_known(self) -> Self:
+    def _as_far_as_known(self) -> Self:
         """The same row; without its validity, where that has not been computed."""
         return self if "validity" in vars(self) else replace(self, assessed=None)
 
@@ -117,11 +117,11 @@ class LearningCurve(Tabulated):
         if not self.rows:
             yield "A learning curve without rows."
             return
-        rows, left_out = shortened(row.as_far_as_known() if quick else row for row in self.rows)
+        rows, left_out = shortened(row._as_far_as_known() if quick else row for row in self.rows)
         yield tables.predictions(rows, self._heading)
         yield from tables.notes(rows)
         yield from left_out
-        if any(row.assessed is not None and row.as_far_as_known() is not row for row in self.rows):
+        if any(row.assessed is not None and row._as_far_as_known() is not row for row in self.rows):
             yield "Validity: not yet computed for all rows; print(curve) does, a second or so a row."
 
     @property
