@@ -25,6 +25,7 @@ from finitewidth.runs import every_field
 from finitewidth.sampling.curves import SampledRow
 from finitewidth.theory import curves
 from finitewidth.theory.selection import Candidate, Selection
+from finitewidth.theory.validity import Validity
 from finitewidth.training.ensemble import History
 
 HOSTILE = "<script>alert(1)</script>&\"'"
@@ -66,9 +67,7 @@ def draws() -> fw.Draws:
 def ensemble() -> fw.Ensemble:
     history = History(np.arange(3), *np.ones((4, 2, 3)))
     settings = {"optimiser": "adam", "temperature": 0.05, "learning_rate": 0.01}
-    return fw.Ensemble(
-        NETWORK, TRAIN, TEST, np.arange(2), {}, {}, history, np.zeros(2, bool), settings, complete=False
-    )
+    return fw.Ensemble(NETWORK, TRAIN, TEST, np.arange(2), {}, {}, history, np.zeros(2, bool), settings, complete=False)
 
 
 def compared(width: int) -> ComparedRow:
@@ -256,9 +255,10 @@ def test_kernels_that_differ_print_differently():
 
 
 def test_a_fitted_kernel_can_be_read():
-    fitted = GaussianProcessRegressor(Kernel(depth=2, bias_variance=0.0), alpha=0.1).fit(X[:10], X[:10, 0])
-    text = repr(fitted.kernel_)
-    assert text.startswith("NetworkKernel(depth=2, activation='erf', weight_variance=")
+    kernel = Kernel(depth=2)
+    fitted = GaussianProcessRegressor(kernel.clone_with_theta(kernel.theta + 0.1), optimizer=None).fit(X, X[:, 0])
+    text = repr(fitted.kernel_)  # values of theta are NumPy's
+    assert text.startswith("NetworkKernel(depth=2, activation='erf', weight_variance=1.105")
     assert "np.float64" not in text
     assert eval(text, {"NetworkKernel": Kernel}) == fitted.kernel_
 
@@ -268,13 +268,19 @@ def test_a_fitted_kernel_can_be_read():
 
 @pytest.fixture
 def counted(monkeypatch):
+    """The solutions whose validity is computed; the computation itself is left out."""
     seen = []
-    compute = curves.validity
-    monkeypatch.setattr(curves, "validity", lambda solution: seen.append(solution) or compute(solution))
+
+    def compute(solution):
+        seen.append(solution)
+        width = solution.theory.network.widths[0]
+        return Validity(1.0 / width, f"as good as width {width} can be")
+
+    monkeypatch.setattr(curves, "validity", compute)
     return seen
 
 
-def test_a_curve_prints_as_the_command_line_does(capsys, monkeypatch):
+def test_a_curve_prints_as_the_command_line_does(capsys, monkeypatch, counted):
     monkeypatch.setenv("COLUMNS", "80")
     options = "--data digits --classes 0,1 --n-train 30 --n-test 20 --width 10,50 --temperature 0.1"
     assert cli.main(["predict", *options.split()]) == 0
@@ -334,14 +340,14 @@ def test_sizes_and_temperatures_have_columns():
     assert rows == [[n, t, p] for p in ("20", "40") for t in ("0.1", "0.2") for n in ("10", "20")]
 
 
-def test_a_data_frame(monkeypatch):
+def test_a_data_frame(monkeypatch, counted):
     pytest.importorskip("pandas")
     curve = fw.learning_curve(NETWORK, TRAIN, TEST, [10, 50])
     frame = curve.to_pandas()
     assert frame["width"].tolist() == [10, 50]
     np.testing.assert_array_equal(frame["test_error"], curve.column("test_error"))
-    assert frame["expected_relative_error"].tolist() == [row.validity.expected_relative_error for row in curve]
-    assert frame["validity"].tolist() == [row.validity.statement for row in curve]
+    assert frame["expected_relative_error"].tolist() == [0.1, 0.02]
+    assert frame["validity"].tolist() == ["as good as width 10 can be", "as good as width 50 can be"]
     assert fw.learning_curve(NETWORK, TRAIN, TEST, method="infinite").to_pandas()["validity"].tolist() == [None]
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(fw.MissingExtraError, match=r"finitewidth\[table\]"):

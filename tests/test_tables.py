@@ -7,10 +7,10 @@ import math
 import pytest
 from rich.console import Console
 
-from finitewidth.comparison import ComparedRow
 from finitewidth import tables
-from finitewidth.tables import with_error
+from finitewidth.comparison import ComparedRow
 from finitewidth.sampling import SampledRow
+from finitewidth.tables import with_error
 from finitewidth.theory import Row
 
 

@@ -123,7 +123,7 @@ class Solution(Displayed):
     errors: KrylovErrors | None = None
 
     def _facts(self) -> dict[str, Any]:
-        place = {name: getattr(self.theory, name) for name in ("method", "network", "temperature")}
+        place = {name: getattr(self.theory, name, None) for name in ("method", "network", "temperature")}
         minima = {"minima": len(self.minima) if len(self.minima) > 1 else None}
         own = ("train", "order_parameters", "log_evidence", "converged", "message")
         return place | {name: getattr(self, name) for name in own} | minima | {"errors": self.errors}
