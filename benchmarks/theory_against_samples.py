@@ -22,8 +22,8 @@ from cases import CASES, Case
 
 import finitewidth as fw
 from finitewidth.documents import json_ready
-from finitewidth.report.tables import number, with_error
 from finitewidth.sampling import SampledRow
+from finitewidth.tables import number, with_error
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"
@@ -46,7 +46,13 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
     theories = {}
     for closure in case.closures:
         curve = fw.learning_curve(
-            case.network, train, test, temperature=case.temperature, closure=closure, method=case.method
+            case.network,
+            train,
+            test,
+            temperature=case.temperature,
+            closure=closure,
+            method=case.method,
+            assess=False,
         )
         theories[closure or "only"] = curve[0].to_dict()
     draws = case.draws

@@ -19,9 +19,9 @@ import finitewidth
 SOURCE = Path(finitewidth.__file__).parent
 ROOT = "finitewidth"
 ORDER = (  # a unit imports from rows above its own, and from its neighbours only in the first row
-    ("exceptions", "checks", "linalg", "activations", "data", "runs"),
+    ("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "runs"),
     ("networks",),
-    ("kernels",),
+    ("kernels", "tables"),
     ("prediction",),
     ("theory", "sampling", "training"),
     ("features", "comparison", "documents"),

@@ -10,7 +10,7 @@ from typing import Any
 import finitewidth
 
 SOURCE = Path(finitewidth.__file__).parent
-RAISED = ("InputError", "MemoryCapError")
+RAISED = ("InputError", "KeywordError", "MemoryCapError")
 
 
 def messages() -> Iterator[tuple[str, list[str]]]:

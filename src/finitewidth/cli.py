@@ -37,7 +37,6 @@ COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a li
 FIGURES = (".png", ".pdf", ".svg")
 DEFECT = 70  # exit status, as in sysexits.h
 TRACEBACK = "FINITEWIDTH_TRACEBACK"  # environment variable: show where a defect came from
-ASSESSED = 12  # rows up to which each gets a validity statement, which takes a second or so
 
 app = typer.Typer(
     name="finitewidth",
@@ -204,12 +203,10 @@ def predict(options: PredictOptions) -> None:
         "solver": options.solver,
     }
     widths = None if options.method == "infinite" else job.curve_widths  # there, all widths are one
-    assess = len(widths or [0]) * len(job.temperatures) <= ASSESSED
     predicting: dict[str, Any] = {
         "widths": widths,
         "method": options.method,
         "neuron": neuron,
-        "assess": assess,
     }
     curve = learning_curve(job.network, train, test, **predicting, **solving)
     infinite = None
@@ -217,7 +214,7 @@ def predict(options: PredictOptions) -> None:
         infinite = learning_curve(job.network, train, test, method="infinite", **solving)
     if figure is not None:
         _draw(job, options, neuron, curve, train, test, figure)
-    from finitewidth.report import tables
+    from finitewidth import tables
 
     _report(options, job, (train, test), curve.rows, "predictions", tables.notes(curve, infinite), figure)
 
@@ -239,7 +236,8 @@ def sample(options: SampleOptions) -> None:
     job = job_of(options)
     figure = _figure_path(options.figure)
     sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
-    from finitewidth.report import plots, tables
+    from finitewidth import tables
+    from finitewidth.report import plots
     from finitewidth.sampling import sampled_curve
 
     train, test = job.load()
@@ -256,8 +254,9 @@ def compare(options: CompareOptions) -> None:
     job = job_of(options)
     figure = _figure_path(options.figure)
     sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
+    from finitewidth import tables
     from finitewidth.comparison import compare as compare_both
-    from finitewidth.report import plots, tables
+    from finitewidth.report import plots
 
     train, test = job.load()
     neuron = neuron_options(options, progress=_watched())
@@ -309,7 +308,7 @@ def _report(
 
         _print_json(rows_document(rows, job.source, *data, job.layer_widths))
         return
-    from finitewidth.report import tables
+    from finitewidth import tables
 
     console = _console()
     title = tables.title(job.source, *data, options.network, job.network, job.temperatures)

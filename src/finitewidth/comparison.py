@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.sampling.curves import SampledRow, sampled_curve
@@ -18,7 +19,7 @@ from finitewidth.theory.curves import Row
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Displayed):
     """Theory minus sample: in standard errors of the sample, and in per cent of the sample.
 
     None where either side has no result, and in_se where the sample has no error bar.
@@ -29,7 +30,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class ComparedRow:
+class ComparedRow(Displayed):
     """One network: the row of the theory and that of the sample."""
 
     theory: Row
@@ -49,6 +50,18 @@ class ComparedRow:
     def converged(self) -> bool:
         """Both sides have a result."""
         return self.theory.converged and self.sample.converged
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "width": self.width,
+            "temperature": self.temperature,
+            "theory_test_error": self.theory.test_error,
+            "sample_test_error": self.sample.test_error,
+            "sample_test_error_se": self.sample.test_error_se,
+            "in_se": self.difference.in_se,
+            "percent": self.difference.percent,
+            "converged": self.converged,
+        }
 
     @property
     def difference(self) -> Difference:
@@ -76,7 +89,7 @@ class ComparedRow:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Tabulated):
     """Rows in the order asked for: temperatures, then widths. complete: False where sampling was interrupted."""
 
     rows: tuple[ComparedRow, ...]
@@ -90,6 +103,19 @@ class Comparison:
 
     def __getitem__(self, index: int) -> ComparedRow:
         return self.rows[index]
+
+    def _parts(self, quick: bool) -> Iterator[Any]:
+        from finitewidth import tables
+
+        if not self.rows:
+            yield "A comparison without rows."
+            return
+        rows, left_out = shortened(self.rows)
+        yield tables.comparison(rows, "Theory beside sample")
+        yield from tables.notes([side for row in rows for side in (row.theory, row.sample)])
+        yield from left_out
+        if not self.complete:
+            yield "Interrupted: rows are missing, or the last one has fewer draws."
 
     @property
     def largest_difference(self) -> float:
@@ -129,6 +155,8 @@ def compare(
     sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
     theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
     curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
+    for row in curve:
+        row.validity  # noqa: B018  now, for beside the sampling its second is nothing
     return Comparison(*beside(curve.rows, sampled))
 
 

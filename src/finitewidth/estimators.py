@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from finitewidth import checks
 from finitewidth.data import Dataset, Standardiser
 from finitewidth.exceptions import ConvergenceWarning, InputError
+from finitewidth.keywords import CheckedKeywords
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
 from finitewidth.prediction import Prediction, class_probabilities
@@ -31,7 +32,7 @@ _PATCHES = ("patch", "stride", "padding", "pool", "input_shape")
 _ARCHITECTURE = ("widths", "weight_precision", *_PRIOR, *_PATCHES)
 
 
-class _FiniteWidth(BaseEstimator):
+class _FiniteWidth(CheckedKeywords, BaseEstimator):
     """What regressor and classifier share: parameters, the solution, the prediction."""
 
     def __init__(

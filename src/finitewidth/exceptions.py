@@ -28,6 +28,10 @@ def _legible(text: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+class KeywordError(InputError, TypeError):
+    """A keyword that a constructor does not have; a TypeError too, as for any other call with one."""
+
+
 class MemoryCapError(InputError):
     """A computation whose estimated memory is above the cap; raised before anything is allocated."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from finitewidth import checks, kernels
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
@@ -158,7 +159,7 @@ def kernel_angle(start: Any, end: Any) -> Array:
 
 
 @dataclass(frozen=True)
-class Travel:
+class Travel(Displayed):
     """How far the hidden kernels of trained networks have moved from where they began; ``_se`` over networks."""
 
     distance: float
@@ -232,7 +233,7 @@ def weight_covariance(source: Source) -> Array:
 
 
 @dataclass(frozen=True)
-class ReceptiveFields:
+class ReceptiveFields(Displayed):
     """Leading eigenvectors of a covariance of weights, as images.
 
     values: variance along each, (..., count), largest first; 1 is the prior's. images: (..., count, *shape), of norm
@@ -277,7 +278,7 @@ def field_shape(network: Network, x: Any) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class HiddenFeatures:
+class HiddenFeatures(Displayed):
     """What the hidden layer has learned, in the same measures for a solution, draws and trained networks.
 
     information: N I(Q), nats, see there. kernel_distance, kernel_angle: of the hidden kernel from that of the prior at
@@ -330,7 +331,7 @@ def learned(source: Draws | Ensemble, network: Network | None = None, train: Dat
 
 
 @dataclass(frozen=True)
-class FeatureReport:
+class FeatureReport(Displayed):
     """The measures of one solution, side by side.
 
     information: N I(Q), nats. between_patches: see there; None without patches. prior_alignment, learned_alignment:

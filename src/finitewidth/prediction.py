@@ -13,13 +13,14 @@ from scipy import special
 
 from finitewidth.data import Dataset, TargetEncoding
 from finitewidth.data.targets import NUMBERS
+from finitewidth.display import Displayed
 from finitewidth.linalg import RegularisedGram
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Errors:
+class Errors(Displayed):
     """Errors, averaged over points and outputs; ``test_error = bias + variance``.
 
     bias: mean squared difference of target and mean prediction. variance: mean predictive variance of f (without the
@@ -48,7 +49,7 @@ def in_own_units(errors: _Errors, encoding: TargetEncoding) -> _Errors:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Displayed):
     """Predictive distribution of the network's outputs f at test points.
 
     mean, variance: (points,) or (points, outputs), the variance without the noise T. train_error: see ``Errors``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -339,7 +340,15 @@ def _version(name: str) -> str | None:
 
 def network_fingerprint(network: Any) -> Sequence[Any]:
     """The description, and values of the activation: an own one has no more than a name."""
-    return [repr(network), *map(float, network.phi(np.linspace(-3.0, 3.0, 7)))]
+    return [every_field(network), *map(float, network.phi(np.linspace(-3.0, 3.0, 7)))]
+
+
+def every_field(value: Any) -> str:
+    """A dataclass with all its fields as text, however it prints: the same as long as no field is added."""
+    if not dataclasses.is_dataclass(value):
+        return repr(value)
+    fields = [f"{f.name}={every_field(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.repr]
+    return f"{type(value).__qualname__}({', '.join(fields)})"
 
 
 def same_points(train: Any, test: Any) -> None:

@@ -221,14 +221,15 @@ def test_errors_beyond_double_precision_are_no_result(bad, train, test_set):
     assert np.isnan([row.test_error, row.train_error, row.bias, row.variance]).all()
 
 
-def test_plain_data_of_a_row(train, test_set, unchangeable):
+def test_plain_data_of_a_row(train, test_set, unchangeable, monkeypatch):
     unchangeable(curves)
     row = row_of(solution_of(train), test_set, 0.0)
-    said = dataclasses.replace(row, validity=Validity(0.5, "words"), order_parameters=[1.0, 2.0])
+    monkeypatch.setattr(curves, "validity", lambda solution: Validity(0.5, "words"))
+    said = dataclasses.replace(row, assessed=solution_of(train), order_parameters=[1.0, 2.0])
     plain = json.loads(json.dumps(said.to_dict()))
     assert plain["validity"] == {"expected_relative_error": 0.5, "statement": "words"}
     assert plain["order_parameters"] == [1.0, 2.0]
-    assert set(plain) == {f.name for f in dataclasses.fields(Row)}
+    assert set(plain) == {f.name for f in dataclasses.fields(Row)} - {"assessed"} | {"validity"}
     assert row.to_dict()["validity"] is None
     assert set(Errors.__dataclass_fields__) <= set(plain)
 
@@ -238,7 +239,7 @@ def test_a_curve_is_its_rows(train, test_set):
     assert (len(curve), [row.width for row in curve], curve[1].width, curve[-1].width) == (2, [5, 20], 20, 20)
     assert curve.column("temperature").tolist() == [0.3, 0.3]
     (row,) = fw.learning_curve(ONE, train, test_set)
-    assert (row.temperature, row.method, row.validity, row.n_train) == (0.05, "saddle", None, 12)
+    assert (row.temperature, row.method, row.n_train) == (0.05, "saddle", 12)
     whole = fw.learning_curve(ONE, train, test_set, n_train=[12, 3])
     assert whole.column("n_train").tolist() == [12, 3]
     with pytest.raises(InputError, match="n_train = 13; wanted: at most 12 points"):

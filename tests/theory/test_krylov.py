@@ -233,7 +233,7 @@ class TestChoice:
     def test_it_is_stated_in_the_output(self):
         train, test = data(200, 20)
         rows = fw.learning_curve(NETWORK, train, test, [50], 0.5, solver="krylov:0.02")
-        from finitewidth.report import tables
+        from finitewidth import tables
 
         (note,) = [str(n) for n in tables.notes(rows) if "Krylov" in str(n)]
         assert "99 %" in note

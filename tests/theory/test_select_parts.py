@@ -71,11 +71,12 @@ def test_the_table_as_text():
         Candidate("erf", 2, 50, 0.0123456, (0.5, 1.2345, 2.0), -12.3456, True, ""),
         Candidate("relu", 1, (7,), 0.5, (1.0, 1.0), -99.0, False, "why"),
     )
-    head, first, second = str(Selection(None, 0.1, None, lines)).splitlines()
-    assert head.split() == ["activation", "depth", "width", "T", "log", "evidence", "precisions"]
-    assert first.split() == ["erf", "2", "50", "0.0123", "-12.35", "0.5", "1.23", "2"]
-    assert second.split() == ["relu", "1", "(7,)", "0.5", "-99.00", "1", "1", "(not", "converged)"]
-    assert head.index("log evidence") + len("log evidence") == first.index("-12.35") + len("-12.35")
+    *_, above, head, _, first, second = str(Selection(None, 0.1, None, lines)).splitlines()
+    assert above.split() == ["log"]
+    assert head.split() == ["activation", "depth", "width", "T", "evidence", "precisions", "converged"]
+    assert first.split() == ["erf", "2", "50", "0.0123", "-12.35", "0.5", "1.23", "2", "yes"]
+    assert second.split() == ["relu", "1", "(7,)", "0.5", "-99.00", "1", "1", "no"]
+    assert head.index("evidence") + len("evidence") == first.index("-12.35") + len("-12.35")
 
 
 def test_what_is_climbed_from_where(make_data, monkeypatch):

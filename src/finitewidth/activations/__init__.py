@@ -41,6 +41,7 @@ __all__ = [
     "LinearDual",
     "QuadraticDual",
     "activation_of",
+    "name_or_self",
     "names",
 ]
 
@@ -105,7 +106,7 @@ class Activation:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Known activations pickle by name: their functions are partly lambdas and closures."""
-        if _KNOWN.get(self.name) is self:
+        if name_or_self(self) is not self:
             return activation_of, (self.name,)
         return super().__reduce_ex__(protocol)
 
@@ -191,6 +192,11 @@ _KNOWN: dict[str, Activation] = {
 def names() -> tuple[str, ...]:
     """The activations known by name."""
     return tuple(_KNOWN)
+
+
+def name_or_self(activation: Activation) -> str | Activation:
+    """The name of an activation that is known by it."""
+    return activation.name if _KNOWN.get(activation.name) is activation else activation
 
 
 def activation_of(value: str | Activation | Callable[[Any], Any]) -> Activation:

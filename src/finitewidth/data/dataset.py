@@ -14,7 +14,9 @@ from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.data.encoding import Label, as_targets, class_index, encode
 from finitewidth.data.targets import NUMBERS, TargetEncoding, TargetScaling
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
+from finitewidth.keywords import CheckedKeywords
 
 
 class InputScaling(Protocol):
@@ -26,8 +28,8 @@ class InputScaling(Protocol):
     def inverse(self, z: Any) -> np.ndarray: ...
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+@dataclass(frozen=True, eq=False)
+class Dataset(CheckedKeywords, Displayed):
     """Inputs and targets of P points, checked, float64, C-contiguous and read-only.
 
     ``x``: (P, inputs), or images (P, height, width) or (P, height, width, channels).
@@ -112,9 +114,9 @@ class Dataset:
     def __len__(self) -> int:
         return self.n_points
 
-    def __repr__(self) -> str:
-        kind = "regression" if self.classes is None else f"classes {self.classes}"
-        return f"Dataset(x {self.x.shape}, y {self.y.shape}, {kind}, standardise {_kind(self.standardiser)!r})"
+    def _facts(self) -> dict[str, Any]:
+        targets = {"targets": "numbers"} if self.classes is None else {"classes": self.classes}
+        return {"x": self.x.shape, "y": self.y.shape, **targets, "standardise": _kind(self.standardiser)}
 
     def __getitem__(self, index: Any) -> Dataset:
         """The points at an index, a slice, an array of indices or a mask, always as a Dataset."""

@@ -11,11 +11,12 @@ import numpy as np
 from finitewidth.checks import choice, real_array
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.targets import TargetScaling
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Standardiser:
+class Standardiser(Displayed):
     """z = (x - mean) / scale.
 
     ``mean`` has the shape of one input. ``scale`` has it too for "feature", and is a number (shape ())

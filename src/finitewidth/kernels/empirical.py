@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, linalg
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.kernels.blocks import slices
 
@@ -22,7 +23,7 @@ _SHARE = 0.25  # of the free memory that derivatives in work may take
 
 
 @dataclass(frozen=True)
-class EmpiricalKernels:
+class EmpiricalKernels(Displayed):
     """Means over ``n_samples`` networks, and their standard errors, all (points1, points2).
 
     A network of finite width N has kernels of its own: those of infinite width are off by O(1/N), which the standard

@@ -6,22 +6,26 @@ For ``GaussianProcessRegressor``, which fits their hyperparameters; and, as a ca
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
 from finitewidth import checks
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.stack import StackKernel, from_layers
+from finitewidth.keywords import CheckedKeywords
 
 Array = np.ndarray
 KINDS = ("nngp", "ntk")
+_VARIANCES = ("weight_variance", "bias_variance", "output_variance")
 _WEIGHTED = ("dense", "dense_per_token", "conv", "locally_connected", "self_attention")
 _STEP = 1e-4  # of a log hyperparameter in the central difference below: error of order 1e-8
 
 
-class NetworkKernel(Kernel):
+class NetworkKernel(CheckedKeywords, Settings, Kernel):
     """NNGP or NTK of an infinitely wide network, with its prior variances as hyperparameters.
 
     Parameters
@@ -65,6 +69,14 @@ class NetworkKernel(Kernel):
         self.weight_variance_bounds = weight_variance_bounds
         self.bias_variance_bounds = bias_variance_bounds
         self.output_variance_bounds = output_variance_bounds
+
+    def _facts(self) -> dict[str, Any]:
+        """Architecture, kind and variances always; the rest where it is not the default."""
+        values = self.get_params()
+        always = {"kind", *_VARIANCES, *(("depth", "activation") if self.layers is None else ())}
+        usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        shown = {name: v for name, v in values.items() if name in always or repr(v) != repr(usual[name])}
+        return {name: v.item() if isinstance(v, np.generic) else v for name, v in shown.items()}
 
     @property
     def hyperparameter_weight_variance(self) -> Hyperparameter:

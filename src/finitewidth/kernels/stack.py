@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, linalg
+from finitewidth.display import Displayed, Settings
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import rules
 from finitewidth.kernels.blocks import rectangle, slices, triangle
@@ -38,7 +39,7 @@ def from_layers(layers: Any, input_shape: tuple[int, ...] | None = None) -> Stac
 
 
 @dataclass(frozen=True)
-class Kernels:
+class Kernels(Displayed):
     """NNGP and NTK of the same points, (points1, points2) each, or (points,) of points with themselves."""
 
     nngp: Array
@@ -46,7 +47,7 @@ class Kernels:
 
 
 @dataclass(frozen=True)
-class StackKernel:
+class StackKernel(Settings):
     """Covariance (NNGP) and neural tangent kernel of a ``Stack`` at infinite width.
 
     Points are (points, inputs), (points, tokens, features), (points, height, width [, channels]), or flat with the

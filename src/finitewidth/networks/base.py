@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finitewidth import checks
-from finitewidth.activations import Activation, activation_of
+from finitewidth.activations import Activation, activation_of, name_or_self
+from finitewidth.display import Settings, chosen
 from finitewidth.exceptions import InputError
+from finitewidth.keywords import CheckedKeywords
 
 READOUTS = ("standard", "mean-field")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class Network(CheckedKeywords, Settings):
     """A description of an architecture and of its Gaussian prior; it holds no weights and no data.
 
     Fields shared by all architectures
@@ -39,6 +41,10 @@ class Network:
         if self.offset_precision is not None:
             object.__setattr__(self, "offset_precision", checks.positive("offset_precision", self.offset_precision))
         checks.choice("readout", self.readout, READOUTS)
+
+    def _facts(self) -> dict[str, Any]:
+        """The activation always, by its name where that says which it is."""
+        return chosen(self) | {"activation": name_or_self(self.phi)}
 
     @property
     def depth(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.fully_connected import FullyConnected
@@ -21,7 +22,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Coupled:
+class Coupled(Settings):
     """What both protocols share. network: that of either task, readouts included. coupling: g.
 
     Raises InputError for other architectures, for offsets, and for a coupling that is negative.

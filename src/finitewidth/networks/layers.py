@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.activations import Activation, activation_of
+from finitewidth.activations import Activation, activation_of, name_or_self
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.networks.patches import sizes_of, times, window
 
@@ -22,7 +23,7 @@ MECHANISMS = ("softmax", "identity")
 SCALINGS = ("linear", "sqrt")
 
 
-class Layer:
+class Layer(Settings):
     """One layer; fields are its settings. Subclasses override what differs."""
 
     has_weights = False
@@ -208,6 +209,9 @@ class Nonlinearity(Layer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", activation_of(self.activation))
+
+    def _facts(self) -> dict[str, Any]:
+        return {"activation": name_or_self(self.phi)}
 
     @property
     def phi(self) -> Activation:

@@ -9,6 +9,7 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.activations import Activation, names
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import Network
@@ -69,7 +70,7 @@ _SPECS = {
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Settings):
     """Layers one behind the other; the finite network with whitened parameters, and the description of its kernels.
 
     layers: plain data, or layers of ``networks.layers``. A layer is a name ("flatten", "global_average_pool",

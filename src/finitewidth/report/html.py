@@ -15,7 +15,7 @@ from finitewidth import __version__
 from finitewidth.documents import json_ready
 from finitewidth.report import svg
 from finitewidth.report.findings import Cell, Findings, Panel, Table
-from finitewidth.report.tables import NOTHING, number, with_error
+from finitewidth.tables import NOTHING, number, with_error
 
 TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
 PAGE = "report.html"

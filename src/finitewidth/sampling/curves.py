@@ -12,6 +12,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.runs import folder_of, one_after_another, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
@@ -21,7 +22,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class SampledRow:
+class SampledRow(Displayed):
     """Errors of one sampled network; ``_se`` are Monte-Carlo standard errors.
 
     width, depth, temperature, n_train: as in a row of ``fw.learning_curve``. method: the sampler.

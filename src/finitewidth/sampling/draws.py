@@ -12,6 +12,7 @@ from scipy import special
 
 from finitewidth.data import TargetEncoding
 from finitewidth.data.targets import NUMBERS
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.prediction import Errors, Prediction, in_own_units
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
@@ -43,15 +44,15 @@ class SampledErrors(Errors):
 
 
 @dataclass(frozen=True)
-class Observable:
+class Observable(Displayed):
     """A quantity averaged over all draws: mean and standard error (from blocks of the run), entry by entry."""
 
     mean: Array
     standard_error: Array
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Draws:
+@dataclass(frozen=True, eq=False)
+class Draws(Displayed):
     """Draws from the posterior of a finite network.
 
     Attributes
@@ -94,9 +95,11 @@ class Draws:
         """Draws of each chain."""
         return self.mean.shape[1]
 
-    def __repr__(self) -> str:
-        state = "" if self.complete else ", interrupted"
-        return f"Draws({self.n_chains} chains x {self.n_draws} draws, {self.mean.shape[2]} test points{state})"
+    def _facts(self) -> dict[str, Any]:
+        sizes = {"chains": self.n_chains, "draws": self.n_draws, "test_points": self.mean.shape[2]}
+        run = {"acceptance": float(self.acceptance.mean()), "divergences": int(self.diverged.sum())}
+        place = {name: self.attrs.get(name) for name in ("sampler", "temperature", "network")}
+        return sizes | place | run | self.settings | {"observables": [*self.observables], "complete": self.complete}
 
     def prediction(self) -> Prediction:
         """The posterior predictive mean and variance of f: total expectation and total variance over draws."""

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from finitewidth import __version__, documents, runs
+from finitewidth import tables as report_tables
 from finitewidth.data import Dataset, digits
 from finitewidth.networks import FullyConnected
 from finitewidth.report import plots
-from finitewidth.report import tables as report_tables
 from finitewidth.theory import LearningCurve, learning_curve
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(setting: Setting, sampling: bool = True, say: Callable[[str], Any] = pri
     curves, limits = {}, {}
     for depth in setting.depths:
         network = setting.network(depth, setting.widths[0])
-        curves[depth] = learning_curve(network, train, test, widths=setting.widths, temperature=t)
+        curves[depth] = learning_curve(network, train, test, setting.widths, t, assess=False)
         limits[depth] = learning_curve(network, train, test, temperature=t, method="infinite")[0]
     points, note = sampled_check(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
     return Result(setting, train, test, curves, limits, points, note)

@@ -14,8 +14,8 @@ from finitewidth.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.html import PAGE, UNDRAWABLE, cell_text, page, write
 from finitewidth.report.study_figure import study_figure
-from finitewidth.report.tables import plain_table
 from finitewidth.studies.frame import Report
+from finitewidth.tables import plain_table
 
 
 def for_people(report: Report) -> Iterator[RichTable | Text]:

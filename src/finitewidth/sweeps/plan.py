@@ -14,6 +14,7 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.data.loaders import BUILT_IN, OPENML
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.options import job_of, neuron_options
 from finitewidth.sweeps.document import Document, Place
@@ -31,7 +32,7 @@ Grid = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Displayed):
     """base: keys with one value. grids: keys with several; every grid is swept in full. folder: of relative paths."""
 
     document: Document
@@ -40,6 +41,9 @@ class Plan:
     keep_draws: bool
     memory: float | None
     folder: Path
+
+    def _facts(self) -> dict[str, Any]:
+        return {"base": self.base, "grids": self.grids, "size": self.size}
 
     @classmethod
     def of(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Plan:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
+from finitewidth.display import Displayed, Tabulated, shortened
+from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import blas_for, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
@@ -24,16 +26,19 @@ from finitewidth.theory.solution import Solution, conditioned
 from finitewidth.theory.solver import Solver
 from finitewidth.theory.validity import Validity, applies, validity, warn_outside_validated
 
+_ASSESSED = 12  # rows up to which each has a validity
+
 
 @dataclass(frozen=True)
-class Row:
+class Row(Displayed):
     """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
 
     width: neurons of every hidden layer, or a tuple with one width a layer; at infinite width those of the network
     given, which make no difference. seconds: wall time of this row, the work that rows share being counted in the first
-    one. mean_order_parameter: see ``Solution``. validity: what to expect of a prediction of the action, where asked for
-    (``theory/validity.py``). solver: "exact" or "krylov"; with the latter, solver_error is the estimated relative error
-    of the test error that it causes, and log_evidence_error that of the log evidence in nats (99 % intervals).
+    one. mean_order_parameter: see ``Solution``. assessed: the solution without its matrices, from which ``validity``
+    is computed; None where it does not apply or was not wanted. solver: "exact" or "krylov"; with the latter,
+    solver_error is the estimated relative error of the test error that it causes, and log_evidence_error that of the
+    log evidence in nats (99 % intervals).
     """
 
     width: int | tuple[int, ...]
@@ -53,19 +58,29 @@ class Row:
     message: str
     seconds: float
     mean_order_parameter: float = math.nan
-    validity: Validity | None = None
+    assessed: Solution | None = field(default=None, repr=False, compare=False)
     solver: str = "exact"
     solver_error: float | None = None
     log_evidence_error: float | None = None
 
+    @cached_property
+    def validity(self) -> Validity | None:
+        """What to expect of a prediction of the action (``theory/validity.py``): a second or so, when first read."""
+        return None if self.assessed is None else validity(self.assessed)
+
+    def _as_far_as_known(self) -> Self:
+        """The same row; without its validity, where that has not been computed."""
+        return self if "validity" in vars(self) else replace(self, assessed=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        validity = None if self.validity is None else asdict(self.validity)
-        return vars(self) | {"order_parameters": list(self.order_parameters), "validity": validity}
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        expected = None if self.validity is None else asdict(self.validity)
+        return columns | {"order_parameters": list(self.order_parameters), "validity": expected}
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(Tabulated):
     """Rows in the order asked for: training-set sizes, then temperatures, then widths."""
 
     rows: tuple[Row, ...]
@@ -81,12 +96,52 @@ class LearningCurve:
 
     def column(self, name: str) -> np.ndarray:
         """One field of every row, for example ``curve.column("test_error")``."""
-        checks.choice("column", name, Row.__dataclass_fields__)
+        checks.choice("column", name, [*_COLUMNS, "validity"])
         return np.array([getattr(row, name) for row in self.rows])
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
         return [row.to_dict() for row in self.rows]
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with one line a row; the validity is in ``expected_relative_error`` and ``validity``.
+
+        Raises MissingExtraError without pandas.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError("pandas", "table", "a data frame") from error
+        return pandas.DataFrame([_flat(row) for row in self.to_dicts()])
+
+    def _parts(self, quick: bool) -> Iterator[Any]:
+        from finitewidth import tables
+
+        if not self.rows:
+            yield "A learning curve without rows."
+            return
+        rows, left_out = shortened(row._as_far_as_known() if quick else row for row in self.rows)
+        yield tables.predictions(rows, self._heading)
+        yield from tables.notes(rows)
+        yield from left_out
+        if any(row.assessed is not None and row._as_far_as_known() is not row for row in self.rows):
+            yield "Validity: not yet computed for all rows; print(curve) does, a second or so a row."
+
+    @property
+    def _heading(self) -> str:
+        first, *_ = self.rows
+        layers = f"{first.depth} hidden layer" + ("s" if first.depth > 1 else "")
+        sizes = ", ".join(map(str, dict.fromkeys(row.n_train for row in self.rows)))
+        heat = ", ".join(f"{t:g}" for t in dict.fromkeys(row.temperature for row in self.rows))
+        return f"Predicted errors, method {first.method}\n{layers}, {sizes} training points, T = {heat}"
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    found = row["validity"] or {"expected_relative_error": None, "statement": None}
+    return row | {"expected_relative_error": found["expected_relative_error"], "validity": found["statement"]}
+
+
+_COLUMNS = [field.name for field in fields(Row) if field.repr]
 
 
 def learning_curve(
@@ -100,7 +155,7 @@ def learning_curve(
     method: str = "saddle",
     memory: str | float | None = None,
     neuron: NeuronOptions | None = None,
-    assess: bool = False,
+    assess: bool | None = None,
     solver: str | Solver = "auto",
 ) -> LearningCurve:
     """Predicted errors for every width (hidden layers all that wide), temperature and training-set size.
@@ -108,7 +163,8 @@ def learning_curve(
     ``widths=None`` keeps the network's own, ``n_train=None`` the whole training set; a size takes the first points.
     One factorisation serves all widths and temperatures of a size (in the nested closure of deep networks, the scan
     does); with method "neuron", whose options ``neuron`` holds, each solution starts where the last one ended.
-    ``assess`` adds to every row the expected relative error of the action, a second or two each.
+    ``assess``: whether rows have a ``validity``, the expected relative error of the action, which takes a second or
+    two each when it is first read or printed; None: where the curve has at most 12 rows.
     ``solver`` chooses between an eigendecomposition and a Krylov space for many points (``Solver``).
     Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory``, which
     is a number of bytes or a text such as "8GB".
@@ -125,8 +181,9 @@ def learning_curve(
         for t in temperatures
         for net in networks
     ]
-    rows = []
-    for part in _parts(train, n_train):
+    rows, parts = [], list(_parts(train, n_train))
+    assess = len(theories) * len(parts) <= _ASSESSED if assess is None else assess
+    for part in parts:
         shared = None
         for theory in theories:
             row, shared = solved_row(theory, part, test, shared, cap, assess)
@@ -147,7 +204,9 @@ def solved_row(
         solution = theory.solve(train, shared, memory)
     warn_outside_validated(solution, stacklevel=3)
     row = row_of(solution, test, started)
-    return (replace(row, validity=validity(solution)) if assess and applies(solution) else row), shared
+    if assess and applies(solution):
+        row = replace(row, assessed=replace(solution, predictor=None, gradient=None))
+    return row, shared
 
 
 def row_of(solution: Solution, test: Dataset, started: float) -> Row:

@@ -15,6 +15,7 @@ from scipy import optimize
 
 from finitewidth import checks, kernels
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import Network
@@ -25,7 +26,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class FrozenSolution:
+class FrozenSolution(Displayed):
     """What to expect of the frozen networks of one width.
 
     order_parameter: Q in (0, 1). errors: averages over frozen layers; bias is that of the mean network, variance the

@@ -28,7 +28,7 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.saddle import Minimum, surplus_of_scale
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.solution import Solution, Theory
 
 Array = np.ndarray
 _DEPTH = 42.0  # nats below its maximum at which an integrand is cut; e^-42 = 6e-19
@@ -178,7 +178,7 @@ def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float,
 
 
 @dataclass(frozen=True)
-class Integrated:
+class Integrated(Theory):
     """A theory whose order parameters are integrated over instead of fixed at the saddle."""
 
     theory: Any

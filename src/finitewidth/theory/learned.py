@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 
 Array = np.ndarray
@@ -14,7 +15,7 @@ _BEYOND = 3.0  # robust standard deviations beyond which a readout is one of a s
 
 
 @dataclass(frozen=True)
-class LearnedFeatures:
+class LearnedFeatures(Displayed):
     """Features of one hidden layer on the training points.
 
     weight_covariance: ``lambda_0 <w w^T>`` (N0, N0), of a filter (M, M), or one matrix a patch (n, M, M); the identity

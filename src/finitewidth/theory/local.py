@@ -31,13 +31,13 @@ from finitewidth.theory.saddle import (
     squarable,
 )
 from finitewidth.theory.scaled import unit_network
-from finitewidth.theory.solution import QMap, Solution, certify, unsolved
+from finitewidth.theory.solution import QMap, Solution, Theory, certify, unsolved
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LocalRenormalisation:
+class LocalRenormalisation(Theory):
     """Networks on patches with a readout over all of them.
 
     Inside, Q is an array of independent blocks (B, d, d): one block of n D for convolutional networks, n blocks of D

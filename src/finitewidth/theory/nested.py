@@ -20,14 +20,14 @@ from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import action, energy_cotangent, gaussian_energy, scalar_rate
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, certify, unsolved
+from finitewidth.theory.solution import Solution, Theory, certify, unsolved
 
 Array = np.ndarray
 _SCAN = np.linspace(-2.0, 2.0, 9)  # log Q, all layers alike, around the product closure's best scale
 
 
 @dataclass(frozen=True)
-class Nested:
+class Nested(Theory):
     """One scalar a layer, each inside the next activation; equal to the product closure for homogeneous phi."""
 
     network: FullyConnected

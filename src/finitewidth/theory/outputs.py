@@ -30,13 +30,13 @@ from finitewidth.theory.saddle import (
     surplus_of_scale,
 )
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, certify, unsolved
+from finitewidth.theory.solution import Solution, Theory, certify, unsolved
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class SeveralOutputs:
+class SeveralOutputs(Theory):
     """Fully connected networks of any depth in the product closure, and average-pooled convolutions, with D outputs."""
 
     network: Network

@@ -20,7 +20,7 @@ from finitewidth.networks import OwnArchitecture
 from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import action, energy_cotangent, gaussian_energy
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
-from finitewidth.theory.solution import Solution, certify
+from finitewidth.theory.solution import Solution, Theory, certify
 
 Array = np.ndarray
 _SCAN = np.linspace(-3.0, 3.0, 13)  # log Q, all layers alike: where descents start from
@@ -29,7 +29,7 @@ _BLOCK = 256  # points whose covariance with one another is computed for the sak
 
 
 @dataclass(frozen=True)
-class OwnTheory:
+class OwnTheory(Theory):
     """One scalar a hidden layer; with ``infinite`` no order parameter at all."""
 
     network: OwnArchitecture

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from finitewidth.display import Displayed
 from finitewidth.linalg import excess
 from finitewidth.theory.action import ScaleEnergy, action, scalar_rate
 
@@ -23,7 +24,7 @@ DESCENT_TOLERANCE = 1e-7  # where a descent stops, in the same unit
 
 
 @dataclass(frozen=True)
-class Minimum:
+class Minimum(Displayed):
     """A local minimum of the action.
 
     order_parameters: Q there. action: F in nats. gradient_norm: largest gradient

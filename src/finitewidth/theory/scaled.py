@@ -23,7 +23,7 @@ from finitewidth.theory import kept
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
-from finitewidth.theory.solution import Solution, certify
+from finitewidth.theory.solution import Solution, Theory, certify
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes
 
 Array = np.ndarray
@@ -31,7 +31,7 @@ AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 @dataclass(frozen=True)
-class ScaledKernel:
+class ScaledKernel(Theory):
     """``K_R = (prod_l Q_l) K_L``, one scalar a layer; with ``infinite`` no order parameter at all.
 
     Sources: Pacelli et al. 2023 (product closure); Aiudi et al. 2025 (pooled convolutions); Lee et al. 2018 (infinite).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from scipy import optimize
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.scale import warn_of_scale
@@ -23,7 +24,7 @@ _REACH = np.log(1e4)  # how far, in log, a continuous quantity may move from its
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Displayed):
     """One line of the table a selection chose from; log_evidence in nats, at the optimised values."""
 
     activation: str
@@ -35,13 +36,19 @@ class Candidate:
     converged: bool
     message: str
 
+    @property
+    def _cells(self) -> list[str]:
+        precisions = " ".join(f"{p:.3g}" for p in self.weight_precision)
+        place = [self.activation, str(self.depth), str(self.width), f"{self.temperature:.3g}"]
+        return [*place, f"{self.log_evidence:.2f}", precisions, "yes" if self.converged else "no"]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Tabulated):
     """The best network and temperature by evidence, and every candidate, the best first."""
 
     network: Network
@@ -49,15 +56,13 @@ class Selection:
     solution: Solution
     table: tuple[Candidate, ...]
 
-    def __str__(self) -> str:
-        head = f"{'activation':<12}{'depth':>5}{'width':>12}{'T':>11}  {'log evidence':>13}  precisions"
-        lines = [
-            f"{c.activation:<12}{c.depth:>5}{c.width!s:>12}{c.temperature:>11.3g}  {c.log_evidence:>13.2f}  "
-            + " ".join(f"{p:.3g}" for p in c.weight_precision)
-            + ("" if c.converged else "  (not converged)")
-            for c in self.table
-        ]
-        return "\n".join([head, *lines])
+    def _parts(self, quick: bool) -> Iterator[Any]:
+        from finitewidth.tables import filled
+
+        columns = ("activation", "depth", "width", "T", "log evidence", "precisions", "converged")
+        rows, left_out = shortened(self.table)
+        yield filled("Candidates by evidence, the best first", columns, [row._cells for row in rows])
+        yield from left_out
 
 
 def select(

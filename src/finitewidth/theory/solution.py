@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed, chosen
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import blas_for
 from finitewidth.prediction import Prediction
@@ -17,6 +18,15 @@ from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 Array = np.ndarray
+
+
+class Theory(Displayed):
+    """What theories have in common: method, closure, network, temperature."""
+
+    def _facts(self) -> dict[str, Any]:
+        theory: Any = self
+        place = {name: getattr(theory, name) for name in ("method", "closure", "network", "temperature")}
+        return place | {name: value for name, value in chosen(self).items() if name in ("solver", "options")}
 
 
 class Predictor(Protocol):
@@ -30,7 +40,7 @@ class EvidenceGradient(Protocol):
 
 
 @dataclass(frozen=True)
-class QMap:
+class QMap(Displayed):
     """Order parameters of a network on patches, with the places they belong to.
 
     matrix: Q, (n, n), or (n,) without weight sharing. positions: first pixel of every patch, (n, directions).
@@ -63,7 +73,7 @@ class QMap:
 
 
 @dataclass(frozen=True)
-class KrylovErrors:
+class KrylovErrors(Displayed):
     """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
 
     log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
@@ -89,7 +99,7 @@ class KrylovErrors:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Displayed):
     """The order parameters that a theory takes on a data set.
 
     order_parameters: Q, flat: one number a layer (fully connected), n x n row-major (convolutional), n (locally
@@ -111,6 +121,12 @@ class Solution:
     predictor: Predictor = field(repr=False)
     gradient: EvidenceGradient | None = field(default=None, repr=False)
     errors: KrylovErrors | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        place = {name: getattr(self.theory, name, None) for name in ("method", "network", "temperature")}
+        minima = {"minima": len(self.minima) if len(self.minima) > 1 else None}
+        own = ("train", "order_parameters", "log_evidence", "converged", "message")
+        return place | {name: getattr(self, name) for name in own} | minima | {"errors": self.errors}
 
     @property
     def solver(self) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.operator import working_bytes
+from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import available_memory
 from finitewidth.networks import FullyConnected, Network
 
@@ -23,7 +25,7 @@ _ACCURACY, _FINEST = 0.01, 1e-4  # relative, of a test error: asked for by defau
 
 
 @dataclass(frozen=True)
-class Solver:
+class Solver(CheckedKeywords, Settings):
     """How ``K_R = s K`` is solved (docs/large_p.md).
 
     kind: "exact" (eigendecomposition, 32 P^2 bytes), "krylov" (fully connected, one output, one scale for all widths),

@@ -23,6 +23,7 @@ from scipy.optimize import brentq
 
 from finitewidth import checks, kernels
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
@@ -38,7 +39,7 @@ ASSUMPTION = (
 
 
 @dataclass(frozen=True)
-class SpectralTheory:
+class SpectralTheory(Displayed):
     """Eigenvalues eta_r (descending) and target power c_r^2 of a kernel, both (modes,); of the pool's distribution."""
 
     eigenvalues: Array
@@ -91,7 +92,7 @@ class SpectralTheory:
 
 
 @dataclass(frozen=True)
-class SpectralRow:
+class SpectralRow(Displayed):
     """One training-set size.
 
     test_error: predicted, averaged over training sets. modes_learned: sum of the learnabilities, the effective number
@@ -108,9 +109,17 @@ class SpectralRow:
     sampled_test_error_se: float | None = None
     deviation: float | None = None
 
+    @property
+    def _cells(self) -> list[str]:
+        sampled = ["", ""]
+        if self.sampled_test_error is not None and self.deviation is not None:
+            error = f"{self.sampled_test_error:.5f} ({self.sampled_test_error_se:.5f})"
+            sampled = [error, f"{100 * self.deviation:+.1f} %"]
+        return [str(self.n_train), f"{self.test_error:.5f}", *sampled, f"{self.modes_learned:.1f}"]
+
 
 @dataclass(frozen=True)
-class SpectralCurve:
+class SpectralCurve(Tabulated):
     """Rows in the order of the sizes; ``assumption`` says what the prediction takes for granted."""
 
     rows: tuple[SpectralRow, ...]
@@ -128,15 +137,14 @@ class SpectralCurve:
     def __getitem__(self, index: int) -> SpectralRow:
         return self.rows[index]
 
-    def __str__(self) -> str:
-        lines = ["     P  predicted    sampled (se)           deviation  modes learned"]
-        for row in self.rows:
-            sampled = " " * 32
-            if row.sampled_test_error is not None and row.deviation is not None:
-                se = f"({row.sampled_test_error_se:.5f})"
-                sampled = f"{row.sampled_test_error:9.5f} {se:11s}{100 * row.deviation:+9.1f} %"
-            lines.append(f"{row.n_train:6d}  {row.test_error:9.5f}  {sampled}  {row.modes_learned:12.1f}")
-        return "\n".join([*lines, self.assumption])
+    def _parts(self, quick: bool) -> Iterator[Any]:
+        from finitewidth.tables import filled
+
+        columns = ("P", "predicted", "sampled (se)", "deviation", "modes learned")
+        rows, left_out = shortened(self.rows)
+        yield filled(f"Test error of kernel regression, ridge {self.ridge:g}", columns, [row._cells for row in rows])
+        yield from left_out
+        yield self.assumption
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one mapping a row, each with the assumption."""

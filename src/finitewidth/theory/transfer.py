@@ -21,6 +21,7 @@ from scipy import optimize
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
@@ -42,7 +43,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class TransferSolution:
+class TransferSolution(Displayed):
     """Order parameters of two coupled networks on their training sets, and the target's predictions.
 
     order_parameters: by name, overlaps ``lambda_1 v.v' / N`` of readouts: "source", "cross" and "target"; source first

@@ -16,6 +16,7 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
@@ -39,7 +40,7 @@ _DEEP = 2.0  # the layers below the last one add about as much as it does
 
 
 @dataclass(frozen=True)
-class Validity:
+class Validity(Displayed):
     """What to expect of a prediction.
 
     expected_relative_error: estimate of |predicted / true - 1| of the test error. statement: one sentence.

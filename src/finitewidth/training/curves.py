@@ -12,6 +12,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.runs import folder_of, one_after_another
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
@@ -19,7 +20,7 @@ from finitewidth.training.run import Request, train
 
 
 @dataclass(frozen=True)
-class TrainedRow:
+class TrainedRow(Displayed):
     """Errors of networks of one width, trained; ``_se`` are standard errors over networks.
 
     width, depth, temperature, n_train: as in a row of ``fw.sampled_curve``; n_train without the held-out points.

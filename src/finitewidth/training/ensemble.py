@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction, in_own_units
@@ -39,7 +40,7 @@ class TrainedErrors(Errors):
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class History(Displayed):
     """Training as it went: ``step`` (H,), from 0; all else (networks, H).
 
     objective: ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2`` on the points trained on. train_error, test_error,
@@ -65,8 +66,8 @@ class History:
         return rows
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Ensemble:
+@dataclass(frozen=True, eq=False)
+class Ensemble(Displayed):
     """Networks trained from different seeds; see ``fw.train``.
 
     Attributes
@@ -89,10 +90,9 @@ class Ensemble:
     settings: dict[str, Any]
     complete: bool
 
-    def __repr__(self) -> str:
-        state = "" if self.complete else ", interrupted"
-        name = self.settings["optimiser"]
-        return f"Ensemble({len(self.seeds)} networks trained by {name} for {self.steps} steps{state})"
+    def _facts(self) -> dict[str, Any]:
+        done = {"networks": len(self.seeds), "stopped_early": int(self.stopped.sum()), "complete": self.complete}
+        return {"network": self.network, "train": self.train} | self.settings | {"steps": self.steps} | done
 
     @property
     def steps(self) -> int:

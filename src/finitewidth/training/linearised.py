@@ -21,6 +21,7 @@ import numpy as np
 
 from finitewidth import checks, kernels
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import Kernels, StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
@@ -31,7 +32,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LazyRow:
+class LazyRow(Displayed):
     """Errors of the ensemble at one time (learning rate times steps); see ``Errors``."""
 
     time: float
@@ -43,7 +44,7 @@ class LazyRow:
 
 
 @dataclass(frozen=True)
-class LazyCurve:
+class LazyCurve(Tabulated):
     """Rows in the order of the times asked for.
 
     limit: errors at t -> infinity. bayesian: errors of the posterior of the same network (NNGP) at ``temperature``.
@@ -53,6 +54,18 @@ class LazyCurve:
     limit: Errors
     bayesian: Errors
     temperature: float
+
+    def _parts(self, quick: bool) -> Iterator[Any]:
+        from finitewidth.tables import filled, number
+
+        columns = ["time", "train error", "test error", "bias", "variance", "accuracy"]
+        columns = columns if self.limit.accuracy is not None else columns[:-1]
+        rows, left_out = shortened(self.rows)
+        cells = [[number(getattr(row, name.replace(" ", "_"))) for name in columns] for row in rows]
+        yield filled("Lazy training, errors against time (learning rate times steps)", columns, cells)
+        yield from left_out
+        yield f"At the end of training: {self.limit!r}"
+        yield f"Bayesian, T = {self.temperature:g}: {self.bayesian!r}"
 
     def __iter__(self) -> Iterator[LazyRow]:
         return iter(self.rows)
@@ -69,7 +82,7 @@ class LazyCurve:
 
 
 @dataclass(frozen=True)
-class LazyTraining:
+class LazyTraining(Displayed):
     """An ensemble of linearised networks on one training set; one eigendecomposition of Theta serves all times.
 
     kernel: the network, or the stack of ``fw.kernels.from_layers``, whose parameters are trained.
@@ -79,6 +92,9 @@ class LazyTraining:
     train: Dataset
     gram: Kernels
     spectrum: Spectrum
+
+    def _facts(self) -> dict[str, Any]:
+        return {"kernel": self.kernel, "train": self.train, "eigenvalues": self.spectrum.values}
 
     def predict(self, x: Any, time: float = math.inf, step: float = 0.0) -> Prediction:
         """Mean and variance over initialisations at points ``x`` (points, ...) after training for ``time``.

@@ -19,7 +19,7 @@ from finitewidth.data.targets import NUMBERS
 from finitewidth.exceptions import InputError
 from finitewidth.networks.coupled import SourceFirst
 from finitewidth.prediction import Prediction, in_own_units
-from finitewidth.runs import RunFile, every
+from finitewidth.runs import RunFile, every, every_field
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.frozen import squared_bias
@@ -192,7 +192,7 @@ class _Following:
     def fingerprint(self) -> str:
         given = self.layers
         own = {
-            "coupled": repr(self.coupled),
+            "coupled": every_field(self.coupled),
             "source": given.source.fingerprint(),
             "layers": hashlib.sha256(given.layers.tobytes()).hexdigest(),
         }

@@ -12,6 +12,7 @@ import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.networks.coupled import Joint
+from finitewidth.runs import every_field
 from finitewidth.sampling.draws import Draws
 from finitewidth.sampling.run import Request, _run
 from finitewidth.sampling.transfer.points import Points, require_jax
@@ -65,7 +66,7 @@ class JointRequest(Request):
     source: Dataset
 
     def fingerprint(self) -> str:
-        own = {"coupled": repr(self.coupled), "source": self.source.fingerprint()}
+        own = {"coupled": every_field(self.coupled), "source": self.source.fingerprint()}
         return json.dumps(json.loads(super().fingerprint()) | own)
 
     def engine(self) -> Engine:

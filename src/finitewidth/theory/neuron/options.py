@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from finitewidth import checks
+from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
+from finitewidth.keywords import CheckedKeywords
 
 RESPONSES = ("auto", "quadratic", "nonlinear")
 RESIDUAL_BOUND, KERNEL_BOUND = 0.02, 0.03  # above either, the result has not converged
@@ -16,7 +18,7 @@ LOST = 0.3  # residual above which the quadratic response has no solution that t
 
 
 @dataclass(frozen=True)
-class NeuronOptions:
+class NeuronOptions(CheckedKeywords, Settings):
     """Options of ``method="neuron"`` (docs/neuron.md).
 
     particles: M, neurons that are followed at once; None: as many as the training points ask for.

@@ -27,7 +27,7 @@ from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.neuron.reference import ScalarAction
-from finitewidth.theory.solution import QMap, Solution
+from finitewidth.theory.solution import QMap, Solution, Theory
 
 if TYPE_CHECKING:
     from finitewidth.theory.neuron.particles import State
@@ -38,7 +38,7 @@ _START = 0.4  # of the action's s: from above, the specialised neurons would ove
 
 
 @dataclass(frozen=True)
-class SingleNeuron:
+class SingleNeuron(Theory):
     """One hidden layer, fully connected or average-pooled, one output or several.
 
     Source: the project's own (docs/neuron.md); with Gaussian features it reduces to the action.

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from finitewidth import tables
 from finitewidth.comparison import ComparedRow
-from finitewidth.report import tables
-from finitewidth.report.tables import with_error
 from finitewidth.sampling import SampledRow
+from finitewidth.tables import with_error
 from finitewidth.theory import Row
 
 

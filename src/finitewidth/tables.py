@@ -115,12 +115,20 @@ def inputs(names: Sequence[str]) -> Text:
     return Text(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 5].rsplit(', ', 1)[0]}, ...")
 
 
+def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table in our style with these cells."""
+    table = plain_table(heading, columns)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterator[Text]:
     """What to know about the rows: those without a result, other minima, the distance to infinite width."""
     rows = list(rows)
-    several = len({row.temperature for row in rows}) > 1
+    several = _several(rows)
     for row in rows:
-        place = f"width {width(row)}" + (f", T = {row.temperature:g}" if several else "")
+        place = ", ".join([f"width {width(row)}", *(f"{name} = {_cell(row, name)}" for name in several)])
         if not row.converged:
             what = "marked ?" if hasattr(row, "r_hat") else "no result"
             yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
@@ -144,13 +152,19 @@ def _solvers(rows: list[Any]) -> Iterator[Text]:
         )
 
 
-def _validities(rows: list[Any], several: bool) -> Iterator[Text]:
+def _several(rows: Iterable[Any]) -> list[str]:
+    """Temperature and training points, as far as rows differ in them."""
+    return [name for name in ("T", "P") if len({_cell(row, name) for row in rows}) > 1]
+
+
+def _validities(rows: list[Any], several: list[str]) -> Iterator[Text]:
     """One line a statement, with the rows that share it."""
     places: dict[str, list[str]] = {}
     for row in rows:
         found = getattr(row, "validity", None)
         if found is not None:
-            place = width(row) + (f" (T = {row.temperature:g})" if several else "")
+            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
+            place = width(row) + (f" ({apart})" if apart else "")
             places.setdefault(found.statement, []).append(place)
     for statement, where in places.items():
         yield Text(f"Validity, width {', '.join(where)}: {statement}")
@@ -183,13 +197,12 @@ def width(row: Any) -> str:
 
 
 def _columns(rows: list[Any]) -> list[str]:
-    several = len({row.temperature for row in rows}) > 1
+    several = _several(rows)
     parameters = max(len(row.order_parameters) for row in rows)
     named = any(row.accuracy is not None for row in rows)
     q = ["Q"] if parameters == 1 else ["mean Q"] if parameters else []
     return [
-        "width",
-        *(["T"] if several else []),
+        *("width", *several),
         *("test error", "bias", "variance", "train error"),
         *(["accuracy"] if named else []),
         *q,
@@ -202,6 +215,8 @@ def _cell(row: Any, column: str) -> str:
         return width(row)
     if column == "T":
         return f"{row.temperature:g}"
+    if column == "P":
+        return str(row.n_train)
     if not row.converged:
         return NOTHING
     if column.endswith("Q"):
