@@ -13,7 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for, memory_cap
+from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.theory.choose import for_outputs, theory_of
@@ -138,7 +138,7 @@ def solved_row(
     ``shared``: from a theory of the same kind, data and kernel, whatever its width and temperature.
     """
     started = time.perf_counter()
-    with blas_for(train.n_points):
+    with arithmetic(train.n_points):
         shared = shared or theory.factorise(train, memory)
         solution = theory.solve(train, shared, memory)
     row = row_of(solution, test, started)

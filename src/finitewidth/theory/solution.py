@@ -11,7 +11,7 @@ import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for
+from finitewidth.linalg import arithmetic
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
@@ -225,5 +225,5 @@ def conditioned(solution: Solution, x: Any) -> Prediction:
             f"{solution.train.n_inputs}, as in training",
             "prepare test points as the training points were prepared",
         )
-    with blas_for(max(len(x), solution.train.n_points)), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with arithmetic(max(len(x), solution.train.n_points)):
         return solution.predictor.predict(x)

@@ -233,7 +233,7 @@ def _sampled(
                 "write ridge=1e-3, for example, or drop repeated points",
             )
         labels = y[chosen] + math.sqrt(noise) * rng.standard_normal(y[chosen].shape)
-        mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve(labels)
+        mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve_range(labels)
         errors.append(float(np.mean((y - mean) ** 2)))
     average = float(np.mean(errors))
     se = float(np.std(errors, ddof=1) / math.sqrt(trials)) if trials > 1 else math.nan
