@@ -24,6 +24,7 @@ from finitewidth.exceptions import InputError, MemoryCapError
 
 Array = np.ndarray
 _LARGEST = 1e150  # its square is a finite double
+_EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Spectrum:
         values, vectors = sla.eigh(
             gram.T, overwrite_a=overwrite, check_finite=False, driver="evd"
         )  # .T: Fortran order without a copy
-        noise = max(-2.0 * values[0], 4.0 * np.finfo(float).eps * values[-1])
+        noise = max(-2.0 * values[0], 4.0 * _EPSILON * values[-1])
         values[values <= noise] = 0.0
         return cls(values, vectors)
 
@@ -71,7 +72,7 @@ class Spectrum:
         return out
 
 
-_SAFE = 1e4  # pivots so many times above the rounding error of K are right to a ten-thousandth
+_SAFE = 1e6  # pivots so many times above the rounding error of K are right to a millionth
 _INDEFINITE = 0.99  # share of the ridge below which no pivot of a covariance can be
 
 
@@ -89,9 +90,8 @@ class RegularisedGram:
     def __init__(self, gram: Array, ridge: float) -> None:
         check_finite(gram)
         self.ridge, self.size = ridge, len(gram)
-        factor = _trusted_factor(gram, ridge)
-        self._factor = factor
-        if factor is None:
+        self._factor = _trusted_factor(gram, ridge)
+        if self._factor is None:
             spectrum = Spectrum.of(gram)
             self._shifted, self._vectors = spectrum.values + ridge, spectrum.vectors
             self._range = spectrum.values > 0.0
@@ -149,15 +149,12 @@ def _trusted_factor(gram: Array, ridge: float) -> Array | None:
     """
     regularised = np.array(gram, order="F")
     diagonal = regularised.ravel(order="K")[:: len(gram) + 1]  # a view
-    rounding = len(gram) * np.finfo(float).eps * float(diagonal.max())
+    rounding = len(gram) * _EPSILON * float(diagonal.max())
     diagonal += ridge
     # LAPACK by name: on small matrices, solved many times, SciPy's wrappers would take most of the time
     factor, info = sla.lapack.dpotrf(regularised, lower=True, overwrite_a=True)
-    if info != 0:
-        return None
-    smallest = float(np.diagonal(factor).min()) ** 2
-    trusted: Array | None = factor if smallest > max(_SAFE * rounding, _INDEFINITE * ridge) else None
-    return trusted
+    trusted = info == 0 and float(np.diagonal(factor).min()) ** 2 > max(_SAFE * rounding, _INDEFINITE * ridge)
+    return factor if trusted else None
 
 
 def row_basis(rows: Array, threshold: float = 0.0) -> Array:

@@ -58,9 +58,7 @@ class ScalarAction:
         pull = self.kernel @ gram.solve_range(y)
         b = gram.solve_range(pull)
         solved = gram.solve_range(self.kernel)
-        stiffness = (
-            0.5 * self.weight / self.q**2 - 0.5 * float(np.sum(solved * solved.T)) + float(b @ pull)
-        )
+        stiffness = 0.5 * self.weight / self.q**2 - 0.5 * float(np.sum(solved * solved.T)) + float(b @ pull)
         R = gram.inverse() - np.outer(b, b) / stiffness
         weight, log_q, T = (np.float64(number) for number in (self.weight, np.log(self.q), temperature))
         return Reference(y, spectrum.vectors, spectrum.values, weight, log_q, s, R, T)
