@@ -322,7 +322,7 @@ def test_hidden_kernel_of_equal_inputs():
 
 
 def test_no_warning_of_numpys_from_a_locally_connected_saddle():
-    """GPflow 553: duplicated points, contradictory targets, no noise to speak of. Warnings are errors in these tests."""
+    """GPflow 553: duplicated points, contradictory targets, hardly noise; warnings are errors in these tests."""
     rng = np.random.default_rng(1)
     x = 100.0 * rng.standard_normal((50, 4, 4))
     train = fw.Dataset(np.concatenate([x, x]), rng.standard_normal(100), classes=())

@@ -104,7 +104,7 @@ class RegularisedGram:
         return self._vectors @ (rotated.T / self._shifted).T
 
     def solve_range(self, columns: Array) -> Array:
-        """A^-1 columns without the directions in which K is zero: ``k(x, X) A^-1 y`` is ``k(x, X) @ solve_range(y)``."""
+        """A^-1 columns without the directions in which K is zero: what is multiplied with covariances."""
         if self._factor is not None:
             return self.solve(columns)
         return self._range_vectors @ ((self._range_vectors.T @ columns).T / self._shifted[self._range]).T
@@ -132,7 +132,7 @@ class RegularisedGram:
         return inverse
 
     def inverse_range(self) -> Array:
-        """A^-1 (P, P) without the directions in which K is zero: what is multiplied with covariances."""
+        """A^-1 (P, P) without these directions."""
         if self._factor is not None:
             return self.inverse()
         return (self._range_vectors / self._shifted[self._range]) @ self._range_vectors.T

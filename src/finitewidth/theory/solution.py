@@ -168,7 +168,8 @@ class Solution:
                 "a saddle or infinite width, solved exactly",
                 "use method='saddle' and solver='exact'",
             )
-        return self.gradient()
+        with arithmetic(self.train.n_points):
+            return self.gradient()
 
 
 _ROUNDING = 1e-13  # of F: what float64 leaves of a gradient when the targets are huge

@@ -25,7 +25,7 @@ from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import StackKernel
-from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 
 Array = np.ndarray
@@ -177,11 +177,11 @@ def spectral_learning_curve(
     gram = _gram(kernel, pool.x, count)
     theory = SpectralTheory.of(gram, pool.y)
     rng = np.random.default_rng(checks.seed("seed", seed))
-    rows = []
-    for size in sizes:
+
+    def row(size: int) -> SpectralRow:
         predicted = theory.test_error(size, ridge, noise)
         learned = theory.learnability(size, ridge)
-        row = SpectralRow(
+        return SpectralRow(
             n_train=size,
             test_error=predicted,
             effective_ridge=theory.effective_ridge(size, ridge),
@@ -189,8 +189,9 @@ def spectral_learning_curve(
             power_learned=float(learned @ theory.power / theory.power.sum()),
             **_sampled(gram, pool.y, size, ridge, noise, trials, rng, predicted),
         )
-        rows.append(row)
-    return SpectralCurve(tuple(rows), theory, ridge, noise)
+
+    with arithmetic(count):
+        return SpectralCurve(tuple(row(size) for size in sizes), theory, ridge, noise)
 
 
 def _gram(kernel: Any, x: Array, count: int) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
@@ -63,7 +63,7 @@ def validity(solution: Solution) -> Validity:
             "solve it with method='saddle'",
         )
     try:
-        with np.errstate(all="ignore"):
+        with arithmetic(min(solution.train.n_points, _POINTS)):
             found = estimate(theory.network, solution.train, theory.temperature, solution.order_parameters)
     except (InputError, np.linalg.LinAlgError):  # the short run left the range of floating point
         return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
