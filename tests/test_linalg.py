@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import linalg as sla
 
 from finitewidth import linalg
 from finitewidth.exceptions import InputError, MemoryCapError
@@ -70,6 +71,49 @@ class TestRegularisedGram:
         np.testing.assert_allclose(gram.inverse() @ np.ones(2), exact, atol=0.05)
         w = gram.whiten(np.ones((2, 1)))
         assert (w.T @ w).item() == pytest.approx(1.0, rel=1e-10)
+
+    def test_where_cholesky_passes_by_luck(self):
+        """Equal rows but for the last bit: a factor exists, and it is rounding."""
+        K = np.array([[1.0, 1.0], [1.0, 1.0 + 2.0 * np.finfo(float).eps]])
+        assert sla.lapack.dpotrf(K, lower=True)[1] == 0
+        gram, y = RegularisedGram(K, 1e-17), np.array([1.0, -1.0])
+        assert np.abs(K @ gram.solve_range(y)).max() < 1e-12
+        assert (gram.whiten(K) ** 2).sum(0) == pytest.approx([1.0, 1.0], rel=1e-12)
+        np.testing.assert_allclose(gram.solve(y), y / 1e-17, rtol=1e-12)
+
+    def test_errors_of_a_covariance_far_above_rounding(self, rng):
+        """Pivots of K + T below T: K is no covariance to that accuracy, whatever the epsilon of the machine."""
+        exact, ridge = covariance(rng, 30, 3), 2e-8
+        error, other = 1e-9 * rng.standard_normal((2, 30, 30))
+        K, y = exact + error + error.T, np.linalg.svd(exact)[0][:, -1]  # a direction that the covariance does not know
+        factor, info = sla.lapack.dpotrf(K + ridge * np.eye(30), lower=True)
+        assert info == 0
+        assert np.abs((exact + other) @ sla.lapack.dpotrs(factor, y, lower=True)[0]).max() > 0.1
+        assert np.abs((exact + other) @ RegularisedGram(K, ridge).solve_range(y)).max() < 1e-6
+
+    def test_well_conditioned_matrices_keep_their_cholesky_factor(self, rng):
+        """At any ridge: bit for bit, at its price."""
+        K = covariance(rng, 30) + np.eye(30)
+        for ridge in (0.0, 1e-15, 1e-9, 1.0, 1e9):
+            gram, y = RegularisedGram(K, ridge), rng.standard_normal(30)
+            factor = sla.lapack.dpotrf(K + ridge * np.eye(30), lower=True)[0]
+            assert (gram.solve(y) == sla.lapack.dpotrs(factor, y, lower=True)[0].ravel()).all()
+            assert (gram.solve_range(y) == gram.solve(y)).all()
+            assert (gram.inverse_range() == gram.inverse()).all()
+
+    @pytest.mark.parametrize("ridge", [1e-16, 1e-13, 1e-10, 1e-6])
+    def test_range_of_a_singular_matrix(self, ridge, rng):
+        """K A^-1 y and K A^-1 K by the definition, on an orthonormal basis that is known."""
+        basis = np.linalg.qr(rng.standard_normal((9, 9)))[0][:, :3]
+        values, y = np.array([1.0, 2.0, 5.0]), rng.standard_normal(9)
+        K = (basis * values) @ basis.T
+        gram = RegularisedGram(0.5 * (K + K.T), ridge)
+        through = (basis * (values / (values + ridge))) @ basis.T  # K A^-1
+        np.testing.assert_allclose(K @ gram.solve_range(y), through @ y, atol=1e-9)
+        np.testing.assert_allclose(K @ gram.inverse_range() @ K, through @ K, atol=1e-9)
+        np.testing.assert_allclose(gram.whiten(K).T @ gram.whiten(K), through @ K, atol=1e-9)
+        log_det = np.log(values + ridge).sum() + 6.0 * math.log(ridge)
+        assert gram.log_det == pytest.approx(log_det, rel=1e-6)
 
     def test_nothing_is_changed(self, rng):
         K, y = covariance(rng), rng.standard_normal(7)

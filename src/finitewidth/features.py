@@ -207,9 +207,9 @@ def hidden_kernel(source: Source) -> Array:
     q = float(solution.order_parameters[0]) if solution.order_parameters.size else 1.0
     share = q / network.widths[0] if solution.order_parameters.size else 0.0
     gram = RegularisedGram(q * K, solution.theory.temperature)
-    a = gram.solve(train.y)
-    change = np.outer(a, a) - gram.inverse()
-    learned: Array = network.readout_precision * (K + share * K @ change @ K)
+    pull = K @ gram.solve_range(train.y)
+    change = np.outer(pull, pull) - K @ gram.inverse_range() @ K
+    learned: Array = network.readout_precision * (K + share * change)
     return 0.5 * (learned + learned.T)
 
 

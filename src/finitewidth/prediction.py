@@ -165,7 +165,7 @@ def condition(gram: RegularisedGram, y: Array, cross: Array, prior_variance: Arr
     gram: A = K_R + T of the training points (P). y: (P,) or (P, D) with the same covariance for every output.
     cross: (P*, P). prior_variance: (P*,). Rounding below zero is put to zero.
     """
-    mean = cross @ gram.solve(y)
+    mean = cross @ gram.solve_range(y)
     whitened = gram.whiten(cross.T)
     variance = np.maximum(prior_variance - np.einsum("pi,pi->i", whitened, whitened), 0.0)
     return mean, np.broadcast_to(variance[:, None], mean.shape).copy() if mean.ndim == 2 else variance
@@ -177,7 +177,7 @@ def condition_outputs(gram: RegularisedGram, y: Array, cross: Array, prior: Arra
     gram: (P D, P D). y: (P D,). cross: (P* D, P D). prior: (P*, D, D).
     """
     points, outputs = prior.shape[:2]
-    mean = (cross @ gram.solve(y)).reshape(points, outputs)
+    mean = (cross @ gram.solve_range(y)).reshape(points, outputs)
     whitened = gram.whiten(cross.T).reshape(-1, points, outputs)
     return mean, prior - np.einsum("kpa,kpb->pab", whitened, whitened, optimize=True)
 

@@ -15,6 +15,7 @@ from finitewidth.theory.action import (
     QuadratureEnergy,
     SpectralEnergy,
     action,
+    energy_by_temperature,
     energy_cotangent,
     gaussian_energy,
     scalar_rate,
@@ -52,6 +53,26 @@ def test_dense_energy_and_cotangent(outputs):
     move = 1e-5 * (move + move.T)
     numeric = nats(K + move, y) - nats(K - move, y)
     assert 2.0 * np.vdot(energy_cotangent(gram, y), move) == pytest.approx(numeric, rel=1e-7)
+
+
+@pytest.mark.parametrize("outputs", [0, 1, 3])
+def test_energy_by_temperature(outputs):
+    K, y = gram_and_targets(outputs)
+    numeric = nats(K, y, temperature=T + 1e-6) - nats(K, y, temperature=T - 1e-6)
+    assert energy_by_temperature(RegularisedGram(K, T), y) == pytest.approx(numeric / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-18, 1e-12, 1e-6])
+def test_derivatives_on_a_singular_kernel(temperature):
+    """Two equal points by hand: eigenvalues 2 and 0. K itself changes by rounding, which is not divided by T^2."""
+    K, y = np.ones((2, 2)), np.array([0.3, -1.1])
+    known, unknown = 0.5 * (y[0] + y[1]) ** 2, 0.5 * (y[0] - y[1]) ** 2
+    gram, rounding = RegularisedGram(K, temperature), 1e-16 * np.diag([1.0, 0.0])
+    shifted = 2.0 + temperature
+    by_scale = 0.5 * (2.0 / shifted - 2.0 * known / shifted**2)
+    assert np.vdot(energy_cotangent(gram, y), K + rounding) == pytest.approx(by_scale, rel=1e-3)
+    by_temperature = 0.5 * (1.0 / shifted + 1.0 / temperature - known / shifted**2 - unknown / temperature**2)
+    assert energy_by_temperature(gram, y) == pytest.approx(by_temperature, rel=1e-9)
 
 
 @pytest.mark.parametrize("outputs", [0, 1, 3])

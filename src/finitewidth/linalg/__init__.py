@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from finitewidth.exceptions import InputError, MemoryCapError
 
 Array = np.ndarray
 _LARGEST = 1e150  # its square is a finite double
+_EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Spectrum:
         values, vectors = sla.eigh(
             gram.T, overwrite_a=overwrite, check_finite=False, driver="evd"
         )  # .T: Fortran order without a copy
-        noise = max(-2.0 * values[0], 4.0 * np.finfo(float).eps * values[-1])
+        noise = max(-2.0 * values[0], 4.0 * _EPSILON * values[-1])
         values[values <= noise] = 0.0
         return cls(values, vectors)
 
@@ -71,24 +72,29 @@ class Spectrum:
         return out
 
 
+_SAFE = 1e6  # pivots so many times above the rounding error of K are right to a millionth
+_INDEFINITE = 0.99  # share of the ridge below which no pivot of a covariance can be
+
+
 class RegularisedGram:
     """``A = K + T`` for one covariance K (P, P) and ridge T > 0: solves, log-determinant, inverse.
 
-    Cholesky where it succeeds; where K is singular to rounding and T too small to mend it, the eigendecomposition of K
-    with its negative (rounding) eigenvalues put to zero.
+    Cholesky where its pivots stand well above the rounding error of K. Otherwise the eigendecomposition of K, whose
+    eigenvalues within that error are 0: Cholesky's factor, where there is one by luck, would divide rounding by T.
+
+    Where K is zero, so is every covariance with the training points, but for rounding. What multiplies such covariances
+    therefore is ``solve_range``, ``inverse_range`` and ``whiten``, which leave these directions out; targets have
+    components there, of precision 1/T (``solve``, ``inverse``, ``log_det``).
     """
 
     def __init__(self, gram: Array, ridge: float) -> None:
         check_finite(gram)
         self.ridge, self.size = ridge, len(gram)
-        regularised = np.array(gram, order="F")
-        regularised.ravel(order="K")[:: self.size + 1] += ridge
-        # LAPACK by name: on small matrices, solved many times, SciPy's wrappers would take most of the time
-        factor, info = sla.lapack.dpotrf(regularised, lower=True, overwrite_a=True)
-        self._factor: Array | None = factor if info == 0 else None
+        self._factor = _trusted_factor(gram, ridge)
         if self._factor is None:
-            spectrum = Spectrum.of(np.array(gram))
+            spectrum = Spectrum.of(gram)
             self._shifted, self._vectors = spectrum.values + ridge, spectrum.vectors
+            self._range = spectrum.values > 0.0
 
     def solve(self, columns: Array) -> Array:
         """A^-1 columns."""
@@ -97,11 +103,17 @@ class RegularisedGram:
         rotated = self._vectors.T @ columns
         return self._vectors @ (rotated.T / self._shifted).T
 
-    def whiten(self, columns: Array) -> Array:
-        """W with W^T W = columns^T A^-1 columns."""
+    def solve_range(self, columns: Array) -> Array:
+        """A^-1 columns without the directions in which K is zero: what is multiplied with covariances."""
         if self._factor is not None:
-            return sla.solve_triangular(self._factor, columns, lower=True, check_finite=False)
-        return ((self._vectors.T @ columns).T / np.sqrt(self._shifted)).T
+            return self.solve(columns)
+        return self._range_vectors @ ((self._range_vectors.T @ columns).T / self._shifted[self._range]).T
+
+    def whiten(self, cross: Array) -> Array:
+        """W with W^T W = k(X, x)^T A^-1 k(X, x) of a covariance (P, columns) with the training points."""
+        if self._factor is not None:
+            return sla.solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        return ((self._range_vectors.T @ cross).T / np.sqrt(self._shifted[self._range])).T
 
     @cached_property
     def log_det(self) -> float:
@@ -118,6 +130,31 @@ class RegularisedGram:
         inverse = np.tril(inverse)
         inverse += np.tril(inverse, -1).T
         return inverse
+
+    def inverse_range(self) -> Array:
+        """A^-1 (P, P) without these directions."""
+        if self._factor is not None:
+            return self.inverse()
+        return (self._range_vectors / self._shifted[self._range]) @ self._range_vectors.T
+
+    @cached_property
+    def _range_vectors(self) -> Array:
+        return self._vectors[:, self._range]
+
+
+def _trusted_factor(gram: Array, ridge: float) -> Array | None:
+    """Lower Cholesky factor of ``gram + ridge``; None where rounding of the covariance decides what it is.
+
+    Every pivot of K + T is T at least, if K is a covariance.
+    """
+    regularised = np.array(gram, order="F")
+    diagonal = regularised.ravel(order="K")[:: len(gram) + 1]  # a view
+    rounding = len(gram) * _EPSILON * float(diagonal.max())
+    diagonal += ridge
+    # LAPACK by name: on small matrices, solved many times, SciPy's wrappers would take most of the time
+    factor, info = sla.lapack.dpotrf(regularised, lower=True, overwrite_a=True)
+    trusted = info == 0 and float(np.diagonal(factor).min()) ** 2 > max(_SAFE * rounding, _INDEFINITE * ridge)
+    return factor if trusted else None
 
 
 def row_basis(rows: Array, threshold: float = 0.0) -> Array:
@@ -189,9 +226,18 @@ def map_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[An
 SMALL = 400  # rows of a matrix below which a second BLAS thread costs more than it brings
 
 
-def blas_for(size: int) -> AbstractContextManager[Any]:
-    """One BLAS thread for work on small matrices, whose threads would mostly wait; otherwise as it is."""
-    return _thread_pools().limit(limits=1, user_api="blas") if size <= SMALL else nullcontext()
+@contextmanager
+def arithmetic(size: int) -> Iterator[None]:
+    """For work on so many points: one BLAS thread where matrices are small, and no warnings of NumPy's.
+
+    On small matrices threads would mostly wait. What overflows becomes infinite or NaN, and the result says so: it has
+    not converged, or is refused.
+    """
+    with (
+        _thread_pools().limit(limits=1, user_api="blas") if size <= SMALL else nullcontext(),
+        np.errstate(over="ignore", invalid="ignore", divide="ignore"),
+    ):
+        yield
 
 
 @lru_cache(maxsize=1)

@@ -147,6 +147,10 @@ class Ritz:
         """Components (k, columns) in the first k basis vectors -> components in the Ritz vectors."""
         return self.vectors[: len(components)].T @ components
 
+    def project(self, cross: Array) -> Array:
+        """k(x, X) V (P*, d) in the Ritz vectors, exactly zero where K is: see ``Spectrum.project``."""
+        return (cross @ self.vectors) * (self.values > 0.0)
+
 
 # --- traces ----------------------------------------------------------------------------------------------------------
 

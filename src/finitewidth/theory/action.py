@@ -38,12 +38,18 @@ def gaussian_energy(gram: RegularisedGram, y: Array) -> float:
 
 
 def energy_cotangent(gram: RegularisedGram, y: Array) -> Array:
-    """``d energy / d K_R = 1/2 (D A^-1 - a a^T)``, a = A^-1 y, shape (P, P)."""
-    a = gram.solve(y).reshape(gram.size, -1)
-    cotangent = gram.inverse()
+    """``d energy / d K_R = 1/2 (D A^-1 - a a^T)``, a = A^-1 y, shape (P, P); for changes that are zero where K_R is."""
+    a = gram.solve_range(y).reshape(gram.size, -1)
+    cotangent = gram.inverse_range()
     cotangent *= 0.5 * a.shape[1]
     cotangent -= 0.5 * a @ a.T
     return cotangent
+
+
+def energy_by_temperature(gram: RegularisedGram, y: Array) -> float:
+    """``d energy / d T = 1/2 (D Tr A^-1 - |A^-1 y|^2)``."""
+    outputs = 1 if y.ndim == 1 else y.shape[1]
+    return 0.5 * float(outputs * np.trace(gram.inverse()) - np.sum(gram.solve(y) ** 2))
 
 
 class ScaleEnergy:

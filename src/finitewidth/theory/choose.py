@@ -8,7 +8,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for, memory_cap
+from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
@@ -154,6 +154,6 @@ def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Sol
 def quietly_solved(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
     """The same without a warning, for a search that passes through many priors."""
     cap, fitting = memory_cap(memory), for_outputs(theory, train.n_outputs)
-    with blas_for(train.n_points):
+    with arithmetic(train.n_points):
         solution: Solution = fitting.solve(train, memory=cap)
     return solution

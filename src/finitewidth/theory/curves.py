@@ -15,7 +15,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.linalg import blas_for, memory_cap
+from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.runs import same_targets
@@ -199,7 +199,7 @@ def solved_row(
     ``shared``: from a theory of the same kind, data and kernel, whatever its width and temperature.
     """
     started = time.perf_counter()
-    with blas_for(train.n_points):
+    with arithmetic(train.n_points):
         shared = shared or theory.factorise(train, memory)
         solution = theory.solve(train, shared, memory)
     warn_outside_validated(solution, stacklevel=3)

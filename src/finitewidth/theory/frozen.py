@@ -17,7 +17,7 @@ from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, in_own_units
 from finitewidth.runs import same_targets
@@ -46,25 +46,24 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     same_targets(train, test)
     temperature = checks.positive("temperature", temperature)
     width, y = network.widths[0], train.y
-    K = kernels.nngp(network, train.x)
-    q = frozen_scale(Spectrum.of(K.copy(), overwrite=True).values, width, temperature)
-    gram = RegularisedGram(q * K, temperature)
-    a, inverse = gram.solve(y), gram.inverse()
-    spread = inverse @ K @ inverse  # G K G
+    spectrum = Spectrum.of(kernels.nngp(network, train.x), overwrite=True)
+    k = spectrum.values
+    q = frozen_scale(k, width, temperature)
+    shifted = q * k + temperature
+    a, left = spectrum.rotate(y) / shifted, temperature / shifted
     # a change of the Wishart matrix moves A^-1 y and, through it, itself: the geometric series of that
-    strength = q**2 / width * float(a @ K @ a) / (1.0 - q**2 / width * float(np.vdot(K, spread)))
-    cross = kernels.nngp(network, test.x, train.x)
-    prior = prior_variance(network, test.x)
-    solved = cross @ inverse
+    strength = q**2 / width * float(k @ a**2) / (1.0 - q**2 / width * float(((k / shifted) ** 2).sum()))
+    cross = spectrum.project(kernels.nngp(network, test.x, train.x))
     mean = q * cross @ a
-    own = prior - q * np.einsum("ij,ij->i", solved, cross)
-    between = strength * (
-        own - q * np.einsum("ij,ij->i", solved, cross) + q**2 * np.einsum("ij,ij->i", cross @ spread, cross)
-    )
+    # of K(x, x): what each direction of the training points explains, and the rest
+    explained = np.divide(cross**2, k, out=np.zeros_like(cross), where=k > 0.0)
+    rest = np.maximum(prior_variance(network, test.x) - explained.sum(1), 0.0)
+    own = rest + explained @ left  # K(x, x) - q k A^-1 k
+    between = strength * (rest + explained @ left**2)  # k(x, x) - 2 q k A^-1 k + q^2 k A^-1 K A^-1 k
     bias = float(np.mean((test.y - mean) ** 2))
     variance = float(np.mean(q * own + between))
-    residual = temperature**2 / len(y) * (float(a @ a) + strength * float(np.trace(spread)))
-    train_error = residual + temperature / len(y) * q * float(np.vdot(K, inverse))
+    residual = temperature**2 / len(y) * float(a @ a + strength * (k / shifted**2).sum())
+    train_error = residual + temperature / len(y) * q * float((k / shifted).sum())
     errors = Errors(bias + variance, bias, variance, None, train_error)
     return FrozenSolution(q, in_own_units(errors, train.encoding))
 

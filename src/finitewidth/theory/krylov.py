@@ -262,7 +262,8 @@ class KrylovPoints:
         self.shared, solver = shared, shared.solver
         cross = shared.operator.cross(x)
         self.prior = cross.rows.diagonal
-        self.cross = np.concatenate([cross @ basis for basis in shared.space.bases()], axis=1) @ shared.ritz.vectors
+        components = np.concatenate([cross @ basis for basis in shared.space.bases()], axis=1)
+        self.cross = shared.ritz.project(components)
         count = len(self.prior)
         self.complete = count <= solver.test_probes
         rng = np.random.default_rng([solver.seed, 1])

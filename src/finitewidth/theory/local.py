@@ -19,7 +19,7 @@ from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, lo
 from finitewidth.linalg import RegularisedGram, Spectrum, excess, require_memory
 from finitewidth.networks import Convolutional, LocalNetwork
 from finitewidth.prediction import Prediction, condition, condition_outputs, train_error
-from finitewidth.theory.action import SpectralEnergy, action, energy_cotangent, gaussian_energy
+from finitewidth.theory.action import SpectralEnergy, action, energy_by_temperature, energy_cotangent, gaussian_energy
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     DriveTable,
@@ -232,13 +232,14 @@ class LocalProblem:
     def _aligned(self, scale: float) -> Array:
         """A start far from the identity: Q stretched to where the labels pull most, a direction or single patches."""
         gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
-        a = gram.solve(self.y)
+        a = gram.solve_range(self.y)
         pull = self.gram.project(np.outer(a, a))
-        if not np.isfinite(pull).all():  # targets whose squares overflow
+        if not (np.isfinite(pull).all() and pull.max() > 0.0):  # squares of targets that overflow, or no pull
             return scale * np.array(self.identity)
         dim = self.shape[1]
         if dim == 1:
-            return 0.5 * scale * (self.identity + len(pull) * pull / max(float(pull.sum()), np.finfo(float).tiny))
+            share = np.maximum(pull, 0.0) / pull.max()
+            return 0.5 * scale * (self.identity + len(pull) * share / share.sum())
         leading = np.linalg.eigh(pull)[1][:, :, -1]
         return 0.5 * scale * (self.identity + dim * leading[:, :, None] * leading[:, None, :])
 
@@ -335,7 +336,7 @@ def evidence_gradient(problem: LocalProblem, blocks: Array) -> dict[str, Any]:
     if network.readout == "mean-field":
         by_width += by_readout / network.channels
     return {
-        "temperature": -float(np.trace(cotangent)),
+        "temperature": -energy_by_temperature(gram, problem.y),
         "weight_precision": np.array([-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]),
         "width": np.array([by_width]),
     }

@@ -17,7 +17,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import RegularisedGram, excess, require_memory
 from finitewidth.networks import FullyConnected
 from finitewidth.prediction import Prediction, condition, train_error
-from finitewidth.theory.action import action, energy_cotangent, gaussian_energy, scalar_rate
+from finitewidth.theory.action import action, energy_by_temperature, energy_cotangent, gaussian_energy, scalar_rate
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
 from finitewidth.theory.solution import Solution, Theory, certify, unsolved
@@ -156,7 +156,7 @@ def evidence_gradient(theory: Nested, train: Dataset, q: Array) -> dict[str, Any
     if network.readout == "mean-field":
         by_width[-1] += by_log_precision[-1] / network.widths[-1]
     return {
-        "temperature": -float(np.trace(cotangent)),
+        "temperature": -energy_by_temperature(gram, train.y),
         "weight_precision": by_log_precision / np.asarray(theory.network.weight_precision),
         "width": by_width,
     }

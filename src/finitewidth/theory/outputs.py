@@ -152,6 +152,8 @@ def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_para
     shifted = scale * shared.spectrum.values[:, None] * q + theory.temperature
     a = shared.energy.rotated @ vectors / shifted  # in both eigenbases
     by_temperature = 0.5 * float((a**2 - 1.0 / shifted).sum())
+    within = shared.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
+    a, shifted, basis = a[within], shifted[within], basis[:, within]
     outer = (a * q) @ a.T
     outer[np.diag_indices(len(outer))] -= (q / shifted).sum(1)
     cotangent = -0.5 * scale * basis @ outer @ basis.T  # d energy / d K of the unit kernel

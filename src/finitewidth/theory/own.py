@@ -18,7 +18,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, require_memory
 from finitewidth.networks import OwnArchitecture
 from finitewidth.prediction import Prediction, condition, train_error
-from finitewidth.theory.action import action, energy_cotangent, gaussian_energy
+from finitewidth.theory.action import action, energy_by_temperature, energy_cotangent, gaussian_energy
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.solution import Solution, Theory, certify
 
@@ -170,7 +170,7 @@ def evidence_gradient(theory: OwnTheory, train: Dataset, q: Array) -> dict[str, 
         return covariance(network.with_precision(tuple(values)), q, train.x, train.x)
 
     return {
-        "temperature": -float(np.trace(cotangent)),
+        "temperature": -energy_by_temperature(gram, train.y),
         "weight_precision": -by_log(at_precisions, precisions, cotangent) / precisions,
         "width": np.full(network.depth, np.nan),  # rate and covariance are known at whole widths alone
     }

@@ -228,9 +228,11 @@ def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, sc
     drive = float(energy.drive(scale, temperature))
     by_log_precision = np.zeros(network.depth + 1)
     by_log_precision[-1] = -0.5 * drive
-    a = energy.spectrum.vectors @ (energy.rotated.T / shifted).T
-    a = a.reshape(len(shifted), -1)
-    cotangent = (energy.spectrum.vectors * (energy.outputs / shifted)) @ energy.spectrum.vectors.T
+    within = energy.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
+    vectors, shifted = energy.spectrum.vectors[:, within], shifted[within]
+    a = vectors @ (energy.rotated[within].T / shifted).T
+    a = a.reshape(len(vectors), -1)
+    cotangent = (vectors * (energy.outputs / shifted)) @ vectors.T
     cotangent -= a @ a.T
     cotangent *= 0.5 * scale  # d energy / d K of the unit kernel
     by_log_precision[:-1] = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)[:-1]

@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import blas_for
+from finitewidth.linalg import arithmetic
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
@@ -196,7 +196,8 @@ class Solution(Displayed):
                 "a saddle or infinite width, solved exactly",
                 "use method='saddle' and solver='exact'",
             )
-        return self.gradient()
+        with arithmetic(self.train.n_points):
+            return self.gradient()
 
 
 _ROUNDING = 1e-13  # of F: what float64 leaves of a gradient when the targets are huge
@@ -253,5 +254,5 @@ def conditioned(solution: Solution, x: Any) -> Prediction:
             f"{solution.train.n_inputs}, as in training",
             "prepare test points as the training points were prepared",
         )
-    with blas_for(max(len(x), solution.train.n_points)), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with arithmetic(max(len(x), solution.train.n_points)):
         return solution.predictor.predict(x).trained_on(solution.train)

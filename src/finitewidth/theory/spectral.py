@@ -26,7 +26,7 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import StackKernel
-from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.prediction import in_own_units
 
@@ -186,11 +186,11 @@ def spectral_learning_curve(
     gram = _gram(kernel, pool.x, count)
     theory = SpectralTheory.of(gram, pool.y)
     rng = np.random.default_rng(checks.seed("seed", seed))
-    rows = []
-    for size in sizes:
+
+    def row(size: int) -> SpectralRow:
         predicted = theory.test_error(size, ridge, noise)
         learned = theory.learnability(size, ridge)
-        row = SpectralRow(
+        found = SpectralRow(
             n_train=size,
             test_error=predicted,
             effective_ridge=theory.effective_ridge(size, ridge),
@@ -198,8 +198,10 @@ def spectral_learning_curve(
             power_learned=float(learned @ theory.power / theory.power.sum()),
             **_sampled(gram, pool.y, size, ridge, noise, trials, rng, predicted),
         )
-        rows.append(in_own_units(row, pool.encoding))
-    return SpectralCurve(tuple(rows), theory, ridge, noise)
+        return in_own_units(found, pool.encoding)
+
+    with arithmetic(count):
+        return SpectralCurve(tuple(row(size) for size in sizes), theory, ridge, noise)
 
 
 def _gram(kernel: Any, x: Array, count: int) -> Array:
@@ -242,7 +244,7 @@ def _sampled(
                 "write ridge=1e-3, for example, or drop repeated points",
             )
         labels = y[chosen] + math.sqrt(noise) * rng.standard_normal(y[chosen].shape)
-        mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve(labels)
+        mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve_range(labels)
         errors.append(float(np.mean((y - mean) ** 2)))
     average = float(np.mean(errors))
     se = float(np.std(errors, ddof=1) / math.sqrt(trials)) if trials > 1 else math.nan

@@ -279,7 +279,7 @@ class _SourceFirstProblem:
         self.own = target.own()
         self.replica = target.across(target, coupled.between_replicas)
         self.cross = target.across(source, coupled.covariance[0, 1])
-        self.solved = gram.solve(y_source)
+        self.solved = gram.solve_range(y_source)
         half = gram.whiten(self.cross.T)
         self.seen = half.T @ half  # k_ts A_s^-1 k_st
         self.told = self.cross @ self.solved  # k_ts A_s^-1 y_s
@@ -295,14 +295,14 @@ class _SourceFirstProblem:
         q, p, r = root
         gram, between, z = self.parts(root)
         rate = self.coupled.width * (q - math.log(q - p) - (p - r**2 / q_source) / (q - p) - 1.0)
-        energy = gram.log_det + float(np.trace(gram.solve(between))) + float(z @ gram.solve(z))
+        energy = gram.log_det + float(np.trace(gram.solve_range(between))) + float(z @ gram.solve(z))
         return 0.5 * (rate + energy + len(z) * math.log(2.0 * math.pi))
 
     def slope(self, root: Array, q_source: float, width: float) -> Array:
         """dF / d(q, p, r)."""
         q, p, r = root
         gram, between, z = self.parts(root)
-        inverse, a = gram.inverse(), gram.solve(z)
+        inverse, a = gram.inverse_range(), gram.solve_range(z)
         weighted = inverse @ between @ inverse + np.outer(a, a)
         free, held = q - p, p - r**2 / q_source
         by_q = width * (1.0 - 1.0 / free + held / free**2) + np.vdot(inverse - weighted, self.own)
@@ -368,11 +368,11 @@ class _SourceFirstPredictor:
         half = p.gram.whiten(cross.T)
         own = q * at.own(p.target) - replica
         shared = replica - half.T @ (r * p.gram.whiten(p.cross.T))
-        mean = cross @ p.solved + own @ gram.solve(z)
-        through = gram.solve(own.T).T
+        mean = cross @ p.solved + own @ gram.solve_range(z)
+        through = gram.solve_range(own.T).T
         variance = q * at.prior - np.einsum("kp,kp->p", half, half)
         variance -= np.einsum("pi,pi->p", through, own + 2.0 * shared - through @ between)
-        t, inverse = p.temperature, gram.inverse()
-        a = gram.solve(z)
-        train = np.mean(t**2 * a**2) + t - t**2 * np.mean(np.diagonal(inverse - inverse @ between @ inverse))
+        t, solved = p.temperature, gram.inverse_range()
+        residual, left = t * gram.solve(z), np.diagonal(gram.inverse()) - np.diagonal(solved @ between @ solved)
+        train = np.mean(residual**2) + t - t**2 * np.mean(left)
         return Prediction(mean, np.maximum(variance, 0.0), float(train))

@@ -18,7 +18,7 @@ from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
 from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.theory.action import SpectralEnergy
@@ -70,7 +70,7 @@ def validity(solution: Solution) -> Validity:
     if outside is not None:
         return Validity(math.nan, f"not known: {outside.what}")
     try:
-        with np.errstate(all="ignore"):
+        with arithmetic(min(solution.train.n_points, _POINTS)):
             found = estimate(theory.network, solution.train, theory.temperature, solution.order_parameters)
     except (InputError, np.linalg.LinAlgError):  # the short run left the range of floating point
         return Validity(math.nan, "not known: the short run that estimates it did not stay finite")

@@ -203,8 +203,9 @@ class _Points:
 
 
 def _usual_times(values: Array) -> Array:
-    first = 0.01 / values[-1]
-    return np.geomspace(first, min(10.0 / values[0], 1e12 * first), 25)
+    slowest, fastest = float(values[0]), float(values[-1])
+    first = 0.01 / fastest
+    return np.geomspace(first, min(10.0 / slowest, 1e12 * first), 25)
 
 
 def _time(time: Any) -> float:

@@ -55,11 +55,10 @@ class ScalarAction:
         spectrum = Spectrum.of(self.kernel.copy(), overwrite=True)
         gram = RegularisedGram(self.q * self.kernel, temperature)
         s = gram.solve(y)
-        b = gram.solve(self.kernel @ s)
-        solved = gram.solve(self.kernel)
-        stiffness = (
-            0.5 * self.weight / self.q**2 - 0.5 * float(np.sum(solved * solved.T)) + float(b @ (self.kernel @ s))
-        )
+        pull = self.kernel @ gram.solve_range(y)
+        b = gram.solve_range(pull)
+        solved = gram.solve_range(self.kernel)
+        stiffness = 0.5 * self.weight / self.q**2 - 0.5 * float(np.sum(solved * solved.T)) + float(b @ pull)
         R = gram.inverse() - np.outer(b, b) / stiffness
         weight, log_q, T = (np.float64(number) for number in (self.weight, np.log(self.q), temperature))
         return Reference(y, spectrum.vectors, spectrum.values, weight, log_q, s, R, T)
