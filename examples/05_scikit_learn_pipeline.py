@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.calibration import calibration_curve
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -57,19 +56,18 @@ print("figure:", plots.save(figure, folder / "calibration.svg"))
 
 # %% [markdown]
 # ## A regressor
-# Targets want mean 0 and variance 1. The standard deviation is that of f; a new observation has the temperature on
-# top.
+# Targets are standardised inside, and the temperature is the noise of standardised ones. The standard deviation is that
+# of f; a new observation has the noise on top.
 
 # %%
 x, y = load_diabetes(return_X_y=True)
 model = make_pipeline(StandardScaler(), fw.FiniteWidthRegressor(widths=(50,), temperature=0.5))
-wrapped = TransformedTargetRegressor(model, transformer=StandardScaler())
-scores = cross_val_score(wrapped, x, y, cv=5)
+scores = cross_val_score(model, x, y, cv=5)
 print(f"diabetes: R^2 {scores.mean():.3f} +- {scores.std(ddof=1) / np.sqrt(len(scores)):.3f}")
 
-standard = (y - y.mean()) / y.std()
-mean, std = model.fit(x[:300], standard[:300]).predict(x[300:], return_std=True)
-inside = np.abs(standard[300:] - mean) < 1.96 * np.sqrt(std**2 + 0.5)
+mean, std = model.fit(x[:300], y[:300]).predict(x[300:], return_std=True)
+noise = 0.5 * model[-1].target_scale_**2
+inside = np.abs(y[300:] - mean) < 1.96 * np.sqrt(std**2 + noise)
 print(f"95 % intervals hold {100 * inside.mean():.0f} % of {len(inside)} others")
 
 # %% [markdown]
@@ -79,8 +77,8 @@ print(f"95 % intervals hold {100 * inside.mean():.0f} % of {len(inside)} others"
 # %%
 scaled = StandardScaler().fit_transform(x)
 kernel = fw.kernels.NetworkKernel(depth=1, activation="erf", bias_variance=0.0)
-process = GaussianProcessRegressor(kernel, alpha=0.5, optimizer=None).fit(scaled[:300], standard[:300])
-infinite = fw.FiniteWidthRegressor(temperature=0.5, method="infinite").fit(scaled[:300], standard[:300])
+process = GaussianProcessRegressor(kernel, alpha=0.5, optimizer=None, normalize_y=True).fit(scaled[:300], y[:300])
+infinite = fw.FiniteWidthRegressor(temperature=0.5, method="infinite").fit(scaled[:300], y[:300])
 difference = np.abs(process.predict(scaled[300:]) - infinite.predict(scaled[300:])).max()
 print(f"largest difference from scikit-learn's process: {difference:.1e}")
 assert difference < 1e-8
