@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from finitewidth.activations import Activation
     from finitewidth.comparison import Comparison, compare
     from finitewidth.data import Dataset
+    from finitewidth.durations import time_limit
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
-    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError
+    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError, TimeCapError
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
@@ -61,6 +62,7 @@ _PUBLIC = {
     "Selection": "theory",
     "Solution": "theory",
     "Solver": "theory",
+    "TimeCapError": "exceptions",
     "compare": "comparison",
     "lazy_training": "training",
     "learning_curve": "theory",
@@ -72,6 +74,7 @@ _PUBLIC = {
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "theory",
+    "time_limit": "durations",
     "train": "training",
     "trained_curve": "training",
 }
@@ -100,6 +103,7 @@ __all__ = [
     "Selection",
     "Solution",
     "Solver",
+    "TimeCapError",
     "__version__",
     "compare",
     "data",
@@ -116,6 +120,7 @@ __all__ = [
     "step_bias",
     "sweeps",
     "theory_of",
+    "time_limit",
     "train",
     "trained_curve",
 ]

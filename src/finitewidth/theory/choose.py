@@ -10,6 +10,7 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import blas_for, memory_cap
 from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
+from finitewidth.theory import rehearsal
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
@@ -139,12 +140,13 @@ def for_outputs(theory: Any, n_outputs: int) -> Any:
 def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
     """Solve a theory on a training set; ``memory`` (bytes, or "8GB") caps what it may take (default: what is free).
 
+    Raises MemoryCapError above it, and TimeCapError for what would take longer than ``fw.time_limit`` allows.
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
     """
     if not hasattr(theory, "factorise"):
         raise InputError(f"theory = {checks.shown(theory)}", "a theory", "write fw.theory_of(network, temperature)")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     cap, fitting = memory_cap(memory), for_outputs(theory, train.n_outputs)
-    with blas_for(train.n_points):
+    with rehearsal.watched([fitting], train, memory=cap), blas_for(train.n_points):
         solution: Solution = fitting.solve(train, memory=cap)
     return solution
