@@ -37,6 +37,12 @@ class _Watch:
     jobs: Jobs | None = None
     weight: float = 1.0
 
+    def whole(self, seconds: float, what: str) -> tuple[float, str]:
+        """Of all jobs that are left, from those of this one; and what they are."""
+        if self.jobs is None:
+            return seconds, what
+        return seconds * self.jobs.left / self.weight, self.jobs.what or what
+
 
 _BY_DEFAULT = _Watch()
 _watch: ContextVar[_Watch] = ContextVar("watch", default=_BY_DEFAULT)
@@ -111,21 +117,27 @@ def require_time(seconds: float, what: str, remedy: str) -> None:
 
     seconds: of this job; those that are still to come of several (``Jobs``) are added.
     """
-    watch = _watch.get()
     if not wanted():
         return
+    watch = _watch.get()
+    refuse_beyond(seconds, what, remedy)
+    whole, name = watch.whole(seconds, what)
     if watch.jobs is not None:
         watch.jobs.estimated = True
-        seconds *= watch.jobs.left / watch.weight
-        what = watch.jobs.what or what
-    if watch.limit is not None and seconds > watch.limit:
+    if watch.say is not None and whole > SHORT:
+        watch.say(f"expected: about {format_time(whole)} ({name})")
+
+
+def refuse_beyond(seconds: float, what: str, remedy: str) -> None:
+    """Refuse what takes at least so long, where that is beyond the limit, and say nothing otherwise."""
+    watch = _watch.get()
+    whole, name = watch.whole(seconds, what)
+    if watch.limit is not None and whole > watch.limit and wanted():
         raise TimeCapError(
-            f"{what}, which would take about {format_time(seconds)}",
+            f"{name}, which would take about {format_time(whole)}",
             f"at most {format_time(watch.limit)}",
-            f"{remedy}; or allow more: --time {_generous(seconds)}, fw.time_limit({_generous(seconds)!r})",
+            f"{remedy}; or allow more: --time {_generous(whole)}, fw.time_limit({_generous(whole)!r})",
         )
-    if watch.say is not None and seconds > SHORT:
-        watch.say(f"expected: about {format_time(seconds)} ({what})")
 
 
 def _generous(seconds: float) -> str:
@@ -157,55 +169,48 @@ class Jobs:
 class Pace:
     """A loop that estimates itself: ``pace(done, left)`` after every step, both in one unit of work.
 
-    The first step may compile, and counts only where it alone takes long; the time of all is required after ``steps``
-    more of them, or after a second of them.
+    The first step may compile, and counts only where it alone takes long; the time of what is left is required after
+    ``steps`` more, or sooner where these take long.
     """
 
     def __init__(self, what: str, remedy: str, steps: int = 1) -> None:
         self.what, self.remedy, self.steps = what, remedy, steps
-        self._clock = time.perf_counter
-        self._started, self._first = self._clock(), (0.0, 0.0)  # (time, done) at the end of the first step
-        self._count, self._over = 0, not wanted()
+        self._marks = [(time.perf_counter(), 0.0)]
+        self._over = not wanted()
 
     def __call__(self, done: float, left: float) -> None:
         if self._over:
             return
-        self._count, now = self._count + 1, self._clock()
-        since, before = self._started, 0.0
-        if self._count == 1:
-            self._first = (now, done)
-            if now - self._started < _SLOW:
-                return
-        else:
-            since, before = self._first
-            if self._count <= self.steps and now - since < 1.0:
-                return
+        self._marks.append((time.perf_counter(), done))
+        (start, before), (end, _) = self._marks[min(1, len(self._marks) - 2)], self._marks[-1]
+        if end - start < _SLOW and len(self._marks) - 2 < self.steps:
+            return
         self._over = True
         if done > before:
-            require_time(left * (now - since) / (done - before), self.what, self.remedy)
+            require_time(left * (end - start) / (done - before), self.what, self.remedy)
 
 
-_SLOW = 20.0  # seconds of a first step in which compilation does not matter
+_SLOW = 20.0  # seconds after which an estimate is due, compilation or not
 
 
 def rehearsed(work: Callable[[int], Sequence[Piece]], count: int) -> Callable[[int], float]:
     """Seconds of a job on n points as a function of n, from its pieces on ever more points.
 
-    work: gives the pieces on so many points, a quarter of ``count`` at most. The last rehearsal takes some two per cent of the job, or .3 seconds.
+    work: gives the pieces on so many points, half of ``count`` at most. The last of them take about two per cent
+    of the job, or .3 seconds.
     """
     sizes: list[int] = []
     seconds: list[list[float]] = []
-    size = min(max(_LEAST, count // 16), _FIRST)
+    size = min(max(_LEAST, count // 8), _FIRST)
     while True:
         pieces = work(size)
         seconds.append([timed(piece.work) for piece in pieces])
         sizes.append(size)
-        last = seconds[-3:]
-        laws = [_growth(np.array(sizes[-3:]), np.array(column)) for column in zip(*last, strict=True)]
+        laws = [_growth(np.array(sizes[-3:]), np.array(column)) for column in zip(*seconds[-3:], strict=True)]
         times = [piece.times for piece in pieces]
         affordable = max(0.3, min(0.02 * _sum(times, laws, count), 3.0))
         size *= 2
-        if len(sizes) > 1 and (size > count // 4 or 8.0 * sum(seconds[-1]) > affordable):
+        if len(sizes) > 2 and (size > count // 2 or 8.0 * sum(seconds[-1]) > affordable):
             return lambda n: _sum(times, laws, n)
 
 
@@ -217,7 +222,7 @@ class Piece:
     times: float
 
 
-_LEAST, _FIRST = 50, 256  # points: below, overheads are all that is measured; of the first rehearsal at most
+_LEAST, _FIRST = 32, 256  # points of the first of them
 
 
 def _sum(times: Sequence[float], laws: Sequence[Callable[[float], float]], count: int) -> float:
@@ -235,10 +240,10 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def _growth(sizes: np.ndarray, seconds: np.ndarray) -> Callable[[float], float]:
-    """``b n^2 + c n^3``, neither negative, nearest to what was measured; relative errors count."""
+    """``a + b n^2 + c n^3``, none negative, nearest to what was measured; relative errors count."""
     from scipy.optimize import nnls
 
-    powers = np.array([2.0, 3.0])
+    powers = np.array([0.0, 2.0, 3.0])
     terms = (sizes[:, None] / sizes[-1]) ** powers
     found, _ = nnls(terms / seconds[:, None], np.ones(len(sizes)))
     return lambda n: float(found @ (n / sizes[-1]) ** powers)

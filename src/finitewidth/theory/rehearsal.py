@@ -25,10 +25,9 @@ from finitewidth.theory.own import OwnPredictor, OwnTheory
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 
 Array = np.ndarray
-_RATE = 4e9  # operations a second that any machine does
-_BRIEF = 2.0  # seconds of a job that is not worth a rehearsal
-# Evaluations of an action that its minimisation takes: usually; with a matrix of 16 patches; in an integral over Q.
-_FEW, _MANY, _DRAWN = 12, 60, 350
+_RATE = 4e9  # operations a second that any machine does; most do several times as many
+_BRIEF = 4.0  # seconds of a job that is not worth a rehearsal
+_DRAWN = 256  # order parameters in an integral over those of the nested closure
 _KRYLOV_POINTS = 2048  # that the product with a kernel is measured on
 # Passes over the kernel, measured on 2000 to 10000 points: 16 to 24 for the targets, 6 to 12 for the test points.
 _PASSES, _TEST_PASSES = 24, 12
@@ -103,13 +102,21 @@ def _operations(theories: Sequence[Any], train: Dataset, test: Dataset | None) -
     theory = theories[0]
     if isinstance(theory, OwnTheory):
         return math.inf
-    network, count = theory.network, train.n_points
-    patches = network.grid(train.x).n_patches if isinstance(network, LocalNetwork) else network.depth
-    entries = 50.0 * patches**2 * count * (count + (0 if test is None else test.n_points))
+    count, patches = train.n_points, _patches(theory, train)
+    entries = (10.0 * patches**2 + 50.0 * theory.network.depth) * count * (count + (0 if test is None else len(test)))
     if _factorises_once(theory):
-        return 30.0 * count**3 + entries
-    evaluations = _DRAWN if isinstance(theory, Integrated) else _MANY
+        return 8.0 * count**3 + entries
+    evaluations = 2 * _DRAWN if isinstance(theory, Integrated) else _evaluations(patches)
     return evaluations * len(theories) * (3.0 * train.y.size**3 + entries)
+
+
+def _patches(theory: Any, train: Dataset) -> int:
+    return theory.network.grid(train.x).n_patches if isinstance(theory.network, LocalNetwork) else 1
+
+
+def _evaluations(patches: int) -> int:
+    """Of an action, until it is minimised: measured on digits, from one to 16 patches."""
+    return 16 if patches < 16 else 60
 
 
 def _pieces(theory: Any, rows: int, part: Dataset, at: Array) -> list[Piece]:
@@ -120,12 +127,12 @@ def _pieces(theory: Any, rows: int, part: Dataset, at: Array) -> list[Piece]:
         return [Piece(lambda: KernelSpectrum.of(inner.network, part).points(at), 2 if twice else 1)]
     if isinstance(inner, Nested):
         unit = np.ones(inner.network.depth)
-        evaluations = _DRAWN if isinstance(theory, Integrated) else _FEW
+        draws = _DRAWN if isinstance(theory, Integrated) else 0
         predictor: Any = GramPredictor(inner.network, part, inner.temperature)
         return [
             Piece(lambda: KernelSpectrum.of(inner.network, part), 1),
-            Piece(lambda: inner._action(part, 0.0 * unit, unit), 5 + rows * evaluations),
-            Piece(lambda: predictor.predict(at), rows),
+            Piece(lambda: inner._action(part, 0.0 * unit, unit), 4 + rows * (8 + draws // 2)),
+            Piece(lambda: predictor.predict(at), rows * max(1, draws)),
         ]
     if isinstance(inner, LocalRenormalisation):
         gram = inner.factorise(part)
@@ -133,11 +140,11 @@ def _pieces(theory: Any, rows: int, part: Dataset, at: Array) -> list[Piece]:
         predictor = LocalPredictor(inner, part, problem.identity, gram.contract(problem.identity))
         return [
             Piece(lambda: inner.factorise(part), 1),
-            Piece(lambda: problem.energy(problem.identity), rows * (_FEW if gram.n_patches < 16 else _MANY)),
+            Piece(lambda: problem.energy(problem.identity), rows * _evaluations(gram.n_patches)),
             Piece(lambda: predictor.predict(at), rows),
         ]
     q = np.ones(inner.network.depth)
-    energies = 1 if inner.infinite else 13 + 2 * _FEW * (1 + 2 * len(q))
+    energies = 1 if inner.infinite else 13 + 16 * (1 + 2 * len(q))
     return [
         Piece(lambda: inner.energy(part, q), rows * energies),
         Piece(lambda: OwnPredictor(inner, part, q).predict(at), rows),
