@@ -41,7 +41,7 @@ class _Watch:
         """Of all jobs that are left, from those of this one; and what they are."""
         if self.jobs is None:
             return seconds, what
-        return seconds * self.jobs.left / self.weight, self.jobs.what or what
+        return seconds * max(1.0, self.jobs.left / self.weight), self.jobs.what or what
 
 
 _BY_DEFAULT = _Watch()
@@ -169,28 +169,30 @@ class Jobs:
 class Pace:
     """A loop that estimates itself: ``pace(done, left)`` after every step, both in one unit of work.
 
-    The first step may compile, and counts only where it alone takes long; the time of what is left is required after
-    ``steps`` more, or sooner where these take long.
+    The first step may compile and is not counted; the time of what is left is required after ``steps`` more, or sooner
+    where these take long.
     """
 
     def __init__(self, what: str, remedy: str, steps: int = 1) -> None:
         self.what, self.remedy, self.steps = what, remedy, steps
-        self._marks = [(time.perf_counter(), 0.0)]
-        self._over = not wanted()
+        self._first: tuple[float, float] | None = None  # when the first step ended, and what was done then
+        self._count, self._over = 0, not wanted()
 
     def __call__(self, done: float, left: float) -> None:
         if self._over:
             return
-        self._marks.append((time.perf_counter(), done))
-        (start, before), (end, _) = self._marks[min(1, len(self._marks) - 2)], self._marks[-1]
-        if end - start < _SLOW and len(self._marks) - 2 < self.steps:
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = (now, done)
             return
-        self._over = True
-        if done > before:
-            require_time(left * (end - start) / (done - before), self.what, self.remedy)
+        since, before = self._first
+        self._count += 1
+        if self._count >= self.steps or now - since > _SLOW:
+            self._over = True
+            require_time(left * (now - since) / max(done - before, 1e-9), self.what, self.remedy)
 
 
-_SLOW = 20.0  # seconds after which an estimate is due, compilation or not
+_SLOW = 20.0  # seconds after which an estimate is due
 
 
 def rehearsed(work: Callable[[int], Sequence[Piece]], count: int) -> Callable[[int], float]:
