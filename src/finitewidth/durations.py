@@ -269,6 +269,6 @@ def shown(seconds: float, label: str) -> Iterator[None]:
             return ProgressBar(total=seconds, completed=min(task.elapsed or 0.0, 0.99 * seconds), width=40)
 
     columns = (TextColumn("{task.description}"), Share(), TimeElapsedColumn(), TextColumn("of about {task.fields[of]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         bar.add_task(label, total=None, of=format_time(seconds))
         yield
