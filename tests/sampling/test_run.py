@@ -363,20 +363,20 @@ def test_refused_where_the_first_chunks_do(train, test_set, monkeypatch, tmp_pat
     clock = itertools.count(0.0, 30.0)
     monkeypatch.setattr(Engine, "first_seconds", lambda engine: 0.0)
     monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with durations.time_limit("1min"), pytest.raises(TimeCapError):
+    with durations.time_limit("1s"), pytest.raises(TimeCapError):
         sample(NETWORK, train, test_set, **SHORT, checkpoint=tmp_path / "run.npz")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_announced_once_and_the_draws_are_the_same(train, test_set, draws, monkeypatch):
-    clock, said = itertools.count(0.0, 30.0), []
+    clock, said = itertools.count(0.0, 1000.0), []
     monkeypatch.setattr(Engine, "first_seconds", lambda engine: 0.0)
     monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     with durations.time_limit(None), durations.announced(said.append, bar=False):
         again = sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING)
     assert same(draws, again)
     assert len(said) == 1
-    assert "minutes (2 chains of 15 draws with 10 training points)" in said[0]
+    assert "(2 chains of 15 draws with 10 training points)" in said[0]
 
 
 @pytest.mark.parametrize("sampler", ["collapsed", "langevin"])

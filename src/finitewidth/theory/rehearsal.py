@@ -23,6 +23,7 @@ from finitewidth.theory.neuron import SingleNeuron
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.own import OwnPredictor, OwnTheory
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
+from finitewidth.theory.solver import obstacle_to_krylov
 
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many
@@ -98,12 +99,11 @@ def _uses_krylov(theory: Any, train: Dataset, memory: float | None) -> bool:
 
 
 def _operations(theories: Sequence[Any], train: Dataset, test: Dataset | None) -> float:
-    """Roughly, and rather more; infinite for a covariance of the user's own."""
+    """Roughly, and rather more."""
     theory = theories[0]
-    if isinstance(theory, OwnTheory):
-        return math.inf
     count, patches = train.n_points, _patches(theory, train)
-    entries = (10.0 * patches**2 + 50.0 * theory.network.depth) * count * (count + (0 if test is None else len(test)))
+    entry = 1000.0 if isinstance(theory, OwnTheory) else 10.0 * patches**2 + 50.0 * theory.network.depth
+    entries = entry * count * (count + (0 if test is None else len(test)))
     if _factorises_once(theory):
         return 8.0 * count**3 + entries
     evaluations = 2 * _DRAWN if isinstance(theory, Integrated) else _evaluations(patches)
@@ -188,9 +188,13 @@ def _words(theories: Sequence[Any], train: Dataset, krylov: bool) -> tuple[str, 
     points, fewer = f"{train.n_points:,} training points", "use fewer training points (n_train)"
     rows_said = f", {rows} rows" if rows > 1 else ""
     if krylov:
-        return f"a Krylov space on {points}", f"{fewer}, or accept a larger error (solver 'krylov:0.05')"
+        return f"a Krylov space on {points}", fewer
     if _factorises_once(theory):
-        other = ", or solver='krylov'" if isinstance(theory, ScaledKernel) and train.n_outputs == 1 else ""
+        other = (
+            ", or solver='krylov'"
+            if isinstance(theory, ScaledKernel) and not obstacle_to_krylov(theory.network, train)
+            else ""
+        )
         return f"an eigendecomposition on {points}, whose progress cannot be shown", fewer + other
     if isinstance(inner, Nested):
         return f"the nested closure on {points}{rows_said}", f"{fewer}, fewer widths or closure='product'"
