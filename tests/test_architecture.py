@@ -19,7 +19,7 @@ import finitewidth
 SOURCE = Path(finitewidth.__file__).parent
 ROOT = "finitewidth"
 ORDER = (  # a unit imports from rows above its own, and from its neighbours only in the first row
-    ("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "runs"),
+    ("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "runs", "durations"),
     ("networks",),
     ("kernels", "tables"),
     ("prediction",),

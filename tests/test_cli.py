@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth import durations
 from finitewidth.cli import main
 
 QUICK = ("--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20")
@@ -24,6 +26,7 @@ ROW_KEYS = {
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(durations, "SHORT", math.inf)  # what is announced depends on the machine
 
 
 @pytest.fixture
@@ -356,6 +359,25 @@ def test_interrupt_is_130(monkeypatch):
     assert main(["predict", *QUICK]) == 130
 
 
+@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
+def test_what_takes_too_long_is_refused(capsys, monkeypatch, as_json):
+    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 5000.0)
+    said = refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []))
+    assert "would take about 1.4 hours; wanted: at most 1 hour; use fewer training points" in said
+    assert said.endswith("--time 3h, fw.time_limit('3h')\n")
+    assert main(["predict", *QUICK, "--time", "2h"]) == 0
+
+
+def test_what_takes_long_is_announced_beside_the_result(capsys, monkeypatch):
+    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 100.0)
+    monkeypatch.setattr(durations, "SHORT", 5.0)
+    assert main(["predict", *QUICK, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["rows"]) == 1
+    assert err.startswith("finitewidth: expected: about 1.7 minutes (an eigendecomposition on ")
+    assert err.count("\n") == 1
+
+
 def test_as_a_program():
     command = [sys.executable, "-m", "finitewidth.cli", "predict"]
     good = subprocess.run([*command, *QUICK, "--json"], capture_output=True, text=True, check=True)
@@ -401,6 +423,8 @@ REFUSED = [
     (("--network", "lcn", "--patch", "4", "--input-shape", "eight"), "16x16x1"),
     (("--memory", "lots"), "8GB"),
     (("--memory", "1kB"), "which needs about"),
+    (("--time", "soon"), "2h"),
+    (("--time", "-1h"), "2h"),
     (("--classes", "0"), "at least two"),
     (("--classes", "0,11"), "one of"),
     (("--n-train", "0"), "at least 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -207,3 +208,26 @@ class TestBlocks:
     def test_threads_without_a_setting(self, text, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert linalg.n_threads() >= 1
+
+
+def test_threads_end_soon_after_an_interrupt(monkeypatch):
+    """What is running ends at its next look, and what waits is never begun."""
+    monkeypatch.setattr(linalg, "n_threads", lambda: 2)
+    begun, ended = [], []
+
+    def work(item):
+        begun.append(item)
+        try:
+            while item:  # until somebody gives up
+                linalg.stop_if_given_up()
+                time.sleep(0.001)
+        finally:
+            ended.append(item)
+
+    results = linalg.map_threads(work, range(8))
+    assert next(results) is None
+    with pytest.raises(KeyboardInterrupt):
+        results.throw(KeyboardInterrupt())
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) <= 4
+    linalg.stop_if_given_up()  # of no pool: nothing to give up

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from finitewidth.activations import Activation
     from finitewidth.comparison import Comparison, compare
     from finitewidth.data import Dataset
+    from finitewidth.durations import time_limit
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
-    from finitewidth.exceptions import ConvergenceWarning, InputError, MemoryCapError, MissingExtraError, ScaleWarning
+    from finitewidth.exceptions import (
+        ConvergenceWarning,
+        InputError,
+        MemoryCapError,
+        MissingExtraError,
+        ScaleWarning,
+        TimeCapError,
+    )
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
@@ -62,6 +70,7 @@ _PUBLIC = {
     "Selection": "theory",
     "Solution": "theory",
     "Solver": "theory",
+    "TimeCapError": "exceptions",
     "compare": "comparison",
     "lazy_training": "training",
     "learning_curve": "theory",
@@ -73,6 +82,7 @@ _PUBLIC = {
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "theory",
+    "time_limit": "durations",
     "train": "training",
     "trained_curve": "training",
 }
@@ -102,6 +112,7 @@ __all__ = [
     "Selection",
     "Solution",
     "Solver",
+    "TimeCapError",
     "__version__",
     "compare",
     "data",
@@ -118,6 +129,7 @@ __all__ = [
     "step_bias",
     "sweeps",
     "theory_of",
+    "time_limit",
     "train",
     "trained_curve",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -141,7 +142,8 @@ def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., N
 
     def register(function: Callable[[Any], None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
-            function(options(**given))
+            with _waiting(given["time"]):
+                function(options(**given))
 
         hints = {f.name: Annotated[f.type, _option(f)] for f in _fields(options)}
         parameters = [
@@ -154,6 +156,15 @@ def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., N
         return app.command(function.__name__)(command)
 
     return register
+
+
+@contextlib.contextmanager
+def _waiting(limit: str | None) -> Iterator[None]:
+    """Within it, what takes more than a few seconds says so on stderr, and what takes more than --time is refused."""
+    from finitewidth import durations
+
+    with durations.time_limit(limit or durations.LIMIT), durations.announced(_say, _watched()):
+        yield
 
 
 def _fields(options: type) -> list[dataclasses.Field[Any]]:
@@ -368,6 +379,9 @@ def study_command(
     n_train: Annotated[str | None, typer.Option("--n-train", metavar="P", help="Training points.")] = None,
     n_test: Annotated[str | None, typer.Option("--n-test", metavar="P", help="Test points.")] = None,
     seed: Annotated[str | None, typer.Option("--seed", metavar="S", help="Of split and sampling.")] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="2h", help="Refuse what would take longer. Default: 1h.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
 ) -> None:
     """Put a claim about finite networks to the test, on built-in data or your own."""
@@ -389,7 +403,8 @@ def study_command(
     from finitewidth.report.plots import require_matplotlib
 
     require_matplotlib()
-    report = studies.run(chosen, out, scale, data, options, (lambda text: None) if as_json else _say_plainly)
+    with _waiting(time):
+        report = studies.run(chosen, out, scale, data, options, (lambda text: None) if as_json else _say_plainly)
     figures = studies.draw(report, out)
     if as_json:
         _print_json(report.plain | {"figures": [str(path) for path in figures]})

@@ -36,6 +36,10 @@ class MemoryCapError(InputError):
     """A computation whose estimated memory is above the cap; raised before anything is allocated."""
 
 
+class TimeCapError(InputError):
+    """A computation whose estimated duration is above the limit; raised before it is begun in earnest."""
+
+
 class MissingExtraError(ImportError):
     """An optional library that this feature needs is not installed."""
 

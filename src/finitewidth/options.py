@@ -60,6 +60,7 @@ class JobOptions:
     input_shape: str | None = _text("16x16x1", "Height, width, channels (cnn, lcn). Default: as in the data.")
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
     memory: str | None = _text("8GB", "Refuse what would need more. Default: what is free.")
+    time: str | None = _text("2h", "Refuse what would take longer. Default: 1h.")
     zero_temperature: ClassVar[bool] = False  # whether a temperature of 0 means something
     json: bool = _flag("Print one JSON document.")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ import pytest
 jax = pytest.importorskip("jax")
 pytest.importorskip("arviz")
 
+from finitewidth import durations  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
-from finitewidth.exceptions import InputError, MemoryCapError  # noqa: E402
+from finitewidth.exceptions import InputError, MemoryCapError, TimeCapError  # noqa: E402
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
 from finitewidth.sampling import Draws, sample, step_bias  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
+from finitewidth.sampling.run import Request  # noqa: E402
 
 NETWORK = FullyConnected(widths=(4,), activation="erf")
 SHORT = {"temperature": 0.2, "chains": 2, "draws": 15, "warmup": 30}
@@ -344,3 +348,45 @@ def test_importing_is_light():
     code = "import finitewidth.sampling, sys; print({'jax', 'arviz', 'blackjax'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# --- how long it will take --------------------------------------------------------------------------------------------
+
+
+def test_refused_where_a_gradient_shows_that_it_takes_too_long(train, test_set, monkeypatch):
+    monkeypatch.setattr(Engine, "first_seconds", lambda engine: 100.0)
+    with pytest.raises(TimeCapError, match="2 chains of 15 draws with 10 training points") as refused:
+        sample(NETWORK, train, test_set, **SHORT)
+    assert "--time" in refused.value.remedy
+
+
+def test_refused_where_the_first_chunks_do(train, test_set, monkeypatch, tmp_path):
+    clock = itertools.count(0.0, 30.0)
+    monkeypatch.setattr(Engine, "first_seconds", lambda engine: 0.0)
+    monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with durations.time_limit("1s"), pytest.raises(TimeCapError):
+        sample(NETWORK, train, test_set, **SHORT, checkpoint=tmp_path / "run.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_announced_once_and_the_draws_are_the_same(train, test_set, draws, monkeypatch):
+    clock, said = itertools.count(0.0, 1000.0), []
+    monkeypatch.setattr(Engine, "first_seconds", lambda engine: 0.0)
+    monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    with durations.time_limit(None), durations.announced(said.append, bar=False):
+        again = sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING)
+    assert same(draws, again)
+    assert len(said) == 1
+    assert "(2 chains of 15 draws with 10 training points)" in said[0]
+
+
+@pytest.mark.parametrize("sampler", ["collapsed", "langevin"])
+def test_what_is_left_is_counted_in_gradients(sampler, train, test_set):
+    """With a fixed step and trajectory the count is known: so many steps a draw, and the look at it."""
+    fixed = {"step_size": 0.25, "trajectory": 1.0} if sampler == "collapsed" else {"step_size": 1e-3, "trajectory": 7}
+    engine = Request(network=NETWORK, train=train, test=test_set, sampler=sampler, **SHORT | fixed).engine()
+    state = next(engine.run(engine.start()))
+    last, left = engine.effort(state)
+    steps = 7 if sampler == "langevin" else 1.0 / 0.25
+    assert last == pytest.approx(10 * (1 + steps), rel=0.25)  # jittered
+    assert left == pytest.approx(10 * (engine.chunks - 1) * (1 + steps), rel=0.15)

@@ -274,6 +274,19 @@ def test_an_interrupt_before_the_first_step_is_passed_on(monkeypatch):
         fw.train(LINEAR, TRAIN, TEST, **SHORT)
 
 
+def test_refused_where_its_first_step_shows_that_it_takes_too_long(monkeypatch):
+    monkeypatch.setattr(run.Engine, "step_seconds", lambda engine, at: 1e4)
+    with pytest.raises(fw.TimeCapError, match="training 3 networks"):
+        fw.train(LINEAR, TRAIN, TEST, **SHORT)
+
+
+def test_the_first_step_comes_to_nothing(short):
+    engine = run.Engine(run.Request(network=LINEAR, data=TRAIN, test=TEST, **SHORT))
+    start = engine.start()
+    assert engine.step_seconds(start) > 0.0
+    assert start.steps == 0
+
+
 def test_jax_settings_are_left_alone(short):
     import jax
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from finitewidth import linalg
 from finitewidth.activations import ErfDual, LinearDual
 from finitewidth.kernels.blocks import rectangle, slices
 from finitewidth.kernels.fully_connected import Recursion
@@ -68,9 +70,11 @@ class GramPart:
         self.points, self.rows = points, rows
         self.kept = {(i.start, j.start): self._make(i, j) for i, j in self._pairs()} if keep else {}
 
-    def _pairs(self) -> list[tuple[slice, slice]]:
-        count = len(self.points)
-        return [(i, j) for i in self.rows for j in slices(i.start, count, TILE[1])]
+    def _pairs(self) -> Iterator[tuple[slice, slice]]:
+        for i in self.rows:
+            for j in slices(i.start, len(self.points), TILE[1]):
+                linalg.stop_if_given_up()
+                yield i, j
 
     def _make(self, i: slice, j: slice) -> Array:
         block = self.points.tile(self.points, i, j)

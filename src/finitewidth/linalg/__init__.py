@@ -8,6 +8,7 @@ factor of A serves one of them at a tenth of the cost.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -208,7 +209,7 @@ def run_blocks(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> 
         for block in blocks:
             work(*block)
         return
-    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with _pool(threads) as pool:
         for done in [pool.submit(work, *block) for block in blocks]:
             done.result()
 
@@ -219,8 +220,35 @@ def map_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[An
     if threads <= 1:
         yield from map(work, items)
         return
-    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with _pool(threads) as pool:
         yield from pool.map(work, items)
+
+
+_own = threading.local()  # of a thread of a pool: whether the pool has been given up
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are given up at an error or an interrupt: what waits is dropped, what runs ends at its next look."""
+    given_up = threading.Event()
+
+    def begin() -> None:
+        _own.given_up = given_up
+
+    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads, initializer=begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            given_up.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def stop_if_given_up() -> None:
+    """For work of minutes on a thread of map_threads to call now and then: Ctrl-C has to wait for it."""
+    given_up = getattr(_own, "given_up", None)
+    if given_up is not None and given_up.is_set():
+        raise RuntimeError("given up")
 
 
 SMALL = 400  # rows of a matrix below which a second BLAS thread costs more than it brings

@@ -113,6 +113,11 @@ class Collapsed:
         """Whitened hidden weights."""
         return state.theta
 
+    def gradients(self, settings: Settings, records: Records) -> float:
+        """As many as leapfrog steps; the trajectory is not chosen yet."""
+        length = self.trajectory or float(np.mean(_LENGTHS))
+        return min(max(1.0, 0.5 + length / min(settings["step_size"], _LARGEST_STEP)), MAX_STEPS)
+
     def energy(self, state: State, arrays: Arrays) -> Array:
         """U, without constants."""
         return state.potential + 0.5 * (state.theta**2).sum()

@@ -13,6 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
+from finitewidth.durations import Jobs
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.runs import folder_of, one_after_another, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
@@ -114,21 +115,31 @@ def sampled_curve(
     planned = [(net, t) for t in temperatures for net in networks]
     same_targets(train, test)
     settings = {name: value for name, value in options.items() if name not in ("progress", "memory")}
-    for net, t in planned:
-        Request(network=net, train=train, test=test, temperature=t, **settings)
-    return _rows(planned, train, test, folder, options)
+    requests = [Request(network=net, train=train, test=test, temperature=t, **settings) for net, t in planned]
+    return _rows(planned, train, test, folder, options, [request.operations for request in requests])
 
 
 def _rows(
-    planned: list[tuple[Network, float]], train: Dataset, test: Dataset, folder: Path | None, options: dict[str, Any]
+    planned: list[tuple[Network, float]],
+    train: Dataset,
+    test: Dataset,
+    folder: Path | None,
+    options: dict[str, Any],
+    costs: list[float],
 ) -> Iterator[SampledRow]:
-    def job(network: Network, temperature: float) -> tuple[str, str, Callable[[Path | None, bool | str], Draws]]:
+    jobs = Jobs(sum(costs), f"sampling {len(planned)} networks on {len(train)} training points" if costs[1:] else "")
+
+    def job(
+        network: Network, temperature: float, cost: float
+    ) -> tuple[str, str, Callable[[Path | None, bool | str], Draws]]:
         def work(file: Path | None, progress: bool | str) -> Draws:
-            return sample(network, train, test, temperature, checkpoint=file, **options | {"progress": progress})
+            with jobs.one(cost):
+                return sample(network, train, test, temperature, checkpoint=file, **options | {"progress": progress})
 
         return f"{_name(network, temperature)}.npz", f"width {network.widths[0]}, T {temperature:g}", work
 
-    runs = one_after_another([job(*place) for place in planned], folder, bool(options.get("progress")))
+    works = [job(*place, cost) for place, cost in zip(planned, costs, strict=True)]
+    runs = one_after_another(works, folder, bool(options.get("progress")))
     for (network, temperature), (draws, seconds) in zip(planned, runs, strict=False):
         yield SampledRow.of(network, draws, temperature, train.n_points, test.y, seconds)
 

@@ -20,6 +20,7 @@ import numpy as np
 import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
 from threadpoolctl import threadpool_limits
 
+from finitewidth.durations import timed
 from finitewidth.linalg import n_threads
 from finitewidth.runs import on_cpu
 from finitewidth.sampling.posterior import Arrays
@@ -102,6 +103,26 @@ class Engine:
     def chunks(self) -> int:
         """Chunks of a whole run."""
         return sum(stage.chunks for stage in self.stages)
+
+    def first_seconds(self) -> float:
+        """Of the first state of one chain, compiled already: of a gradient, or of all warmup where ``init`` does it."""
+        with jax.enable_x64(True), threadpool_limits(1, user_api="blas"):
+            return timed(lambda: jax.device_get(self.program.init(self.seed, 0, self.arrays)))
+
+    @property
+    def rounds(self) -> int:
+        """How often as many chains run as there are threads."""
+        return -(-self.chains // min(n_threads(), self.chains)) if on_cpu() else 1
+
+    def effort(self, at: Progress) -> tuple[float, float]:
+        """Gradients of the last chunk, and of all that is left; looking at a draw counts for one."""
+        records = at.records[-1]
+        settings = at.settings
+        if self.stages[at.stage].adapt:
+            settings = settings | {"step_size": float(np.exp(at.tuners.log_step.mean()))}
+        left = CHUNK * (self.chunks - at.iterations // CHUNK)
+        last = CHUNK * (1.0 + float(records["steps"].mean()))
+        return last, left * (1.0 + self.sampler.gradients(settings, records))
 
     def _chunk(self, done: Progress, advance: Callable) -> Progress:
         stage = self.stages[done.stage]

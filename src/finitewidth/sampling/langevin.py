@@ -89,6 +89,10 @@ class Langevin:
         """All whitened weights."""
         return state.theta
 
+    def gradients(self, settings: Settings, records: Records) -> float:
+        """The steps between two draws."""
+        return settings["trajectory"]
+
     def energy(self, state: State, arrays: Arrays) -> Array:
         """U of all weights, without constants."""
         return state.energy

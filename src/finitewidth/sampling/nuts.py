@@ -83,6 +83,10 @@ class Nuts:
         """All whitened weights."""
         return state.chain.position
 
+    def gradients(self, settings: Settings, records: Records) -> float:
+        """As in the last draws: the window adaptation is over."""
+        return float(records["steps"].mean())
+
     def energy(self, state: State, arrays: Arrays) -> Array:
         """U of all weights, without constants."""
         return -state.chain.logdensity

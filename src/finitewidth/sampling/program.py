@@ -55,7 +55,8 @@ class Sampler(Protocol):
     """What the engine asks of a sampler; collapsed.py, langevin.py and nuts.py answer.
 
     conditional: positions are hidden weights, records exact expectations over the readouts; else positions
-    hold the readouts too. acceptance: what dual averaging aims at.
+    hold the readouts too. acceptance: what dual averaging aims at. gradients: expected of a draw, at the settings and
+    after the records of a chunk.
     """
 
     target: Target
@@ -70,6 +71,7 @@ class Sampler(Protocol):
     def step(self, state: Any, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Any, Info]: ...
     def position(self, state: Any) -> Array: ...
     def energy(self, state: Any, arrays: Arrays) -> Array: ...
+    def gradients(self, settings: Settings, records: Records) -> float: ...
 
 
 class DualAveraging(NamedTuple):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks, linalg
+from finitewidth import checks, durations, linalg
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
 OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
+_REMEDY = "use fewer draws, chains or points"
+_PACED = 4  # chunks that show the pace: the step size has nearly adapted
 _SAVE_EVERY = 15.0  # seconds between checkpoints
 _WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}
 
@@ -81,7 +83,8 @@ def sample(
 
     Warns (ScaleWarning) of data far from the size that the prior expects.
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above
-    the cap, MissingExtraError without the extra "sample".
+    the cap, TimeCapError where its first iterations show that it takes longer than ``fw.time_limit``,
+    MissingExtraError without the extra "sample".
     """
     request = Request(
         network=network,
@@ -99,7 +102,7 @@ def sample(
     )
     warn_of_scale(network, train)
     cap = linalg.memory_cap(memory)
-    linalg.require_memory(request.bytes(), str(request), "use fewer draws, chains or points", cap)
+    linalg.require_memory(request.bytes(), str(request), _REMEDY, cap)
     return request.collect(*_run(request.engine(), request, progress, checkpoint))
 
 
@@ -239,6 +242,16 @@ class Request:
         working = 8.0 * layers + (points + at) * (6.0 * hidden + 2.0 * patched) + 4.0 * min(features, points) ** 2
         return 8.0 * self.chains * (stored + working) + 2e8
 
+    @property
+    def operations(self) -> float:
+        """Of a gradient, roughly: through the layers, and of the features' Gram matrix."""
+        features = self.network.n_features(self.train.x.shape[1:])
+        sizes = (self.train.flat.shape[1], *self.network.widths)
+        layers = sum(a * b for a, b in zip(sizes, self.network.widths, strict=False)) * (
+            features // self.network.widths[-1]
+        )
+        return len(self.train.x) * (6.0 * layers + 4.0 * features * min(features, len(self.train.x)))
+
     def fingerprint(self) -> str:
         """All that decides the numbers, as JSON."""
         parts = {
@@ -344,10 +357,9 @@ def _run(
 
     checkpoint = None if path is None else Checkpoint(Path(path), request.fingerprint())
     state = None if checkpoint is None else checkpoint.load(engine)
-    state = state or engine.start()
+    state = state or _start(engine, request)
     try:
-        remedy = "use fewer draws, chains or points"
-        with memory_errors(str(request), remedy), _reporter(engine, state, progress, checkpoint) as report:
+        with memory_errors(str(request), _REMEDY), _reporter(engine, request, state, progress, checkpoint) as report:
             for whole in engine.run(state):
                 state = whole
                 report(state)
@@ -362,19 +374,34 @@ def _run(
     return state, complete
 
 
+def _start(engine: Engine, request: Request) -> Progress:
+    """The first states; refused where every iteration at its shortest, two gradients, would take too long."""
+    state = engine.start()
+    if durations.wanted() and request.sampler != "nuts":
+        iterations = sum(stage.iterations for stage in engine.stages)
+        durations.refuse_beyond(2.0 * iterations * engine.rounds * engine.first_seconds(), str(request), _REMEDY)
+    return state
+
+
 @contextlib.contextmanager
 def _reporter(
-    engine: Engine, state: Progress, visible: bool | str, checkpoint: Checkpoint | None
+    engine: Engine, request: Request, state: Progress, visible: bool | str, checkpoint: Checkpoint | None
 ) -> Iterator[Callable[[Progress], None]]:
-    """Called after every chunk: moves the bar, and saves now and then."""
+    """Called after every chunk: moves the bar, saves now and then, and requires the time of the rest."""
     from finitewidth.sampling.program import CHUNK
 
     save = every(_SAVE_EVERY, None if checkpoint is None else checkpoint.save)
+    pace, done = durations.Pace(str(request), _REMEDY, _PACED), 0.0
     with progress_bar(visible, _label(engine, state), engine.chunks, state.iterations // CHUNK) as advance:
 
         def report(state: Progress) -> None:
+            nonlocal done
             advance(_label(engine, state))
             save(state)
+            if state.records and state.stage < len(engine.stages):
+                last, left = engine.effort(state)
+                done += last
+                pace(done, left)
 
         yield report
 

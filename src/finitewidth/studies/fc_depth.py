@@ -137,4 +137,5 @@ STUDY = Study(
         n_train=200, n_test=1000, temperatures=(0.05,), sampled=(200,), depths=(1, 2, 3, 4), draws=1000, warmup=500
     ),
     compute=compute,
+    runs=lambda plan: len(plan.depths),
 )

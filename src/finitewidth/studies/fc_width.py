@@ -85,4 +85,5 @@ STUDY = Study(
         sampled=(100, 400, 1600),
     ),
     compute=compute,
+    runs=lambda plan: len(plan.temperatures) * len(plan.sampled),
 )

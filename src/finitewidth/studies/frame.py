@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from finitewidth import __version__, checks
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.documents import data_document, json_ready
+from finitewidth.durations import Jobs
 from finitewidth.exceptions import InputError
 from finitewidth.report.findings import Findings
 from finitewidth.runs import parse_json, refuse_links
@@ -95,6 +96,7 @@ class Study:
     """A claim of the thesis that anyone can put to the test on their own data.
 
     compute: from the work in hand to the findings. images: whether points need a shape. outputs: "one", or "several".
+    runs: what all networks cost that are sampled or trained, in the unit of the weights that ``work.jobs`` is given.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Study:
     compute: Callable[[Work], Findings]
     images: bool = False
     outputs: str = "one"
+    runs: Callable[[Plan], float] = lambda plan: 0.0
 
     def plan(self, scale: str) -> Plan:
         """The plan of a scale, "small" or "full"."""
@@ -114,7 +117,7 @@ class Study:
 @dataclass(frozen=True)
 class Work:
     """A study under way: its plan, its data and where they are from, the folder of its checkpoints, who is told how it
-    goes."""
+    goes, and the networks that are still to be sampled or trained."""
 
     plan: Plan
     train: Dataset
@@ -122,6 +125,7 @@ class Work:
     checkpoints: Path
     say: Callable[[str], Any]
     source: str = "digits"
+    jobs: Jobs = field(default_factory=lambda: Jobs(0.0))
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,8 @@ def run(
     }
     _write(folder, plain)
     started = time.perf_counter()
-    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits"))
+    jobs = Jobs(study.runs(plan), f"the networks of study {study.name}")
+    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits", jobs))
     _write(folder, plain | {"findings": findings.to_dict(), "seconds": time.perf_counter() - started})
     return Report.read(folder)
 

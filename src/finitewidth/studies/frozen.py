@@ -142,4 +142,5 @@ STUDY = Study(
     small=Plan(activation="relu", temperatures=(0.1,), n_train=100),
     full=replace(FULL, temperatures=(0.05,)),
     compute=compute,
+    runs=lambda plan: len(plan.sampled),
 )

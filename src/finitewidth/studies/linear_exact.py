@@ -141,4 +141,5 @@ STUDY = Study(
         activation="linear",
     ),
     compute=compute,
+    runs=lambda plan: len(plan.depths) * len(plan.sampled),
 )

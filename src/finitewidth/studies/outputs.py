@@ -141,4 +141,5 @@ STUDY = Study(
     full=replace(FULL, classes=(0, 1, 2), n_train=300, temperatures=(0.05,)),
     compute=compute,
     outputs="several",
+    runs=lambda plan: len(plan.sampled),
 )

@@ -86,17 +86,18 @@ def draw(work: Work, name: str, network: Network, temperature: float, data: tupl
     work.checkpoints.mkdir(exist_ok=True)
     work.say(f"Sampling: {name}, width {network.widths[0]}, T = {temperature:g}")
     started = time.perf_counter()
-    draws = sample(
-        network,
-        train,
-        test,
-        temperature,
-        chains=plan.chains,
-        draws=plan.draws,
-        warmup=plan.warmup,
-        seed=plan.seed,
-        checkpoint=work.checkpoints / f"{place}.npz",
-    )
+    with work.jobs.one():
+        draws = sample(
+            network,
+            train,
+            test,
+            temperature,
+            chains=plan.chains,
+            draws=plan.draws,
+            warmup=plan.warmup,
+            seed=plan.seed,
+            checkpoint=work.checkpoints / f"{place}.npz",
+        )
     if not draws.complete:  # the checkpoint is written: the same command goes on
         raise KeyboardInterrupt
     row = SampledRow.of(network, draws, temperature, train.n_points, test.y, time.perf_counter() - started)

@@ -95,4 +95,5 @@ STUDY = Study(
     full=replace(FULL, patch=7, stride=7, side=28),
     compute=compute,
     images=True,
+    runs=lambda plan: 3 * len(plan.sampled),
 )

@@ -138,15 +138,16 @@ def _line(work: Work, architecture: str, network: Network, run: str, limits: Lim
     for width in plan.widths:
         work.say(f"Training: {architecture}, {run}, width {width}")
         place = f"{architecture}-{run}-{width}".replace(" ", "-").replace(",", "")
-        ensemble = train(
-            replace(network, readout=RUNS[run]).with_width(width),
-            work.train,
-            work.test,
-            steps=plan.steps,
-            seeds=range(plan.seed * plan.networks, (plan.seed + 1) * plan.networks),
-            checkpoint=work.checkpoints / f"{place}.npz",
-            **options,
-        )
+        with work.jobs.one(width):
+            ensemble = train(
+                replace(network, readout=RUNS[run]).with_width(width),
+                work.train,
+                work.test,
+                steps=plan.steps,
+                seeds=range(plan.seed * plan.networks, (plan.seed + 1) * plan.networks),
+                checkpoint=work.checkpoints / f"{place}.npz",
+                **options,
+            )
         if not ensemble.complete:  # the checkpoint is written: the same command goes on
             raise KeyboardInterrupt
         trained.append(_measured(ensemble, width, limits.lazy, math.inf if run == ADAM else limits.time))
@@ -396,4 +397,5 @@ STUDY = Study(
     ),
     compute=compute,
     images=True,
+    runs=lambda plan: 2 * len(RUNS) * sum(plan.widths),
 )

@@ -13,7 +13,7 @@ from finitewidth.exceptions import InputError
 
 THEORIES = ("saddle", "integrate", "infinite", "neuron")
 METHODS = (*THEORIES, "sample", "train")
-_NOT_OF_A_POINT = {"json", "figure", "checkpoint", "memory"}  # decide no number
+_NOT_OF_A_POINT = {"json", "figure", "checkpoint", "memory", "time"}  # decide no number
 _OF_NEURON = {"particles", "response", "seeds"}
 _OF_PATCHES = {"patch", "stride", "padding", "pool", "input_shape"}
 

@@ -18,6 +18,7 @@ from typing import Any
 from finitewidth import __version__
 from finitewidth.data import Dataset
 from finitewidth.documents import row_document
+from finitewidth.durations import time_limit
 from finitewidth.exceptions import InputError
 from finitewidth.options import Job, job_of, neuron_options
 from finitewidth.runs import now, same_targets, versions
@@ -77,7 +78,7 @@ class Worker:
         started_at, started = now(), time.perf_counter()
         _forget_peak()
         result, reason, draws = None, "", None
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, time_limit(None):
             try:
                 result, draws = self._result(task)
                 reason = result.get("message") or ""

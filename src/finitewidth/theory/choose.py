@@ -10,6 +10,7 @@ from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
+from finitewidth.theory import rehearsal
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
@@ -140,6 +141,7 @@ def for_outputs(theory: Any, n_outputs: int) -> Any:
 def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
     """Solve a theory on a training set; ``memory`` (bytes, or "8GB") caps what it may take (default: what is free).
 
+    Raises MemoryCapError above it, and TimeCapError for what would take longer than ``fw.time_limit`` allows.
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
     Warns (ScaleWarning) where data or Q are outside the range in which theories were checked (docs/validity.md).
     """
@@ -154,6 +156,6 @@ def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Sol
 def quietly_solved(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
     """The same without a warning, for a search that passes through many priors."""
     cap, fitting = memory_cap(memory), for_outputs(theory, train.n_outputs)
-    with arithmetic(train.n_points):
+    with rehearsal.watched([fitting], train, memory=cap), arithmetic(train.n_points):
         solution: Solution = fitting.solve(train, memory=cap)
     return solution

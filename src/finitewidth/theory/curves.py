@@ -19,6 +19,7 @@ from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
 from finitewidth.runs import same_targets
+from finitewidth.theory import rehearsal
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.neuron import NeuronOptions
@@ -167,7 +168,7 @@ def learning_curve(
     two each when it is first read or printed; None: where the curve has at most 12 rows.
     ``solver`` chooses between an eigendecomposition and a Krylov space for many points (``Solver``).
     Raises InputError for widths, temperatures or sizes that cannot be, MemoryCapError above ``memory``, which
-    is a number of bytes or a text such as "8GB".
+    is a number of bytes or a text such as "8GB", and TimeCapError above ``fw.time_limit``.
     """
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     for name, part in (("train", train), ("test", test)):
@@ -181,13 +182,16 @@ def learning_curve(
         for t in temperatures
         for net in networks
     ]
-    rows, parts = [], list(_parts(train, n_train))
-    assess = len(theories) * len(parts) <= _ASSESSED if assess is None else assess
-    for part in parts:
-        shared = None
-        for theory in theories:
-            row, shared = solved_row(theory, part, test, shared, cap, assess)
-            rows.append(row)
+    sizes = None if n_train is None else _sizes(train, n_train)
+    assess = len(theories) * len(sizes or [0]) <= _ASSESSED if assess is None else assess
+    rows = []
+    with rehearsal.watched(theories, train, test, sizes, cap, assess) as solving:
+        for part in [train] if sizes is None else (train.subset(np.arange(size)) for size in sizes):
+            shared = None
+            for theory in theories:
+                with solving():
+                    row, shared = solved_row(theory, part, test, shared, cap, assess)
+                rows.append(row)
     return LearningCurve(tuple(rows))
 
 
@@ -246,11 +250,9 @@ def row_of(solution: Solution, test: Dataset, started: float) -> Row:
     )
 
 
-def _parts(train: Dataset, sizes: Sequence[int] | None) -> Iterator[Dataset]:
-    if sizes is None:
-        yield train
-        return
-    for size in [checks.positive_integer("n_train", size) for size in checks.sequence("n_train", sizes)]:
+def _sizes(train: Dataset, sizes: Sequence[int]) -> list[int]:
+    checked = [checks.positive_integer("n_train", size) for size in checks.sequence("n_train", sizes)]
+    for size in checked:
         if size > train.n_points:
             raise InputError(f"n_train = {size}", f"at most {train.n_points} points", "give more data or smaller sizes")
-        yield train.subset(np.arange(size))
+    return checked

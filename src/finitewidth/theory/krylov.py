@@ -89,15 +89,19 @@ class KrylovKernel:
             "lower most_dimensions, or raise the memory cap",
             memory,
         )
-        limit = available_memory() if memory is None else memory
-        stored = stored_bytes(count, dtype)
-        if solver.client is None:
-            keep = need + stored <= limit
-        else:
+        keep = cls.keeps(train, dtype, solver, memory)
+        return cls(GramOperator(network, train.x, keep, dtype, solver.client), train, solver)
+
+    @staticmethod
+    def keeps(train: Dataset, dtype: type, solver: Solver, memory: float | None = None) -> bool:
+        """Whether the tiles of the kernel fit beside the rest, or half the memory of the client's workers."""
+        stored = stored_bytes(train.n_points, dtype)
+        if solver.client is not None:
             from finitewidth.kernels.distributed import workers_memory
 
-            keep = stored <= 0.5 * workers_memory(solver.client)
-        return cls(GramOperator(network, train.x, keep, dtype, solver.client), train, solver)
+            return stored <= 0.5 * workers_memory(solver.client)
+        limit = available_memory() if memory is None else memory
+        return krylov_bytes(train, solver) + stored <= limit
 
     # --- the space --------------------------------------------------------------------------------------------------
 

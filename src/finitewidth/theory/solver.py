@@ -92,7 +92,7 @@ class Solver(CheckedKeywords, Settings):
 
     def uses_krylov(self, network: Network, train: Dataset, memory: float | None) -> bool:
         """Whether a data set goes the Krylov way; raises InputError where that was asked for and cannot be."""
-        obstacle = _obstacle(network, train)
+        obstacle = obstacle_to_krylov(network, train)
         if self.kind == "krylov" and obstacle:
             raise InputError(f"solver 'krylov' with {obstacle[0]}", obstacle[1], "use solver='exact'")
         if self.kind != "auto":
@@ -122,7 +122,7 @@ def krylov_bytes(train: Dataset, solver: Solver) -> float:
     return 8.0 * count * (columns + 10 * block) + working_bytes(count, block) + 2 * train.flat.nbytes
 
 
-def _obstacle(network: Network, train: Dataset) -> tuple[str, str] | None:
+def obstacle_to_krylov(network: Network, train: Dataset) -> tuple[str, str] | None:
     """(what is given, what is wanted) where there is no Krylov way."""
     if not isinstance(network, FullyConnected):
         return f"a {type(network).__name__} network", "a fully connected one"

@@ -13,6 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
+from finitewidth.durations import Jobs
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.runs import folder_of, one_after_another
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
@@ -129,13 +130,18 @@ def _trained(
     folder: Path | None,
     options: dict[str, Any],
 ) -> Iterator[tuple[Ensemble, float]]:
-    def job(network: Network) -> tuple[str, str, Callable[[Path | None, bool | str], Ensemble]]:
+    costs = [sum(network.widths) for network in networks]
+    jobs = Jobs(sum(costs), f"training networks of {len(networks)} widths on {len(data)} points" if costs[1:] else "")
+
+    def job(network: Network, cost: float) -> tuple[str, str, Callable[[Path | None, bool | str], Ensemble]]:
         def work(file: Path | None, progress: bool | str) -> Ensemble:
-            return train(network, data, test, temperature, checkpoint=file, **options | {"progress": progress})
+            with jobs.one(cost):
+                return train(network, data, test, temperature, checkpoint=file, **options | {"progress": progress})
 
         return f"width-{'-'.join(map(str, network.widths))}.npz", f"width {network.widths[0]}", work
 
-    return one_after_another([job(network) for network in networks], folder, bool(options.get("progress")))
+    works = [job(*both) for both in zip(networks, costs, strict=True)]
+    return one_after_another(works, folder, bool(options.get("progress")))
 
 
 def _order_parameters(ensemble: Ensemble) -> np.ndarray:

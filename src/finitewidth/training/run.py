@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks, kernels, linalg
+from finitewidth import checks, durations, kernels, linalg
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import split
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -102,7 +102,8 @@ def train(
 
     Warns (ScaleWarning) of data far from the size that the prior expects.
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above the cap,
-    MissingExtraError without the extra "sample".
+    TimeCapError where its first steps show that it takes longer than ``fw.time_limit``, MissingExtraError without the
+    extra "sample".
     """
     request = Request(
         network=network,
@@ -339,6 +340,11 @@ def _run(request: Request, visible: bool | str, path: str | os.PathLike[str] | N
     with memory_errors(str(request), _REMEDY):
         start = engine.start()
         done = done or start
+        if durations.wanted():  # half of a step with a look at the errors, which only every hundredth has
+            durations.refuse_beyond(
+                0.5 * (request.steps - done.steps) * engine.step_seconds(done), str(request), _REMEDY
+            )
+        pace, first = durations.Pace(str(request), _REMEDY), done.steps
         save = every(_SAVE_EVERY, None if file is None else lambda state: _save(file, state))
         total, before = -(-request.steps // request.every), -(-done.steps // request.every)
         try:
@@ -347,6 +353,7 @@ def _run(request: Request, visible: bool | str, path: str | os.PathLike[str] | N
                     done = whole
                     advance(request.optimiser)
                     save(done)
+                    pace(done.steps - first, request.steps - done.steps)
         except KeyboardInterrupt:
             if done.steps == 0:
                 raise
@@ -373,6 +380,11 @@ class Engine:
         with self._lanes(1) as lanes:
             states = lanes(lambda part, seeds: self.program.start(seeds, self.arrays))
             return self._advanced(Progress(0, states, {}), 0, lanes)
+
+    def step_seconds(self, at: Progress) -> float:
+        """Of one step and a look at the errors, which come to nothing."""
+        with self._lanes(linalg.n_threads()) as lanes:
+            return durations.timed(lambda: self._advanced(at, 1, lanes))
 
     def run(self, done: Progress) -> Iterator[Progress]:
         """Do what is left, record by record; every state yielded is whole and stays as it is."""

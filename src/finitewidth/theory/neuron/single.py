@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finitewidth import checks
+from finitewidth import checks, durations
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
 from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
-from finitewidth.runs import RunFile, folder_of, network_fingerprint, versions
+from finitewidth.runs import RunFile, folder_of, network_fingerprint, progress_bar, versions
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from finitewidth.theory.neuron.rounds import Position, Problem, Result
 
 Array = np.ndarray
+_REMEDY = "use fewer training points, fewer particles (NeuronOptions)"
+_PACED = 3  # rounds that show the pace
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
 
 
@@ -75,7 +77,7 @@ class SingleNeuron(Theory):
         self._require_memory(shared.design, train, count, memory)
         _require_jax()
         runs = []
-        with _bar(self.options) as tell:
+        with _bar(self.options, f"{count} particles on {train.n_points} training points") as tell:
             for seed in range(self.options.seed, self.options.seed + self.options.seeds):
                 runs.append(self._solve(train, shared, count, seed, tell))
         return self._solution(train, shared, runs)
@@ -179,7 +181,7 @@ class SingleNeuron(Theory):
         require_memory(
             8.0 * (design.n_populations * (count * per_particle + kept) + square) + 3e8,
             f"{count} particles with {values} training values and {design.rank} weights a neuron",
-            "use fewer training points, fewer particles (NeuronOptions), or raise the memory cap",
+            f"{_REMEDY}, or raise the memory cap",
             memory,
         )
 
@@ -249,20 +251,21 @@ def _require_jax() -> None:
 
 
 @contextlib.contextmanager
-def _bar(options: NeuronOptions) -> Iterator[Callable[[], None]]:
-    """Called after every round; with ``progress`` it moves a bar on stderr."""
-    if not options.progress:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _bar(options: NeuronOptions, what: str) -> Iterator[Callable[[], None]]:
+    """Called after every round: requires the time of the rest; with ``progress`` it moves a bar on stderr."""
     first, second = options.rounds
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("single neuron", total=options.seeds * (first + second + second // 2))
-        yield lambda: bar.advance(task)
+    # what has not converged takes more rounds, and what starts from the last solution less
+    total = options.seeds * (first + second + second // 2)
+    pace, done = durations.Pace(what, _REMEDY, _PACED), 0
+    with progress_bar(options.progress, "single neuron", total, 0) as advance:
+
+        def tell() -> None:
+            nonlocal done
+            done += 1
+            advance("single neuron")
+            pace(done, max(0, total - done))
+
+        yield tell
 
 
 __all__ = ["Continuation", "SingleNeuron", "SingleNeuronOnPatches", "single_neuron"]
