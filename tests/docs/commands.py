@@ -108,7 +108,7 @@ def small(arguments: list[str]) -> list[str]:
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
     if "neuron" in arguments:
-        smaller += ["--particles", "60"]
+        smaller += ["--particles", "200"]
     return [*arguments, *smaller]
 
 
@@ -126,7 +126,7 @@ def make_files(folder: Path) -> None:
 
 
 def _parts(path: Path) -> None:
-    x = np.random.default_rng(0).standard_normal((60, 8, 8))
+    x = np.random.default_rng(0).standard_normal((60, 6, 6))
     y = np.where(x[:, 0, 0] > x[:, 4, 4], 1, -1)
     np.savez(path, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
 

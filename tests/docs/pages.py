@@ -91,6 +91,11 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 
 
+def columns(page: Path) -> str:
+    """How wide its code and output may be: the site has a menu beside them."""
+    return "88" if page.parent == DOCS else "110"
+
+
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, directives of the site left out."""
     page_text = page.read_text(encoding="utf-8")
@@ -182,6 +187,6 @@ def rewritten(page: Path) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("COLUMNS", "88")
-    for name in sys.argv[1:]:
-        Path(name).write_text(rewritten(Path(name)), encoding="utf-8")
+    for page in map(Path.resolve, map(Path, sys.argv[1:])):
+        os.environ["COLUMNS"] = columns(page)
+        page.write_text(rewritten(page), encoding="utf-8")
