@@ -20,6 +20,8 @@ from unittest import mock
 import numpy as np
 import typer
 
+from finitewidth.data import digits
+
 ROOT = Path(__file__).parents[2]
 ASSIGNMENT = re.compile(r"^[A-Z_]+=")
 COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:finitewidth|make|python|pytest|pip)(?: |$)")
@@ -103,12 +105,10 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
 
 
 def small(arguments: list[str]) -> list[str]:
-    """The same command with few points, draws and particles, and widths whose programs are soon compiled."""
+    """The same command with few points and draws, and one narrow network where it is sampled."""
     smaller = SMALL.get(arguments[0], "").split()
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
-    if "neuron" in arguments:
-        smaller += ["--particles", "200"]
     return [*arguments, *smaller]
 
 
@@ -126,9 +126,8 @@ def make_files(folder: Path) -> None:
 
 
 def _parts(path: Path) -> None:
-    x = np.random.default_rng(0).standard_normal((60, 6, 6))
-    y = np.where(x[:, 0, 0] > x[:, 4, 4], 1, -1)
-    np.savez(path, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    train, test = digits(classes=(6, 9), n_train=40, n_test=20)
+    np.savez(path, x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y)
 
 
 def _prices(path: Path) -> None:
