@@ -99,7 +99,7 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
     """Run a command in this folder, at its own size where ``whole``; it has to leave with this exit status."""
     from finitewidth.cli import main
 
-    with contextlib.nullcontext() if whole else _tiny_studies():
+    with contextlib.nullcontext() if whole or arguments[0] != "study" else _tiny_studies():
         left = main(arguments if whole else small(arguments))
     assert left == status, f"finitewidth {shlex.join(arguments)}: exit status {left}, wanted {status}"
 
@@ -118,11 +118,12 @@ def _tiny_studies() -> contextlib.AbstractContextManager[object]:
     return mock.patch("finitewidth.studies.frame.Study.plan", lambda study, scale: tiny(study).small)
 
 
-def make_files(folder: Path) -> None:
-    """What a reader would have: the repository's examples, and files that pages take for the reader's own."""
+def make_files(folder: Path, text: str) -> None:
+    """What a reader would have: the repository's examples, and the files named in a page that are the reader's own."""
     (folder / "examples").symlink_to(ROOT / "examples")
     for name, write in FILES.items():
-        write(folder / name)
+        if name in text:
+            write(folder / name)
 
 
 def _parts(path: Path) -> None:
