@@ -33,8 +33,8 @@ LONGEST = 8  # times the draws of a case, before it is given up as not converged
 HEAD = """# Theory beside sampled networks
 
 Produced by `python benchmarks/theory_against_samples.py FOLDER`; the cases were fixed in `benchmarks/cases.py` before
-any of them was sampled, the first ten are THEORY.md's reference cases. All weight precisions 1 unless stated, T as
-given, P training points, at most 200 test points. Sampled: collapsed Hamiltonian Monte Carlo, four chains of at least
+any of them was sampled here; the first ten are older reference cases (below). All weight precisions are 1 unless
+stated; P training points, at most 200 test points. Sampled: collapsed Hamiltonian Monte Carlo, four chains of at least
 500 draws, more until R-hat is at most 1.01; 0.0391(6) stands for 0.0391 ± 0.0006, one standard error. Off: theory
 minus sample, in per cent of the sample and in standard errors. Deep networks: nested closure, in brackets product.
 """
@@ -112,7 +112,7 @@ def page(found: dict[str, Any]) -> str:
         f"{np.sum(off <= 10)}, worse in {np.sum(off > 10)}. Q: theory against the readouts of the samples, in parts of "
         "its mean diagonal.",
         "",
-        "The reference cases, THEORY.md's samples beside these, in combined standard errors:",
+        "The reference cases, sampled before this package existed (quoted) and here, in combined standard errors:",
         "",
         "| data | network | quoted | here | apart, SE |",
         "|---|---|---|---|---|",

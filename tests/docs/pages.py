@@ -1,13 +1,15 @@
-"""The code blocks of a page, run in order in one folder, as its reader would.
+"""The code of a page, run in order in one folder, as its reader would.
 
-- ``python`` blocks share their names; ``bash`` blocks run their lines that begin with ``finitewidth`` through the
-  command line (other lines are comments, or the block is marked).
-- A comment above a block says what else is to be known: ``<!-- file: plan.yaml -->`` (written to the folder before
-  anything runs), ``<!-- needs: sample, plot -->`` (extras), ``<!-- not run: why -->``, ``<!-- output -->`` (a text
-  block: what the block before it printed; ``...`` stands for anything), ``<!-- output within 5 % -->`` (its numbers may
-  differ by so much).
+- ``python`` blocks share their names. ``bash`` blocks run their ``finitewidth`` lines through the command line; lines
+  of other programs are not run (``commands.missing`` holds them to what there is). Complete commands in the text, in
+  backticks, are run as well, after the blocks; those with a placeholder (``--out DIR``) are not.
+- A command whose output the page shows runs as it stands, others at the size of ``commands.SMALL``.
+- Comments above a block, one a line, say what else is to be known: ``<!-- file: plan.yaml -->`` (written to the folder
+  before anything runs), ``<!-- needs: sample, plot -->`` (extras), ``<!-- exit status 2 -->`` (of each command),
+  ``<!-- not run: why -->``, ``<!-- output -->`` (a text block: what the block before it printed; ``...`` stands for
+  anything), ``<!-- output within 5 % -->`` (its numbers may differ by so much).
 
-``python tests/docs/pages.py docs/quickstart.md`` writes outputs anew into the page; read the difference before
+``python -m tests.docs.pages docs/quickstart.md`` writes outputs anew into the page; read the difference before
 committing it.
 """
 
@@ -26,14 +28,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from .commands import COMMAND, PLACEHOLDER, ROOT, commands, finitewidth, make_files
+
 DOCS = ROOT / "docs"
-FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"(?P<marks>(?:^<!-- [^\n]*? -->\n)*)^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+MARK = re.compile(r"<!-- (.*?) -->")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 ERROR_BAR = re.compile(r"\(\d+\)")  # of 0.0391(6)
-WITHIN = re.compile(r"^output within ([\d.]+) %$")
-RUN = ("python", "bash")
-MARKS = ("file: ", "needs: ", "not run: ", "output")
+MARKS = re.compile(r"file: \S+|needs: [a-z, ]+|exit status \d+|not run: .{10,}|output|output within [\d.]+ %")
 MODULE_OF_EXTRA = {
     "plot": "matplotlib",
     "sample": "jax",
@@ -46,26 +50,36 @@ MODULE_OF_EXTRA = {
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. span: of its text, in the page. line: the lines above it."""
+    """A fenced block. span: of its text, in the page. line: the lines above it. shown: its output stands below it."""
 
     language: str
     text: str
-    mark: str
-    span: tuple[int, int]
+    marks: tuple[str, ...] = ()
+    span: tuple[int, int] = (0, 0)
     line: int = 0
+    shown: bool = False
+
+    def mark(self, begins: str) -> str | None:
+        """What follows these words in a comment above the block; None without one."""
+        return next((mark.removeprefix(begins) for mark in self.marks if mark.startswith(begins)), None)
 
     @property
     def is_output(self) -> bool:
-        return self.mark.startswith("output")
+        return self.mark("output") is not None
 
     @property
     def runs(self) -> bool:
-        return self.language in RUN and not self.mark.startswith("not run: ")
+        ours = self.language == "bash" and any(words[0] == "finitewidth" for words in commands(self.text))
+        return (self.language == "python" or ours) and self.mark("not run: ") is None
+
+    @property
+    def status(self) -> int:
+        """Exit status of its commands."""
+        return int(self.mark("exit status ") or 0)
 
     @property
     def extras(self) -> list[str]:
-        needs = self.mark.removeprefix("needs: ") if self.mark.startswith("needs: ") else ""
-        return [name.strip() for name in needs.split(",") if name.strip()]
+        return [name.strip() for name in (self.mark("needs: ") or "").split(",") if name.strip()]
 
     @property
     def missing_extras(self) -> list[str]:
@@ -73,64 +87,85 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page of the site, and the README."""
-    return [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+    """Every page of the site, and those beside it."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+def columns(page: Path) -> str:
+    """How wide its code and output may be: the site has a menu beside them."""
+    return "88" if page.parent == DOCS else "110"
 
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, directives of the site left out."""
     page_text = page.read_text(encoding="utf-8")
+    fences = list(FENCE.finditer(page_text))
+    marks = [tuple(MARK.findall(fence["marks"])) for fence in fences]
+    shown = [any(mark.startswith("output") for mark in below) for below in [*marks, ()][1:]]
     return [
-        Block(m["language"], m["text"], m["mark"] or "", m.span("text"), page_text.count("\n", 0, m.start("text")))
-        for m in FENCE.finditer(page_text)
+        Block(m["language"], m["text"], above, m.span("text"), page_text.count("\n", 0, m.start("text")), output)
+        for m, above, output in zip(fences, marks, shown, strict=True)
     ]
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Arguments of every finitewidth command in shell lines; ``&&`` joins several."""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        while words:
-            end = words.index("&&") if "&&" in words else len(words)
-            if words[0] == "finitewidth":
-                yield words[1:end]
-            words = words[end + 1 :]
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def code_spans(page: Path) -> list[str]:
+    """What stands in backticks in the text of a page, each in one line."""
+    return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(page))]
+
+
+def commands_in_text(page: Path) -> list[list[str]]:
+    """The commands among them."""
+    return [words for span in code_spans(page) if COMMAND.match(span) for words in commands(span)]
+
+
+def to_run(page: Path) -> list[Block]:
+    """Every block of a page, and one for each complete command of finitewidth in its text."""
+    complete = [
+        words
+        for words in commands_in_text(page)
+        if words[0] == "finitewidth" and any("-" in word for word in words) and not PLACEHOLDER.search(" ".join(words))
+    ]
+    return blocks(page) + [Block("bash", shlex.join(words)) for words in complete]
 
 
 def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     """Run a page in a folder: every block, with what it printed where it is run."""
-    found, names = blocks(page), {"__name__": "__main__"}
+    found, names = to_run(page), {"__name__": "__main__"}
+    make_files(folder, page.read_text(encoding="utf-8"))
     for block in found:
-        if block.mark.startswith("file: "):
-            (folder / block.mark.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
+        if name := block.mark("file: "):
+            (folder / name).write_text(block.text, encoding="utf-8")
     with contextlib.chdir(folder):
         for block in found:
             yield block, execute(block, names, page) if block.runs else ""
 
 
 def execute(block: Block, names: dict[str, object], page: Path) -> str:
-    """What a block prints."""
+    """What a block prints; of commands that are to fail, what they say on stderr as well."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed if block.status else sys.stderr):
         if block.language == "python":
             source = "\n" * block.line + block.text  # so that a traceback names the line of the page
             exec(compile(source, str(page), "exec", dont_inherit=True), names)
         else:
-            for arguments in commands(block.text):
-                from finitewidth.cli import main
-
-                status = main(arguments)
-                assert status == 0, f"finitewidth {shlex.join(arguments)}: exit status {status}"
+            for program, *arguments in commands(block.text):
+                if program == "finitewidth":
+                    finitewidth(arguments, block.status, whole=block.shown)
     return printed.getvalue()
 
 
 def agrees(wanted: Block, printed: str) -> bool:
     """Whether a text block is what was printed, up to blanks at line ends."""
     left, right = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (wanted.text, printed))
-    tolerance = WITHIN.match(wanted.mark)
-    if not tolerance:
+    within = wanted.mark("output within ")
+    if within is None:
         return doctest.OutputChecker().check_output(left, right, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    apart = float(tolerance[1]) / 100.0
+    apart = float(within.removesuffix(" %")) / 100.0
     left, right = (ERROR_BAR.sub("", text) for text in (left, right))  # one digit, which is noise itself
     numbers = [[float(n) for n in NUMBER.findall(text)] for text in (left, right)]
     words = [NUMBER.sub("#", text).split() for text in (left, right)]
@@ -152,6 +187,6 @@ def rewritten(page: Path) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("COLUMNS", "88")
-    for name in sys.argv[1:]:
-        Path(name).write_text(rewritten(Path(name)), encoding="utf-8")
+    for page in map(Path.resolve, map(Path, sys.argv[1:])):
+        os.environ["COLUMNS"] = columns(page)
+        page.write_text(rewritten(page), encoding="utf-8")

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 import finitewidth as fw
-from finitewidth.cli import app
 
-from .pages import DOCS, MARKS, MODULE_OF_EXTRA, ROOT, Block, agrees, blocks, commands, pages, run
+from .commands import COMMAND, ROOT, commands, missing, options, small
+from .pages import (
+    DOCS,
+    MARKS,
+    MODULE_OF_EXTRA,
+    Block,
+    agrees,
+    blocks,
+    code_spans,
+    columns,
+    commands_in_text,
+    pages,
+    prose,
+    run,
+    to_run,
+)
 
 PAGES = pages()
 README = ROOT / "README.md"
-INDENTED = re.compile(r"^    finitewidth .*$", re.MULTILINE)
 SOURCE_ROLE = re.compile(r"\{src\}`([^`]*)`")
 
 
@@ -26,17 +39,13 @@ def named(page: Path) -> str:
     return page.stem
 
 
-SLOW = ("quickstart", "recipes")  # they sample
-RUN = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
-    for page in PAGES
-    if any(block.runs for block in blocks(page))
-]
+RUN = [pytest.param(page, id=page.stem) for page in PAGES if any(block.runs for block in to_run(page))]
 
 
 @pytest.mark.parametrize("page", RUN)
 def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "88")
+    monkeypatch.setenv("COLUMNS", columns(page))
+    monkeypatch.setenv("FINITEWIDTH_TRACEBACK", "1")
     for block in blocks(page):
         if block.missing_extras:
             pytest.skip(f"needs the extra {block.missing_extras[0]!r}")
@@ -50,38 +59,65 @@ def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_marks_are_known_and_say_why(page):
+def test_marks_are_known(page):
     for block in blocks(page):
-        assert not block.mark or block.mark.startswith(MARKS), block.mark
-        assert not block.mark.startswith("not run: ") or len(block.mark) > len("not run: ") + 10
+        assert all(MARKS.fullmatch(mark) for mark in block.marks), block.marks
         assert set(block.extras) <= set(MODULE_OF_EXTRA)
-        if block.language == "bash" and block.runs:
-            others = [
-                line for line in block.text.splitlines() if line and not line.startswith(("finitewidth ", "#", " "))
-            ]
-            assert not others, f"{page.name}: not run and not marked: {others}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_commands_have_these_options(page):
-    """Parsed, whether they are run or not."""
-    texts = [block.text for block in blocks(page) if block.language == "bash"]
-    texts += INDENTED.findall(page.read_text(encoding="utf-8"))
-    program = typer.main.get_command(app)
-    for arguments in (arguments for text in texts for arguments in commands(text)):
-        command = program.commands[arguments[0]]
-        parsed = [argument for argument in arguments[1:] if argument != "--help"]
-        if parsed or arguments[-1] != "--help":
-            command.make_context(arguments[0], parsed)
+def test_commands_exist(page):
+    """Command, options, scripts and targets, whether they are run or not; all in fenced blocks or in backticks."""
+    right = [block for block in blocks(page) if block.language == "bash" and not block.status]
+    found = [words for block in right for words in commands(block.text)]
+    made = {block.mark("file: ") for block in blocks(page)}
+    for words in found + commands_in_text(page):
+        assert missing(words) in {"", *made}, " ".join(words)
+    for block in blocks(page):
+        if block.language == "bash" and block.mark("not run: ") is None:
+            assert all(COMMAND.match(" ".join(words)) for words in commands(block.text)), "not run and not marked"
+    assert [line for line in prose(page).splitlines() if COMMAND.match(line.strip()) and line.startswith("    ")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_options_and_names_exist(page):
+    known = options()
+    for span in code_spans(page):
+        if span.startswith("--"):
+            assert re.match(r"--[a-z-]+", span)[0] in known, span
+        elif named_thing := re.match(r"fw((?:\.\w+)+)", span):
+            operator.attrgetter(named_thing[1][1:])(fw)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "finitewidth curve --solver krylov",
+        "finitewidth predict --widht 10",
+        "make nothing",
+        "python tests/nothing.py",
+        "python -m tests_of_nothing",
+        'pip install ".[nothing]"',
+        "pytest -s benchmarks/nothing.py",
+    ],
+)
+def test_what_is_missing_is_seen(command):
+    assert missing(*commands(command))
+
+
+def test_small_commands_keep_what_is_written():
+    written = ["compare", "--data", "digits", "--width", "20,50", "--figure", "f.pdf"]
+    assert small(written)[: len(written)] == written
+    assert small(written)[-2:] == ["--width", "4"]
+    assert small(["status", "results"]) == ["status", "results"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_python_is_formatted(page):
     """As ruff would; on the site in lines that fit beside its menu."""
-    length = "110" if page == README else "88"
     found = [block for block in blocks(page) if block.language == "python"]
     for block in found:
-        assert ruffed(block.text, "format", "--line-length", length, "-").stdout == block.text
+        assert ruffed(block.text, "format", "--line-length", columns(page), "-").stdout == block.text
     whole = "\n\n\n".join(block.text.strip() for block in found) + "\n"
     done = ruffed(whole, "check", "--quiet", "--select", "F", "-")
     assert done.returncode == 0, done.stdout
@@ -119,6 +155,16 @@ def test_every_public_name_is_in_the_reference():
         assert re.search(rf"finitewidth\.{name}\b", text), name
 
 
+def test_index_names_every_page():
+    text = prose(DOCS / "index.md")
+    for page in {path.name for path in DOCS.glob("*.md")} - {"index.md"}:
+        assert f"]({page})" in text, page
+
+
+def test_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 110
+
+
 def test_readme_ends_in_a_fact():
     (block,) = [block for block in blocks(README) if block.language == "python"]
     assert block.text.strip().splitlines()[-1].startswith("assert ")
@@ -136,4 +182,4 @@ def test_readme_ends_in_a_fact():
     ],
 )
 def test_how_outputs_are_compared(mark, wanted, printed, same):
-    assert agrees(Block("text", wanted, mark, (0, 0)), printed) is same
+    assert agrees(Block("text", wanted, (mark,)), printed) is same

@@ -13,6 +13,8 @@ from scipy.linalg import expm
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
 
+from tests.studies.tiny import tiny
+
 from finitewidth import FullyConnected, InputError
 from finitewidth.data import Dataset, digits
 from finitewidth.features import Travel
@@ -34,16 +36,6 @@ NAMES = (
     *("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen"),
     *("transfer", "trained"),
 )
-TINY = {"n_train": 12, "n_test": 8, "widths": (4, 8, 16), "sampled": (4,), "draws": 8, "warmup": 4, "chains": 2}
-
-
-def tiny(name: str):
-    study = STUDIES[name]
-    options = TINY | {"networks": 5, "patch": 4, "stride": 4, "depths": study.small.depths[:2], "temperatures": (0.1,)}
-    options |= {"n_target": 4, "correlations": (0.0, 0.3), "sampled_correlations": (0.5,), "steps": 4}
-    if name == "trained":
-        options["widths"] = (4, 8)
-    return replace(study, small=replace(study.small, **options))
 
 
 def test_registry():
@@ -76,7 +68,7 @@ def one_training(monkeypatch):
 @pytest.mark.usefixtures("one_training")
 def test_study(name, tmp_path):
     """Whole findings, kept as they were, and a page of them; every claim is one of three verdicts."""
-    report = run(tiny(name), tmp_path)
+    report = run(tiny(STUDIES[name]), tmp_path)
     found = report.findings
     assert found.claims
     assert {claim.verdict for claim in found.claims} <= {"supported", "contradicted", "undecided"}
@@ -84,7 +76,7 @@ def test_study(name, tmp_path):
     assert all(len(s.x) == len(s.y) for panel in found.panels for s in panel.series)
     assert all(v is None or math.isfinite(v) for panel in found.panels for s in panel.series for v in s.y)
     assert found.slider
-    assert run(tiny(name), tmp_path).findings == found
+    assert run(tiny(STUDIES[name]), tmp_path).findings == found
     files = write_page(tmp_path)
     assert [path.name for path in files] == ["report.html", f"{name}.png", f"{name}.pdf"]
     assert files[0].stat().st_size < 1_000_000
@@ -92,7 +84,7 @@ def test_study(name, tmp_path):
 
 def test_sampling_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
     """A study that broke off after its first network samples it no second time, and ends with the same numbers."""
-    study = tiny("local-renormalisation")
+    study = tiny(STUDIES["local-renormalisation"])
     whole = run(study, tmp_path / "whole")
 
     def stop_before_the_second(text):
@@ -121,7 +113,7 @@ def test_permutation_is_one_and_the_same():
 
 def test_shuffle_leaves_the_fully_connected_theory(tmp_path):
     """The claim of the study, and its negative control: the convolutional theory does change."""
-    found = run(tiny("pixel-shuffle"), tmp_path).findings
+    found = run(tiny(STUDIES["pixel-shuffle"]), tmp_path).findings
     assert found.claims[0].verdict == "supported"
     series = {s.name: np.array(s.y) for s in found.panels[0].series}
     full, local = (

@@ -1,0 +1,149 @@
+"""The commands that pages name: whether what they name exists, and how they are run.
+
+Run at the size of ``SMALL`` (appended: of an option given twice the last counts), so that every documented command can
+be, with every option that is written. Studies have the tiny plans of their own tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import typer
+
+from finitewidth.data import digits
+
+ROOT = Path(__file__).parents[2]
+ASSIGNMENT = re.compile(r"^[A-Z_]+=")
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:finitewidth|make|python|pytest|pip)(?: |$)")
+PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|[$]")  # DIR, NAME.py, $HOME
+_DATA = "--n-train 20 --n-test 10"
+_CHAINS = f"{_DATA} --chains 2 --draws 20 --warmup 20"
+SMALL = {"predict": _DATA, "sample": _CHAINS, "compare": _CHAINS, "study": "--n-train 12 --n-test 8"}
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of every command in shell lines, without the variables set for it; ``&&`` joins several."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words:
+            end = words.index("&&") if "&&" in words else len(words)
+            if command := list(itertools.dropwhile(ASSIGNMENT.match, words[:end])):
+                yield command
+            words = words[end + 1 :]
+
+
+# --- what they name ------------------------------------------------------------------------------------
+
+
+def missing(command: list[str]) -> str:
+    """What a command names and is not there; empty if all is."""
+    program, *arguments = command
+    if program == "finitewidth":
+        return _misused(arguments)
+    plain = [word for word in arguments if not word.startswith("-") and not ASSIGNMENT.match(word)]
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        return ", ".join(sorted(set(plain) - set(targets)))
+    if program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "optional-dependencies"
+        ]
+        return ", ".join(set(re.findall(r"\[(\w+)\]", " ".join(plain))) - set(extras))
+    if arguments[0] == "-m":
+        return "" if importlib.util.find_spec(arguments[1]) else arguments[1]
+    scripts = [word for word in plain if word.endswith(".py") and not PLACEHOLDER.search(word)]
+    return ", ".join(script for script in scripts if not (ROOT / script).exists())
+
+
+def _misused(arguments: list[str]) -> str:
+    """What the command line would say of the names of command and options."""
+    from finitewidth.cli import app
+
+    program = typer.main.get_command(app)
+    given = [word for word in arguments if word not in ("--help", "--version")]
+    try:
+        if given:
+            program.commands[given[0]].make_context(given[0], given[1:])
+    except KeyError:
+        return given[0]
+    except Exception as error:  # Typer's own class is private
+        return str(error)
+    return ""
+
+
+@functools.cache
+def options() -> set[str]:
+    """Every option of the command line, and of the scripts beside the package."""
+    from finitewidth.cli import app
+
+    program = typer.main.get_command(app)
+    known = {name for command in [program, *program.commands.values()] for p in command.params for name in p.opts}
+    scripts = [path for folder in ("benchmarks", "tools", "tests") for path in (ROOT / folder).rglob("*.py")]
+    return known | {name for path in scripts for name in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}
+
+
+# --- how they are run ----------------------------------------------------------------------------------
+
+
+def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> None:
+    """Run a command in this folder, at its own size where ``whole``; it has to leave with this exit status."""
+    from finitewidth.cli import main
+
+    with contextlib.nullcontext() if whole or arguments[0] != "study" else _tiny_studies():
+        left = main(arguments if whole else small(arguments))
+    assert left == status, f"finitewidth {shlex.join(arguments)}: exit status {left}, wanted {status}"
+
+
+def small(arguments: list[str]) -> list[str]:
+    """The same command with few points and draws, and one narrow network where it is sampled."""
+    smaller = SMALL.get(arguments[0], "").split()
+    if "--chains" in smaller and "--width" in arguments:
+        smaller += ["--width", "4"]
+    return [*arguments, *smaller]
+
+
+def _tiny_studies() -> contextlib.AbstractContextManager[object]:
+    from tests.studies.tiny import tiny
+
+    return mock.patch("finitewidth.studies.frame.Study.plan", lambda study, scale: tiny(study).small)
+
+
+def make_files(folder: Path, text: str) -> None:
+    """What a reader would have: the repository's examples, and the files named in a page that are the reader's own."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    for name, write in FILES.items():
+        if name in text:
+            write(folder / name)
+
+
+def _parts(path: Path) -> None:
+    train, test = digits(classes=(6, 9), n_train=40, n_test=20)
+    np.savez(path, x_train=train.x, y_train=train.y, x_test=test.x, y_test=test.y)
+
+
+def _prices(path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((60, 3))
+    np.savetxt(path, rows, delimiter=",", header="size,rooms,price", comments="")
+
+
+def _photos(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(path, x=rng.integers(0, 256, (1500, 32, 32, 3), np.uint8), y=rng.integers(0, 2, 1500))
+
+
+FILES: dict[str, Callable[[Path], None]] = {
+    "my.npz": _parts,
+    "big.npz": _parts,
+    "my.csv": _prices,
+    "cifar10.npz": _photos,
+}
