@@ -186,7 +186,7 @@ def test_no_file(tmp_path, monkeypatch, path):
 def test_every_option_of_the_command_line_is_a_key():
     for method in METHODS:
         fields = {field.name for field in dataclasses.fields(options_class(method))}
-        assert fields - {"json", "figure", "checkpoint", "memory"} <= set(KINDS)
+        assert fields - {"json", "figure", "checkpoint", "memory", "time"} <= set(KINDS)
         assert used(method, "cnn") <= set(KINDS)
 
 
