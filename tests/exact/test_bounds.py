@@ -290,7 +290,7 @@ def test_sines_at_a_tiny_temperature():
     own = fw.predict(fw.solve(fw.theory_of(Same(widths=(50,)), 1e-12, method="infinite"), train), x)
     for found in (right, own, fw.lazy_training(network, train).posterior(x, 1e-12)):
         Bounds(train.y, np.inf).hold(found)
-        assert found.errors(train.y).test_error == pytest.approx(0.31, abs=0.01)
+        assert found.errors(train.y).test_error == pytest.approx(0.315, abs=0.01)
 
 
 @over("ridge", [1e-3, 1e-9, 1e-12, 1e-13])
