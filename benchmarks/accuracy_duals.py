@@ -95,7 +95,7 @@ SERIES = {
     "abs": (np.abs, np.sign, ()),
     "hard tanh": (lambda x: np.clip(x, -1.0, 1.0), lambda x: 1.0 * (np.abs(x) < 1.0), (-1.0, 1.0)),
 }
-REACH, EVEN = 9.5, np.linspace(-9.5, 9.5, 15)
+REACH, COARSE, FINE = 9.5, 15, 77  # edges of even panels; the fine ones resolve sin(20 z)
 FAR = REACH * 3.0 ** -np.arange(1.0, 22.0)
 NEAR = np.concatenate([-FAR, [0.0], FAR])
 
@@ -110,21 +110,21 @@ def panels(edges, origin=0.0):
 
 
 @lru_cache(maxsize=4)
-def rule(complement, sign, kinks=(), s1=1.0, s2=1.0):
+def rule(complement, sign, kinks=(), s1=1.0, s2=1.0, edges=COARSE):
     """Nodes u and weights (outer,), nodes v and weights (outer, inner) of correlation ``sign (1 - complement)``.
 
     Without kinks the nodes are those of size 1, for all sizes to share.
     """
-    breaks = np.array(kinks)
+    breaks, even = np.array(kinks), np.linspace(-REACH, REACH, edges)
     if complement == 0.0:
-        x, w = panels(np.sort(np.clip(np.concatenate([EVEN, NEAR, breaks / s1, sign * breaks / s2]), -REACH, REACH)))
+        x, w = panels(np.sort(np.clip(np.concatenate([even, NEAR, breaks / s1, sign * breaks / s2]), -REACH, REACH)))
         return s1 * x, w, sign * s2 * x[:, None], np.ones((len(x), 1))
-    x, w = panels(np.sort(np.concatenate([EVEN, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
+    x, w = panels(np.sort(np.concatenate([even, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
     rho, rest = sign * (1.0 - complement), np.sqrt(complement * (2.0 - complement))
     zero = (-rho * x / rest)[:, None]  # where v = 0; nodes are counted from there where that is inside
     origin = np.where(np.abs(zero) < REACH, zero, 0.0)
-    edges = np.concatenate([EVEN - origin, np.append(NEAR, breaks / (s2 * rest)) + (zero - origin)], axis=1)
-    d, wd = panels(np.sort(np.clip(edges, -REACH - origin, REACH - origin), axis=1), origin[:, 0])
+    ends = np.concatenate([even - origin, np.append(NEAR, breaks / (s2 * rest)) + (zero - origin)], axis=1)
+    d, wd = panels(np.sort(np.clip(ends, -REACH - origin, REACH - origin), axis=1), origin[:, 0])
     return s1 * x, w, s2 * rest * (d + (origin - zero)), wd
 
 
@@ -186,21 +186,21 @@ def own() -> None:
         for s in (2.0**-7, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
             for place in (0, 1):
                 try:
-                    cells[place].append(f"{_own_error(activation, function, slope, kinks, s, place):.0e}")
+                    cells[place].append(f"{_own_error(name, activation, function, slope, kinks, s, place):.0e}")
                 except InputError:
                     cells[place].append("refused")
         for what, row in zip(("$\\kappa$", "$\\kappa'$"), cells, strict=True):
             print(f"| {name} | {what} | " + " | ".join(row) + " |")
 
 
-def _own_error(activation, function, slope, kinks, s, place):
-    largest, f = 0.0, slope if place else function
-    scale = expectations(f, f, rule(0.0, 1.0, kinks, s, s))[0]
+def _own_error(name, activation, function, slope, kinks, s, place):
+    largest, f, edges = 0.0, slope if place else function, FINE if name.startswith("sin") else COARSE
+    scale = expectations(f, f, rule(0.0, 1.0, kinks, s, s, edges))[0]
     for complement in (1.0, 0.25, 2.0**-7, 2.0**-12, 2.0**-20, 0.0):
         for sign in (1.0, -1.0):
             c12 = sign * (1.0 - complement) * s * s
             got = activation.kappa_gradient(s * s, c12, s * s)[2] if place else activation.kappa(s * s, c12, s * s)
-            right = expectations(f, f, rule(complement, sign, kinks, s, s))[0]
+            right = expectations(f, f, rule(complement, sign, kinks, s, s, edges))[0]
             largest = max(largest, abs(float(got) - right) / scale)
     return largest
 
