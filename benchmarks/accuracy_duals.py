@@ -29,7 +29,7 @@ shares nothing with the package. The *size* of an input is its root mean square,
 largest of pairs of that size with one of the same size, of size 1 and of size 1e-6, at correlations 0, $\\pm 3/4$,
 $\\pm(1 - 2^{-k})$ for k = 7, 20, 43, and $\\pm 1$ (unequal sizes: $\\pm 3/4$ and k = 20). Errors of $\\kappa$ are
 relative to $\\sqrt{\\kappa(c_{11}, c_{11}) \\kappa(c_{22}, c_{22})}$, those of derivatives to
-$E|\\varphi'\\varphi'|$ and $E|\\varphi''\\varphi| / 2$, which is the derivative itself where its integrand has one sign.
+$E|\\varphi'\\varphi'|$ and $E|\\varphi''\\varphi| / 2$, the derivative itself where its integrand has one sign.
 
 ## Activations known by name: every size
 
@@ -62,8 +62,8 @@ For points of size s at an angle t, a relative error of about
     1e-15 s^2 / (1 + s^2 t^2)
 
 in their entry of the neural tangent kernel is therefore intrinsic to double precision: below 1e-12 for sizes up to 30
-or angles above 0.03, 1e-7 for points of size 1e4 at angles below 1e-4, and hardly one digit is left to points of size 1e7
-that differ in the seventh digit. The diagonal has no such error, and neither have equal points at two places of the
+or angles above 0.03, 1e-7 for points of size 1e4 at angles below 1e-4; hardly one digit is left to points of size
+1e7 that differ in the seventh digit. The diagonal has no such error, and neither have equal points at two places of the
 data: squared sines below 1.4e-14 (angles below 1.2e-7) count as zero. Standardised inputs are far from all of this."""
 DECADES = (-6, -4, -2, 0, 1, 2, 3, 4, 6, 8)
 COMPLEMENTS = (1.0, 0.25, 2.0**-7, 2.0**-20, 2.0**-43, 0.0)  # 1 - |correlation|
@@ -95,7 +95,7 @@ SERIES = {
     "abs": (np.abs, np.sign, ()),
     "hard tanh": (lambda x: np.clip(x, -1.0, 1.0), lambda x: 1.0 * (np.abs(x) < 1.0), (-1.0, 1.0)),
 }
-REACH, EVEN = 9.5, np.linspace(-9.5, 9.5, 15)
+REACH, COARSE, FINE = 9.5, 15, 77  # edges of even panels; the fine ones resolve sin(20 z)
 FAR = REACH * 3.0 ** -np.arange(1.0, 22.0)
 NEAR = np.concatenate([-FAR, [0.0], FAR])
 
@@ -110,21 +110,21 @@ def panels(edges, origin=0.0):
 
 
 @lru_cache(maxsize=4)
-def rule(complement, sign, kinks=(), s1=1.0, s2=1.0):
+def rule(complement, sign, kinks=(), s1=1.0, s2=1.0, edges=COARSE):
     """Nodes u and weights (outer,), nodes v and weights (outer, inner) of correlation ``sign (1 - complement)``.
 
     Without kinks the nodes are those of size 1, for all sizes to share.
     """
-    breaks = np.array(kinks)
+    breaks, even = np.array(kinks), np.linspace(-REACH, REACH, edges)
     if complement == 0.0:
-        x, w = panels(np.sort(np.clip(np.concatenate([EVEN, NEAR, breaks / s1, sign * breaks / s2]), -REACH, REACH)))
+        x, w = panels(np.sort(np.clip(np.concatenate([even, NEAR, breaks / s1, sign * breaks / s2]), -REACH, REACH)))
         return s1 * x, w, sign * s2 * x[:, None], np.ones((len(x), 1))
-    x, w = panels(np.sort(np.concatenate([EVEN, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
+    x, w = panels(np.sort(np.concatenate([even, NEAR, np.clip(breaks / s1, -REACH, REACH)])))
     rho, rest = sign * (1.0 - complement), np.sqrt(complement * (2.0 - complement))
     zero = (-rho * x / rest)[:, None]  # where v = 0; nodes are counted from there where that is inside
     origin = np.where(np.abs(zero) < REACH, zero, 0.0)
-    edges = np.concatenate([EVEN - origin, np.append(NEAR, breaks / (s2 * rest)) + (zero - origin)], axis=1)
-    d, wd = panels(np.sort(np.clip(edges, -REACH - origin, REACH - origin), axis=1), origin[:, 0])
+    ends = np.concatenate([even - origin, np.append(NEAR, breaks / (s2 * rest)) + (zero - origin)], axis=1)
+    d, wd = panels(np.sort(np.clip(ends, -REACH - origin, REACH - origin), axis=1), origin[:, 0])
     return s1 * x, w, s2 * rest * (d + (origin - zero)), wd
 
 
@@ -135,15 +135,25 @@ def expectations(f, g, pair, s1=1.0, s2=1.0):
     return w @ (f * (wv * g).sum(1)), w @ (np.abs(f) * (wv * np.abs(g)).sum(1))
 
 
+def in_kernels(dual, c11, c12, c22):
+    """kappa and kappa' as neural tangent kernels compute them, in place."""
+    rows = dual.prepare(np.array([c11, c22]))
+    value, slope = np.array([c12]), np.ones(1)
+    dual.advance_both(rows[:, :1], rows[:, 1:], value, slope)
+    return value, slope
+
+
 def errors(activation, slope, curve, s1, s2, complement, sign):
     """Errors of kappa, kappa' and d kappa/d c11 on the scales of the page; zero for the last where phi'' is none."""
     phi, pair = activation.function, rule(complement, sign)
-    value, d11, d12, _ = activation.kappa_gradient(s1**2, sign * (1.0 - complement) * s1 * s2, s2**2)
+    at = s1**2, sign * (1.0 - complement) * s1 * s2, s2**2
+    value, d11, d12, _ = activation.kappa_gradient(*at)
+    other, other12 = in_kernels(activation.dual, *at)
     own = np.prod([expectations(phi, phi, rule(0.0, 1.0), s, s)[0] for s in (s1, s2)])
-    cases = [(value, (expectations(phi, phi, pair, s1, s2)[0], np.sqrt(own)))]
-    cases += [(d12, expectations(slope, slope, pair, s1, s2))]
-    cases += [(2.0 * d11, expectations(curve, phi, pair, s1, s2))] if curve else [(0.0, (0.0, 1.0))]
-    return [abs(float(got) - right) / max(scale, 1e-300) for got, (right, scale) in cases]
+    cases = [((value, other), expectations(phi, phi, pair, s1, s2)[0], np.sqrt(own))]
+    cases += [((d12, other12), *expectations(slope, slope, pair, s1, s2))]
+    cases += [((2.0 * d11,), *(expectations(curve, phi, pair, s1, s2) if curve else (2.0 * d11, 1.0)))]
+    return [max(abs(float(np.ravel(v)[0]) - r) for v in got) / max(s, 1e-300) for got, r, s in cases]
 
 
 def power_of_two(decade):
@@ -176,21 +186,21 @@ def own() -> None:
         for s in (2.0**-7, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
             for place in (0, 1):
                 try:
-                    cells[place].append(f"{_own_error(activation, function, slope, kinks, s, place):.0e}")
+                    cells[place].append(f"{_own_error(name, activation, function, slope, kinks, s, place):.0e}")
                 except InputError:
                     cells[place].append("refused")
         for what, row in zip(("$\\kappa$", "$\\kappa'$"), cells, strict=True):
             print(f"| {name} | {what} | " + " | ".join(row) + " |")
 
 
-def _own_error(activation, function, slope, kinks, s, place):
-    largest, f = 0.0, slope if place else function
-    scale = expectations(f, f, rule(0.0, 1.0, kinks, s, s))[0]
+def _own_error(name, activation, function, slope, kinks, s, place):
+    largest, f, edges = 0.0, slope if place else function, FINE if name.startswith("sin") else COARSE
+    scale = expectations(f, f, rule(0.0, 1.0, kinks, s, s, edges))[0]
     for complement in (1.0, 0.25, 2.0**-7, 2.0**-12, 2.0**-20, 0.0):
         for sign in (1.0, -1.0):
             c12 = sign * (1.0 - complement) * s * s
             got = activation.kappa_gradient(s * s, c12, s * s)[2] if place else activation.kappa(s * s, c12, s * s)
-            right = expectations(f, f, rule(complement, sign, kinks, s, s))[0]
+            right = expectations(f, f, rule(complement, sign, kinks, s, s, edges))[0]
             largest = max(largest, abs(float(got) - right) / scale)
     return largest
 

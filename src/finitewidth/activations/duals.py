@@ -14,6 +14,7 @@ import numpy as np
 Array = np.ndarray
 Gradient = tuple[Array, Array, Array, Array]
 _END = 1e-3  # below it, 1 - u^2 loses more than 1e-12 of itself to rounding
+_AT_ONCE = 4096  # of these: their products in twice the digits take fifteen arrays
 _PARALLEL = 64.0 * np.finfo(float).eps  # squared sines up to this are what rounding leaves of parallel points
 
 
@@ -108,23 +109,28 @@ class _Cosine:
     def __init__(
         self, u: Array, p1: Array, p2: Array, c12: Array, rest: Array | float = 0.0, share: Array | float = 1.0
     ) -> None:
-        self.u, self.complement, self._ends = u, np.square(u), None
+        self.u, self.complement = u, np.square(u)
+        self._ends: Array | None = None  # flat indices
         np.subtract(1.0, self.complement, out=self.complement)
         if self.complement.min(initial=1.0) < _END:
             np.clip(u, -1.0, 1.0, out=u)
-            self._ends = ends = self.complement < _END
-            c11, c22, rest, share = (np.broadcast_to(v, u.shape)[ends] for v in (p1[-1], p2[-1], rest, share))
-            self.complement[ends] = rest + share * sine_squared(c11, c12[ends], c22)
+            self._ends = np.flatnonzero(self.complement < _END)
+            given = [np.broadcast_to(v, u.shape) for v in (p1[-1], c12, p2[-1], rest, share)]
+            for start in range(0, len(self._ends), _AT_ONCE):
+                at = np.unravel_index(self._ends[start : start + _AT_ONCE], u.shape)
+                c11, c, c22, r, s = (v[at] for v in given)
+                self.complement[at] = r + s * sine_squared(c11, c, c22)
 
-    def arcsine(self, shift: float = 0.0) -> Array:
+    def arcsine(self, shift: float = 0.0, out: Array | None = None) -> Array:
         """arcsin(u) + shift."""
-        angle = np.arcsin(self.u)
+        angle: Array = np.arcsin(self.u, out=out)
         if shift:
             angle += shift
         if self._ends is not None:
-            to_end = np.arcsin(np.sqrt(self.complement[self._ends]))
+            at = np.unravel_index(self._ends, self.u.shape)
+            to_end = np.arcsin(np.sqrt(self.complement[at]))
             low, high = (shift - 0.5 * math.pi) + to_end, (shift + 0.5 * math.pi) - to_end
-            angle[self._ends] = np.where(self.u[self._ends] < 0.0, low, high)
+            angle[at] = np.where(self.u[at] < 0.0, low, high)
         return angle
 
 
@@ -275,16 +281,16 @@ class LeakyReluDual(Advance):
         slope *= p1[0]
         return np.multiply(slope, p2[0], out=out)
 
-    def _derivative(self, cosine: _Cosine) -> Array:
+    def _derivative(self, cosine: _Cosine, out: Array | None = None) -> Array:
         """kappa' = slope + kink (pi/2 + arcsin u)."""
-        slope = cosine.arcsine(0.5 * math.pi)
+        slope = cosine.arcsine(0.5 * math.pi, out)
         slope *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
         slope += self.slope
         return slope
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         cosine = self._cosine(p1, p2, c12)
-        return self._value(p1, p2, cosine, self._derivative(cosine), out)
+        return self._value(p1, p2, cosine, self._derivative(cosine, out), out)
 
     def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
         cosine = self._cosine(p1, p2, c12)

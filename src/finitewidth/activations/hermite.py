@@ -22,6 +22,7 @@ _TAIL_NODES = 10
 _PANEL_NODES = 16
 _CHEBYSHEV = (48, 96)  # nodes tried when the coefficients of many variances are interpolated
 _WIDEST = 1e4  # ratio of the variances interpolated together
+_SMALL_VARIANCE = 0.1  # below it the series' derivatives in c11 and c22, of order c, lose digits
 _SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
 
 
@@ -260,6 +261,8 @@ class HermiteDual(Advance):
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         other = self._other(p1, p2, slopes=True)
+        if self.beyond is not None and min(p1[0].min(initial=1.0), p2[0].min(initial=1.0)) < _SMALL_VARIANCE:
+            other = self.beyond, p1[:1], p2[:1]
         if other is not None:
             return other[0].gradient(*other[1:], c12)
         value = self.kappa(p1, p2, c12)

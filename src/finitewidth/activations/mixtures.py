@@ -104,12 +104,12 @@ class ErfMixtureDual(_Mixture):
         value = self.kappa(p1, p2, c12)
         d11, d12, d22 = (np.zeros_like(value) for _ in range(3))
         for w, s, t, _, root in self._pairs(c11, c12, c22):
-            slope = (2.0 / math.pi) * w / root
-            half = -0.5 * slope * c12
+            slope = np.divide((2.0 / math.pi) * w, root, out=root)
             d12 += slope
-            d11 += half / (s + c11)
-            d22 += half / (t + c22)
-        return value, d11, d12, d22
+            d11 += slope / (s + c11)
+            d22 += slope / (t + c22)
+        half = -0.5 * c12
+        return value, half * d11, d12, half * d22
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         c = np.asarray(c, dtype=float)
