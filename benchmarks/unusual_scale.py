@@ -54,7 +54,7 @@ def sizes() -> None:
         cells = []
         for size in SIZES:
             found = [relative_error(scaled(parts, **{what: size}), *how) for parts, *how in settings]
-            cells.append(f"{min(found / usual):.1f} to {max(found / usual):.1f}")
+            cells.append(f"{min(found / usual):.1f}–{max(found / usual):.1f}")
         print(f"| {what} | " + " | ".join(cells) + " |", flush=True)
 
 
