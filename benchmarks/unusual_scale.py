@@ -48,15 +48,14 @@ def sizes() -> None:
         "teacher": fw.data.one_hidden_layer_teacher(200, 300, 20, 50, noise=0.2, seed=1),
     }
     print("| mean square | " + " | ".join(f"{size:g}" for size in SIZES) + " |")
+    settings = list(itertools.product(map(scaled, sets.values()), ("erf", "relu"), (0.05, 0.3)))
+    usual = np.array([relative_error(*setting) for setting in settings])
     for what in ("inputs", "targets"):
-        worst = []
+        cells = []
         for size in SIZES:
-            ratios = []
-            for parts, activation, temperature in itertools.product(sets.values(), ("erf", "relu"), (0.05, 0.3)):
-                usual = relative_error(scaled(parts), activation, temperature)
-                ratios.append(relative_error(scaled(parts, **{what: size}), activation, temperature) / usual)
-            worst.append(f"{min(ratios):.1f} to {max(ratios):.1f}")
-        print(f"| {what} | " + " | ".join(worst) + " |", flush=True)
+            found = [relative_error(scaled(parts, **{what: size}), *how) for parts, *how in settings]
+            cells.append(f"{min(found / usual):.1f}–{max(found / usual):.1f}")
+        print(f"| {what} | " + " | ".join(cells) + " |", flush=True)
 
 
 def large_q() -> Iterator[tuple[str, Parts, int, float, str]]:

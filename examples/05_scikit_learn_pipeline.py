@@ -66,7 +66,7 @@ scores = cross_val_score(model, x, y, cv=5)
 print(f"diabetes: R^2 {scores.mean():.3f} +- {scores.std(ddof=1) / np.sqrt(len(scores)):.3f}")
 
 mean, std = model.fit(x[:300], y[:300]).predict(x[300:], return_std=True)
-noise = 0.5 * model[-1].target_scale_**2
+noise = 0.5 * model[-1].target_scale_ ** 2
 inside = np.abs(y[300:] - mean) < 1.96 * np.sqrt(std**2 + noise)
 print(f"95 % intervals hold {100 * inside.mean():.0f} % of {len(inside)} others")
 

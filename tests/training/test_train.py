@@ -372,5 +372,5 @@ def test_bad_input(options, message):
 def test_data_that_do_not_fit():
     with pytest.raises(fw.InputError, match="points of one shape"):
         fw.train(LINEAR, TRAIN, data(inputs=2), **SHORT)
-    with pytest.raises(fw.InputError, match="as many outputs in both"):
+    with pytest.raises(fw.InputError, match="as the training targets were"):
         fw.train(LINEAR, TRAIN, data(outputs=2), **SHORT)

@@ -11,7 +11,7 @@ from finitewidth.checks import real_array, shown
 from finitewidth.data.encoding import Label, as_targets, class_index, one_hot
 from finitewidth.exceptions import InputError
 
-_RAW = 100.0  # mean square above which an array cannot be meant as targets of variance one
+_RAW = 10.0  # mean absolute value above which an array cannot be meant as targets of variance one
 _REMEDY = "encode them as the training targets were: train.like(x, y), or fw.Dataset(x, y, classes=train.classes)"
 
 
@@ -83,9 +83,9 @@ class TargetEncoding:
             raise InputError(f"targets of shape {values.shape}", f"targets of shape {shape}, as predicted", _REMEDY)
         if self.classes is not None and not _encodes(values, len(self.classes)):
             raise self._not_encoded(values)
-        if self.scaling is not None and other is None and np.mean(values**2) > _RAW:
+        if self.scaling is not None and other is None and np.abs(values).mean() > _RAW:
             raise InputError(
-                f"targets of mean square {np.mean(values**2):.3g} where the training targets were standardised",
+                f"targets of mean size {np.abs(values).mean():.3g} where the training targets were standardised",
                 "targets standardised as in training",
                 "take them from the test set (test.y), or standardise them: train.like(x, y)",
             )
