@@ -24,7 +24,8 @@ from finitewidth.keywords import CheckedKeywords
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
 from finitewidth.prediction import Prediction, class_probabilities
-from finitewidth.theory import Solution, predict, solve, theory_of
+from finitewidth.theory import Solution, solve, theory_of
+from finitewidth.theory.solution import finite, warn_outside_validated
 
 Array = np.ndarray
 _PRIOR = ("activation", "offset_precision", "readout")
@@ -71,6 +72,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
         theory = theory_of(_network_of(self), self.temperature, self.closure, self.method)
         self.n_outputs_ = train.n_outputs
         self.solution_: Solution = solve(theory, train)
+        warn_outside_validated(self.solution_, stacklevel=3)
         self.order_parameters_ = self.solution_.order_parameters
         self.log_evidence_ = float(self.solution_.log_evidence) if self.solution_.converged else math.nan
         if not self.solution_.converged:
@@ -86,7 +88,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
                 "a converged solution",
                 "fit again with rescaled data, another temperature or method='infinite'",
             )
-        return predict(self.solution_, x.view())  # a view: the caller may write into X and come again
+        return finite(self.solution_, x.view())  # a view: the caller may write into X and come again
 
 
 class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):

@@ -17,7 +17,8 @@ from finitewidth.sampling.curves import SampledRow
 from finitewidth.studies.frame import Work
 from finitewidth.theory import learning_curve, solve, theory_of
 from finitewidth.theory.curves import Row
-from finitewidth.theory.validity import applies, validity
+from finitewidth.theory.solution import applies
+from finitewidth.theory.validity import validity
 
 Array = np.ndarray
 

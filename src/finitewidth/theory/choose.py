@@ -20,7 +20,6 @@ from finitewidth.theory.own import OwnTheory
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Solution
 from finitewidth.theory.solver import Solver
-from finitewidth.theory.validity import warn_outside_validated
 
 CLOSURES = ("nested", "product")
 METHODS = ("saddle", "integrate", "infinite", "neuron")
@@ -143,18 +142,10 @@ def solve(theory: Any, train: Dataset, memory: str | float | None = None) -> Sol
 
     Raises MemoryCapError above it, and TimeCapError for what would take longer than ``fw.time_limit`` allows.
     Several outputs make the order parameter of a fully connected or pooled network a D x D matrix (product closure).
-    Warns (ScaleWarning) where data or Q are outside the range in which theories were checked (docs/validity.md).
     """
     if not hasattr(theory, "factorise"):
         raise InputError(f"theory = {checks.shown(theory)}", "a theory", "write fw.theory_of(network, temperature)")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-    solution = quietly_solved(theory, train, memory)
-    warn_outside_validated(solution)
-    return solution
-
-
-def quietly_solved(theory: Any, train: Dataset, memory: str | float | None = None) -> Solution:
-    """The same without a warning, for a search that passes through many priors."""
     cap, fitting = memory_cap(memory), for_outputs(theory, train.n_outputs)
     with rehearsal.watched([fitting], train, memory=cap), arithmetic(train.n_points):
         solution: Solution = fitting.solve(train, memory=cap)

@@ -23,9 +23,9 @@ from finitewidth.theory import rehearsal
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.neuron import NeuronOptions
-from finitewidth.theory.solution import Solution, conditioned
+from finitewidth.theory.solution import Solution, applies, conditioned, warn_outside_validated
 from finitewidth.theory.solver import Solver
-from finitewidth.theory.validity import Validity, applies, validity, warn_outside_validated
+from finitewidth.theory.validity import Validity, validity
 
 _ASSESSED = 12  # rows up to which each has a validity
 

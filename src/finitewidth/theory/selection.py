@@ -15,7 +15,7 @@ from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.scale import warn_of_scale
-from finitewidth.theory.choose import quietly_solved, theory_of
+from finitewidth.theory.choose import solve, theory_of
 from finitewidth.theory.solution import Solution
 
 CONTINUOUS = ("temperature", "precision")
@@ -139,7 +139,7 @@ def _climb(
     def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
         values = np.exp(log_values)
         net = network.with_precision(tuple(values[1:]))
-        solution = quietly_solved(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
+        solution = solve(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
         return net, float(values[0]), solution
 
     def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:

@@ -13,6 +13,8 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import arithmetic
+from finitewidth.networks import FullyConnected, LocalNetwork
+from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
@@ -227,9 +229,16 @@ def unsolved(theory: Any, train: Dataset, parameters: int, predictor: Predictor)
 def predict(solution: Solution, x: Any) -> Prediction:
     """Predictive mean and variance of the outputs f at points ``x`` (points, inputs) or images.
 
+    Warns (ScaleWarning) where data or Q are outside the range in which theories were checked (docs/validity.md).
     Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
     precision cannot hold the prediction.
     """
+    warn_outside_validated(solution)
+    return finite(solution, x)
+
+
+def finite(solution: Solution, x: Any) -> Prediction:
+    """``predict`` without a warning."""
     found = conditioned(solution, x)
     numbers = (found.mean, found.variance, found.train_error)
     if not all(bool(np.isfinite(part).all()) for part in numbers):
@@ -256,3 +265,30 @@ def conditioned(solution: Solution, x: Any) -> Prediction:
         )
     with arithmetic(max(len(x), solution.train.n_points)):
         return solution.predictor.predict(x).trained_on(solution.train)
+
+
+# --- what was checked against samples ---------------------------------------------------------------------------------
+
+_MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 on statements were off twofold and more
+
+
+def applies(solution: Solution) -> bool:
+    """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
+    knows."""
+    known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
+    return known and solution.converged and solution.theory.method in ("saddle", "integrate")
+
+
+def outside_validated(solution: Solution) -> Departure | None:
+    """What takes a solution out of the range in which theories were held to samples: its data, or its Q."""
+    unusual = unusual_scale(solution.theory.network, solution.train)
+    if unusual is not None or not applies(solution) or np.max(solution.order_parameters, initial=0.0) <= _MOST_Q:
+        return unusual
+    return Departure(f"an order parameter Q above {_MOST_Q:g}, beyond what was held to samples", "compare with samples")
+
+
+def warn_outside_validated(solution: Solution, stacklevel: int = 2) -> None:
+    """One ScaleWarning for such a solution."""
+    outside = outside_validated(solution)
+    if outside is not None:
+        outside.warn(stacklevel + 1)

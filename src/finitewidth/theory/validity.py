@@ -20,12 +20,11 @@ from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import FullyConnected, LocalNetwork, Network
-from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.pilot import OneLayer, pilot
 from finitewidth.theory.saddle import DriveTable, scale_minima
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.solution import Solution, applies, outside_validated
 
 Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most
@@ -34,7 +33,6 @@ UNRELIABLE, DOUBTFUL = 0.10, 0.03
 # Fitted to the sampled cases of docs/validity.md. Above a Q of about two the quadratic response exaggerates:
 _STRONG, _POWER = 1.9, 6
 _FARTHEST = 1.7  # and nothing is known beyond so many times that
-_MOST_Q = 4.5  # the largest of those cases is 4.34; from 4.9 on the estimate was off by more than a factor of two
 _RUNAWAY = 2.0  # the largest ratio of strength to Q in those cases is 1.3
 _DEEP = 2.0  # the layers below the last one add about as much as it does
 
@@ -75,28 +73,6 @@ def validity(solution: Solution) -> Validity:
     except (InputError, np.linalg.LinAlgError):  # the short run left the range of floating point
         return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
     return statement_of(found, theory)
-
-
-def applies(solution: Solution) -> bool:
-    """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
-    knows."""
-    known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
-    return known and solution.converged and solution.theory.method in ("saddle", "integrate")
-
-
-def outside_validated(solution: Solution) -> Departure | None:
-    """What takes a solution out of the range in which theories were held to samples: its data, or its Q."""
-    unusual = unusual_scale(solution.theory.network, solution.train)
-    if unusual is not None or not applies(solution) or np.max(solution.order_parameters, initial=0.0) <= _MOST_Q:
-        return unusual
-    return Departure(f"an order parameter Q above {_MOST_Q:g}, beyond what was held to samples", "compare with samples")
-
-
-def warn_outside_validated(solution: Solution, stacklevel: int = 2) -> None:
-    """One ScaleWarning for such a solution."""
-    outside = outside_validated(solution)
-    if outside is not None:
-        outside.warn(stacklevel + 1)
 
 
 @dataclass(frozen=True)
