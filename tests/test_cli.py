@@ -121,6 +121,7 @@ def test_infinite_width_has_no_order_parameters(capsys):
     assert row["method"] == "infinite"
 
 
+@pytest.mark.statistical
 def test_method_neuron(capsys):
     pytest.importorskip("jax")
     (row,) = document(capsys, *QUICK, "--method", "neuron", "--width", "2000", "--particles", "500")["rows"]

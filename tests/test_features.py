@@ -206,6 +206,7 @@ def test_the_hidden_kernel_along_the_labels_on_cifar():
     assert [round(float(value), 2) for value in along] == [2.02, 1.36]
 
 
+@pytest.mark.statistical
 def test_learned_features_of_samples_and_theory():
     pytest.importorskip("jax")
     train, test = fw.data.digits(classes=(6, 9), n_train=24, n_test=20)

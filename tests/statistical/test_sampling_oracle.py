@@ -100,7 +100,7 @@ def collapsed() -> dict[str, np.ndarray]:
 def test_other_samplers(sampler):
     if sampler == "nuts":
         pytest.importorskip("blackjax")
-    z = misses(T, 8, draws=400, sampler=sampler)
+    z = misses(T, 5, draws=400, sampler=sampler)
     check_coverage(z["test_error"])
     check_coverage(z["train_error"])
 
