@@ -107,6 +107,8 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
 def small(arguments: list[str]) -> list[str]:
     """The same command with few points and draws, and one narrow network where it is sampled."""
     smaller = SMALL.get(arguments[0], "").split()
+    if "--n-train" in arguments and int(arguments[arguments.index("--n-train") + 1]) < 20:
+        return arguments  # small as it is
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
     return [*arguments, *smaller]
