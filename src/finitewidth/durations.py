@@ -203,7 +203,7 @@ def rehearsed(work: Callable[[int], Sequence[Piece]], count: int) -> Callable[[i
     """
     sizes: list[int] = []
     seconds: list[list[float]] = []
-    size = min(max(_LEAST, count // 8), _FIRST)
+    size = first_size(count)
     while True:
         pieces = work(size)
         seconds.append([timed(piece.work) for piece in pieces])
@@ -225,6 +225,11 @@ class Piece:
 
 
 _LEAST, _FIRST = 32, 256  # points of the first of them
+
+
+def first_size(count: int) -> int:
+    """Points of the first rehearsal of a job on ``count`` of them."""
+    return min(max(_LEAST, count // 8), _FIRST)
 
 
 def _sum(times: Sequence[float], laws: Sequence[Callable[[float], float]], count: int) -> float:

@@ -185,7 +185,7 @@ def learning_curve(
     sizes = None if n_train is None else _sizes(train, n_train)
     assess = len(theories) * len(sizes or [0]) <= _ASSESSED if assess is None else assess
     rows = []
-    with rehearsal.watched(theories, train, test, sizes, cap, assess) as solving:
+    with rehearsal.watched(theories, train, test, sizes, cap) as solving:
         for part in [train] if sizes is None else (train.subset(np.arange(size)) for size in sizes):
             shared = None
             for theory in theories:

@@ -28,12 +28,12 @@ from finitewidth.theory.solver import obstacle_to_krylov
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many
 _BRIEF = 4.0  # seconds of a job that is not worth a rehearsal
+_HEAVY = 0.05  # seconds of one evaluation that is too long for one
 _DRAWN = 256  # order parameters in an integral over those of the nested closure
 _KRYLOV_POINTS = 2048  # that the product with a kernel is measured on
 # Passes over the kernel, measured on 2000 to 10000 points: 16 to 24 for the targets, 6 to 12 for the test points.
 _PASSES, _TEST_PASSES = 24, 12
 _BESIDE = 1.4  # what orthogonalising and the Ritz pairs add to the products
-_VALIDITY = 1.0  # seconds of a validity statement
 
 
 @contextlib.contextmanager
@@ -43,7 +43,6 @@ def watched(
     test: Dataset | None = None,
     sizes: Sequence[int] | None = None,
     memory: float | None = None,
-    assess: bool = False,
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Around the solutions of theories that differ in width and temperature, at every size: their time is required.
 
@@ -56,8 +55,6 @@ def watched(
         return
     krylov = _uses_krylov(theories[0], train, memory)
     seconds = _seconds(theories, train, test, sizes, memory, krylov) if durations.wanted() else 0.0
-    if assess and seconds > 0.0:
-        seconds += _VALIDITY * len(sizes) * len(theories)
     durations.require_time(seconds, *_words(theories, train, krylov))
     frozen = _factorises_once(theories[0]) and not krylov  # a bar would stand still
     with durations.settled(), durations.shown(0.0 if frozen else seconds, str(theories[0].method)):
@@ -75,8 +72,11 @@ def _seconds(
     """0 where it is not worth a rehearsal, or cannot be known."""
     if krylov:
         return sum(_krylov_seconds(theories[0], train, test, size, memory) for size in sizes)
-    if len(sizes) * _operations(theories, train, test) < _BRIEF * _RATE:
+    operations = len(sizes) * _operations(theories, train, test)
+    if operations < _BRIEF * _RATE:
         return 0.0
+    if 10.0 * (_patches(theories[0], train) * durations.first_size(train.n_points)) ** 2 > _HEAVY * _RATE:
+        return operations / (4.0 * _RATE)  # one evaluation on the fewest points takes long: no rehearsal
     try:
         with np.errstate(all="ignore"):
             seconds = _rehearsed(theories[0], len(theories), train, test)
