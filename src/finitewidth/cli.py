@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warning_once()
+            _refuse_repeated(sys.argv[1:] if arguments is None else arguments)
             status = app(arguments, prog_name="finitewidth", standalone_mode=False)
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -80,6 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(_defect(error))
         return DEFECT
     return status if isinstance(status, int) else 0
+
+
+def _refuse_repeated(words: Sequence[str]) -> None:
+    """Of an option given twice only the last value would count, without a word."""
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            raise InputError(f"{option} given twice", "every option once", f"write {option} A,B for several values")
 
 
 def _warning_once() -> Callable[..., None]:
@@ -163,7 +172,7 @@ def _waiting(limit: str | None) -> Iterator[None]:
     """Within it, what takes more than a few seconds says so on stderr, and what takes more than --time is refused."""
     from finitewidth import durations
 
-    with durations.time_limit(limit or durations.LIMIT), durations.announced(_say, _watched()):
+    with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say, _watched()):
         yield
 
 

@@ -14,7 +14,7 @@ from scipy import special
 from finitewidth.data import Dataset, TargetEncoding
 from finitewidth.data.targets import NUMBERS
 from finitewidth.display import Displayed
-from finitewidth.linalg import RegularisedGram
+from finitewidth.linalg import RegularisedGram, left_over
 
 Array = np.ndarray
 
@@ -110,7 +110,7 @@ def _is_one_hot(y: Array) -> bool:
     """Centred one-hot rows of at least two classes: e_c - 1/D."""
     if y.shape[1] < 2:
         return False
-    return bool(np.allclose(y + 1.0 / y.shape[1], np.eye(y.shape[1])[y.argmax(1)], rtol=0.0, atol=1e-9))
+    return bool(np.allclose(y + 1.0 / y.shape[1], np.eye(y.shape[1])[y.argmax(1)], rtol=0.0, atol=1e-6))
 
 
 _QUASI_DRAWS = 512  # of the orthant integrals below: their error is about 1e-4
@@ -163,11 +163,11 @@ def condition(gram: RegularisedGram, y: Array, cross: Array, prior_variance: Arr
     """Mean ``k A^-1 y`` and variance ``K(x,x) - k A^-1 k`` of a Gaussian process.
 
     gram: A = K_R + T of the training points (P). y: (P,) or (P, D) with the same covariance for every output.
-    cross: (P*, P). prior_variance: (P*,). Rounding below zero is put to zero.
+    cross: (P*, P). prior_variance: (P*,). Where only rounding is left of the variance, it is zero.
     """
     mean = cross @ gram.solve_range(y)
     whitened = gram.whiten(cross.T)
-    variance = np.maximum(prior_variance - np.einsum("pi,pi->i", whitened, whitened), 0.0)
+    variance = left_over(prior_variance, np.einsum("pi,pi->i", whitened, whitened))
     return mean, np.broadcast_to(variance[:, None], mean.shape).copy() if mean.ndim == 2 else variance
 
 

@@ -111,7 +111,11 @@ def small(arguments: list[str]) -> list[str]:
         return arguments  # small as it is
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
-    return [*arguments, *smaller]
+    kept = list(arguments)
+    for option in smaller[::2]:
+        if option in kept:
+            del kept[kept.index(option) : kept.index(option) + 2]
+    return [*kept, *smaller]
 
 
 def _tiny_studies() -> contextlib.AbstractContextManager[object]:

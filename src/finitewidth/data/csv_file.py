@@ -115,7 +115,10 @@ def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: fl
         raise InputError(f"no gzip file, or a damaged one ({error})", "a whole file", "pack it again") from error
     except OSError as error:
         raise InputError(f"unreadable ({error.strerror})", "a file you may read", "change its permissions") from error
-    except (UnicodeDecodeError, csv_format.Error) as error:
+    except UnicodeDecodeError as error:
+        remedy = "save it as 'CSV UTF-8', or convert it: iconv -f latin1 -t utf-8"
+        raise InputError("text in another encoding than UTF-8", "UTF-8 text in columns", remedy) from error
+    except csv_format.Error as error:
         raise InputError(f"text that is no csv ({error})", "UTF-8 text in columns", "save it as csv again") from error
 
 

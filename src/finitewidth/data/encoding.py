@@ -84,7 +84,7 @@ def refuse_odd_counts(n_classes: int, n_points: int) -> None:
         raise InputError(
             "y with one class only",
             "at least two classes",
-            "add points of another class, or fix them with classes=",
+            "add points of another class, name them with classes=, or say that y holds numbers with classes=()",
         )
     if n_classes > max(MANY_CLASSES, n_points / 2):
         raise InputError(

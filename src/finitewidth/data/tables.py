@@ -37,9 +37,10 @@ def several_targets(columns: list[list[str]], task: str, place: Callable[[int, i
 def targets(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndarray:
     """Cells as names (text), class labels (int64) or numbers (float64), shape (P,)."""
     choice("task", task, TASKS)
-    if "" in cells:
-        raise bad_cell("", place(cells.index("")))
     numbers = [number_of(cell) for cell in cells]
+    for row, (cell, number) in enumerate(zip(cells, numbers, strict=True)):
+        if is_missing(cell) or (number is not None and not math.isfinite(number)):
+            raise bad_cell(cell, place(row))
     whole = all(_WHOLE.fullmatch(cell) for cell in cells)
     if task == "classification":
         return class_labels(cells, numbers)

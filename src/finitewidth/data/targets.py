@@ -11,7 +11,6 @@ from finitewidth.checks import real_array, shown
 from finitewidth.data.encoding import Label, as_targets, class_index, one_hot
 from finitewidth.exceptions import InputError
 
-_RAW = 10.0  # mean absolute value above which an array cannot be meant as targets of variance one
 _REMEDY = "encode them as the training targets were: train.like(x, y), or fw.Dataset(x, y, classes=train.classes)"
 
 
@@ -48,6 +47,11 @@ class TargetScaling:
         """Targets in the user's units, (P,) or (P, D), to standardised ones."""
         return ((_table(y) - self.mean) / self.scale).reshape(np.shape(y))
 
+    def fits_better_raw(self, y: np.ndarray) -> bool:
+        """Whether most numbers are far likelier in the user's units than standardised, for Gaussian targets."""
+        raw = -0.5 * self.transform(y) ** 2 - np.log(self.scale)
+        return bool(np.median(raw + 0.5 * y**2) > 1.0)
+
     def inverse(self, z: Any) -> np.ndarray:
         """Standardised targets or mean predictions back to the user's units."""
         return (_table(z) * self.scale + self.mean).reshape(np.shape(z))
@@ -83,11 +87,12 @@ class TargetEncoding:
             raise InputError(f"targets of shape {values.shape}", f"targets of shape {shape}, as predicted", _REMEDY)
         if self.classes is not None and not _encodes(values, len(self.classes)):
             raise self._not_encoded(values)
-        if self.scaling is not None and other is None and np.abs(values).mean() > _RAW:
+        if self.scaling is not None and other is None and self.scaling.fits_better_raw(values):
+            size = np.abs(values).mean()
             raise InputError(
-                f"targets of mean size {np.abs(values).mean():.3g} where the training targets were standardised",
+                f"targets of mean size {size:.3g}, which look like those before they were standardised",
                 "targets standardised as in training",
-                "take them from the test set (test.y), or standardise them: train.like(x, y)",
+                "give the test set itself, errors(test), or standardise them: train.like(x, y)",
             )
         return values
 
@@ -129,7 +134,7 @@ def _table(y: Any) -> np.ndarray:
 
 def _encodes(y: np.ndarray, n_classes: int) -> bool:
     """Whether every target is that of a class: -1 or +1, or a centred one-hot row."""
-    return bool(np.allclose(y, one_hot(class_index(y), n_classes), rtol=0.0, atol=1e-9))
+    return bool(np.allclose(y, one_hot(class_index(y), n_classes), rtol=0.0, atol=1e-6))
 
 
 def _named(classes: tuple[Label, ...] | None) -> str:

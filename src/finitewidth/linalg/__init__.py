@@ -160,6 +160,16 @@ def _trusted_factor(gram: Array, ridge: float) -> Array | None:
     return factor if trusted else None
 
 
+def left_over(whole: Array, part: Array) -> Array:
+    """``whole - part`` of variances (points, ...) and the parts that are explained; zero where only rounding is left.
+
+    The rounding is that of the largest of them, which one factorisation has in common.
+    """
+    left = whole - part
+    rounding = _NOISE * np.max(whole, axis=0, initial=0.0)
+    return np.where((left > rounding) | ~np.isfinite(left), left, 0.0)
+
+
 def row_basis(rows: Array, threshold: float = 0.0) -> Array:
     """Orthonormal basis (columns, r) of the span of rows, without directions of singular values up to the threshold.
 

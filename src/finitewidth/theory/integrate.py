@@ -22,7 +22,7 @@ from scipy import special
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import RegularisedGram, Spectrum, left_over
 from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested
@@ -404,7 +404,7 @@ class MeanPredictor:
         scale, shifted = self.q / model.precision, model.shifted(self.q)
         base = cross @ (scale * model.energy.rotated[:, None] / shifted)  # mean = base + u * tilt
         tilt = (mean_x[:, None] - cross @ (scale * model.rotated_mean[:, None] / shifted)) / root
-        variance = np.maximum(scale * prior[:, None] - cross**2 @ (scale**2 / shifted), 0.0)
+        variance = left_over(scale * prior[:, None], cross**2 @ (scale**2 / shifted))
         mean = (base + self.first * tilt) @ self.weights
         spread = (base + self.first * tilt - mean[:, None]) ** 2 + (self.second - self.first**2) * tilt**2
         return Prediction(mean, (variance + spread) @ self.weights, self._train_error(shifted, scale))

@@ -31,7 +31,7 @@ from scipy import special
 from finitewidth.data import Dataset
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.kernels.tiles import Points
-from finitewidth.linalg import available_memory, require_memory
+from finitewidth.linalg import available_memory, left_over, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.prediction import Prediction
@@ -350,7 +350,7 @@ class KrylovPredictor:
     def _at(self, points: KrylovPoints, scale: float) -> Prediction:
         energy, shifted = self.shared.energy, scale * self.shared.ritz.values + self.temperature
         mean = scale * points.cross @ (self.shared.target / shifted)
-        upper = np.maximum(scale * points.prior - scale**2 * points.power @ (1.0 / shifted), 0.0)
+        upper = left_over(scale * points.prior, scale**2 * points.power @ (1.0 / shifted))
         missing = points.missing(scale, self.temperature)
         if points.complete:
             variance = np.maximum(upper - missing, 0.0)

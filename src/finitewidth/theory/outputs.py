@@ -17,7 +17,7 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import excess
+from finitewidth.linalg import excess, left_over
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import LOG_2PI, action
@@ -136,7 +136,7 @@ class OutputsPredictor:
         shifted = scales * energy.spectrum.values[:, None] + self.temperature  # (P, D)
         rotated = energy.rotated @ vectors
         mean = points.cross @ (scales * rotated / shifted)
-        own = np.maximum(scales * points.prior[:, None] - points.power @ (scales**2 / shifted), 0.0)
+        own = left_over(scales * points.prior[:, None], points.power @ (scales**2 / shifted))
         covariance = np.einsum("ad,pd,bd->pab", vectors, own, vectors, optimize=True)
         residual = (self.temperature / shifted) ** 2 * rotated**2
         spread = self.temperature * (1.0 - self.temperature / shifted)

@@ -16,7 +16,7 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import Spectrum, excess, require_memory
+from finitewidth.linalg import Spectrum, excess, left_over, require_memory
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory import kept
@@ -202,8 +202,8 @@ class ScalePredictor:
     def predict(self, x: Array) -> Prediction:
         points, energy = self.shared.points(x), self.shared.energy
         shifted = self.scales * energy.spectrum.values[:, None] + self.temperature  # (P, nodes)
-        variances = self.scales * points.prior[:, None] - points.power @ (self.scales**2 / shifted)
-        variance = np.maximum(variances, 0.0) @ self.weights
+        variances = left_over(self.scales * points.prior[:, None], points.power @ (self.scales**2 / shifted))
+        variance = variances @ self.weights
         rotated = energy.rotated.reshape(energy.spectrum.size, -1)
         columns = [points.cross @ (self.scales * column[:, None] / shifted) for column in rotated.T]
         mean = np.stack([m @ self.weights for m in columns], axis=-1)

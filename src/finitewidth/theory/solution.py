@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
 from finitewidth.exceptions import InputError
@@ -227,12 +228,13 @@ def unsolved(theory: Any, train: Dataset, parameters: int, predictor: Predictor)
 
 
 def predict(solution: Solution, x: Any) -> Prediction:
-    """Predictive mean and variance of the outputs f at points ``x`` (points, inputs) or images.
+    """Predictive mean and variance of the outputs f at points ``x``: (points, inputs), images, or a Dataset of them.
 
     Warns (ScaleWarning) where data or Q are outside the range in which theories were checked (docs/validity.md).
     Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
     precision cannot hold the prediction.
     """
+    checks.instance("solution", solution, Solution, "write fw.predict(fw.solve(theory, train), x)")
     warn_outside_validated(solution)
     return finite(solution, x)
 
@@ -253,9 +255,7 @@ def finite(solution: Solution, x: Any) -> Prediction:
 
 def conditioned(solution: Solution, x: Any) -> Prediction:
     """``predict`` as it comes out, finite or not."""
-    from finitewidth import checks
-
-    x = checks.real_array("x", x, (2, 3, 4))
+    x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, (2, 3, 4))
     inputs = int(np.prod(x.shape[1:]))
     if inputs != solution.train.n_inputs:
         raise InputError(
