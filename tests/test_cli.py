@@ -181,7 +181,8 @@ def test_csv_of_a_spreadsheet(capsys):
     assert "\nInputs (3): size, colour=blue, colour=red\n" in capsys.readouterr().out
     found = document(capsys, *given[1:], "--drop", "colour", "--delimiter", ";")
     assert found["data"]["train"]["input_names"] == found["data"]["test"]["input_names"] == ["size"]
-    found = document(capsys, *given[1:], "--columns", "colour", "--encode", "colour", "--target", "price,size")
+    both = ("--data", "rooms.csv", "--n-train", "20", "--target", "price,size")
+    found = document(capsys, *both, "--columns", "colour", "--encode", "colour")
     assert (found["data"]["train"]["outputs"], found["data"]["train"]["inputs"]) == (2, 2)
     assert "did you mean 'rooms.csv'?" in refusal(capsys, "predict", "--data", "room.csv", "--target", "price")
     assert "different names" in refusal(capsys, *given, "--columns", "a,,b")
@@ -622,3 +623,9 @@ def test_study_and_its_report(capsys, monkeypatch):
 def test_studies_that_cannot_be(capsys, arguments, says):
     pytest.importorskip("matplotlib")
     assert says in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize("options", [("--target", "a", "--target", "b"), ("--drop=a", "--drop", "b")])
+def test_columns_given_twice_are_refused(capsys, options):
+    """Only the last would count, and the first target become an input."""
+    assert "given twice" in refusal(capsys, "predict", "--data", "any.csv", *options)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
+ONCE = ("--target", "--columns", "--drop", "--encode")  # options that are lists of columns
 DEFECT = 70  # exit status, as in sysexits.h
 TRACEBACK = "FINITEWIDTH_TRACEBACK"  # environment variable: show where a defect came from
 
@@ -84,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_repeated(words: Sequence[str]) -> None:
-    """Of an option given twice only the last value would count, without a word."""
+    """Of an option given twice the last value counts, as usual; of columns, that would make an input of a target."""
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
-    for option in options:
+    for option in ONCE:
         if options.count(option) > 1:
-            raise InputError(f"{option} given twice", "every option once", f"write {option} A,B for several values")
+            raise InputError(f"{option} given twice", "every column in one list", f"write {option} A,B")
 
 
 def _warning_once() -> Callable[..., None]:

@@ -332,3 +332,19 @@ class TestPacked:
             assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cell", ["NA", "?", "null", "nan", "inf"])
+@pytest.mark.parametrize("task", ["auto", "classification"])
+def test_a_missing_target_is_no_class(tmp_path, cell, task):
+    file = tmp_path / "some.csv"
+    file.write_text(f"a,y\n1,yes\n2,no\n3,{cell}\n4,no\n")
+    with pytest.raises(InputError, match=r"missing or infinite value .* column 'y', line 4"):
+        csv(file, target="y", n_train=2, task=task)
+
+
+def test_another_encoding_says_how_to_convert(tmp_path):
+    file = tmp_path / "some.csv"
+    file.write_bytes("Fläche;y\n1;2,5\n2;3,5\n3;4,5\n".encode("latin-1"))
+    with pytest.raises(InputError, match="CSV UTF-8"):
+        csv(file, target="y", n_train=2)

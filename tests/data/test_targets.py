@@ -207,8 +207,17 @@ class TestRefused:
         for one, other in ((train, raw), (raw, test)):
             with pytest.raises(fw.InputError, match="not standardised alike"):
                 one.encoding.targets(other, (10,))
-        with pytest.raises(fw.InputError, match=r"mean size 1.* where the training targets were standardised"):
+        with pytest.raises(fw.InputError, match=r"mean size 1.* look like those before they were standardised"):
             train.encoding.targets(raw.y, (10,))
+
+    @pytest.mark.parametrize(("mean", "scale"), [(0.0, 9.0), (0.0, 1e-3), (152.0, 77.0), (3.0, 1.0)])
+    def test_raw_numbers_are_known_by_their_likelihood(self, mean, scale):
+        """And standardised ones are not taken for them, whatever outliers and shifts they have."""
+        z = np.random.default_rng(0).standard_normal(30)
+        scaling = fw.data.TargetScaling((mean,), scale)
+        assert scaling.fits_better_raw(mean + scale * z)
+        for standardised in (z, z + 1.0, np.append(z, 1e3)):
+            assert not scaling.fits_better_raw(standardised)
 
 
 class TestWhereTheyMeet:

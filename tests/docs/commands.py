@@ -111,11 +111,7 @@ def small(arguments: list[str]) -> list[str]:
         return arguments  # small as it is
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
-    kept = list(arguments)
-    for option in smaller[::2]:
-        if option in kept:
-            del kept[kept.index(option) : kept.index(option) + 2]
-    return [*kept, *smaller]
+    return [*arguments, *smaller]
 
 
 def _tiny_studies() -> contextlib.AbstractContextManager[object]:

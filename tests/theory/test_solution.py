@@ -14,7 +14,7 @@ from finitewidth.theory import learned
 from finitewidth.theory import solution as solution_module
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import Minimum
-from finitewidth.theory.solution import QMap, Solution, conditioned, predict, unsolved
+from finitewidth.theory.solution import QMap, Solution, conditioned, finite, predict, unsolved
 
 
 def qmap(matrix, grid):
@@ -160,11 +160,11 @@ def test_predictions_that_are_not_finite_are_refused(part, converged, train):
         return Solution(None, train, np.ones(1), 0.0, converged, "", (), Fixed(**parts))
 
     x = train.x[:3]
-    assert predict(made(), x).train_error == 0.5
+    assert finite(made(), x).train_error == 0.5
     for value in (np.nan, np.inf):
         bad = made(**{part: value})
         with pytest.raises(InputError, match="NaN or infinite") as caught:
-            predict(bad, x)
+            finite(bad, x)
         assert ("did not converge" in str(caught.value)) is not converged
         assert "rescale" in str(caught.value)
         assert not np.isfinite(conditioned(bad, x).mean + conditioned(bad, x).variance).all() or part == "train_error"
@@ -179,3 +179,10 @@ def test_points_of_other_inputs(solution):
     images = predict(solution, np.ones((2, 5, 1, 1))).mean
     np.testing.assert_array_equal(images, predict(solution, np.ones((2, 5))).mean)
     assert predict(solution, np.ones((2, 5))).mean.shape == (2,)
+
+
+def test_a_data_set_or_its_inputs(solution):
+    points = fw.Dataset(np.arange(15.0).reshape(3, 5), np.arange(3.0))
+    np.testing.assert_array_equal(predict(solution, points).mean, predict(solution, points.x).mean)
+    with pytest.raises(InputError, match=r"wanted: a Solution; write fw.predict\(fw.solve"):
+        predict(solution.theory, points.x)

@@ -214,7 +214,7 @@ def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tupl
     if n_test is None and n_train >= count > 1:
         some = 2 * count // 3
         raise InputError(
-            f"n_train = {n_train} of {count} points, which leaves none to test on",
+            f"n_train = {n_train} with {count} points available, which leaves none to test on",
             f"fewer than {count} training points",
             f"lower n_train, to {some} for example (--n-train {some})",
         )
