@@ -504,7 +504,7 @@ FUNCTIONS = (
     _target("fw.solve", solving, 0.03),
     _target("fw.predict", predicting, 0.03),
     _target("fw.learning_curve", curve, 0.03),
-    _target("fw.select", selecting, 0.06),
+    _target("fw.select", selecting, 0.03),
     _target("fw.spectral_learning_curve", spectral),
     _target("fw.Solver", solver),
     _target("fw.NeuronOptions", neuron_options),
