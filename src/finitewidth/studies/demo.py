@@ -40,9 +40,9 @@ class Setting:
     temperature: float = 0.01
     widths: tuple[int, ...] = (10, 15, 22, 33, 50, 75, 110, 170, 300, 600, 1500, 5000)
     depths: tuple[int, ...] = (1, 2)
-    sampled_widths: tuple[int, ...] = (30, 100, 300)
+    sampled_widths: tuple[int, ...] = (30, 100)
     chains: int = 4
-    draws: int = 400
+    draws: int = 600
     attempts: int = 3
 
     def network(self, depth: int, width: int) -> FullyConnected:
