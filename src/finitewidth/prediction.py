@@ -61,7 +61,7 @@ class Prediction(Displayed):
     variance: Array
     train_error: float
     covariance: Array | None = None
-    encoding: TargetEncoding = field(default=NUMBERS, kw_only=True)
+    encoding: TargetEncoding = field(default=NUMBERS, kw_only=True, repr=False)
 
     def trained_on(self, train: Dataset) -> Self:
         """The same, of a network that learned the targets of ``train``."""

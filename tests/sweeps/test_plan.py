@@ -13,6 +13,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.sweeps import Plan, json_schema
 from finitewidth.sweeps.keys import KINDS, METHODS, options_class, used
+from finitewidth.sweeps.point import Point
 
 pytest.importorskip("pydantic")
 yaml = pytest.importorskip("yaml")
@@ -59,9 +60,11 @@ def test_a_flag(plan_of):
     """One that is not set is left out, so that points have the names that they had before it was there."""
     without = {point.id for point in plan_of(PLAN).points()}
     assert {point.id for point in plan_of("standardise_target: false\n" + PLAN).points()} == without
-    (point, *_) = plan_of("standardise_target: true\n" + PLAN).points()
-    assert point.id not in without
-    assert point.options("digits").standardise_target is True
+    point = Point.of({"data": "my.csv", "target": "price", "standardise_target": True})
+    assert point.id != Point.of({"data": "my.csv", "target": "price"}).id
+    assert point.options("my.csv").standardise_target is True
+    with pytest.raises(fw.InputError, match=r"line 1: .*standardise_target for data 'digits'"):
+        plan_of("standardise_target: true\n" + PLAN)
     with pytest.raises(fw.InputError, match="line 1: standardise_target: 'yes'; wanted: true or false"):
         plan_of("standardise_target: 'yes'\n" + PLAN)
 

@@ -195,7 +195,7 @@ class Request:
         checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
         checks.choice("sampler", self.sampler, SAMPLERS)
         same_points(self.train, self.test)
-        self.train.encoding.refuse_other(self.test.encoding)
+        self.refuse_other_targets()
         put("temperature", checks.positive("temperature", self.temperature))
         for name in ("chains", "draws"):
             put(name, checks.positive_integer(name, getattr(self, name)))
@@ -214,6 +214,10 @@ class Request:
                 "a whole number of readout weights a neuron",
                 "leave it out: observables=()",
             )
+
+    def refuse_other_targets(self) -> None:
+        """InputError where training and test targets were not made alike."""
+        self.train.encoding.refuse_other(self.test.encoding)
 
     def __str__(self) -> str:
         return f"{self.chains} chains of {self.draws} draws with {len(self.train.x)} training points"

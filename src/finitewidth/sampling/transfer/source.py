@@ -108,6 +108,9 @@ class SourceRequest(Request):
     sources: int
     at: Dataset
 
+    def refuse_other_targets(self) -> None:
+        """The source is another task: its classes may be others."""
+
     def fingerprint(self) -> str:
         own = {"sources": self.sources, "at": self.at.fingerprint()}
         return json.dumps(json.loads(super().fingerprint()) | own)
