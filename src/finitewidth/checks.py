@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,19 @@ def nearest(name: Any, known: Sequence[str]) -> str | None:
     close = [other for other in known[:MOST_COMPARED] if len(other) <= _GUESSED]
     near = difflib.get_close_matches(text, close, n=1, cutoff=0.4) if len(text) <= _GUESSED else []
     return near[0] if near else None
+
+
+def with_unit(name: str, text: str, units: Mapping[str, float], wanted: str) -> float:
+    """A positive number with one of ``units`` (lower case, "" for none) behind it; raises InputError otherwise."""
+    cleaned = text.strip().lower()
+    number = cleaned.rstrip("".join(units) + " ")
+    try:
+        value = float(number) * units[cleaned[len(number) :].strip()]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not (math.isfinite(value) and value > 0.0):
+        raise InputError(f"{name} = {text!r}", wanted, "give a number and a unit")
+    return value
 
 
 def path(name: str, value: Any) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError, TimeCapError
+from finitewidth.exceptions import TimeCapError
 
 LIMIT = 3600.0  # seconds, where nobody says otherwise
 SHORT = 5.0  # seconds that need no announcement
@@ -81,15 +81,7 @@ def parse_time(text: str | float) -> float:
     """Seconds of "90s", "10min", "2h", "1d" or a number; raises InputError for anything else."""
     if not isinstance(text, str):
         return checks.positive("time", text)
-    cleaned = text.strip().lower()
-    number = cleaned.rstrip("dhimns ")
-    try:
-        seconds = float(number) * _UNITS[cleaned[len(number) :].strip()]
-    except (ValueError, KeyError):
-        seconds = 0.0
-    if not (math.isfinite(seconds) and seconds > 0.0):
-        raise InputError(f"time = {text!r}", "a duration such as 90s, 10min, 2h or 1d", "give a number and a unit")
-    return seconds
+    return checks.with_unit("time", text, _UNITS, "a duration such as 90s, 10min, 2h or 1d")
 
 
 def format_time(seconds: float) -> str:

@@ -45,10 +45,8 @@ def predictions(rows: Iterable[Any], heading: str) -> Table:
     """One line a prediction: width, errors, accuracy, log evidence; no number where it did not converge."""
     rows = list(rows)
     columns = _columns(rows)
-    table = plain_table(heading, columns, _MEAN_Q if "mean Q" in columns else None)
-    for row in rows:
-        table.add_row(*[_cell(row, name) for name in columns])
-    return table
+    cells = ([_cell(row, name) for name in columns] for row in rows)
+    return filled(heading, columns, cells, _MEAN_Q if "mean Q" in columns else None)
 
 
 def samples(rows: Iterable[Any], heading: str) -> Table:
@@ -61,10 +59,7 @@ def samples(rows: Iterable[Any], heading: str) -> Table:
         *([] if several and named else ["variance"]),  # test error - bias
         *("train error", *(["accuracy"] if named else []), "R-hat", "ESS"),
     ]
-    table = plain_table(heading, columns, _READING)
-    for row in rows:
-        table.add_row(*[_sample_cell(row, name) for name in columns])
-    return table
+    return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
 
 
 def comparison(rows: Iterable[Any], heading: str) -> Table:
@@ -115,9 +110,9 @@ def inputs(names: Sequence[str]) -> Text:
     return Text(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 5].rsplit(', ', 1)[0]}, ...")
 
 
-def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
     """A table in our style with these cells."""
-    table = plain_table(heading, columns)
+    table = plain_table(heading, columns, caption)
     for row in rows:
         table.add_row(*row)
     return table

@@ -296,15 +296,7 @@ def parse_memory(text: str | float) -> float:
         return checks.positive("memory", text)
     units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
     units |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-    cleaned = text.strip().lower()
-    number = cleaned.rstrip("bkmgti ")
-    try:
-        size = float(number) * units[cleaned[len(number) :].strip()]
-    except (ValueError, KeyError):
-        size = 0.0
-    if not (np.isfinite(size) and size > 0.0):
-        raise InputError(f"memory = {text!r}", "a size such as 8GB or 500MB", "give a number and a unit")
-    return size
+    return checks.with_unit("memory", text, units, "a size such as 8GB or 500MB")
 
 
 def available_memory() -> float:

@@ -17,7 +17,7 @@ from finitewidth import checks, kernels
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import Spectrum
+from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, in_own_units
 from finitewidth.runs import same_targets
@@ -57,7 +57,7 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     mean = q * cross @ a
     # of K(x, x): what each direction of the training points explains, and the rest
     explained = np.divide(cross**2, k, out=np.zeros_like(cross), where=k > 0.0)
-    rest = np.maximum(prior_variance(network, test.x) - explained.sum(1), 0.0)
+    rest = left_over(prior_variance(network, test.x), explained.sum(1))
     own = rest + explained @ left  # K(x, x) - q k A^-1 k
     between = strength * (rest + explained @ left**2)  # k(x, x) - 2 q k A^-1 k + q^2 k A^-1 K A^-1 k
     bias = float(np.mean((test.y - mean) ** 2))
