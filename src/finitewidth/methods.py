@@ -1,0 +1,165 @@
+"""What every way from a network and data to a prediction has in common: ``Method`` -> ``Solution`` -> ``Prediction``.
+
+Theory, sampling and training are methods alike; they share nothing above this interface, so that their agreement is
+evidence. Names for methods are in ``jobs.py``, which knows them all.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.display import Settings
+from finitewidth.keywords import CheckedKeywords
+from finitewidth.likelihoods import Likelihood
+from finitewidth.networks import Network
+from finitewidth.prediction import Errors, Prediction
+
+Array = np.ndarray
+
+
+class Problem(NamedTuple):
+    """A network and the likelihood of its targets."""
+
+    network: Network
+    likelihood: Likelihood
+
+
+@dataclass(frozen=True)
+class Control:
+    """How work is done, which decides no number.
+
+    memory: cap in bytes; None: what is free. progress: a bar on stderr. checkpoints: a folder where long runs are
+    saved, one file each, and from which they go on.
+    """
+
+    memory: float | None = None
+    progress: bool = False
+    checkpoints: Path | None = None
+
+
+class Row(Protocol):
+    """One line of a learning curve: plain numbers. What did not converge says so; a theory's errors are NaN then."""
+
+    @property
+    def width(self) -> int | tuple[int, ...]: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def n_train(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def train_error(self) -> float: ...
+    @property
+    def test_error(self) -> float: ...
+    @property
+    def bias(self) -> float: ...
+    @property
+    def variance(self) -> float: ...
+    @property
+    def accuracy(self) -> float | None: ...
+    @property
+    def order_parameters(self) -> list[float]: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def complete(self) -> bool:
+        """False where an interrupt cut it short."""
+        ...
+
+    @property
+    def message(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON but for NaN."""
+        ...
+
+
+@runtime_checkable
+class Solution(Protocol):
+    """What a method makes of a network, a likelihood and a training set.
+
+    order_parameters: Q, flat; empty where there are none. log_evidence: nats, NaN where it is not known.
+    converged, message: whether the method's own tolerance was reached, and what to know or do.
+    """
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def likelihood(self) -> Likelihood: ...
+    @property
+    def train(self) -> Dataset: ...
+    @property
+    def order_parameters(self) -> Array: ...
+    @property
+    def log_evidence(self) -> float: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def complete(self) -> bool:
+        """False where an interrupt cut the run short."""
+        ...
+
+    @property
+    def message(self) -> str: ...
+    def predict(self, x: Any) -> Prediction:
+        """Predictive mean and variance of the outputs f at points ``x``, an array or a ``Dataset``."""
+        ...
+
+    def errors(self, test: Dataset) -> Errors:
+        """On a test set; with standard errors where the method has any."""
+        ...
+
+    def row(self, test: Dataset, seconds: float) -> Row:
+        """The line of a learning curve; ``seconds``: what finding the solution took."""
+        ...
+
+
+class Method(CheckedKeywords, Settings, abc.ABC):
+    """A way from a network, a likelihood and a training set to a solution; its fields are its settings.
+
+    Subclass it for a method of your own (docs/methods.md). name: what rows call it.
+    """
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
+        """Raise InputError, with what does serve, unless this method can take the network and the likelihood."""
+
+    @abc.abstractmethod
+    def solutions(
+        self,
+        problems: Sequence[Problem],
+        train: Dataset,
+        test: Dataset | None = None,
+        sizes: Sequence[int] | None = None,
+        control: Control = Control(),
+    ) -> Iterator[Solution]:
+        """Solve every problem on the first ``sizes`` training points (None: on all), one after another.
+
+        What problems share is computed once. test: where predictions are wanted, if that is known beforehand. Memory
+        and time are required before they are taken (MemoryCapError, TimeCapError). An interrupt (Ctrl-C) ends the
+        solutions with an incomplete one, or is passed on where there is nothing yet.
+        """
+
+    def solve(self, problem: Problem, train: Dataset, control: Control = Control()) -> Solution:
+        """The solution of one problem."""
+        self.serves(problem, train.n_outputs)
+        (solution,) = self.solutions([problem], train, control=control)
+        return solution
+
+
+def parts(train: Dataset, sizes: Sequence[int] | None) -> list[Dataset]:
+    """The first points of a training set, so many each; all of it without sizes."""
+    return [train] if sizes is None else [train.subset(np.arange(size)) for size in sizes]
