@@ -28,7 +28,7 @@ import numpy as np
 import finitewidth as fw
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.linalg import available_memory
-from finitewidth.theory.curves import row_of
+from finitewidth.theory.rows import row_of
 
 FOLDER = Path(os.environ.get("FINITEWIDTH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NETWORK = fw.FullyConnected(widths=(100,))
@@ -72,9 +72,9 @@ def accuracy(seeds: int) -> None:
     for make in (mnist, synthetic):
         train, test = make(4000)
         started = time.perf_counter()
-        exact = fw.learning_curve(NETWORK, train, test, WIDTHS, TEMPERATURE, solver="exact")
+        exact = fw.learning_curve(NETWORK, train, test, WIDTHS, TEMPERATURE, method=fw.Saddle(solver="exact"))
         print(f"\n{make.__name__}, P = 4000: exact {time.perf_counter() - started:.0f} s")
-        spectrum = fw.theory_of(NETWORK, TEMPERATURE, solver="exact").factorise(train).spectrum.values
+        spectrum = fw.theory_of(NETWORK, TEMPERATURE, method=fw.Saddle(solver="exact")).factorise(train).spectrum.values
         compared = [against_exact(train, test, exact, spectrum, seed) for seed in range(seeds)]
         for name in ("test error", "log det", "log evidence"):
             off = np.array([c[name] for c in compared])
@@ -92,7 +92,7 @@ def against_exact(train: fw.Dataset, test: fw.Dataset, exact: fw.LearningCurve, 
     """(difference, estimate) of one seed; relative for test errors and log-determinants, nats for evidences."""
     started = time.perf_counter()
     solver = fw.Solver("krylov", seed=seed)
-    theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, solver=solver) for w in WIDTHS]
+    theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, method=fw.Saddle(solver=solver)) for w in WIDTHS]
     shared = theories[0].factorise(train)
     rows = [row_of(theory.solve(train, shared), test, time.perf_counter()) for theory in theories]
     seconds = time.perf_counter() - started
@@ -119,7 +119,7 @@ def curve(count: int, cap: float) -> None:
     """One curve in this process; prints a JSON line."""
     train, test = mnist(count)
     started, processor = time.perf_counter(), time.process_time()
-    theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, solver="krylov") for w in WIDTHS]
+    theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, method=fw.Saddle(solver="krylov")) for w in WIDTHS]
     shared = theories[0].factorise(train, cap * 1e9)
     rows = [row_of(theory.solve(train, shared), test, time.perf_counter()) for theory in theories]
     found = {
@@ -203,7 +203,7 @@ def on_workers(count: int) -> None:
         for name, client_or_none in (("this process", None), ("two workers", client)):
             started = time.perf_counter()
             solver = fw.Solver("krylov", client=client_or_none, precision="single")
-            rows[name] = fw.learning_curve(NETWORK, train, test, WIDTHS, TEMPERATURE, solver=solver)
+            rows[name] = fw.learning_curve(NETWORK, train, test, WIDTHS, TEMPERATURE, method=fw.Saddle(solver=solver))
             print(f"P = {count}, {name}: {time.perf_counter() - started:.1f} s", flush=True)
     pairs = list(zip(*rows.values(), strict=True))
     off = max(abs(a.test_error / b.test_error - 1.0) for a, b in pairs)

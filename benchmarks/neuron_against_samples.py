@@ -66,7 +66,7 @@ SIZES = (
 def solved(case: Case, folder: Path, **options: Any) -> tuple[Any, Any, float]:
     """Solution, errors and processor seconds of one case."""
     train, test = cases.load(case, folder)
-    theory = fw.theory_of(case.network, case.temperature, method="neuron", neuron=fw.NeuronOptions(**options))
+    theory = fw.theory_of(case.network, case.temperature, method=fw.SingleNeuron(**options))
     started = time.process_time()
     solution = fw.solve(theory, train)
     return solution, fw.predict(solution, test.x).errors(test.y), time.process_time() - started
@@ -142,8 +142,8 @@ def patches_of(case: Case, folder: Path) -> dict[str, Any]:
 def cost_of(points: int, inputs: int, particles: int, rounds: tuple[int, int]) -> dict[str, Any]:
     """Processor seconds and peak memory of one solution with predictions at 100 points, teacher data."""
     train, test = fw.data.linear_teacher(points, 100, inputs)
-    options = fw.NeuronOptions(particles=particles, rounds=rounds, response="quadratic")
-    theory = fw.theory_of(fw.FullyConnected(widths=(50,)), 0.05, method="neuron", neuron=options)
+    options = fw.SingleNeuron(particles=particles, rounds=rounds, response="quadratic")
+    theory = fw.theory_of(fw.FullyConnected(widths=(50,)), 0.05, method=options)
     started = time.process_time()
     solution = fw.solve(theory, train)
     error = fw.predict(solution, test.x).errors(test.y).test_error

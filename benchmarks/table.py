@@ -95,7 +95,7 @@ def against_scipy(count: int) -> list[Line]:
         line(
             f"learning curve by Krylov space, P = {count}, within 1 %",
             "SciPy `eigh` of K",
-            lambda: fw.learning_curve(network, train, test, widths, T, solver="krylov"),
+            lambda: fw.learning_curve(network, train, test, widths, T, method=fw.Saddle(solver="krylov")),
             lambda: eigh(K),
             "for memory, not for speed at this P",
         ),

@@ -45,15 +45,7 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
     train, test = cases.load(case, folder)
     theories = {}
     for closure in case.closures:
-        curve = fw.learning_curve(
-            case.network,
-            train,
-            test,
-            temperature=case.temperature,
-            closure=closure,
-            method=case.method,
-            assess=False,
-        )
+        curve = fw.learning_curve(case.network, train, test, temperature=case.temperature)
         theories[closure or "only"] = curve[0].to_dict()
     draws = case.draws
     while True:

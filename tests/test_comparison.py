@@ -35,7 +35,7 @@ def data():
 
 @cache
 def compared():
-    return fw.compare(LINEAR, *both_parts(), widths=[5, 12], temperature=0.1, method="integrate", draws=500)
+    return fw.compare(LINEAR, *both_parts(), widths=[5, 12], temperature=0.1, methods=("integrate", fw.Sample(draws=500)))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_plain_data(comparison):
 def test_what_cannot_be_predicted_is_refused_before_sampling(data, monkeypatch):
     monkeypatch.setattr("finitewidth.sampling.curves.sample", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(fw.InputError, match="closure"):
-        fw.compare(LINEAR, *data, closure="nest")
+        fw.compare(LINEAR, *data, methods=(fw.Saddle(closure="nest"), "sample"))
     with pytest.raises(fw.MemoryCapError):
         fw.compare(LINEAR, *data, memory="1KB")
 
@@ -103,5 +103,5 @@ def test_an_interrupted_comparison_is_incomplete(data, monkeypatch):
         return fw.sample(*arguments, **options)
 
     monkeypatch.setattr("finitewidth.sampling.curves.sample", stopping)
-    found = fw.compare(LINEAR, *data, widths=[3, 4], temperature=0.1, draws=20, warmup=20)
+    found = fw.compare(LINEAR, *data, widths=[3, 4], temperature=0.1, methods=("saddle", fw.Sample(draws=20, warmup=20)))
     assert (len(found), found.complete) == (1, False)

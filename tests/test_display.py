@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 
 import finitewidth as fw
-from finitewidth import Convolutional, FullyConnected, LocallyConnected, NeuronOptions, Solver, cli
+from finitewidth import Convolutional, FullyConnected, LocallyConnected, SingleNeuron, Solver, cli
 from finitewidth.comparison import ComparedRow, Comparison
 from finitewidth.data.standardise import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
@@ -71,7 +71,7 @@ def ensemble() -> fw.Ensemble:
 
 
 def compared(width: int) -> ComparedRow:
-    theory = fw.learning_curve(NETWORK, TRAIN, TEST, [width], assess=False)[0]
+    theory = fw.learning_curve(NETWORK, TRAIN, TEST, [width])[0]
     return ComparedRow(theory, SampledRow.of(NETWORK.with_width(width), draws(), 0.05, 40, TEST.y, 1.0))
 
 
@@ -90,11 +90,11 @@ def shown() -> dict[str, object]:
         **{"deep": deep, "local": local, "local theory": local.theory, "map": local.q_map(), "minimum": deep.minima[0]},
         "outputs": fw.solve(fw.theory_of(NETWORK, 0.05), outputs),
         "own theory": fw.theory_of(Skip(widths=3), 0.1),
-        "neuron": fw.theory_of(NETWORK, 0.05, method="neuron", neuron=NeuronOptions(seeds=2)),
+        "neuron": fw.theory_of(NETWORK, 0.05, method=fw.SingleNeuron(seeds=2)),
         **{"data": TRAIN, "classes": NAMED, "scaling": Standardiser.fit(X), "prediction": prediction},
         **{"errors": prediction.errors(TEST.y), "draws": draws(), "ensemble": ensemble()},
         "sampled errors": draws().errors(TEST.y),
-        "curve": fw.learning_curve(NETWORK, TRAIN, TEST, [10, 20], [0.1, 0.2], [20, 40], assess=False),
+        "curve": fw.learning_curve(NETWORK, TRAIN, TEST, [10, 20], [0.1, 0.2], [20, 40]),
         "long curve": fw.learning_curve(NETWORK, TRAIN, TEST, range(1, 200)),
         "row": fw.learning_curve(NETWORK, TRAIN, TEST)[0],
         "comparison": Comparison((compared(10), compared(20)), False),
@@ -103,7 +103,7 @@ def shown() -> dict[str, object]:
         **{"lazy": lazy, "lazy curve": lazy.curve(TEST), "lazy row": lazy.curve(TEST)[0]},
         "spectral": fw.spectral_learning_curve(NETWORK, TRAIN, [5, 10], trials=2),
         **{"kernel": Kernel(), "stack": fw.kernels.from_layers(LAYERS), "kernels": fw.kernels.both(NETWORK, X)},
-        **{"solver": Solver("krylov"), "options": NeuronOptions(), "features": fw.features.report(solutions["saddle"])},
+        **{"solver": Solver("krylov"), "options": SingleNeuron(), "features": fw.features.report(solutions["saddle"])},
         "plan": fw.sweeps.Plan.of({"data": "digits", "grid": {"width": [10, 20]}}),
     }
 
@@ -373,7 +373,7 @@ def test_a_data_frame(monkeypatch, counted):
         (LocallyConnected, (), {"channels": 10, "kernel_size": (3, 3)}, "did you mean patch=(3, 3)?"),
         (Skip, (), {"strenght": 1.0}, "did you mean strength=1.0?"),
         (Solver, (), {"accurcy": 0.1}, "did you mean accuracy=0.1?"),
-        (NeuronOptions, (), {"particle": 3}, "did you mean particles=3?"),
+        (SingleNeuron, (), {"particle": 3}, "did you mean particles=3?"),
         (fw.Dataset, (), {"X": np.ones((30, 40)), "y": np.ones(30)}, "did you mean x=...?"),
         (fw.FiniteWidthRegressor, (), {"width": 30}, "did you mean widths=(30,)?"),
         (fw.FiniteWidthClassifier, (), {"n_layers": 2, "widths": 30}, "did you mean widths=(30, 30)?"),

@@ -214,7 +214,7 @@ def test_learned_features_of_samples_and_theory():
     names = ("weight_covariance", "hidden_kernel")
     draws = fw.sample(network, train, test, 0.05, chains=2, draws=100, warmup=60, observables=names)
     sampled = features.learned(draws, network, train)
-    theory = fw.theory_of(network, 0.05, method="neuron", neuron=fw.NeuronOptions(particles=400, rounds=(60, 60)))
+    theory = fw.theory_of(network, 0.05, method=fw.SingleNeuron(particles=400, rounds=(60, 60)))
     solution = fw.solve(theory, train)
     values, fields = sampled.receptive_fields(1)
     ours, other = solution.features.receptive_fields(1)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from finitewidth import data, features, kernels, sweeps
     from finitewidth.activations import Activation
     from finitewidth.comparison import Comparison, compare
+    from finitewidth.curves import LearningCurve, learning_curve
     from finitewidth.data import Dataset
     from finitewidth.durations import time_limit
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
@@ -26,22 +27,21 @@ if TYPE_CHECKING:
         ScaleWarning,
         TimeCapError,
     )
+    from finitewidth.jobs import predict, solve, theory_of
+    from finitewidth.likelihoods import Gaussian, Likelihood
+    from finitewidth.methods import Method, Solution
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
+    from finitewidth.selection import Selection, select
     from finitewidth.theory import (
+        Infinite,
+        Integrate,
         LearnedFeatures,
-        LearningCurve,
-        NeuronOptions,
-        Selection,
-        Solution,
+        Saddle,
+        SingleNeuron,
         Solver,
-        learning_curve,
-        predict,
-        select,
-        solve,
         spectral_learning_curve,
-        theory_of,
     )
     from finitewidth.training import Ensemble, lazy_training, train, trained_curve
 
@@ -58,30 +58,36 @@ _PUBLIC = {
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
     "FullyConnected": "networks",
+    "Gaussian": "likelihoods",
+    "Infinite": "theory",
     "InputError": "exceptions",
+    "Integrate": "theory",
     "LearnedFeatures": "theory",
-    "LearningCurve": "theory",
-    "NeuronOptions": "theory",
+    "LearningCurve": "curves",
+    "Likelihood": "likelihoods",
     "LocallyConnected": "networks",
     "MemoryCapError": "exceptions",
+    "Method": "methods",
     "MissingExtraError": "exceptions",
     "Prediction": "prediction",
+    "Saddle": "theory",
     "ScaleWarning": "exceptions",
-    "Selection": "theory",
-    "Solution": "theory",
+    "Selection": "selection",
+    "SingleNeuron": "theory",
+    "Solution": "methods",
     "Solver": "theory",
     "TimeCapError": "exceptions",
     "compare": "comparison",
     "lazy_training": "training",
-    "learning_curve": "theory",
-    "predict": "theory",
+    "learning_curve": "curves",
+    "predict": "jobs",
     "sample": "sampling",
     "sampled_curve": "sampling",
-    "select": "theory",
-    "solve": "theory",
+    "select": "selection",
+    "solve": "jobs",
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
-    "theory_of": "theory",
+    "theory_of": "jobs",
     "time_limit": "durations",
     "train": "training",
     "trained_curve": "training",
@@ -100,16 +106,22 @@ __all__ = [
     "FiniteWidthClassifier",
     "FiniteWidthRegressor",
     "FullyConnected",
+    "Gaussian",
+    "Infinite",
     "InputError",
+    "Integrate",
     "LearnedFeatures",
     "LearningCurve",
+    "Likelihood",
     "LocallyConnected",
     "MemoryCapError",
+    "Method",
     "MissingExtraError",
-    "NeuronOptions",
     "Prediction",
+    "Saddle",
     "ScaleWarning",
     "Selection",
+    "SingleNeuron",
     "Solution",
     "Solver",
     "TimeCapError",

@@ -16,23 +16,28 @@ import typer
 
 from finitewidth import __version__
 from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.option_values import whole
 from finitewidth.options import (
+    Command,
     CompareOptions,
-    Job,
     JobOptions,
     PredictOptions,
     SampleOptions,
-    job_of,
-    neuron_options,
-    whole,
+    TrainOptions,
+    command_of,
+    methods_of,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
 
+    from finitewidth.comparison import Comparison
+    from finitewidth.curves import LearningCurve
     from finitewidth.data import Dataset
+    from finitewidth.jobs import Job
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
@@ -206,93 +211,85 @@ def _root(
 
 @_command(PredictOptions)
 def predict(options: PredictOptions) -> None:
-    """Predict the train and test error of a network, at one width or many."""
-    job = job_of(options)
-    figure = _figure_path(options.figure)
-    from finitewidth.theory import learning_curve, theory_of
-
-    neuron = neuron_options(options, progress=_watched())
-    for temperature in job.temperatures:
-        theory_of(
-            job.network, temperature, options.closure, options.method, neuron, options.solver
-        )  # refuses before the data are read
-    train, test = job.load()
-    solving: dict[str, Any] = {
-        "temperature": job.temperatures,
-        "closure": options.closure,
-        "memory": job.memory,
-        "solver": options.solver,
-    }
-    widths = None if options.method == "infinite" else job.curve_widths  # there, all widths are one
-    predicting: dict[str, Any] = {
-        "widths": widths,
-        "method": options.method,
-        "neuron": neuron,
-    }
-    curve = learning_curve(job.network, train, test, **predicting, **solving)
-    infinite = None
-    if not options.json and options.method != "infinite" and train.n_points <= COMPARED_WITH_INFINITE:
-        infinite = learning_curve(job.network, train, test, method="infinite", **solving)
-    if figure is not None:
-        _draw(job, options, neuron, curve, train, test, figure)
-    from finitewidth import tables
-
-    _report(options, job, (train, test), curve.rows, "predictions", tables.notes(curve, infinite), figure)
-
-
-def _draw(job: Job, options: PredictOptions, neuron: Any, curve: Any, train: Any, test: Any, figure: Path) -> None:
-    """The figure that fits the architecture, with the features of the narrowest network."""
-    from finitewidth.report import plots
-    from finitewidth.report.feature_plots import figure_for
-    from finitewidth.theory import solve, theory_of
-
-    network = job.network if job.layer_widths else job.network.with_width(min(job.widths))
-    theory = theory_of(network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
-    plots.save(figure_for(curve, solve(theory, train, job.memory), test), figure)
+    """Predict the train and test error of a network, at one width or many, by any method."""
+    _one_method(options)
 
 
 @_command(SampleOptions)
 def sample(options: SampleOptions) -> None:
     """Sample the finite network itself: errors with their standard errors."""
-    job = job_of(options)
-    figure = _figure_path(options.figure)
-    sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
-    from finitewidth import tables
-    from finitewidth.report import plots
-    from finitewidth.sampling import sampled_curve
+    _one_method(options)
 
-    train, test = job.load()
-    rows = list(sampled_curve(job.network, train, test, job.curve_widths, job.temperatures, **sampling))
+
+@_command(TrainOptions)
+def train(options: TrainOptions) -> None:
+    """Train the finite network from several seeds: errors with their standard errors."""
+    _one_method(options)
+
+
+def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
+    command = command_of(options)
+    (method,) = methods_of(options)
+    figure = _figure_path(options.figure)
+    job = command.job(method, _watched(), options.checkpoint)  # refuses before the data are read
+    from finitewidth import tables
+    from finitewidth.curves import curve_of
+
+    data = command.load()
+    curve = curve_of(job, *data)
+    infinite = _infinite(options, job, data)
     if figure is not None:
-        plots.save(plots.sampled_figure(rows), figure)
-    _report(options, job, (train, test), rows, "samples", tables.notes(rows), figure)
-    _end(rows, job)
+        _draw(job, curve, data, figure)
+    _report(options, command, data, curve.rows, tables.curve, tables.notes(curve, infinite), figure)
+    _end(curve, job)
+
+
+def _infinite(options: PredictOptions | SampleOptions | TrainOptions, job: Job, data: tuple[Dataset, Dataset]) -> Any:
+    """The limit that the table of a theory compares with; None where it says nothing new, or would take long."""
+    from finitewidth.curves import curve_of
+    from finitewidth.theory import Infinite
+    from finitewidth.theory.solving import TheoryMethod
+
+    theory = isinstance(job.method, TheoryMethod) and job.method.name != "infinite"
+    if options.json or not theory or data[0].n_points > COMPARED_WITH_INFINITE:
+        return None
+    return curve_of(job.one_width().by(Infinite()), *data)
+
+
+def _draw(job: Job, curve: LearningCurve, data: tuple[Dataset, Dataset], figure: Path) -> None:
+    """The figure that fits method and architecture, with the features of the narrowest network."""
+    from finitewidth.report import plots
+    from finitewidth.report.feature_plots import figure_for
+    from finitewidth.theory import TheorySolution
+
+    narrowest = job.narrowest()
+    if all(hasattr(row, "test_error_se") for row in curve):
+        drawn = plots.sampled_figure(curve.rows)
+    else:
+        solution = narrowest.solve(data[0])
+        assert isinstance(solution, TheorySolution)
+        drawn = figure_for(curve, solution, data[1])
+    plots.save(drawn, figure)
 
 
 @_command(CompareOptions)
 def compare(options: CompareOptions) -> None:
-    """Theory beside sample, width by width: how far they are apart."""
-    job = job_of(options)
+    """Methods side by side, width by width: how far they are apart."""
+    command = command_of(options)
+    methods = methods_of(options)
     figure = _figure_path(options.figure)
-    sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
+    jobs = [command.job(method, _watched(), options.checkpoint) for method in methods]
     from finitewidth import tables
-    from finitewidth.comparison import compare as compare_both
+    from finitewidth.comparison import compared
     from finitewidth.report import plots
 
-    train, test = job.load()
-    neuron = neuron_options(options, progress=_watched())
-    theory: dict[str, Any] = {
-        "closure": options.closure,
-        "method": options.method,
-        "neuron": neuron,
-        "solver": options.solver,
-    }
-    rows = compare_both(job.network, train, test, job.curve_widths, job.temperatures, **theory, **sampling).rows
+    data = command.load()
+    found = compared(jobs, *data)
     if figure is not None:
-        plots.save(plots.comparison_figure(rows), figure)
-    sides = [side for row in rows for side in (row.theory, row.sample)]
-    _report(options, job, (train, test), rows, "comparison", tables.notes(sides), figure)
-    _end([row.sample for row in rows], job)
+        plots.save(plots.comparison_figure(found.rows), figure)
+    sides = [side for row in found for side in row.rows.values()]
+    _report(options, command, data, found.rows, tables.comparison, tables.notes(sides), figure)
+    _end(found, jobs[-1])
 
 
 def _figure_path(text: str | None) -> Path | None:
@@ -316,24 +313,24 @@ def _figure_path(text: str | None) -> Path | None:
 
 def _report(
     options: JobOptions,
-    job: Job,
+    command: Command,
     data: tuple[Dataset, Dataset],
     rows: Sequence[Any],
-    table: str,
+    table: Callable[[Iterable[Any], str], Table],
     notes: Iterable[Any],
     figure: Path | None,
 ) -> None:
-    """One JSON document; or the table of that name, notes, and the place of the figure."""
+    """One JSON document; or the table, notes, and the place of the figure."""
     if options.json:
         from finitewidth.documents import rows_document
 
-        _print_json(rows_document(rows, job.source, *data, job.layer_widths))
+        _print_json(rows_document(rows, command.source, *data, command.layer_widths))
         return
     from finitewidth import tables
 
     console = _console()
-    title = tables.title(job.source, *data, options.network, job.network, job.temperatures)
-    console.print(getattr(tables, table)(rows, title))
+    title = tables.title(command.source, *data, options.network, command.network, command.temperatures)
+    console.print(table(rows, title))
     if data[0].input_names is not None:
         console.print(tables.inputs(data[0].input_names))
     for note in notes:
@@ -342,11 +339,10 @@ def _report(
         console.print(f"Figure: {figure}")
 
 
-def _end(samples: Sequence[Any], job: Job) -> None:
-    """Exit status 130 where sampling was interrupted; what there is has been printed."""
-    planned = len(job.curve_widths or [0]) * len(job.temperatures)
-    if len(samples) < planned or not samples[-1].complete:
-        _say(f"interrupted: {len(samples)} of {planned} networks sampled")
+def _end(found: LearningCurve | Comparison, job: Job) -> None:
+    """Exit status 130 where a run was interrupted; what there is has been printed."""
+    if not found.complete:
+        _say(f"interrupted: {len(found)} of {len(job.problems)} networks done")
         raise typer.Exit(130)
 
 

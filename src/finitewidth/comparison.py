@@ -1,96 +1,124 @@
-"""Theory beside sample: the same errors of the same network on the same data, by two roads that share nothing above
-``prediction``."""
+"""Methods side by side: the same errors of the same network on the same data, by roads that share nothing above
+``methods``."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
-from finitewidth.linalg import memory_cap
+from finitewidth.exceptions import InputError
+from finitewidth.jobs import Job, method_of
+from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
-from finitewidth.sampling.curves import SampledRow, sampled_curve
-from finitewidth.theory import NeuronOptions, Solver, learning_curve
-from finitewidth.theory.curves import Row
 
 
 @dataclass(frozen=True)
 class Difference(Displayed):
-    """Theory minus sample: in standard errors of the sample, and in per cent of the sample.
+    """One method minus another: in standard errors of both, and in per cent of the other.
 
-    None where either side has no result, and in_se where the sample has no error bar.
+    None where either side has no result, and in_se where neither has an error bar.
     """
 
     in_se: float | None
     percent: float | None
 
+    @classmethod
+    def of(cls, one: Row, other: Row, quantity: str) -> Difference:
+        """Of "test_error", "train_error", "bias" or "variance"."""
+        if not (one.converged and other.converged):
+            return cls(None, None)
+        truth = getattr(other, quantity)
+        gap = getattr(one, quantity) - truth
+        error = math.hypot(*(getattr(row, f"{quantity}_se", 0.0) for row in (one, other)))
+        return cls(gap / error if error > 0.0 else None, 100.0 * gap / truth if truth else None)
+
 
 @dataclass(frozen=True)
 class ComparedRow(Displayed):
-    """One network: the row of the theory and that of the sample."""
+    """One network: the row of every method, by name; the last one is what the others are compared with."""
 
-    theory: Row
-    sample: SampledRow
+    rows: dict[str, Row]
+
+    @property
+    def reference(self) -> Row:
+        """The last one."""
+        return [*self.rows.values()][-1]
+
+    @property
+    def others(self) -> dict[str, Row]:
+        """All but the last one."""
+        return dict([*self.rows.items()][:-1])
+
+    @property
+    def theory(self) -> Row:
+        """The first of two."""
+        return next(iter(self.rows.values()))
+
+    @property
+    def sample(self) -> Row:
+        """What it is compared with: ``reference``."""
+        return self.reference
 
     @property
     def width(self) -> int | tuple[int, ...]:
         """Neurons of every hidden layer, or one width a layer."""
-        return self.theory.width
+        return self.reference.width
 
     @property
     def temperature(self) -> float:
         """T."""
-        return self.theory.temperature
+        return self.reference.temperature
 
     @property
     def converged(self) -> bool:
-        """Both sides have a result."""
-        return self.theory.converged and self.sample.converged
+        """All have a result."""
+        return all(row.converged for row in self.rows.values())
 
     def _facts(self) -> dict[str, Any]:
-        return {
-            "width": self.width,
-            "temperature": self.temperature,
-            "theory_test_error": self.theory.test_error,
-            "sample_test_error": self.sample.test_error,
-            "sample_test_error_se": self.sample.test_error_se,
-            "in_se": self.difference.in_se,
-            "percent": self.difference.percent,
-            "converged": self.converged,
-        }
+        errors = {f"{name}_test_error": row.test_error for name, row in self.rows.items()}
+        percent = {f"{name}_off_by_percent": self.difference_of("test_error", name).percent for name in self.others}
+        return {"width": self.width, "temperature": self.temperature} | errors | percent | {"converged": self.converged}
 
     @property
     def difference(self) -> Difference:
-        """Of the test error."""
+        """Of the test error of the first method."""
         return self.difference_of("test_error")
 
-    def difference_of(self, quantity: str) -> Difference:
-        """Of "test_error", "train_error", "bias" or "variance"."""
-        if not self.converged:
-            return Difference(None, None)
-        truth, error = getattr(self.sample, quantity), getattr(self.sample, f"{quantity}_se")
-        gap = getattr(self.theory, quantity) - truth
-        return Difference(gap / error if error > 0.0 else None, 100.0 * gap / truth if truth else None)
+    def difference_of(self, quantity: str, name: str | None = None) -> Difference:
+        """Of "test_error", "train_error", "bias" or "variance", of a method (default: the first) from the last."""
+        return Difference.of(self.theory if name is None else self.rows[name], self.reference, quantity)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: ``{"width", "theory", "sample", "difference", "train_difference", "validity"}``."""
+        """Plain data: ``{"width", "theory", "sample", "difference", "train_difference", "validity"}`` of two methods.
+
+        Of more, ``{"width", "methods": {name: row}, "differences": {name: {"in_se", "percent"}}}``.
+        """
+        validity = getattr(self.theory, "validity", None)
+        if len(self.rows) == 2:
+            return {
+                "width": self.width,
+                "theory": self.theory.to_dict(),
+                "sample": self.sample.to_dict(),
+                "difference": asdict(self.difference),
+                "train_difference": asdict(self.difference_of("train_error")),
+                "validity": None if validity is None else asdict(validity),
+            }
         return {
             "width": self.width,
-            "theory": self.theory.to_dict(),
-            "sample": self.sample.to_dict(),
-            "difference": asdict(self.difference),
-            "train_difference": asdict(self.difference_of("train_error")),
-            "validity": None if self.theory.validity is None else asdict(self.theory.validity),
+            "methods": {name: row.to_dict() for name, row in self.rows.items()},
+            "differences": {name: asdict(self.difference_of("test_error", name)) for name in self.others},
         }
 
 
 @dataclass(frozen=True)
 class Comparison(Tabulated):
-    """Rows in the order asked for: temperatures, then widths. complete: False where sampling was interrupted."""
+    """Rows in the order asked for: temperatures, then widths. complete: False where a run was interrupted."""
 
     rows: tuple[ComparedRow, ...]
     complete: bool
@@ -111,8 +139,8 @@ class Comparison(Tabulated):
             yield "A comparison without rows."
             return
         rows, left_out = shortened(self.rows)
-        yield tables.comparison(rows, "Theory beside sample")
-        yield from tables.notes([side for row in rows for side in (row.theory, row.sample)])
+        yield tables.comparison(rows, " beside ".join(self.rows[0].rows))
+        yield from tables.notes([side for row in rows for side in row.rows.values()])
         yield from left_out
         if not self.complete:
             yield "Interrupted: rows are missing, or the last one has fewer draws."
@@ -120,8 +148,8 @@ class Comparison(Tabulated):
     @property
     def largest_difference(self) -> float:
         """The largest difference of the test error in standard errors, sign apart; NaN where no row has a result."""
-        found = [abs(row.difference.in_se) for row in self.rows if row.difference.in_se is not None]
-        return max(found, default=math.nan)
+        differences = [row.difference_of("test_error", name).in_se for row in self.rows for name in row.others]
+        return max((abs(d) for d in differences if d is not None), default=math.nan)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one dictionary a row."""
@@ -133,34 +161,35 @@ def compare(
     train: Dataset,
     test: Dataset,
     widths: Sequence[int] | None = None,
-    temperature: float | Sequence[float] = 0.05,
+    temperature: Noise | Sequence[Noise] = 0.05,
+    methods: Sequence[str | Method] = ("saddle", "sample"),
     *,
-    closure: str | None = None,
-    method: str = "saddle",
-    neuron: NeuronOptions | None = None,
-    solver: str | Solver = "auto",
     memory: str | float | None = None,
+    progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
-    **sampling: Any,
 ) -> Comparison:
-    """Predict and sample every width and temperature.
+    """Every width and temperature by several methods; the last one is what the others are compared with.
 
-    widths .. solver: as for ``fw.learning_curve``. ``sampling``: chains, draws, warmup, seed,
-    sampler, progress and the rest, as for ``fw.sample``. checkpoint: a folder with one checkpoint a run. memory: cap in
-    bytes on either side. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
+    methods: names, or methods with their settings: ``("saddle", fw.Sample(draws=200))``. All else as for
+    ``fw.learning_curve``. Interrupted (Ctrl-C), it returns the rows that have draws, with ``complete=False``.
 
-    Raises InputError for what cannot be predicted or sampled, before anything is sampled.
+    Raises InputError for what a method does not serve, before anything is solved.
     """
-    cap = memory_cap(memory)
-    sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
-    theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
-    curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
-    for row in curve:
-        row.validity  # noqa: B018  now, for beside the sampling its second is nothing
-    return Comparison(*beside(curve.rows, sampled))
+    if len(checks.sequence("methods", methods)) < 2:
+        raise InputError(f"methods = {checks.shown(methods)}", "two of them at least", "add 'sample'")
+    chosen = [method_of(method) for method in methods]
+    job = Job.of(network, temperature, chosen[0], widths, memory=memory, progress=progress, checkpoint=checkpoint)
+    return compared([job.by(method) for method in chosen], train, test)
 
 
-def beside(curve: Collection[Row], sampled: Iterator[SampledRow]) -> tuple[tuple[ComparedRow, ...], bool]:
-    """Rows of both, paired as far as sampling comes, and whether it came to the end."""
-    rows = [ComparedRow(theory, sample) for theory, sample in zip(curve, sampled, strict=False)]
-    return tuple(rows), len(rows) == len(curve) and rows[-1].sample.complete
+def compared(jobs: Sequence[Job], train: Dataset, test: Dataset) -> Comparison:
+    """The same problems by the methods of several jobs."""
+    names = [job.method.name for job in jobs]
+    names = [name if names.count(name) == 1 else repr(job.method) for name, job in zip(names, jobs, strict=True)]
+    columns = [job.rows(train, test) for job in jobs]  # refuses what does not fit, before anything is solved
+    rows = [list(column) for column in columns]
+    for row in rows[0]:
+        getattr(row, "validity", None)  # now: beside a sample its second is nothing
+    found = [ComparedRow(dict(zip(names, group, strict=True))) for group in zip(*rows, strict=False)]
+    whole = len(found) == len(jobs[0].problems) and all(row.complete for column in rows for row in column)
+    return Comparison(tuple(found), whole)

@@ -20,12 +20,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from finitewidth import checks
 from finitewidth.data import Dataset, Standardiser
 from finitewidth.exceptions import ConvergenceWarning, InputError
+from finitewidth.jobs import Job
 from finitewidth.keywords import CheckedKeywords
+from finitewidth.likelihoods import Likelihood
+from finitewidth.methods import Method, Solution
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
 from finitewidth.prediction import Prediction, class_probabilities
-from finitewidth.theory import Solution, solve, theory_of
-from finitewidth.theory.solution import finite, warn_outside_validated
 
 Array = np.ndarray
 _PRIOR = ("activation", "offset_precision", "readout")
@@ -43,9 +44,8 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
         weight_precision: float | Sequence[float] = 1.0,
         offset_precision: float | None = None,
         readout: str = "standard",
-        temperature: float = 0.05,
-        closure: str | None = None,
-        method: str = "saddle",
+        temperature: float | Likelihood = 0.05,
+        method: str | Method = "saddle",
         network: str | Network = "fc",
         input_shape: Sequence[int] | None = None,
         patch: int | Sequence[int] | None = None,
@@ -59,7 +59,6 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
         self.offset_precision = offset_precision
         self.readout = readout
         self.temperature = temperature
-        self.closure = closure
         self.method = method
         self.network = network
         self.input_shape = input_shape
@@ -69,10 +68,8 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
         self.pool = pool
 
     def _solve(self, train: Dataset) -> Self:
-        theory = theory_of(_network_of(self), self.temperature, self.closure, self.method)
         self.n_outputs_ = train.n_outputs
-        self.solution_: Solution = solve(theory, train)
-        warn_outside_validated(self.solution_, stacklevel=3)
+        self.solution_: Solution = Job.of(_network_of(self), self.temperature, self.method).solve(train)
         self.order_parameters_ = self.solution_.order_parameters
         self.log_evidence_ = float(self.solution_.log_evidence) if self.solution_.converged else math.nan
         if not self.solution_.converged:
@@ -88,7 +85,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
                 "a converged solution",
                 "fit again with rescaled data, another temperature or method='infinite'",
             )
-        return finite(self.solution_, x.view())  # a view: the caller may write into X and come again
+        return self.solution_.predict(x.view())  # a view: the caller may write into X and come again
 
 
 class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
@@ -105,9 +102,10 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     activation: name, ``fw.Activation``, or any element-wise function (of a module, if it is to be pickled).
     weight_precision: prior precision of the weights, one number or one a layer (lambda_0 .. lambda_L).
     offset_precision: prior precision of offsets, None for none. readout: "standard" or "mean-field".
-    temperature: variance of the Gaussian likelihood, of standardised y: .05 says that a twentieth of the variance of y
-        is noise. With ``standardise_target=False`` in units of y squared.
-    closure: of deep networks, "nested" or "product"; None chooses. method: "saddle", "integrate", "infinite".
+    temperature: variance of the Gaussian likelihood (or a likelihood), of standardised y: .05 says that a twentieth of
+        the variance of y is noise. With ``standardise_target=False`` in units of y squared.
+    method: "saddle", "integrate", "infinite", "neuron", "sample", "train", or a method with its settings, such as
+        ``fw.Saddle(closure="product")`` or ``fw.Sample(draws=200)``.
     network: "fc", "cnn", "lcn"; or a ready network (``fw.FullyConnected(...)``), beside which all parameters
         of the architecture stay at their defaults.
     input_shape: (height, width, channels) of the images that the rows of X hold; with "cnn" and "lcn" only.
@@ -134,9 +132,8 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
         weight_precision: float | Sequence[float] = 1.0,
         offset_precision: float | None = None,
         readout: str = "standard",
-        temperature: float = 0.05,
-        closure: str | None = None,
-        method: str = "saddle",
+        temperature: float | Likelihood = 0.05,
+        method: str | Method = "saddle",
         network: str | Network = "fc",
         input_shape: Sequence[int] | None = None,
         patch: int | Sequence[int] | None = None,
@@ -152,7 +149,6 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
             offset_precision=offset_precision,
             readout=readout,
             temperature=temperature,
-            closure=closure,
             method=method,
             network=network,
             input_shape=input_shape,

@@ -22,11 +22,11 @@ from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork,
 from finitewidth.sampling.draws import Draws
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron.predictor import NeuronPredictor, input_shape
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.solution import TheorySolution
 from finitewidth.training.ensemble import Ensemble, standard_error
 
 Array = np.ndarray
-Source = Solution | Draws | Ensemble
+Source = TheorySolution | Draws | Ensemble
 
 
 # --- the order parameter ------------------------------------------------------------------------------------
@@ -38,12 +38,8 @@ def information(source: Source, network: Network | None = None) -> float:
     ``I(Q) = 1/2 (tr Q - log det Q - dim)`` a neuron; summed over layers for deep networks. Zero at infinite width.
     Of draws (which need their ``network``) and trained networks, it is that of the last layer, from the readouts.
     """
-    if isinstance(source, Solution):
-        if not hasattr(source.theory, "rate"):
-            raise InputError(
-                "the information of integrated order parameters, which have no one Q", "a saddle", "use method='saddle'"
-            )
-        return 0.5 * float(source.theory.rate(source.order_parameters))
+    if isinstance(source, TheorySolution):
+        return source.information
     network = _network(source, network)
     q = source.order_parameter
     outputs = source.mean.shape[3] if isinstance(source, Draws) and source.mean.ndim == 4 else 1
@@ -104,7 +100,7 @@ def label_alignment(kernel: Any, y: Any, centred: bool = True) -> float:
     return alignment(kernel, targets @ targets.T, centred)
 
 
-def between_patches(solution: Solution) -> float:
+def between_patches(solution: TheorySolution) -> float:
     """Share of tr K_R on the training points that pairs of patches i != j carry.
 
     0 at infinite width and for locally connected networks; what is not 0 is information that only a network with shared
@@ -119,25 +115,21 @@ def between_patches(solution: Solution) -> float:
     return 1.0 - own / total
 
 
-def prior_kernel(solution: Solution, x: Any = None) -> Array:
+def prior_kernel(solution: TheorySolution, x: Any = None) -> Array:
     """Kernel at infinite width on points ``x`` (default: the training points), (P, P)."""
     return kernels.nngp(solution.theory.network, solution.train.x if x is None else x)
 
 
-def renormalised_kernel(solution: Solution, x: Any = None) -> Array:
+def renormalised_kernel(solution: TheorySolution, x: Any = None) -> Array:
     """K_R(Q) of one output on points ``x`` (default: the training points), (P, P); several outputs are averaged."""
     x = solution.train.x if x is None else x
     if isinstance(solution.predictor, NeuronPredictor):
         return solution.predictor.kernel_at(x)
-    if not hasattr(solution.theory, "covariance"):
-        raise InputError(
-            "the kernel of integrated order parameters, which has no one Q", "a saddle", "use method='saddle'"
-        )
     if solution.train.n_outputs == 1:
-        return solution.theory.covariance(solution.order_parameters, x)
+        return solution.kernel(x)
     if not solution.order_parameters.size:
         return prior_kernel(solution, x)
-    if hasattr(solution.theory, "q_map"):
+    if solution.on_patches:
         matrix = solution.q_map().matrix
         return local_cross(solution.theory.network, x, x, matrix)
     outputs = solution.train.n_outputs
@@ -223,7 +215,7 @@ def weight_covariance(source: Source) -> Array:
     networks: of S networks of N neurons, chance alone moves every entry by about 1/sqrt(S N). Of solutions only the
     single-neuron theory knows it (with offsets one more row, the last); InputError for others.
     """
-    if isinstance(source, Solution):
+    if isinstance(source, TheorySolution):
         return source.features.weight_covariance
     if isinstance(source, Draws):
         return source.observable("weight_covariance").mean
@@ -345,13 +337,13 @@ class FeatureReport(Displayed):
     kernels_alignment: float
 
 
-def report(solution: Solution) -> FeatureReport:
+def report(solution: TheorySolution) -> FeatureReport:
     """All measures of a solution on its training points."""
     before, after = prior_kernel(solution), renormalised_kernel(solution)
     y = solution.train.y
     return FeatureReport(
         information(solution),
-        between_patches(solution) if hasattr(solution.theory, "q_map") else None,
+        between_patches(solution) if solution.on_patches else None,
         label_alignment(before, y),
         label_alignment(after, y),
         alignment(before, after),
@@ -365,7 +357,7 @@ def _network(source: Source, network: Network | None) -> Network:
                 source.verdict[1].partition(";")[0], "networks that did not", "take a smaller learning_rate"
             )
         return source.network
-    if isinstance(source, Solution):
+    if isinstance(source, TheorySolution):
         return source.theory.network
     if network is None:
         raise InputError("draws without their network", "the network that was sampled", "give network=... as well")

@@ -7,14 +7,20 @@ wanted, what to do. Everything that does not need the data is checked before the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finitewidth import option_values as values
+
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
+    from finitewidth.jobs import Job
+    from finitewidth.methods import Method, Noise
     from finitewidth.networks import Network
-    from finitewidth.theory.neuron import NeuronOptions
+
+_MOST_LAYERS = 1000
+_OF_COLUMNS = ("target", "columns", "drop", "encode")
 
 
 def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
@@ -36,7 +42,7 @@ class JobOptions:
     delimiter: str | None = _text("CHAR", "Between the columns of a csv file: ';', tab, ... Default: guessed.")
     columns: str | None = _text("A,B", "Input columns of a csv file or OpenML set. Default: all but the target.")
     drop: str | None = _text("A,B", "Columns that are no inputs.")
-    encode: str | None = _text("text|A,B", "One-hot encode these columns, or all that hold text.")
+    encode: str | None = _text("text|A,B", "One-hot encode these values.columns, or all that hold text.")
     impute: str | None = _text("KIND", "Fill missing values: mean, median or most_frequent.")
     task: str | None = _text("KIND", "regression or classification, where a csv file leaves it open.")
     classes: str | None = _text("A,B", "Keep these classes; of two, the first is -1, the second +1.")
@@ -45,7 +51,7 @@ class JobOptions:
     seed: str | None = _text("S", "Seed of the split into training and test part. Default: 0.")
     standardise: str | None = _text("KIND", "none, global or feature, fitted on the training part.")
     standardise_target: bool = _flag("Standardise the target, of regression; errors stay in its own units.")
-    network: str = _text("KIND", "fc, cnn or lcn. Default: fc.", "fc")
+    network: str = _text("KIND", "fc, cnn, lcn, or module:Class. Default: fc.", "fc")
     depth: str | None = _text("L", "Hidden layers. Default: 1.")
     width: str | None = _text("N,N,..", "One network a width, every hidden layer that wide. Default: 100.")
     widths: str | None = _text("N1,N2,..", "One network with these layer widths.")
@@ -61,110 +67,150 @@ class JobOptions:
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
     memory: str | None = _text("8GB", "Refuse what would need more. Default: what is free.")
     time: str | None = _text("2h", "Refuse what would take longer. Default: 1h.")
-    zero_temperature: ClassVar[bool] = False  # whether a temperature of 0 means something
+    likelihood: str | None = _text("MODULE:CLASS", "A likelihood of your own. Default: Gaussian noise.")
     json: bool = _flag("Print one JSON document.")
 
 
 @dataclass(frozen=True)
-class PredictOptions(JobOptions):
-    """The options of ``finitewidth predict``."""
+class TheoryOptions:
+    """Settings of the methods of theory."""
 
-    method: str = _text("NAME", "saddle, integrate, infinite or neuron. Default: saddle.", "saddle")
-    closure: str | None = _text("NAME", "Of deep networks: nested or product. Default: nested.")
-    solver: str = _text(
-        "KIND", "auto, exact, or krylov for many points; krylov:0.001 for 0.1 %. Default: auto.", "auto"
-    )
+    closure: str | None = _text("NAME", "Of deep networks: nested or product. Default: nested, one output.")
+    solver: str | None = _text("KIND", "auto, exact, or krylov for many points; krylov:0.001 for 0.1 %.")
     particles: str | None = _text("M", "Of method neuron: neurons followed at once. Default: as the data ask for.")
     response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
-    seeds: str | None = _text("K", "Of method neuron: independent solutions, for standard errors. Default: 1.")
-    checkpoint: str | None = _text("DIR", "Of method neuron: save runs here, and go on from what is saved.")
-    figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
+    seeds: str | None = _text("K", "Of methods neuron and train: solutions or networks. Default: 1 and 8.")
 
 
 @dataclass(frozen=True)
-class SamplingOptions(JobOptions):
-    """What a run of the sampler is. ``--seed`` decides its random numbers too."""
+class SamplingOptions:
+    """Settings of method sample. ``--seed`` decides its random numbers too."""
 
-    sampler: str = _text("NAME", "collapsed, langevin, langevin-unadjusted or nuts. Default: collapsed.", "collapsed")
-    chains: str = _text("C", "Chains; R-hat needs two. Default: 4.", "4")
-    draws: str = _text("D", "Draws kept of each chain. Default: 500.", "500")
+    sampler: str | None = _text("NAME", "collapsed, langevin, langevin-unadjusted or nuts. Default: collapsed.")
+    chains: str | None = _text("C", "Chains; R-hat needs two. Default: 4.")
+    draws: str | None = _text("D", "Draws kept of each chain. Default: 500.")
     warmup: str | None = _text("D", "Iterations of adaptation before them. Default: 300 or 500.")
     step_size: str | None = _text("X", "Fixed step size. Default: adapted.")
-    checkpoint: str | None = _text("DIR", "Save runs here, and go on from what is saved.")
-
-    def sampling(self) -> dict[str, Any]:
-        """Arguments of ``sample``; raises InputError."""
-        from finitewidth import checks
-        from finitewidth.sampling.run import SAMPLERS
-
-        options: dict[str, Any] = {
-            "sampler": checks.choice("sampler", self.sampler, SAMPLERS),
-            "chains": whole("--chains", self.chains),
-            "draws": whole("--draws", self.draws),
-            "warmup": None if self.warmup is None else whole_from_zero("--warmup", self.warmup),
-            "seed": 0 if self.seed is None else whole_from_zero("--seed", self.seed),
-            "checkpoint": self.checkpoint,
-        }
-        if self.step_size is not None:
-            options["step_size"] = checks.positive("--step-size", one(numbers, "--step-size", self.step_size))
-        return options
 
 
 @dataclass(frozen=True)
-class SampleOptions(SamplingOptions):
-    """The options of ``finitewidth sample``."""
+class TrainingOptions:
+    """Settings of method train; temperature 0 is no weight decay."""
 
-    figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
-
-
-@dataclass(frozen=True)
-class CompareOptions(SamplingOptions, PredictOptions):
-    """The options of ``finitewidth compare``: those of both."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions(JobOptions):
-    """What a training run is: those of ``fw.train``, in plans of sweeps. Temperature 0 is no weight decay."""
-
-    zero_temperature: ClassVar[bool] = True
-    optimiser: str = _text("NAME", "adam, sgd or langevin. Default: adam.", "adam")
-    learning_rate: str | None = _text("X", "Step size. Default: chosen.")
+    optimiser: str | None = _text("NAME", "adam, sgd or langevin. Default: adam.")
+    learning_rate: str | None = _text("X", "Step size of training. Default: chosen.")
     momentum: str | None = _text("X", "Of sgd. Default: 0.")
     batch: str | None = _text("B", "Points of a mini-batch. Default: all.")
-    steps: str = _text("K", "Of training. Default: 2000.", "2000")
-    seeds: str = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.", "8")
+    steps: str | None = _text("K", "Of training. Default: 2000.")
     hold_out: str | None = _text("X", "Part of the training points kept for early stopping. Default: none.")
     patience: str | None = _text("K", "Steps without a smaller held-out error before a network stops.")
 
-    def training(self) -> dict[str, Any]:
-        """Arguments of ``train``; raises InputError."""
-        from finitewidth import checks
-        from finitewidth.training.run import OPTIMISERS
 
-        given: dict[str, Any] = {
-            "optimiser": checks.choice("optimiser", self.optimiser, OPTIMISERS),
-            "steps": whole("--steps", self.steps),
-            "seeds": whole("--seeds", self.seeds),
-        }
-        for name, read in (("batch", whole), ("patience", whole)):
-            given[name] = _optional(read, f"--{name}", getattr(self, name))
-        for name in ("learning_rate", "momentum", "hold_out"):
-            text = getattr(self, name)
-            given[name] = None if text is None else one(numbers, f"--{name.replace('_', '-')}", text)
-        return given
+@dataclass(frozen=True)
+class _Shown:
+    checkpoint: str | None = _text("DIR", "Save long runs here, and go on from what is saved.")
+    figure: str | None = _text("FILE", "Draw the result: .png, .pdf or .svg.")
 
 
 @dataclass(frozen=True)
-class Job:
-    """Options that have passed their checks. ``layer_widths``: given with --widths, None otherwise."""
+class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
+    """The options of ``finitewidth predict``."""
+
+    method: str = _text("NAME", "saddle, integrate, infinite, neuron, sample, train, or module:Class.", "saddle")
+
+
+@dataclass(frozen=True)
+class SampleOptions(_Shown, SamplingOptions, JobOptions):
+    """The options of ``finitewidth sample``: those of ``predict --method sample``."""
+
+    method: ClassVar[str] = "sample"
+
+
+@dataclass(frozen=True)
+class TrainOptions(_Shown, TrainingOptions, JobOptions):
+    """The options of ``finitewidth train``: those of ``predict --method train``."""
+
+    method: ClassVar[str] = "train"
+    seeds: str | None = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.")
+
+
+@dataclass(frozen=True)
+class CompareOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
+    """The options of ``finitewidth compare``."""
+
+    methods: str = _text(
+        "A,B", "Methods side by side; the last is the reference. Default: saddle,sample.", "saddle,sample"
+    )
+
+
+# how the settings of methods are read: name -> reader of its text
+_READ: dict[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(("closure", "solver", "response", "sampler", "optimiser"), lambda option, text: text),
+    **dict.fromkeys(("particles", "seeds", "chains", "draws", "batch", "steps", "patience"), values.whole),
+    **dict.fromkeys(("warmup", "seed"), values.whole_from_zero),
+    **dict.fromkeys(("step_size", "learning_rate"), values.positive),
+    **dict.fromkeys(("momentum", "hold_out"), values.from_zero),
+}
+
+
+def methods_of(options: PredictOptions | SampleOptions | TrainOptions | CompareOptions) -> list[Method]:
+    """The method of a command, or those that are compared.
+
+    Raises InputError for values that cannot be, and for a setting that belongs to none of them.
+    """
+    from finitewidth.exceptions import InputError
+
+    names = options.methods.split(",") if isinstance(options, CompareOptions) else [options.method]
+    classes = [_method_class(name.strip()) for name in names]
+    taken = [{field.name for field in dataclasses.fields(kind)} for kind in classes]
+    given = {name: text for name in _READ if (text := getattr(options, name, None)) is not None}
+    for name in given:
+        if name != "seed" and not any(name in fields for fields in taken):
+            flag = name.replace("_", "-")
+            own = ", ".join(f"--{field.replace('_', '-')}" for field in _READ if any(field in t for t in taken))
+            raise InputError(
+                f"--{flag} with method {', '.join(names)}",
+                f"a setting of it ({own or 'it has none'})",
+                f"leave --{flag} out",
+            )
+    return [
+        kind(
+            **{name: _READ[name](f"--{name.replace('_', '-')}", text) for name, text in given.items() if name in fields}
+        )
+        for kind, fields in zip(classes, taken, strict=True)
+    ]
+
+
+def _method_class(name: str) -> type[Method]:
+    from finitewidth.jobs import method_class
+    from finitewidth.methods import Method
+
+    if values.is_import_path(name):
+        return values.imported("--method", name, Method)  # type: ignore[type-abstract]
+    return method_class(name)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Options that have passed their checks. layer_widths: given with --widths, None otherwise.
+
+    noise: temperatures, or likelihoods of the user's own.
+    """
 
     source: str
     data_options: dict[str, Any]
     network: Network
     widths: list[int]
     layer_widths: list[int] | None
-    temperatures: list[float]
+    noise: list[Noise]
     memory: float | None
+
+    @property
+    def temperatures(self) -> list[float]:
+        """T of each."""
+        from finitewidth.likelihoods import Likelihood
+
+        return [noise.temperature if isinstance(noise, Likelihood) else noise for noise in self.noise]
 
     @property
     def curve_widths(self) -> list[int] | None:
@@ -177,52 +223,46 @@ class Job:
 
         return load(self.source, **self.data_options)
 
+    def job(self, method: Method, progress: bool = False, checkpoint: str | None = None) -> Job:
+        """What is to be done with the data. Raises InputError for what the method does not serve."""
+        from finitewidth.jobs import Job
 
-def job_of(options: JobOptions) -> Job:
-    """Check everything that can be checked without the data; raises InputError."""
-    from finitewidth import checks
+        widths = None if method.name == "infinite" else self.curve_widths  # there, all widths are one
+        return Job.of(
+            self.network, self.noise, method, widths, memory=self.memory, progress=progress, checkpoint=checkpoint
+        )
+
+
+def command_of(options: JobOptions) -> Command:
+    """Check everything that can be checked without the data and the method; raises InputError."""
     from finitewidth.linalg import memory_cap
 
     layers, widths = _layers(options)
     network = _network(options, layers)
-    check = checks.not_negative if options.zero_temperature else checks.positive
-    temperatures = [check("temperature", t) for t in numbers("--temperature", options.temperature)]
     memory = memory_cap(options.memory)
     source, data_options = _data(options, memory)
     layer_widths = None if options.widths is None else layers
-    return Job(source, data_options, network, widths, layer_widths, temperatures, memory)
+    return Command(source, data_options, network, widths, layer_widths, _noise(options), memory)
 
 
-def neuron_options(options: PredictOptions, progress: bool) -> NeuronOptions | None:
-    """The options of method "neuron"; None for other methods.
+def _noise(options: JobOptions) -> list[Noise]:
+    temperatures = values.numbers("--temperature", options.temperature)
+    if options.likelihood is None:
+        return list(temperatures)
+    from finitewidth.likelihoods import Likelihood
 
-    Raises InputError for values that cannot be, and where they are given with another method.
-    """
-    from finitewidth.exceptions import InputError
-    from finitewidth.theory.neuron import NeuronOptions
-
-    texts = {name: getattr(options, name) for name in ("particles", "response", "seeds")}
-    given: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
-    if options.method != "neuron":
-        for name in given:
-            raise InputError(f"--{name} with --method {options.method}", "--method neuron", f"leave --{name} out")
-        if options.checkpoint is not None and not isinstance(options, SamplingOptions):
-            raise InputError(
-                f"--checkpoint with --method {options.method}", "--method neuron", "leave --checkpoint out"
-            )
-        return None
-    for name in given.keys() - {"response"}:
-        given[name] = whole(f"--{name}", given[name])
-    return NeuronOptions(**given, progress=progress, checkpoint=options.checkpoint)
+    kind: Callable[[float], Likelihood]
+    kind = values.imported("--likelihood", options.likelihood, Likelihood)  # type: ignore[type-abstract]
+    return [kind(temperature) for temperature in temperatures]
 
 
 def study_data(classes: str | None, n_train: str | None, n_test: str | None, seed: str | None) -> dict[str, Any]:
     """The options of a study's data that were given, by name; raises InputError."""
     given = {
-        "classes": _optional(names, "--classes", classes),
-        "n_train": _optional(whole, "--n-train", n_train),
-        "n_test": _optional(whole, "--n-test", n_test),
-        "seed": _optional(whole_from_zero, "--seed", seed),
+        "classes": values.optional(values.names, "--classes", classes),
+        "n_train": values.optional(values.whole, "--n-train", n_train),
+        "n_test": values.optional(values.whole, "--n-test", n_test),
+        "seed": values.optional(values.whole_from_zero, "--seed", seed),
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -234,11 +274,11 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
     """The layer widths of the first network, and the width of every network (one of them with --widths)."""
     from finitewidth.exceptions import InputError
 
-    depth = None if options.depth is None else one(whole_numbers, "--depth", options.depth)
+    depth = None if options.depth is None else values.one(values.whole_numbers, "--depth", options.depth)
     if depth is not None and depth > _MOST_LAYERS:
         raise InputError(f"--depth {depth}", f"at most {_MOST_LAYERS} hidden layers", "write --depth 2, for example")
     if options.widths is None:
-        widths = whole_numbers("--width", "100" if options.width is None else options.width)
+        widths = values.whole_numbers("--width", "100" if options.width is None else options.width)
         return [widths[0]] * (depth or 1), widths
     if options.width is not None:
         raise InputError(
@@ -246,7 +286,7 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
             "only one of them",
             "--width is one network a width, --widths one network with one width a layer",
         )
-    layers = whole_numbers("--widths", options.widths)
+    layers = values.whole_numbers("--widths", options.widths)
     if depth not in (None, len(layers)):
         raise InputError(
             f"--depth {depth} and --widths {options.widths}",
@@ -257,22 +297,26 @@ def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
 
 
 def _network(options: JobOptions, layers: list[int]) -> Network:
+    from finitewidth.networks import Network
     from finitewidth.networks.build import network_of
 
-    precision = numbers("--precision", options.precision)
+    precision = values.numbers("--precision", options.precision)
     offset = options.offset_precision
+    kind: Any = options.network
+    if values.is_import_path(kind):
+        kind = values.imported("--network", kind, Network)
     return network_of(
-        options.network,
+        kind,
         layers,
         activation=options.activation,
         precision=precision[0] if len(precision) == 1 else precision,
-        offset_precision=None if offset is None else one(numbers, "--offset-precision", offset),
+        offset_precision=None if offset is None else values.one(values.numbers, "--offset-precision", offset),
         readout=options.readout,
-        patch=_size("--patch", options.patch),
-        stride=_size("--stride", options.stride),
+        patch=values.size("--patch", options.patch),
+        stride=values.size("--stride", options.stride),
         padding=options.padding,
         pool=options.pool,
-        input_shape=None if options.input_shape is None else sizes("--input-shape", options.input_shape),
+        input_shape=None if options.input_shape is None else values.sizes("--input-shape", options.input_shape),
     )
 
 
@@ -296,14 +340,14 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
     if options.impute is not None:
         checks.choice("impute", options.impute, STRATEGIES)
     given = {
-        **{name: _optional(columns, f"--{name}", getattr(options, name)) for name in _OF_COLUMNS},
+        **{name: values.optional(values.columns, f"--{name}", getattr(options, name)) for name in _OF_COLUMNS},
         "delimiter": None if options.delimiter is None else checked_delimiter(options.delimiter),
         "impute": options.impute,
         "task": options.task,
-        "classes": _optional(names, "--classes", options.classes),
-        "n_train": _optional(whole, "--n-train", options.n_train),
-        "n_test": _optional(whole, "--n-test", options.n_test),
-        "seed": _optional(whole_from_zero, "--seed", options.seed),
+        "classes": values.optional(values.names, "--classes", options.classes),
+        "n_train": values.optional(values.whole, "--n-train", options.n_train),
+        "n_test": values.optional(values.whole, "--n-test", options.n_test),
+        "seed": values.optional(values.whole_from_zero, "--seed", options.seed),
         "standardise": options.standardise,
         "standardise_target": options.standardise_target or None,
     }
@@ -320,115 +364,3 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
     if memory is not None and options.data not in BUILT_IN:
         kept["max_bytes"] = memory
     return options.data, kept
-
-
-# --- texts --------------------------------------------------------------------------------------------
-
-
-_MOST_LAYERS = 1000
-_OF_COLUMNS = ("target", "columns", "drop", "encode")
-_DIGITS = 18  # of a whole number: below 2^63
-
-
-def numbers(option: str, text: str) -> list[float]:
-    """Numbers separated by commas."""
-    return [_number(option, item, text) for item in text.split(",")]
-
-
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Whole numbers of at least one, separated by commas; 1e12 is one of them."""
-    from finitewidth import checks
-
-    return [checks.positive_integer(option, _number(option, item, text)) for item in text.split(",")]
-
-
-def sizes(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers separated by x: 16x16x1."""
-    from finitewidth import checks
-    from finitewidth.exceptions import InputError
-
-    items = text.lower().split("x")
-    if not all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items):
-        example = "16x16x1" if option == "--input-shape" else "8 or 8x8"
-        raise InputError(f"{option} {text!r}", "whole numbers separated by x", f"write {option} {example}")
-    return tuple(checks.positive_integer(option, int(item)) for item in items)
-
-
-def _number(option: str, item: str, text: str) -> float:
-    from finitewidth.exceptions import InputError
-
-    for kind in (int, float):
-        try:
-            return kind(item)
-        except ValueError:
-            continue
-    raise InputError(f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits")
-
-
-def one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
-    from finitewidth.exceptions import InputError
-
-    values = read(option, text)
-    if len(values) != 1:
-        raise InputError(f"{option} {text!r}", "a single number", f"write {option} {values[0]}")
-    return values[0]
-
-
-def _optional(read: Callable[[str, str], Any], option: str, text: str | None) -> Any:
-    return None if text is None else read(option, text)
-
-
-def whole(option: str, text: str) -> int:
-    return int(one(whole_numbers, option, text))
-
-
-def whole_from_zero(option: str, text: str) -> int:
-    from finitewidth.exceptions import InputError
-
-    if not text.strip().isdecimal() or len(text) > _DIGITS:
-        raise InputError(f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example")
-    return int(text)
-
-
-def names(option: str, text: str) -> tuple[str, ...]:
-    from finitewidth.exceptions import InputError
-
-    names = tuple(item.strip() for item in text.split(","))
-    if "" in names or len(set(names)) < len(names) or len(names) < 2:
-        raise InputError(
-            f"{option} {text!r}", "at least two different classes, separated by commas", f"write {option} 0,1"
-        )
-    return names
-
-
-def columns(option: str, text: str) -> tuple[str, ...]:
-    """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
-    import csv
-
-    from finitewidth.exceptions import InputError
-
-    try:
-        row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
-    except csv.Error:
-        row = []
-    names = tuple(name.strip() for name in row)
-    if "" in names or len(set(names)) < len(names) or not names:
-        raise InputError(f"{option} {text!r}", "different names of columns, separated by commas", f"write {option} a,b")
-    return names
-
-
-def joined(names: Iterable[str]) -> str:
-    """What ``columns`` reads."""
-    import csv
-    import io
-
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(names)
-    return line.getvalue()
-
-
-def _size(option: str, text: str | None) -> int | tuple[int, ...] | None:
-    if text is None:
-        return None
-    values = sizes(option, text)
-    return values[0] if len(values) == 1 else values

@@ -1,4 +1,4 @@
-"""Condition a Gaussian on data: covariance -> Prediction -> Errors.
+"""Predictive distributions and their errors: Prediction -> Errors.
 
 Theory, samplers and training all end in these two types, so that they are compared like with like.
 """
@@ -14,7 +14,6 @@ from scipy import special
 from finitewidth.data import Dataset, TargetEncoding
 from finitewidth.data.targets import NUMBERS
 from finitewidth.display import Displayed
-from finitewidth.linalg import RegularisedGram, left_over
 
 Array = np.ndarray
 
@@ -157,33 +156,3 @@ def _orthant_probability(mean: Array, covariance: Array) -> Array:
         total *= inside
         z[:, :, k] = -special.ndtri(np.clip(draws[:, k] * inside, 1e-300, 1.0))
     return total.mean(1)
-
-
-def condition(gram: RegularisedGram, y: Array, cross: Array, prior_variance: Array) -> tuple[Array, Array]:
-    """Mean ``k A^-1 y`` and variance ``K(x,x) - k A^-1 k`` of a Gaussian process.
-
-    gram: A = K_R + T of the training points (P). y: (P,) or (P, D) with the same covariance for every output.
-    cross: (P*, P). prior_variance: (P*,). Where only rounding is left of the variance, it is zero.
-    """
-    mean = cross @ gram.solve_range(y)
-    whitened = gram.whiten(cross.T)
-    variance = left_over(prior_variance, np.einsum("pi,pi->i", whitened, whitened))
-    return mean, np.broadcast_to(variance[:, None], mean.shape).copy() if mean.ndim == 2 else variance
-
-
-def condition_outputs(gram: RegularisedGram, y: Array, cross: Array, prior: Array) -> tuple[Array, Array]:
-    """Mean (P*, D) and covariance (P*, D, D) of D coupled outputs, outputs running fastest in all indices.
-
-    gram: (P D, P D). y: (P D,). cross: (P* D, P D). prior: (P*, D, D).
-    """
-    points, outputs = prior.shape[:2]
-    mean = (cross @ gram.solve_range(y)).reshape(points, outputs)
-    whitened = gram.whiten(cross.T).reshape(-1, points, outputs)
-    return mean, prior - np.einsum("kpa,kpb->pab", whitened, whitened, optimize=True)
-
-
-def train_error(gram: RegularisedGram, y: Array) -> float:
-    """``(T^2/P) |A^-1 y|^2 + (T/P) Tr(K_R A^-1)``, the posterior mean of (1/P) sum (y - f)^2; P D with D outputs."""
-    residual = gram.ridge * gram.solve(y)
-    trace = max(0.0, gram.size - gram.ridge * float(np.trace(gram.inverse())))  # rounding may leave it below
-    return float(np.mean(residual**2)) + gram.ridge * trace / gram.size

@@ -30,7 +30,7 @@ def title(
     heat = _listed([f"{t:g}" for t in temperatures])
     return (
         f"{source}{classes}: {train.n_points} training points, {test.n_points} test points\n"
-        f"{_NAMES[kind]}, {layers}, {network.phi.name}, T = {heat}{_of_targets(train)}"
+        f"{_NAMES.get(kind, type(network).__name__)}, {layers}, {network.phi.name}, T = {heat}{_of_targets(train)}"
     )
 
 
@@ -49,6 +49,25 @@ def predictions(rows: Iterable[Any], heading: str) -> Table:
     return filled(heading, columns, cells, _MEAN_Q if "mean Q" in columns else None)
 
 
+def curve(rows: Iterable[Any], heading: str) -> Table:
+    """Rows of one method: predictions, or what was sampled or trained."""
+    rows = list(rows)
+    if all(hasattr(row, "r_hat") for row in rows):
+        return samples(rows, heading)
+    return trained(rows, heading) if all(hasattr(row, "networks") for row in rows) else predictions(rows, heading)
+
+
+def trained(rows: Iterable[Any], heading: str) -> Table:
+    """One line a width: errors of trained networks with standard errors over seeds; ? where they had not converged."""
+    rows = list(rows)
+    named = any(row.accuracy is not None for row in rows)
+    columns = [
+        *("width", *_several(rows), "test error", "bias", "variance"),
+        *("train error", *(["accuracy"] if named else []), "networks", "steps"),
+    ]
+    return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
+
+
 def samples(rows: Iterable[Any], heading: str) -> Table:
     """One line a sampled network: 0.0399(8) is 0.0399 ± 0.0008, one standard error; ? where it did not converge."""
     rows = list(rows)
@@ -65,6 +84,8 @@ def samples(rows: Iterable[Any], heading: str) -> Table:
 def comparison(rows: Iterable[Any], heading: str) -> Table:
     """One line a network: theory, sample with its standard error as in ``samples``, and theory minus sample."""
     rows = list(rows)
+    if rows and not _theory_beside_sample(rows[0]):
+        return side_by_side(rows, heading)
     several = len({row.temperature for row in rows}) > 1
     columns = ["width", *(["T"] if several else []), "test theory", "test sampled", "off by SE", "off by %"]
     columns += ["train theory", "train sampled", *([] if several else ["R-hat"])]
@@ -84,6 +105,31 @@ def comparison(rows: Iterable[Any], heading: str) -> Table:
         }
         table.add_row(*[cells[name] for name in columns])
     return table
+
+
+def _theory_beside_sample(row: Any) -> bool:
+    return len(row.rows) == 2 and hasattr(row.sample, "r_hat") and not hasattr(row.theory, "test_error_se")
+
+
+def side_by_side(rows: Iterable[Any], heading: str) -> Table:
+    """One line a network and method; each is compared with the last of its network."""
+    rows = list(rows)
+    several = ["T"] if len({row.temperature for row in rows}) > 1 else []
+    columns = ["width", *several, "method", "test error", "off by SE", "off by %", "bias", "variance", "train error"]
+    table = plain_table(heading, columns, _READING)
+    for row in rows:
+        for name, one in row.rows.items():
+            off = row.difference_of("test_error", name) if name in row.others else None
+            cells = [_cell(one, "width"), *(f"{row.temperature:g}" for _ in several), name, _error(one, "test error")]
+            cells += [
+                NOTHING if off is None or x is None else f"{x:+.1f}" for x in (off and off.in_se, off and off.percent)
+            ]
+            table.add_row(*cells, _cell(one, "bias"), _cell(one, "variance"), _error(one, "train error"))
+    return table
+
+
+def _error(row: Any, column: str) -> str:
+    return _sample_cell(row, column) if hasattr(row, "test_error_se") else _cell(row, column)
 
 
 def plain_table(heading: str, columns: Sequence[str], caption: str | None = None) -> Table:
@@ -125,7 +171,7 @@ def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterato
     for row in rows:
         place = ", ".join([f"width {width(row)}", *(f"{name} = {_cell(row, name)}" for name in several)])
         if not row.converged:
-            what = "marked ?" if hasattr(row, "r_hat") else "no result"
+            what = "marked ?" if hasattr(row, "test_error_se") else "no result"
             yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
         elif row.message not in ("", "converged"):
             yield Text(f"Note: {place}: {row.message}")
@@ -224,8 +270,10 @@ def _cell(row: Any, column: str) -> str:
 
 
 def _sample_cell(row: Any, column: str) -> str:
-    if column in ("width", "T"):
+    if column in ("width", "T", "P"):
         return _cell(row, column)
+    if column in ("networks", "steps"):
+        return str(getattr(row, column))
     if column == "R-hat":
         return NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
     if column == "ESS":

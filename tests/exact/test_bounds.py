@@ -213,9 +213,9 @@ def test_integrated_nested_closure():
 @pytest.mark.slow
 def test_single_neuron():
     """Its f at the training points is measured on particles: as far as it converged."""
-    options = fw.NeuronOptions(particles=200, rounds=(40, 40))
+    options = fw.SingleNeuron(particles=200, rounds=(40, 40))
     network = fw.FullyConnected(widths=20, activation="erf")
-    solution = fw.solve(fw.theory_of(network, 1e-6, method="neuron", neuron=options), constant(1.0))
+    solution = fw.solve(fw.theory_of(network, 1e-6, method=options), constant(1.0))
     found = fw.predict(solution, solution.train.x)
     y = solution.train.y
     assert ((y - found.mean) ** 2).sum() <= (y**2).sum() * 1.1

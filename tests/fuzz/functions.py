@@ -330,7 +330,7 @@ def solver(rng: random.Random) -> None:
 
 
 def neuron_options(rng: random.Random) -> None:
-    fw.NeuronOptions(
+    fw.SingleNeuron(
         **some(
             rng, 0.5, particles=(100, 512), response=("auto", "quadratic", "nonlinear"), seeds=(1, 2), progress=(False,)
         )
@@ -507,7 +507,7 @@ FUNCTIONS = (
     _target("fw.select", selecting, 0.03),
     _target("fw.spectral_learning_curve", spectral),
     _target("fw.Solver", solver),
-    _target("fw.NeuronOptions", neuron_options),
+    _target("fw.SingleNeuron", neuron_options),
     _target("fw.Prediction", predictions),
     _target("fw.FiniteWidthRegressor", regressor, 0.02),
     _target("fw.FiniteWidthClassifier", classifier, 0.02),

@@ -70,7 +70,7 @@ def test_rows_are_those_of_predict_in_the_order_of_the_plan():
     ]
     for seed in (0, 1):
         train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20, seed=seed)
-        curve = fw.learning_curve(fw.FullyConnected(widths=20), train, test, [20, 40], [0.1, 0.5], assess=False)
+        curve = fw.learning_curve(fw.FullyConnected(widths=20), train, test, [20, 40], [0.1, 0.5])
         of_seed = [row for row in rows if row["seed"] == seed]
         for row, expected in zip(of_seed, sorted(curve, key=lambda row: (row.width, row.temperature)), strict=True):
             result = json.loads(row["result"])

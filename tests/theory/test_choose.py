@@ -17,12 +17,12 @@ from finitewidth.networks import OwnArchitecture
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory import curves, kept
 from finitewidth.theory.choose import for_outputs
-from finitewidth.theory.curves import Row, row_of, solved_row
+from finitewidth.theory.rows import TheoryRow as Row, row_of
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.own import OwnTheory
+from finitewidth.theory.general import General
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 from finitewidth.theory.solver import Solver
 from finitewidth.theory.validity import Validity
@@ -52,8 +52,8 @@ class Own(OwnArchitecture):
         (fw.Convolutional(channels=5, patch=2, pool="average"), {}, ScaledKernel),
         (fw.Convolutional(channels=5, patch=2, pool="average"), {"method": "integrate"}, Integrated),
         (fw.Convolutional(channels=5, patch=2), {"method": "infinite"}, ScaledKernel),
-        (Own(widths=(3,)), {}, OwnTheory),
-        (Own(widths=(3,)), {"method": "infinite"}, OwnTheory),
+        (Own(widths=(3,)), {}, General),
+        (Own(widths=(3,)), {"method": "infinite"}, General),
     ],
 )
 def test_the_theory_that_serves(network, options, kind):
@@ -71,10 +71,10 @@ def test_the_theory_that_serves(network, options, kind):
 
 def test_solvers_go_where_they_can():
     krylov = Solver("krylov", 0.05)
-    assert fw.theory_of(ONE, 0.1, solver=krylov).solver is krylov
-    assert fw.theory_of(ONE, 0.1, method="infinite", solver=krylov).solver is krylov
+    assert fw.theory_of(ONE, 0.1, method=fw.Saddle(solver=krylov)).solver is krylov
+    assert fw.theory_of(ONE, 0.1, method=fw.Infinite(solver=krylov)).solver is krylov
     assert fw.theory_of(ONE, 0.1).solver == Solver()
-    integrated = fw.theory_of(ONE, 0.1, method="integrate", solver="auto:0.05").theory
+    integrated = fw.theory_of(ONE, 0.1, method=fw.Integrate(solver="auto:0.05")).theory
     assert integrated.solver == Solver("exact", 0.05)  # integrals need the whole spectrum
     for network, options, said in (
         (DEEP, {}, "solver 'krylov' for the nested closure of a deep network"),
@@ -93,7 +93,7 @@ def test_solvers_go_where_they_can():
         (lambda: fw.theory_of(ONE, 0.1, "neste"), "did you mean 'nested'"),
         (lambda: fw.theory_of(ONE, 0.1, method="integral"), "method"),
         (
-            lambda: fw.theory_of(ONE, 0.1, neuron=package.NeuronOptions()),
+            lambda: fw.theory_of(ONE, 0.1, method=fw.SingleNeuron()),
             "options of method 'neuron' with method = 'sa",
         ),
         (
@@ -125,7 +125,7 @@ def test_what_several_outputs_make_of_it():
     for theory, said in (
         (fw.theory_of(ONE, 0.2, method="integrate"), "method = 'integrate' with 3 outputs; wanted: one output"),
         (fw.theory_of(DEEP, 0.2, "nested"), "closure = 'nested' with 3 outputs"),
-        (fw.theory_of(ONE, 0.2, solver="krylov"), "solver 'krylov' with 3 outputs; wanted: one output"),
+        (fw.theory_of(ONE, 0.2, method=fw.Saddle(solver="krylov")), "solver 'krylov' with 3 outputs; wanted: one output"),
     ):
         with pytest.raises(InputError, match=said):
             for_outputs(theory, 3)
@@ -269,7 +269,7 @@ def test_a_test_error_off_by_more_than_the_accuracy_is_no_result(train, test_set
 
     for error, fine in ((0.01, True), (0.0101, False), (np.nan, False)):
         monkeypatch.setattr(KrylovPredictor, "estimated_error", lambda self, x, y, error=error: error)
-        (row,) = fw.learning_curve(ONE, train, test_set, temperature=0.5, solver="krylov")
+        (row,) = fw.learning_curve(ONE, train, test_set, temperature=0.5, method=fw.Saddle(solver="krylov"))
         assert row.converged is fine
         assert row.solver_error is error
         assert np.isfinite(row.test_error) == fine

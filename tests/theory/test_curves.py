@@ -26,16 +26,7 @@ from finitewidth.linalg import Spectrum
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_rows_equal_separate_solutions(widths, closure, method, activation, train, test_set):
     network = fw.FullyConnected(widths=widths, activation=activation, weight_precision=1.2)
-    curve = fw.learning_curve(
-        network,
-        train,
-        test_set,
-        widths=[4, 30],
-        temperature=[0.05, 0.5],
-        n_train=[5, 12],
-        closure=closure,
-        method=method,
-    )
+    curve = fw.learning_curve(network, train, test_set, widths=[4, 30], temperature=[0.05, 0.5], n_train=[5, 12])
     assert len(curve) == 8
     assert [(r.n_train, r.temperature, r.width) for r in curve][:3] == [(5, 0.05, 4), (5, 0.05, 30), (5, 0.5, 4)]
     for row in curve:
@@ -68,16 +59,7 @@ def counted(monkeypatch):
 )
 def test_one_factorisation_a_training_size(widths, closure, method, train, test_set, monkeypatch):
     calls = counted(monkeypatch)
-    fw.learning_curve(
-        fw.FullyConnected(widths=widths),
-        train,
-        test_set,
-        [5, 20, 300],
-        [0.05, 0.5],
-        [6, 12],
-        closure=closure,
-        method=method,
-    )
+    fw.learning_curve(fw.FullyConnected(widths=widths), train, test_set, [5, 20, 300], [0.05, 0.5], [6, 12])
     assert calls == [6, 12]
 
 
@@ -93,7 +75,7 @@ def test_labels_have_an_accuracy(test_set):
 
 
 def test_columns_and_plain_data(train, test_set):
-    curve = fw.learning_curve(fw.FullyConnected(widths=(9,)), train, test_set, widths=[5, 20], assess=False)
+    curve = fw.learning_curve(fw.FullyConnected(widths=(9,)), train, test_set, widths=[5, 20])
     assert curve.column("width").tolist() == [5, 20]
     assert curve[1].to_dict() == curve.to_dicts()[1]
     json.dumps(curve.to_dicts(), allow_nan=False)

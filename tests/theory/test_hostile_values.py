@@ -41,7 +41,7 @@ def test_parameters_of_any_kind_are_refused(parameters):
 @pytest.mark.parametrize("neuron", ODD, ids=kind_of)
 def test_options_of_any_kind_are_refused(neuron):
     with pytest.raises(InputError, match="neuron"):
-        fw.theory_of(fw.FullyConnected(widths=5), 0.1, method="neuron", neuron=neuron)
+        fw.theory_of(fw.FullyConnected(widths=5), 0.1, method=neuron)
 
 
 def test_widths_of_uneven_lists_are_refused():

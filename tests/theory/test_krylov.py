@@ -78,12 +78,12 @@ def test_energies_at_every_scale():
 def test_estimates_cover_over_seeds():
     """99 % intervals of the test error and the log determinant; the control shrinks them tenfold."""
     train, test = data(400, 60)
-    exact = fw.solve(fw.theory_of(NETWORK, 0.05, solver="exact"), train)
+    exact = fw.solve(fw.theory_of(NETWORK, 0.05, method=fw.Saddle(solver="exact")), train)
     truth = fw.predict(exact, test.x).errors(test.y).test_error
     ratios = []
     for seed in range(10):
         options = solver(seed=seed, probes=8, test_probes=8, most_dimensions=200)
-        solution = fw.solve(fw.theory_of(NETWORK, 0.05, solver=options), train)
+        solution = fw.solve(fw.theory_of(NETWORK, 0.05, method=fw.Saddle(solver=options)), train)
         found = fw.predict(solution, test.x).errors(test.y).test_error
         estimate = solution.predictor.estimated_error(test.x, test.y)
         evidence = abs(solution.log_evidence - exact.log_evidence)
@@ -96,10 +96,10 @@ def test_infinite_width():
     """N -> infinity and no order parameter at all are the Gaussian process."""
     train, test = data()
     wide, limit = (
-        fw.learning_curve(NETWORK, train, test, w, 0.1, method=m, solver=solver())[0]
+        fw.learning_curve(NETWORK, train, test, w, 0.1)[0]
         for w, m in (([10**12], "saddle"), (None, "infinite"))
     )
-    exact = fw.learning_curve(NETWORK, train, test, None, 0.1, method="infinite", solver="exact")[0]
+    exact = fw.learning_curve(NETWORK, train, test, None, 0.1, method=fw.Infinite(solver="exact"))[0]
     assert wide.test_error == pytest.approx(limit.test_error, rel=1e-8)
     assert limit.test_error == pytest.approx(exact.test_error, rel=0.01)
     assert limit.order_parameters == []
@@ -108,7 +108,7 @@ def test_infinite_width():
 def test_few_test_points_have_exact_variances():
     """As many probes as points: each gets its own kernel."""
     train, test = data(points=10)
-    exact, found = (fw.solve(fw.theory_of(NETWORK, 0.2, solver=s), train) for s in ("exact", solver(accuracy=1e-3)))
+    exact, found = (fw.solve(fw.theory_of(NETWORK, 0.2, method=fw.Saddle(solver=s)), train) for s in ("exact", solver(accuracy=1e-3)))
     truth, given = (fw.predict(s, test.x) for s in (exact, found))
     scale = found.order_parameters[0] / exact.order_parameters[0]
     np.testing.assert_allclose(given.variance, truth.variance, rtol=2e-3 + abs(scale - 1.0))
@@ -129,12 +129,12 @@ def test_means_stay_within_their_bound():
 def test_too_small_a_space_says_so():
     """The negative control: few dimensions miss the accuracy, the estimate covers, and no row looks like a result."""
     train, test = data()
-    exact = fw.learning_curve(NETWORK, train, test, [50], 1e-3, solver="exact")[0]
-    row = fw.learning_curve(NETWORK, train, test, [50], 1e-3, solver=solver(most_dimensions=40))[0]
+    exact = fw.learning_curve(NETWORK, train, test, [50], 1e-3, method=fw.Saddle(solver="exact"))[0]
+    row = fw.learning_curve(NETWORK, train, test, [50], 1e-3, method=fw.Saddle(solver=solver(most_dimensions=40)))[0]
     assert (row.converged, row.solver) == (False, "krylov")
     assert "above the accuracy" in row.message
     assert np.isnan(row.test_error)
-    solution = fw.solve(fw.theory_of(NETWORK, 1e-3, solver=solver(most_dimensions=40)), train)
+    solution = fw.solve(fw.theory_of(NETWORK, 1e-3, method=fw.Saddle(solver=solver(most_dimensions=40))), train)
     assert not solution.converged
     assert abs(solution.log_evidence - exact.log_evidence) > 1.0
     found = fw.predict(solution, test.x).errors(test.y).test_error
@@ -146,9 +146,9 @@ def test_single_precision_at_a_tiny_temperature_is_reported():
     """Noise of the kernel's entries drowns the answer; double precision does not."""
     train, _ = data()
     options = {"precision": "single", "most_dimensions": 500}
-    coarse = fw.solve(fw.theory_of(NETWORK, 1e-7, method="infinite", solver=solver(**options)), train)
-    fine = fw.solve(fw.theory_of(NETWORK, 1e-7, method="infinite", solver=solver(most_dimensions=500)), train)
-    exact = fw.solve(fw.theory_of(NETWORK, 1e-7, method="infinite", solver="exact"), train)
+    coarse = fw.solve(fw.theory_of(NETWORK, 1e-7, method=fw.Infinite(solver=solver(**options))), train)
+    fine = fw.solve(fw.theory_of(NETWORK, 1e-7, method=fw.Infinite(solver=solver(most_dimensions=500))), train)
+    exact = fw.solve(fw.theory_of(NETWORK, 1e-7, method=fw.Infinite(solver="exact")), train)
     assert coarse.errors.single_precision
     assert abs(coarse.log_evidence - exact.log_evidence) <= coarse.errors.log_evidence
     assert not coarse.converged
@@ -160,7 +160,7 @@ def test_single_precision_at_a_tiny_temperature_is_reported():
 def test_single_precision_where_it_is_enough():
     train, test = data()
     rows = [
-        fw.learning_curve(NETWORK, train, test, [50], 0.05, solver=solver(precision=p))[0] for p in ("single", "double")
+        fw.learning_curve(NETWORK, train, test, [50], 0.05, method=fw.Saddle(solver=solver(precision=p)))[0] for p in ("single", "double")
     ]
     assert rows[0].test_error == pytest.approx(rows[1].test_error, rel=1e-4)
     assert rows[0].log_evidence == pytest.approx(rows[1].log_evidence, abs=0.01)
@@ -182,8 +182,8 @@ def test_edges(case):
     else:
         y = np.zeros(60)
     train = fw.Dataset(x, y, classes=())
-    exact = fw.learning_curve(NETWORK, train, test, WIDTHS, 0.05, solver="exact")
-    found = fw.learning_curve(NETWORK, train, test, WIDTHS, 0.05, solver=solver())
+    exact = fw.learning_curve(NETWORK, train, test, WIDTHS, 0.05, method=fw.Saddle(solver="exact"))
+    found = fw.learning_curve(NETWORK, train, test, WIDTHS, 0.05, method=fw.Saddle(solver=solver()))
     for row, truth in zip(found, exact, strict=True):
         assert row.converged
         assert abs(row.test_error / truth.test_error - 1.0) <= row.solver_error + 1e-7
@@ -206,10 +206,10 @@ def test_the_kernel_made_anew_is_the_kernel_kept():
     train, test = data(600, 40)
     need = fw.theory.solver.krylov_bytes(train, solver())
     rows = [
-        fw.learning_curve(NETWORK, train, test, [50], 0.05, solver=solver(), memory=cap)[0] for cap in (1e9, need + 1e3)
+        fw.learning_curve(NETWORK, train, test, [50], 0.05, memory=cap, method=fw.Saddle(solver=solver()))[0] for cap in (1e9, need + 1e3)
     ]
     assert rows[0].test_error == pytest.approx(rows[1].test_error, rel=1e-9)
-    theory = fw.theory_of(NETWORK, 0.05, solver=solver())
+    theory = fw.theory_of(NETWORK, 0.05, method=fw.Saddle(solver=solver()))
     assert fw.solve(theory, train).errors.stored
     assert not fw.solve(theory, train, memory=need + 1e3).errors.stored
     with pytest.raises(MemoryCapError, match="most_dimensions"):
@@ -232,7 +232,7 @@ class TestChoice:
 
     def test_it_is_stated_in_the_output(self):
         train, test = data(200, 20)
-        rows = fw.learning_curve(NETWORK, train, test, [50], 0.5, solver="krylov:0.02")
+        rows = fw.learning_curve(NETWORK, train, test, [50], 0.5, method=fw.Saddle(solver="krylov:0.02"))
         from finitewidth import tables
 
         (note,) = [str(n) for n in tables.notes(rows) if "Krylov" in str(n)]
@@ -274,17 +274,17 @@ class TestChoice:
             fw.solve(fw.theory_of(network, 0.1, solver="krylov", **options), train)
 
     def test_a_homogeneous_deep_network_needs_no_closure(self):
-        fw.theory_of(fw.FullyConnected(widths=(9, 9), activation="relu"), 0.1, solver="krylov")
+        fw.theory_of(fw.FullyConnected(widths=(9, 9), activation="relu"), 0.1, method=fw.Saddle(solver="krylov"))
 
     def test_several_outputs(self, rng):
         train = fw.Dataset(rng.standard_normal((12, 4)), rng.standard_normal((12, 2)), classes=())
         for method in ("saddle", "infinite"):
             with pytest.raises(InputError, match="2 outputs; wanted: one output"):
-                fw.solve(fw.theory_of(NETWORK, 0.1, method=method, solver="krylov"), train)
+                fw.solve(fw.theory_of(NETWORK, 0.1), train)
 
     def test_no_gradient_of_the_evidence(self):
         train, _ = data(100, 2)
-        solution = fw.solve(fw.theory_of(NETWORK, 0.5, solver=solver()), train)
+        solution = fw.solve(fw.theory_of(NETWORK, 0.5, method=fw.Saddle(solver=solver())), train)
         with pytest.raises(InputError, match="solver='exact'"):
             solution.evidence_gradient()
 
@@ -293,12 +293,12 @@ def test_on_dask_workers():
     """The whole curve, its products on workers: equal to the one of this process."""
     distributed = pytest.importorskip("distributed")
     train, test = data(300, 40)
-    here = fw.learning_curve(NETWORK, train, test, [50], 0.1, solver=solver())[0]
+    here = fw.learning_curve(NETWORK, train, test, [50], 0.1, method=fw.Saddle(solver=solver()))[0]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        there = fw.learning_curve(NETWORK, train, test, [50], 0.1, solver=solver(client=client))[0]
+        there = fw.learning_curve(NETWORK, train, test, [50], 0.1, method=fw.Saddle(solver=solver(client=client)))[0]
     assert there.test_error == pytest.approx(here.test_error, rel=1e-12)
     assert there.log_evidence == pytest.approx(here.log_evidence, rel=1e-12)
 

@@ -220,7 +220,7 @@ def test_a_space_grows_until_it_is_enough_or_full():
     train, _ = data(400)
     for accuracy, most, T, grows in ((0.5, 2000, 1.0, False), (1e-3, 2000, 0.01, True), (1e-6, 60, 0.01, False)):
         solver = Solver("krylov", accuracy=accuracy, probes=4, most_dimensions=most)
-        theory = fw.theory_of(NETWORK, T, solver=solver)
+        theory = fw.theory_of(NETWORK, T, method=fw.Saddle(solver=solver))
         shared = theory.factorise(train)
         first = shared.space.size
         assert first == min(80, most)
@@ -233,7 +233,7 @@ def test_a_space_grows_until_it_is_enough_or_full():
         e = solution.errors
         assert solution.converged == (e.residual + e.noise <= accuracy and e.log_scale <= accuracy)
         if grows:
-            exact = fw.solve(fw.theory_of(NETWORK, 0.01, solver="exact"), train)
+            exact = fw.solve(fw.theory_of(NETWORK, 0.01, method=fw.Saddle(solver="exact")), train)
             assert (solution.converged, solution.message) == (True, "")
             np.testing.assert_allclose(solution.order_parameters, exact.order_parameters, rtol=1e-3)
     assert not solution.converged

@@ -21,11 +21,11 @@ from finitewidth.theory.pilot import OneLayer, _evaluate
 
 jax = pytest.importorskip("jax")
 
-QUICK = fw.NeuronOptions(particles=400, rounds=(40, 50))
+QUICK = fw.SingleNeuron(particles=400, rounds=(40, 50))
 
 
 def solved(network, train, temperature=0.1, options=QUICK):
-    return fw.solve(fw.theory_of(network, temperature, method="neuron", neuron=options), train)
+    return fw.solve(fw.theory_of(network, temperature, method=options), train)
 
 
 def by_quadrature(network, train, s, R):
@@ -61,7 +61,7 @@ LINEAR = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(
 @cache
 def linear():
     train, _ = fw.data.digits(classes=(6, 9), n_train=24, n_test=60)
-    return solved(LINEAR, train, 0.1, fw.NeuronOptions(particles=800, rounds=(80, 120)))
+    return solved(LINEAR, train, 0.1, fw.SingleNeuron(particles=800, rounds=(80, 120)))
 
 
 @pytest.mark.statistical
@@ -116,7 +116,7 @@ NETWORKS = {
 def test_wide_networks_are_those_of_the_action(name, digits):
     train, test = digits
     network = NETWORKS[name]
-    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=500, rounds=(20, 60)))
+    solution = solved(network, train, 0.1, fw.SingleNeuron(particles=500, rounds=(20, 60)))
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -133,7 +133,7 @@ def test_wide_networks_are_those_of_the_action(name, digits):
 def test_several_outputs(digits):
     train, test = fw.data.digits(classes=(0, 1, 2), n_train=15, n_test=40)
     network = fw.FullyConnected(widths=(10**5,))
-    solution = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
+    solution = solved(network, train, 0.1, fw.SingleNeuron(particles=400, rounds=(20, 40)))
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -157,12 +157,12 @@ def test_seeds_decide_every_number(digits):
     train, test = digits
     network = fw.FullyConnected(widths=(30,))
     first, again, other = (
-        fw.predict(solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seed=seed)), test.x)
+        fw.predict(solved(network, train, 0.1, fw.SingleNeuron(particles=400, rounds=(20, 20), seed=seed)), test.x)
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.mean, again.mean)
     assert 0.0 < np.abs(first.mean - other.mean).max() < 0.3
-    both = solved(network, train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 20), seeds=2))
+    both = solved(network, train, 0.1, fw.SingleNeuron(particles=400, rounds=(20, 20), seeds=2))
     errors = fw.predict(both, test.x).errors(test.y)
     assert 0.0 < errors.test_error_se < 0.1 * errors.test_error
     np.testing.assert_allclose(fw.predict(both, test.x).mean, 0.5 * (first.mean + other.mean))
@@ -173,7 +173,7 @@ def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(rounds, "ATTEMPTS", 1)
     network, train = fw.FullyConnected(widths=(30,)), digits[0]
-    options = fw.NeuronOptions(particles=400, rounds=(8, 10), response="quadratic")
+    options = fw.SingleNeuron(particles=400, rounds=(8, 10), response="quadratic")
     expected = solved(network, train, options=options).predictor.results[0]
     saved = replace(options, checkpoint=tmp_path / "runs")
     move, calls, stops = rounds._Run._move, [], [5, 13, 21]
@@ -201,8 +201,8 @@ def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
 
 def test_what_did_not_converge_shows_no_number(digits):
     train, test = digits
-    options = fw.NeuronOptions(particles=200, rounds=(1, 2))
-    (row,) = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, method="neuron", neuron=options)
+    options = fw.SingleNeuron(particles=200, rounds=(1, 2))
+    (row,) = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, method=options)
     assert not row.converged
     assert np.isnan(row.test_error)
     assert np.isnan(row.train_error)
@@ -213,10 +213,8 @@ def test_what_did_not_converge_shows_no_number(digits):
 @pytest.mark.statistical
 def test_a_curve_goes_on_from_width_to_width(digits):
     train, test = digits
-    options = fw.NeuronOptions(particles=1000, rounds=(60, 100))
-    curve = fw.learning_curve(
-        fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method="neuron", neuron=options
-    )
+    options = fw.SingleNeuron(particles=1000, rounds=(60, 100))
+    curve = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=options)
     alone = fw.predict(solved(fw.FullyConnected(widths=(40,)), train), test.x).errors(test.y)
     assert [row.converged for row in curve] == [True, True]
     assert curve[1].test_error == pytest.approx(alone.test_error, rel=0.05)
@@ -229,7 +227,7 @@ def test_the_response_is_chosen_and_told(digits):
     network = fw.FullyConnected(widths=(30,))
     chosen = solved(network, train)
     assert chosen.message == "quadratic response"
-    forced = solved(network, train, options=fw.NeuronOptions(particles=400, rounds=(40, 60), response="nonlinear"))
+    forced = solved(network, train, options=fw.SingleNeuron(particles=400, rounds=(40, 60), response="nonlinear"))
     assert "nonlinear response" in forced.message
     assert forced.order_parameters[0] == pytest.approx(chosen.order_parameters[0], rel=0.15)
 
@@ -245,7 +243,7 @@ def test_learned_features(digits):
     assert values[0] > 1.5
     assert np.linalg.eigvalsh(features.weight_covariance)[32] == pytest.approx(1.0, abs=0.2)
     assert 0.0 <= features.specialised < 0.5
-    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, fw.NeuronOptions(particles=400, rounds=(20, 40)))
+    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, fw.SingleNeuron(particles=400, rounds=(20, 40)))
     assert wide.features.specialised < 0.02
     want = kernels.nngp(fw.FullyConnected(widths=(10,)), train.x)
     np.testing.assert_allclose(wide.features.hidden_kernel, want, atol=0.05)
@@ -383,12 +381,12 @@ def test_bad_input(digits):
     with pytest.raises(InputError, match="one hidden layer"):
         fw.theory_of(fw.FullyConnected(widths=(30, 30)), 0.1, method="neuron")
     with pytest.raises(InputError, match="at least 200"):
-        solved(network, digits[0], options=fw.NeuronOptions(particles=50))
+        solved(network, digits[0], options=fw.SingleNeuron(particles=50))
     with pytest.raises(InputError, match="method='neuron'"):
-        fw.theory_of(network, 0.1, neuron=fw.NeuronOptions())
+        fw.theory_of(network, 0.1, method=fw.SingleNeuron())
     with pytest.raises(InputError, match="quadratic"):
-        fw.NeuronOptions(response="qudratic")
+        fw.SingleNeuron(response="qudratic")
     with pytest.raises(InputError, match="rounds"):
-        fw.NeuronOptions(rounds=(0, 10))
+        fw.SingleNeuron(rounds=(0, 10))
     with pytest.raises(MemoryCapError, match="particles"):
         fw.solve(fw.theory_of(network, 0.1, method="neuron"), digits[0], memory=1e6)

@@ -18,7 +18,7 @@ from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
 from finitewidth.runs import RunFile, single_thread
 from finitewidth.theory.neuron import rounds, single
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.options import NeuronOptions
+from finitewidth.theory.neuron.bounds import SingleNeuron
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
 
@@ -477,7 +477,7 @@ class Solver:
 
 
 def options(**given):
-    return NeuronOptions(**({"particles": 200, "rounds": (5, 3)} | given))
+    return SingleNeuron(**({"particles": 200, "rounds": (5, 3)} | given))
 
 
 def theory(network=NETWORK, **given):
@@ -676,7 +676,7 @@ def test_which_networks():
     for network in (NETWORK, fw.Convolutional(channels=N, patch=2, pool="average")):
         assert type(single.single_neuron(network, T)) is single.SingleNeuron
     found = single.single_neuron(NETWORK, T)
-    assert (found.options, found.widths, found.closure, found.method) == (NeuronOptions(), (N,), "product", "neuron")
+    assert (found.options, found.widths, found.closure, found.method) == (SingleNeuron(), (N,), "product", "neuron")
     for network, shared in (
         (fw.Convolutional(channels=N, patch=2), True),
         (fw.LocallyConnected(channels=N, patch=2), False),
@@ -722,7 +722,7 @@ def test_without_jax(monkeypatch):
 
 
 def test_default_options():
-    found = NeuronOptions()
+    found = SingleNeuron()
     assert (found.particles, found.rounds, found.response, found.seed, found.seeds) == (None, (150, 150), "auto", 0, 1)
     assert (found.progress, found.checkpoint) == (False, None)
 
@@ -731,30 +731,30 @@ def test_default_options():
     ("values", "particles"), [(1, 1200), (150, 1200), (151, 1208), (300, 2400), (301, 2400), (800, 2400), (801, 2403)]
 )
 def test_particles_by_default(values, particles):
-    assert NeuronOptions().particles_for(values) == particles
+    assert SingleNeuron().particles_for(values) == particles
 
 
 def test_too_few_particles():
-    assert NeuronOptions(particles=200).particles_for(100) == 200
-    assert NeuronOptions(particles=500).particles_for(100) == 500
-    assert NeuronOptions(particles=202).particles_for(101) == 202
+    assert SingleNeuron(particles=200).particles_for(100) == 200
+    assert SingleNeuron(particles=500).particles_for(100) == 500
+    assert SingleNeuron(particles=202).particles_for(101) == 202
     for particles, values, least in ((199, 10, 200), (201, 101, 202)):
         with pytest.raises(
             InputError, match=f"particles = {particles} for {values} training values; .* least {least} "
         ):
-            NeuronOptions(particles=particles).particles_for(values)
+            SingleNeuron(particles=particles).particles_for(values)
 
 
 def test_options_are_checked():
-    found = NeuronOptions(particles=300.0, rounds=[2.0, 3], seed=0, seeds=2.0)
+    found = SingleNeuron(particles=300.0, rounds=[2.0, 3], seed=0, seeds=2.0)
     assert (found.particles, found.rounds, found.seeds) == (300, (2, 3), 2)
     assert all(type(one) is int for one in (found.particles, *found.rounds, found.seed, found.seeds))
-    assert NeuronOptions(seed=7).seed == 7
+    assert SingleNeuron(seed=7).seed == 7
     for name, value in (
         *(("particles", 0), ("rounds", (0, 1)), ("rounds", (1, 0)), ("seed", -1), ("seeds", 0)),
         *(("response", "none"), ("response", "linear")),
     ):
         with pytest.raises(InputError, match=f"{name} = "):
-            NeuronOptions(**{name: value})
+            SingleNeuron(**{name: value})
     for response in ("auto", "quadratic", "nonlinear"):
-        assert NeuronOptions(response=response).response == response
+        assert SingleNeuron(response=response).response == response

@@ -16,7 +16,7 @@ from finitewidth.networks import OwnArchitecture
 from finitewidth.theory import local, nested, outputs, own, scaled
 from finitewidth.theory.choose import for_outputs
 from finitewidth.theory.nested import Nested, NestedScan
-from finitewidth.theory.own import OwnTheory
+from finitewidth.theory.general import General
 from finitewidth.theory.saddle import LogCholesky
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
 
@@ -289,7 +289,7 @@ def test_the_nested_action_and_its_gradient(train, dense):
 def test_one_prior_deviation_is_one_unit(train, monkeypatch):
     """The coordinates of descents: without data the action's curvature in each is one (nested and own)."""
     silent = fw.Dataset(train.x, 0.0 * train.y, classes=())
-    for module, theory in ((nested, Nested(DEEP, 1e9)), (own, OwnTheory(Product(widths=(9, 30)), 1e9))):
+    for module, theory in ((nested, Nested(DEEP, 1e9)), (own, General(Product(widths=(9, 30)), 1e9))):
         seen = {}
 
         def watch(objective, starts, tolerance, seen=seen):
@@ -323,7 +323,7 @@ def test_descents_start_where_they_are_told(train, images, monkeypatch):
     Nested(DEEP, 0.1).solve(train)
     product = ScaledKernel(DEEP, 0.1).solve(train).order_parameters
     np.testing.assert_allclose(seen["starts"][0] / deviation, np.log(product), rtol=1e-9)
-    OwnTheory(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), 0.1)._minima(train)
+    General(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), 0.1)._minima(train)
     np.testing.assert_allclose(seen["starts"], np.outer([-1.5, 2.0], deviation), rtol=1e-9)
     data = several(train)
     theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
@@ -422,7 +422,7 @@ class Bumpy(Product):
 
 @pytest.mark.parametrize("dips", [(-3.0,), (3.0,), (-1.5, 2.0), (0.0,), (-0.5, 1.0, 3.0)])
 def test_own_descents_start_from_every_dip(dips, train):
-    theory = OwnTheory(Bumpy(widths=(9, 30), dips=dips), 0.1)
+    theory = General(Bumpy(widths=(9, 30), dips=dips), 0.1)
     starts = theory._starts(train)
     assert [round(float(s[0]), 9) for s in starts] == list(dips)
     assert all(s.shape == (2,) and s[0] == s[1] for s in starts)
@@ -430,7 +430,7 @@ def test_own_descents_start_from_every_dip(dips, train):
 
 def test_own_theories_are_those_of_the_package(train, test_set):
     network = Product(widths=(9, 30), weight_precision=(0.8, 1.4, 0.7))
-    theory = OwnTheory(network, 0.1)
+    theory = General(network, 0.1)
     solution = theory.solve(train)
     known = ScaledKernel(replace(DEEP, activation="linear"), 0.1)
     truth = known.solve(train)
@@ -449,8 +449,8 @@ def test_own_theories_are_those_of_the_package(train, test_set):
     np.testing.assert_allclose(found["weight_precision"], expected["weight_precision"], rtol=1e-4)
     assert np.isnan(found["width"]).all()
     assert found["width"].shape == (2,)
-    infinite = OwnTheory(network, 0.1, infinite=True)
-    assert (infinite.widths, infinite.method, infinite.rate(np.ones(2)), OwnTheory(network, 0.1).infinite) == (
+    infinite = General(network, 0.1, infinite=True)
+    assert (infinite.widths, infinite.method, infinite.rate(np.ones(2)), General(network, 0.1).infinite) == (
         *((), "infinite"),
         *(0.0, False),
     )

@@ -93,7 +93,7 @@ def test_several_outputs_and_user_covariances_have_pieces():
 
 def test_without_limit_and_listener_nothing_is_rehearsed(rehearsals):
     with fw.time_limit(None):
-        fw.learning_curve(TWO, points(500), points(20), widths=[50], closure="product")
+        fw.learning_curve(TWO, points(500), points(20), widths=[50], method=fw.Saddle(closure="product"))
     assert rehearsals == []
 
 

@@ -120,8 +120,8 @@ def test_a_value_at_either_bound_is_reported(end, said, make_data, monkeypatch):
         return module.optimize.OptimizeResult(x=x)
 
     monkeypatch.setattr(module.optimize, "minimize", minimise)
-    chosen = fw.select(fw.FullyConnected(widths=(8, 8)), make_data(5), 0.3, closure="product")
+    chosen = fw.select(fw.FullyConnected(widths=(8, 8)), make_data(5), 0.3, method=fw.Saddle(closure="product"))
     assert ("10^4" in chosen.table[0].message) is said
     assert chosen.table[0].width == 8
-    mixed = fw.select(fw.FullyConnected(widths=(8, 9)), make_data(5), 0.3, optimise=[], closure="product")
+    mixed = fw.select(fw.FullyConnected(widths=(8, 9)), make_data(5), 0.3, optimise=[], method=fw.Saddle(closure="product"))
     assert mixed.table[0].width == (8, 9)

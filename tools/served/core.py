@@ -37,8 +37,8 @@ for described, methods in ((network, ("saddle", "integrate", "infinite")), (loca
         assert solution.converged
         assert 0.0 < errors.test_error < 1.5
 assert fw.FiniteWidthClassifier(widths=(20,)).fit(train.flat, train.labels).score(test.flat, test.labels) > 0.8
-krylov = fw.learning_curve(network, train, test, widths=[20], temperature=0.05, solver="krylov")
-exact = fw.learning_curve(network, train, test, widths=[20], temperature=0.05, solver="exact")
+krylov = fw.learning_curve(network, train, test, widths=[20], temperature=0.05, method=fw.Saddle(solver="krylov"))
+exact = fw.learning_curve(network, train, test, widths=[20], temperature=0.05, method=fw.Saddle(solver="exact"))
 np.testing.assert_allclose(krylov.column("test_error"), exact.column("test_error"), rtol=1e-3)
 assert main(["predict", "--data", "digits", "--classes", "6,9", "--n-train", "40", "--n-test", "30", "--json"]) == 0
 

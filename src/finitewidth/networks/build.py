@@ -14,7 +14,7 @@ KINDS = ("fc", "cnn", "lcn")
 
 
 def network_of(
-    kind: str,
+    kind: str | type[Network],
     widths: Sequence[int],
     *,
     activation: Any = "erf",
@@ -27,14 +27,13 @@ def network_of(
     pool: str | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Network:
-    """The network of a kind: "fc", "cnn" or "lcn".
+    """The network of a kind: "fc", "cnn" or "lcn", or a class of the user's own.
 
     widths: one a hidden layer; local networks have one layer, as wide as they have channels.
     precision: of every layer's weights, or lambda_0..lambda_L.
     patch .. input_shape: options of local networks; None: not given.
     Raises InputError for an unknown kind, an option that the kind does not take, and values that cannot be.
     """
-    checks.choice("network", kind, KINDS)
     prior = {
         "activation": activation,
         "weight_precision": precision,
@@ -43,8 +42,12 @@ def network_of(
     }
     local = {"patch": patch, "stride": stride, "padding": padding, "pool": pool, "input_shape": input_shape}
     given = {name: value for name, value in local.items() if value is not None}
+    if isinstance(kind, type):
+        _refuse(given, kind.__name__)
+        return kind(widths=tuple(widths), **prior)  # type: ignore[call-arg]  # every subclass has them
+    checks.choice("network", kind, KINDS)
     if kind == "fc":
-        _refuse(given)
+        _refuse(given, kind)
         return FullyConnected(widths=tuple(widths), **prior)
     if len(widths) != 1:
         raise InputError(
@@ -58,10 +61,10 @@ def network_of(
     return network
 
 
-def _refuse(given: dict[str, Any]) -> None:
+def _refuse(given: dict[str, Any], kind: str) -> None:
     for name in given:
         raise InputError(
-            f"the option {name} for network 'fc'",
+            f"the option {name} for network {kind!r}",
             "an option of fully connected networks, which have no patches",
             f"leave {name} out, or use network 'cnn' or 'lcn'",
         )

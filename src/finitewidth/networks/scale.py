@@ -6,8 +6,10 @@ that of standardised inputs, and hundreds of times that of standardised targets.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from finitewidth.exceptions import ScaleWarning
 from finitewidth.networks.base import Network
 from finitewidth.networks.own import OwnArchitecture
 
+_PACKAGE = str(Path(__file__).parents[1])
 LEAST, MOST = 0.03, 30.0  # mean square of inputs and of targets
 _INPUTS = "standardise the inputs (--standardise feature or global, fw.data.standardise, scikit-learn's StandardScaler)"
 _TARGETS = "standardise the targets (--standardise-target, fw.data.standardise_target)"
@@ -29,9 +32,9 @@ class Departure(NamedTuple):
     what: str
     remedy: str
 
-    def warn(self, stacklevel: int = 2) -> None:
-        """As a ScaleWarning of one line; ``stacklevel`` as in ``warnings.warn``, of the caller."""
-        warnings.warn(f"{self.what}; {self.remedy}", ScaleWarning, stacklevel + 1)
+    def warn(self) -> None:
+        """As a ScaleWarning of one line, where the user called this package."""
+        warnings.warn(f"{self.what}; {self.remedy}", ScaleWarning, _levels_within())
 
 
 def unusual_scale(network: Network, train: Dataset) -> Departure | None:
@@ -52,11 +55,19 @@ def unusual_scale(network: Network, train: Dataset) -> Departure | None:
     return Departure(" and ".join(d.what for d in found), ", ".join(d.remedy for d in found)) if found else None
 
 
-def warn_of_scale(network: Network, train: Dataset, stacklevel: int = 2) -> None:
+def _levels_within() -> int:
+    """How many calls up the first one is that is not this package's."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def warn_of_scale(network: Network, train: Dataset) -> None:
     """One ScaleWarning where the data are far from what the prior expects."""
     departure = unusual_scale(network, train)
     if departure is not None:
-        departure.warn(stacklevel + 1)
+        departure.warn()
 
 
 def _departures(name: str, sizes: Iterable[float], expected: float, remedy: str) -> Iterator[Departure]:

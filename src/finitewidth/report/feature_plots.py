@@ -17,6 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from finitewidth import features
+from finitewidth.curves import LearningCurve
+from finitewidth.curves import learning_curve as solve_curve
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.features import FeatureReport
@@ -32,9 +34,7 @@ from finitewidth.report.plots import (
     require_matplotlib,
     style,
 )
-from finitewidth.theory.curves import LearningCurve
-from finitewidth.theory.curves import learning_curve as solve_curve
-from finitewidth.theory.solution import QMap, Solution
+from finitewidth.theory.solution import QMap, TheorySolution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,12 +213,14 @@ def alignment(reports: FeatureReport | Mapping[str, FeatureReport], ax: Axes | N
 
 
 @_styled
-def between_patches(solutions: Iterable[Solution], ax: Axes | None = None, label: str | None = None) -> Axes:
+def between_patches(solutions: Iterable[TheorySolution], ax: Axes | None = None, label: str | None = None) -> Axes:
     """Share of the trace of K_R on pairs of patches i != j against the number of channels, in per cent.
 
     Zero for locally connected networks and at infinite width. Solutions that did not converge are left out.
     """
-    found = [(max(s.theory.network.widths), 100.0 * features.between_patches(s)) for s in solutions if s.converged]
+    found = [
+        (float(max(s.theory.network.widths)), 100.0 * features.between_patches(s)) for s in solutions if s.converged
+    ]
     ax = _against_width(found, ax, label)
     ax.axhline(0.0, color="0.5", lw=0.6, zorder=1)
     ax.set_xlabel("channels $N$")
@@ -227,13 +229,15 @@ def between_patches(solutions: Iterable[Solution], ax: Axes | None = None, label
 
 
 @_styled
-def information_against_width(solutions: Iterable[Solution], ax: Axes | None = None, label: str | None = None) -> Axes:
+def information_against_width(
+    solutions: Iterable[TheorySolution], ax: Axes | None = None, label: str | None = None
+) -> Axes:
     """``N I(Q)`` in nats against width: how far the network is from the kernel regime.
 
     In wide networks it falls as 1/N: a dotted line along the widths that do, to within a factor of 1.5. Solutions that
     did not converge are left out.
     """
-    found = [(max(s.theory.network.widths), features.information(s)) for s in solutions if s.converged]
+    found = [(float(max(s.theory.network.widths)), features.information(s)) for s in solutions if s.converged]
     found = [(width, nats) for width, nats in found if nats > 0.0]
     ax = _against_width(found, ax, label)
     widths, nats = np.array(sorted(found), dtype=float).T
@@ -258,7 +262,7 @@ def information_against_width(solutions: Iterable[Solution], ax: Axes | None = N
 _PATCHES: list[Any] = [["errors", "errors", "matrix", "diagonal"], ["first", "second", "before", "after"]]
 
 
-def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figure:
+def figure_for(curve: LearningCurve, solution: TheorySolution, test: Dataset) -> Figure:
     """The figure that fits a solution's architecture, a page wide.
 
     curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
@@ -271,7 +275,7 @@ def figure_for(curve: LearningCurve, solution: Solution, test: Dataset) -> Figur
     from matplotlib.figure import Figure
 
     learned = solution.converged and solution.order_parameters.size > 0
-    patches = learned and hasattr(solution.theory, "q_map") and len(solution.q_map().positions) > 1
+    patches = learned and solution.on_patches and len(solution.q_map().positions) > 1
     plain = _feature_panels(curve, solution) if learned and not patches else {}
     one_kernel = learned and solution.theory.method != "integrate"
     kernels = ["before", "after"] if one_kernel else ["before"]
@@ -297,7 +301,7 @@ def _mosaic(curves: list[str], kernels: list[str]) -> list[Any]:
     return [[name for name in row for _ in range(6 // len(row))] for row in (curves, kernels)]
 
 
-def _draw_errors(ax: Axes, curve: LearningCurve, solution: Solution, test: Dataset) -> None:
+def _draw_errors(ax: Axes, curve: LearningCurve, solution: TheorySolution, test: Dataset) -> None:
     """The learning curve with its limit, or the errors of a single row as bars."""
     rows = list(curve)
     if not any(row.converged for row in rows):
@@ -343,14 +347,14 @@ def _width(row: Any) -> str:
     return "$N$ = " + (str(row.width) if isinstance(row.width, int) else ", ".join(map(str, row.width)))
 
 
-def _draw_patches(axes: Mapping[str, Axes], solution: Solution) -> None:
+def _draw_patches(axes: Mapping[str, Axes], solution: TheorySolution) -> None:
     images, qmap = _raw(solution.train), solution.q_map()
     q_matrix(qmap, axes["matrix"]).set_title(f"$Q-1$, {_at(solution)}", loc="left")
     q_on_image(qmap, images, axes["diagonal"]).set_title("diagonal of $Q$", loc="left")
     q_eigenvectors(qmap, images, [axes["first"], axes["second"]])
 
 
-def _feature_panels(curve: LearningCurve, solution: Solution) -> dict[str, Callable[[Axes], None]]:
+def _feature_panels(curve: LearningCurve, solution: TheorySolution) -> dict[str, Callable[[Axes], None]]:
     """What is drawn of the order parameters: Q, and its information where widths vary."""
     temperature = solution.theory.temperature
     rows = [row for row in curve if row.converged]
@@ -362,13 +366,13 @@ def _feature_panels(curve: LearningCurve, solution: Solution) -> dict[str, Calla
         panels["q"] = lambda ax: _draw_outputs(ax, solution)
     elif len(rows) > 1:
         panels["q"] = lambda ax: _draw_q(ax, rows)
-    along = _solutions_along(curve, solution) if len(widths) > 1 and hasattr(solution.theory, "rate") else []
+    along = _solutions_along(curve, solution) if len(widths) > 1 and solution.rated else []
     if len({s.theory.network.widths for s in along if features.information(s) > 0.0}) > 1:
         panels["information"] = lambda ax: _draw_information(ax, along)
     return panels
 
 
-def _draw_outputs(ax: Axes, solution: Solution) -> None:
+def _draw_outputs(ax: Axes, solution: TheorySolution) -> None:
     outputs = solution.train.n_outputs
     q_of_outputs(solution.order_parameters.reshape(outputs, outputs), solution.train.classes, ax)
     ax.set_title(f"$Q-1$, {_at(solution)}", loc="left")
@@ -380,19 +384,19 @@ def _draw_q(ax: Axes, rows: list[Any]) -> None:
         legend_above(ax)
 
 
-def _draw_information(ax: Axes, along: list[Solution]) -> None:
+def _draw_information(ax: Axes, along: list[TheorySolution]) -> None:
     information_against_width(along, ax).set_title(f"$T$ = {along[0].theory.temperature:g}", loc="left")
     if _GUIDE in ax.get_legend_handles_labels()[1]:
         ax.legend()
 
 
-def _at(solution: Solution) -> str:
+def _at(solution: TheorySolution) -> str:
     network = solution.theory.network
     widths = network.common_width if isinstance(network.common_width, tuple) else (network.common_width,)
     return f"$N$ = {', '.join(map(str, widths))}, $T$ = {solution.theory.temperature:g}"
 
 
-def _draw_kernels(before: Axes, after: Axes | None, solution: Solution, test: Dataset) -> None:
+def _draw_kernels(before: Axes, after: Axes | None, solution: TheorySolution, test: Dataset) -> None:
     """Kernels on test points, which the theory has not seen, on one colour scale."""
     part = test.subset(np.arange(min(len(test), _POINTS)))
     prior = features.prior_kernel(solution, part.x)
@@ -405,7 +409,7 @@ def _draw_kernels(before: Axes, after: Axes | None, solution: Solution, test: Da
         draw(learned, order, after, limit).set_title(f"$K_R$, {_at(solution)}", loc="left")
 
 
-def _solutions_along(curve: LearningCurve, solution: Solution) -> list[Solution]:
+def _solutions_along(curve: LearningCurve, solution: TheorySolution) -> list[TheorySolution]:
     """The solution with the order parameters of each row on its data and temperature: not to predict with."""
     network, found = solution.theory.network, []
     for row in curve:
@@ -417,8 +421,7 @@ def _solutions_along(curve: LearningCurve, solution: Solution) -> list[Solution]
                 if isinstance(network, FullyConnected)
                 else network.with_width(widths[0])
             )
-            theory = replace(solution.theory, network=other)
-            found.append(replace(solution, theory=theory, order_parameters=np.array(row.order_parameters)))
+            found.append(solution.at(other, np.array(row.order_parameters)))
     return found
 
 

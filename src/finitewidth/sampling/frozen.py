@@ -10,9 +10,9 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.linalg import RegularisedGram
+from finitewidth.likelihoods import Gaussian
 from finitewidth.networks import Network
-from finitewidth.prediction import condition, in_own_units, train_error
+from finitewidth.prediction import in_own_units
 from finitewidth.runs import same_targets
 
 Array = np.ndarray
@@ -95,10 +95,10 @@ def _one(
     """Mean and variance at the test points, train error and order parameter of one network."""
     phi, at = features
     kernel = phi @ phi.T
-    gram = RegularisedGram(kernel.copy(), temperature)
-    mean, variance = condition(gram, train.y, at @ phi.T, np.einsum("if,if->i", at, at))
-    used = len(kernel) - temperature * float(np.trace(gram.inverse()))  # Tr(A^-1 K_W)
-    return mean, variance, train_error(gram, train.y), 1.0 - used / phi.shape[1]
+    posterior = Gaussian(temperature).posterior(kernel, train.y)
+    mean, variance = posterior.predict(at @ phi.T, np.einsum("if,if->i", at, at))
+    used = len(kernel) - temperature * float(np.trace(posterior.gram.inverse()))  # Tr(A^-1 K_W)
+    return mean, variance, posterior.train_error, 1.0 - used / phi.shape[1]
 
 
 def squared_bias(mean: Array, y: Array) -> tuple[float, float]:

@@ -19,10 +19,10 @@ from rich.text import Text
 
 from finitewidth import __version__, documents, runs
 from finitewidth import tables as report_tables
+from finitewidth.curves import LearningCurve, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.networks import FullyConnected
 from finitewidth.report import plots
-from finitewidth.theory import LearningCurve, learning_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +83,7 @@ def run(setting: Setting, sampling: bool = True, say: Callable[[str], Any] = pri
     curves, limits = {}, {}
     for depth in setting.depths:
         network = setting.network(depth, setting.widths[0])
-        curves[depth] = learning_curve(network, train, test, setting.widths, t, assess=False)
+        curves[depth] = learning_curve(network, train, test, setting.widths, t)
         limits[depth] = learning_curve(network, train, test, temperature=t, method="infinite")[0]
     points, note = sampled_check(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
     return Result(setting, train, test, curves, limits, points, note)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from finitewidth.curves import learning_curve
+from finitewidth.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling.curves import SampledRow
 from finitewidth.studies.frame import Plan, Study, Work
 from finitewidth.studies.parts import draw
-from finitewidth.theory import learning_curve
-from finitewidth.theory.curves import Row
+from finitewidth.theory import Saddle
 
 CLOSURES = ("nested", "product")
 Found = dict[int, tuple[dict[str, Row], Row, SampledRow]]  # by depth: closures, limit, sample
@@ -25,7 +26,7 @@ def compute(work: Work) -> Findings:
         work.say(f"Solving: {depth} hidden layers")
         network = FullyConnected(widths=(width,) * depth, activation=plan.activation)
         data = (network, work.train, work.test, None, t)
-        closures = {closure: learning_curve(*data, closure=closure)[0] for closure in CLOSURES}
+        closures = {closure: learning_curve(*data, method=Saddle(closure))[0] for closure in CLOSURES}
         limit = learning_curve(*data, method="infinite")[0]
         found[depth] = closures, limit, draw(work, f"fully connected L={depth}", network, t).row
     return Findings(

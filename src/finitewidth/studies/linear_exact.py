@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
+from finitewidth.curves import learning_curve
+from finitewidth.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.studies.frame import Plan, Study, Work
 from finitewidth.studies.parts import draw
-from finitewidth.theory import learning_curve
-from finitewidth.theory.curves import Row
 
 TOLERANCE = 0.1  # of the exponent
 FAR = 32  # N / P from which the law is looked for: nearer to P the difference may still change its sign

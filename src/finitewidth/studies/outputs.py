@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from finitewidth.jobs import predict, solve, theory_of
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
 from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
-from finitewidth.theory import predict, solve, theory_of
 
 Array = np.ndarray
 AGREEMENT = 0.95

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth.curves import learning_curve
+from finitewidth.jobs import solve, theory_of
+from finitewidth.methods import Row
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
 from finitewidth.sampling import Draws, sample
 from finitewidth.sampling.curves import SampledRow
 from finitewidth.studies.frame import Work
-from finitewidth.theory import learning_curve, solve, theory_of
-from finitewidth.theory.curves import Row
 from finitewidth.theory.solution import applies
 from finitewidth.theory.validity import validity
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth.curves import learning_curve
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.exceptions import InputError
@@ -25,7 +26,6 @@ from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.transfer import sample_following, sample_joint, sample_source
 from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import draw
-from finitewidth.theory import learning_curve
 from finitewidth.theory.transfer import TransferSolution, transfer
 
 TOLERANCE = 0.1  # relative error up to which a prediction counts as right

@@ -1,31 +1,26 @@
 """Theories: order parameters that renormalise a kernel, solved on your data."""
 
-from finitewidth.theory.choose import CLOSURES, METHODS, solve, theory_of
-from finitewidth.theory.curves import LearningCurve, Row, learning_curve
 from finitewidth.theory.learned import LearnedFeatures
-from finitewidth.theory.neuron import NeuronOptions
-from finitewidth.theory.selection import Selection, select
-from finitewidth.theory.solution import Solution, predict
+from finitewidth.theory.methods import CLOSURES, Infinite, Integrate, Saddle
+from finitewidth.theory.neuron import SingleNeuron
+from finitewidth.theory.rows import TheoryRow
+from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solver import Solver
 from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheory, spectral_learning_curve
 
 __all__ = [
     "CLOSURES",
-    "METHODS",
+    "Infinite",
+    "Integrate",
     "LearnedFeatures",
-    "LearningCurve",
-    "NeuronOptions",
-    "Row",
-    "Selection",
-    "Solution",
+    "Saddle",
+    "SingleNeuron",
     "Solver",
     "SpectralCurve",
     "SpectralRow",
     "SpectralTheory",
-    "learning_curve",
-    "predict",
-    "select",
-    "solve",
+    "Theory",
+    "TheoryRow",
+    "TheorySolution",
     "spectral_learning_curve",
-    "theory_of",
 ]

@@ -8,17 +8,16 @@ A theory is a rate and a covariance; here is what all of them share.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from finitewidth.linalg import RegularisedGram, Spectrum, excess
+from finitewidth.likelihoods import LOG_2PI
+from finitewidth.linalg import Spectrum, excess
 from finitewidth.linalg.krylov import TraceQuadrature
 
 Array = np.ndarray
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 def action(rate: Array | float, energy: Array | float) -> Array | float:
@@ -29,27 +28,6 @@ def action(rate: Array | float, energy: Array | float) -> Array | float:
 def scalar_rate(width: float, surplus: Array | float) -> Array | float:
     """``N (Q - log Q - 1)`` of one scalar order parameter Q = 1 + surplus, without cancellation at large N."""
     return width * excess(surplus)
-
-
-def gaussian_energy(gram: RegularisedGram, y: Array) -> float:
-    """``-log N(y; 0, A)`` in nats, summed over the columns of ``y`` (P,) or (P, D)."""
-    outputs = 1 if y.ndim == 1 else y.shape[1]
-    return 0.5 * (outputs * gram.log_det + float(np.vdot(y, gram.solve(y))) + y.size * LOG_2PI)
-
-
-def energy_cotangent(gram: RegularisedGram, y: Array) -> Array:
-    """``d energy / d K_R = 1/2 (D A^-1 - a a^T)``, a = A^-1 y, shape (P, P); for changes that are zero where K_R is."""
-    a = gram.solve_range(y).reshape(gram.size, -1)
-    cotangent = gram.inverse_range()
-    cotangent *= 0.5 * a.shape[1]
-    cotangent -= 0.5 * a @ a.T
-    return cotangent
-
-
-def energy_by_temperature(gram: RegularisedGram, y: Array) -> float:
-    """``d energy / d T = 1/2 (D Tr A^-1 - |A^-1 y|^2)``."""
-    outputs = 1 if y.ndim == 1 else y.shape[1]
-    return 0.5 * float(outputs * np.trace(gram.inverse()) - np.sum(gram.solve(y) ** 2))
 
 
 class ScaleEnergy:

@@ -13,7 +13,7 @@ output the result is exact at any width, depth and number of points (Bassetti et
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +22,16 @@ from scipy import special
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import RegularisedGram, Spectrum, left_over
-from finitewidth.prediction import Prediction, condition, train_error
+from finitewidth.durations import Piece
+from finitewidth.exceptions import InputError
+from finitewidth.linalg import Spectrum, left_over
+from finitewidth.networks import Network
+from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.saddle import Minimum, surplus_of_scale
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
-from finitewidth.theory.solution import Solution, Theory
+from finitewidth.theory.solution import Predictor, Theory, TheorySolution
 
 Array = np.ndarray
 _DEPTH = 42.0  # nats below its maximum at which an integrand is cut; e^-42 = 6e-19
@@ -178,14 +181,14 @@ def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float,
 
 
 @dataclass(frozen=True)
-class Integrated(Theory):
+class Integrated(Theory[Any]):
     """A theory whose order parameters are integrated over instead of fixed at the saddle."""
 
-    theory: Any
+    theory: ScaledKernel | Nested
     method = "integrate"
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Network:
         return self.theory.network
 
     @property
@@ -196,11 +199,54 @@ class Integrated(Theory):
     def closure(self) -> str:
         return str(self.theory.closure)
 
+    @property
+    def in_one_go(self) -> bool:
+        """As the theory within."""
+        return self.theory.in_one_go
+
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
+        """One output only."""
+        if n_outputs > 1:
+            raise InputError(
+                f"method = 'integrate' with {n_outputs} outputs",
+                "one output",
+                "use method='saddle', whose Q is a matrix",
+            )
+        return self
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        """Of the theory within, and of the draws of an integral over nested order parameters."""
+        pieces = self.theory.pieces(rows, train, at)
+        if isinstance(self.theory, Nested):
+            spectrum, action, predict = pieces
+            return [
+                spectrum,
+                replace(action, times=action.times + rows * _DRAWS // 2),
+                replace(predict, times=predict.times * _DRAWS),
+            ]
+        twice = self.network.depth == 1 and not self.network.phi.odd
+        return [replace(piece, times=piece.times * 2) for piece in pieces] if twice else pieces
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        within = self.theory.operations(rows, train, covariances)
+        return within if self.in_one_go else _DRAWS / 8 * within
+
+    def operations_of_an_entry(self, train: Dataset) -> float:
+        return self.theory.operations_of_an_entry(train)
+
+    @property
+    def sharing(self) -> Hashable | None:
+        """As the theory within."""
+        return self.theory.sharing
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        return self.theory.work(rows, train)
+
     def factorise(self, train: Dataset, memory: float | None = None) -> Any:
         """The work that all widths share."""
         return self.theory.factorise(train, memory)
 
-    def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> Solution:
+    def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> TheorySolution:
         """Posterior of the order parameters; the saddle is solved first and tells where to integrate."""
         shared = shared or self.factorise(train, memory)
         saddle = self.theory.solve(train, shared)
@@ -214,9 +260,12 @@ class Integrated(Theory):
         return integrate_scale(self, train, saddle, shared)
 
 
-def integrate_scale(theory: Integrated, train: Dataset, saddle: Solution, shared: KernelSpectrum) -> Solution:
+def integrate_scale(
+    theory: Integrated, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
+) -> TheorySolution:
     """Mixture over log s; exact for linear networks with one output."""
-    inner: ScaledKernel = theory.theory
+    inner = theory.theory
+    assert isinstance(inner, ScaledKernel)
     if not inner.widths:
         return replace(saddle, theory=theory)
     energy, temperature, shift = shared.energy, inner.temperature, inner.log_prior_scale
@@ -233,7 +282,7 @@ def integrate_scale(theory: Integrated, train: Dataset, saddle: Solution, shared
     return _solution(theory, saddle, mean, log_evidence, nodes.settled, predictor)
 
 
-def _bumps(saddle: Solution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
+def _bumps(saddle: TheorySolution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
     """Where the posterior of log s can have weight: every minimum of the action, as wide as its curvature says."""
     least = 1.0 / sum(2.0 / n for n in inner.widths) + 0.25 * saddle.train.n_points
     out = []
@@ -247,16 +296,16 @@ def _bumps(saddle: Solution, inner: ScaledKernel, energy: SpectralEnergy) -> lis
 
 def _solution(
     theory: Integrated,
-    saddle: Solution,
+    saddle: TheorySolution,
     q: Array,
     log_evidence: float,
     settled: bool,
-    predictor: Any,
+    predictor: Predictor,
     note: str = "",
-) -> Solution:
+) -> TheorySolution:
     minima: tuple[Minimum, ...] = saddle.minima
     message = note if settled else f"the integral over the order parameters has not settled; {note}use method='saddle'"
-    return Solution(
+    return TheorySolution(
         theory,
         saddle.train,
         q,
@@ -271,7 +320,9 @@ def _solution(
 # --- an activation with a mean: two dimensions -----------------------------------------------------------------------
 
 
-def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared: KernelSpectrum) -> Solution:
+def integrate_mean(
+    theory: Integrated, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
+) -> TheorySolution:
     """Features ``m + g``: ``f | u, q ~ N(u m, q (kappa - m m^T))``, all over the readout precision.
 
     q = |v|^2/N is chi-square over N; u, the component of v along the shared direction, is ``sqrt(N q) sin(angle)`` with
@@ -299,7 +350,9 @@ def integrate_mean(theory: Integrated, train: Dataset, saddle: Solution, shared:
     def log_density(x: Array) -> Array:
         return log_scale_density(x, (width,)) + model.log_likelihood(np.exp(x))
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, theory.theory, shared.energy))
+    inner = theory.theory
+    assert isinstance(inner, ScaledKernel)
+    nodes = integrate_log_density(log_density, _bumps(saddle, inner, shared.energy))
     q = np.exp(nodes.x)
     first, second = model.moments(q)
     predictor = MeanPredictor(model, q, nodes.weights, first, second)
@@ -424,13 +477,14 @@ _FREEDOM = 8.0
 _FEWEST = 50.0  # effective draws below which the result is not called converged
 
 
-def integrate_nested(theory: Integrated, train: Dataset, saddle: Solution) -> Solution:
+def integrate_nested(theory: Integrated, train: Dataset, saddle: TheorySolution) -> TheorySolution:
     """Importance sampling in log Q with a quasi-random multivariate-t proposal (8 degrees of freedom, Laplace Hessian).
 
     Every draw costs a Cholesky factor. The message states the effective number of draws and the standard error of the
     log evidence.
     """
-    inner: Nested = theory.theory
+    inner = theory.theory
+    assert isinstance(inner, Nested)
     centre = np.log(saddle.order_parameters)
     root = _laplace_root(inner, train, centre)
     draws, log_proposal = _student_draws(centre, root, seed=0)
@@ -458,14 +512,11 @@ def integrate_nested(theory: Integrated, train: Dataset, saddle: Solution) -> So
 def _laplace_root(inner: Nested, train: Dataset, centre: Array) -> Array:
     """R with R R^T the inverse Hessian of the action in log Q (differences of the analytic gradient)."""
     dim = len(centre)
-    unit = np.ones(dim)
     step = 1e-4
     hessian = np.empty((dim, dim))
     for k in range(dim):
         shift = step * np.eye(dim)[k]
-        hessian[k] = (inner._action(train, centre + shift, unit)[1] - inner._action(train, centre - shift, unit)[1]) / (
-            2.0 * step
-        )
+        hessian[k] = (inner.action(train, centre + shift)[1] - inner.action(train, centre - shift)[1]) / (2.0 * step)
     values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     return vectors / np.sqrt(np.maximum(values, 0.05 * np.asarray(inner.widths, dtype=float).min()))
 
@@ -502,10 +553,7 @@ class NestedMixture:
     def predict(self, x: Array) -> Prediction:
         mean, second, error = 0.0, 0.0, 0.0
         for q, weight in zip(self.draws, self.weights, strict=True):
-            network = self.theory.renormalised(q)
-            gram = RegularisedGram(kernels.nngp(network, self.train.x), self.theory.temperature)
-            cross = kernels.nngp(network, x, self.train.x)
-            m, v = condition(gram, self.train.y, cross, kernels.nngp_diagonal(network, x))
-            mean, second = mean + weight * m, second + weight * (v + m**2)
-            error += weight * train_error(gram, self.train.y)
+            found = self.theory.predictor(self.train, q).predict(x)
+            mean, second = mean + weight * found.mean, second + weight * (found.variance + found.mean**2)
+            error += weight * found.train_error
         return Prediction(np.asarray(mean), np.asarray(second - np.square(mean)), float(error))

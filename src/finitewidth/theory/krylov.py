@@ -37,7 +37,7 @@ from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DriveTable, surplus_of_scale
-from finitewidth.theory.solution import KrylovErrors, Solution
+from finitewidth.theory.solution import KrylovErrors, TheorySolution
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
 
 Array = np.ndarray
@@ -195,7 +195,7 @@ class KrylovKernel:
         """
         return max(errors.residual, errors.log_scale) <= 0.5 * self.solver.target
 
-    def settled(self, solution: Solution) -> bool:
+    def settled(self, solution: TheorySolution) -> bool:
         """Whether the solution is good enough, or the space can do no more; grows it otherwise."""
         errors = self._errors_of(solution)
         if errors is None or self.sufficient(errors) or self.space.full:
@@ -203,23 +203,23 @@ class KrylovKernel:
         self.grow()
         return False
 
-    def stated(self, solution: Solution) -> Solution:
+    def stated(self, solution: TheorySolution) -> TheorySolution:
         """The solution with its errors; not converged where they are above the accuracy."""
         errors = self._errors_of(solution)
         if errors is None:
             return solution
         message = _complaint(errors, self.solver)
         converged = solution.converged and not message
-        return replace(solution, errors=errors, converged=converged, message=message or solution.message)
+        return replace(solution, solver_errors=errors, converged=converged, message=message or solution.message)
 
-    def _errors_of(self, solution: Solution) -> KrylovErrors | None:
-        theory, predictor = solution.theory, solution.predictor
-        assert isinstance(predictor, KrylovPredictor)
-        if not math.isfinite(predictor.scale):
-            return None
-        return self.errors(predictor.scale, predictor.temperature, theory.widths, theory.log_prior_scale)
+    def _errors_of(self, solution: TheorySolution) -> KrylovErrors | None:
+        at = solution.predictor
+        assert isinstance(at, KrylovPredictor)
+        return self.errors(at.scale, at.temperature, at.widths, at.log_prior_scale) if math.isfinite(at.scale) else None
 
-    def predictor(self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> Any:
+    def predictor(
+        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
+    ) -> KrylovPredictor:
         return KrylovPredictor(self, scale, temperature, widths, log_prior_scale)
 
 

@@ -8,18 +8,21 @@ patches are independent and Q is one number a patch (one D x D matrix a patch). 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.durations import Piece
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
-from finitewidth.linalg import RegularisedGram, Spectrum, excess, require_memory
+from finitewidth.likelihoods import Gaussian, GaussianPosterior
+from finitewidth.linalg import Spectrum, excess, require_memory
 from finitewidth.networks import Convolutional, LocalNetwork
-from finitewidth.prediction import Prediction, condition, condition_outputs, train_error
-from finitewidth.theory.action import SpectralEnergy, action, energy_by_temperature, energy_cotangent, gaussian_energy
+from finitewidth.prediction import Prediction
+from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     DriveTable,
@@ -31,13 +34,13 @@ from finitewidth.theory.saddle import (
     squarable,
 )
 from finitewidth.theory.scaled import unit_network
-from finitewidth.theory.solution import QMap, Solution, Theory, certify, unsolved
+from finitewidth.theory.solution import QMap, Theory, TheorySolution, certify, unsolved
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LocalRenormalisation(Theory):
+class LocalRenormalisation(Theory["PatchGram"]):
     """Networks on patches with a readout over all of them.
 
     Inside, Q is an array of independent blocks (B, d, d): one block of n D for convolutional networks, n blocks of D
@@ -47,17 +50,12 @@ class LocalRenormalisation(Theory):
 
     network: LocalNetwork
     temperature: float
-    closure = "product"
     method = "saddle"
 
     @property
     def shared_weights(self) -> bool:
         """Whether Q couples patches."""
         return isinstance(self.network, Convolutional)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        return self.network.widths
 
     def rate(self, order_parameters: Array) -> float:
         """``N (tr Q - log det Q - dim)``; Q is (n, n), or (n,) without weight sharing (one output)."""
@@ -80,18 +78,40 @@ class LocalRenormalisation(Theory):
         unit: LocalNetwork = unit_network(self.network)
         return SymmetricPairs(unit, train, memory) if train.n_outputs == 1 else FullPairs(unit, train, memory)
 
-    def solve(self, train: Dataset, shared: PatchGram | None = None, memory: float | None = None) -> Solution:
+    def solve(self, train: Dataset, shared: PatchGram | None = None, memory: float | None = None) -> TheorySolution:
         """Minimise the action over positive definite Q from several starts."""
         problem = LocalProblem(self, train, shared or self.factorise(train, memory))
         blocks, minima = problem.minima()
         if not minima:
-            covariance = problem.scale * problem.gram.contract(problem.identity)
-            return unsolved(self, train, blocks.size, LocalPredictor(self, train, problem.identity, covariance))
+            return unsolved(self, train, blocks.size, problem.predictor(problem.identity))
         converged, message = certify(minima, train.y.size)
         q = minima[0].order_parameters.ravel()
-        predictor = LocalPredictor(self, train, blocks, problem.scale * problem.gram.contract(blocks))
-        gradient = partial(evidence_gradient, problem, blocks)
-        return Solution(self, train, q, -minima[0].action, converged, message, minima, predictor, gradient)
+        predictor, gradient = problem.predictor(blocks), partial(evidence_gradient, problem, blocks)
+        return TheorySolution(self, train, q, -minima[0].action, converged, message, minima, predictor, gradient)
+
+    @property
+    def sharing(self) -> Hashable:
+        """The local kernels serve every number of channels, temperature and readout precision."""
+        return "patches", unit_network(self.network).with_width(1), id(self.network.phi)
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        gram = self.factorise(train)
+        problem = LocalProblem(self, train, gram)
+        predictor = problem.predictor(problem.identity)
+        return [
+            Piece(lambda: self.factorise(train), 1),
+            Piece(lambda: problem.energy(problem.identity), rows * _evaluations(gram.n_patches)),
+            Piece(lambda: predictor.predict(at), rows),
+        ]
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        patches = self.network.grid(train.x).n_patches
+        return _evaluations(patches) * rows * (3.0 * train.y.size**3 + covariances)
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        more = f", {rows} rows" if rows > 1 else ""
+        what = f"an order parameter for pairs of patches on {train.n_points:,} training points{more}"
+        return what, "use fewer training points (n_train), larger patches or strides, or average pooling"
 
     def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
         """Q with the positions of its patches; with several outputs, averaged over them."""
@@ -102,6 +122,11 @@ class LocalRenormalisation(Theory):
         else:
             matrix = np.einsum("idd->i", q.reshape(grid.n_patches, dim, dim)) / dim
         return QMap(matrix, grid.positions, grid.patch, grid.input_shape, grid.grid_shape)
+
+
+def _evaluations(patches: int) -> int:
+    """Of an action, until it is minimised: measured on digits, from one to 16 patches."""
+    return 16 if patches < 16 else 60
 
 
 # --- kernels of the patches, contracted with Q -----------------------------------------------------------------------
@@ -231,8 +256,7 @@ class LocalProblem:
 
     def _aligned(self, scale: float) -> Array:
         """A start far from the identity: Q stretched to where the labels pull most, a direction or single patches."""
-        gram = RegularisedGram(self.scale * scale * self.gram.contract(self.identity), self.theory.temperature)
-        a = gram.solve_range(self.y)
+        a = self.posterior(scale * self.identity).gram.solve_range(self.y)
         pull = self.gram.project(np.outer(a, a))
         if not (np.isfinite(pull).all() and pull.max() > 0.0):  # squares of targets that overflow, or no pull
             return scale * np.array(self.identity)
@@ -245,13 +269,16 @@ class LocalProblem:
 
     def energy(self, blocks: Array) -> tuple[float, Array]:
         """-log N(y; 0, K_R + T) and its derivative in Q."""
-        gram = self.regularised(blocks)
-        cotangent = energy_cotangent(gram, self.y)
-        return gaussian_energy(gram, self.y), self.scale * self.gram.project(cotangent)
+        posterior = self.posterior(blocks)
+        return posterior.energy, self.scale * self.gram.project(posterior.cotangent())
 
-    def regularised(self, blocks: Array) -> RegularisedGram:
-        """A(Q)."""
-        return RegularisedGram(self.scale * self.gram.contract(blocks), self.theory.temperature)
+    def posterior(self, blocks: Array) -> GaussianPosterior:
+        """Of all training values under K_R(Q)."""
+        return Gaussian(self.theory.temperature).posterior(self.scale * self.gram.contract(blocks), self.y)
+
+    def predictor(self, blocks: Array) -> LocalPredictor:
+        """Conditioned at one Q."""
+        return LocalPredictor(self.theory, self.train, blocks, self.scale * self.gram.contract(blocks))
 
     def _objective(self, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
         if np.abs(v).max() > 30.0 * coordinates.unit:  # a wild step is infinitely bad, not an error
@@ -289,29 +316,32 @@ class LocalPredictor:
     blocks: Array
     covariance: Array
 
+    @cached_property
+    def posterior(self) -> GaussianPosterior:
+        """Of all training values: one factorisation, however often it is predicted with."""
+        return Gaussian(self.theory.temperature).posterior(self.covariance, self.train.y.reshape(-1))
+
     def predict(self, x: Array) -> Prediction:
         if self.train.n_outputs > 1:
             return self._predict_outputs(x)
         network = self.theory.network
         q = self.blocks[0] if self.theory.shared_weights else self.blocks[:, 0, 0]
-        gram = RegularisedGram(self.covariance, self.theory.temperature)
         cross = local_cross(network, x, self.train.x, q)
-        mean, variance = condition(gram, self.train.y, cross, local_diagonal(network, x, q))
-        return Prediction(mean, variance, train_error(gram, self.train.y))
+        mean, variance = self.posterior.predict(cross, local_diagonal(network, x, q))
+        return Prediction(mean, variance, self.posterior.train_error)
 
     def _predict_outputs(self, x: Array) -> Prediction:
         train, dim = self.train, self.train.n_outputs
-        gram = RegularisedGram(self.covariance, self.theory.temperature)
         means, covariances = [], []
         for part in np.array_split(np.asarray(x), math.ceil(len(x) / 32)):
             own = self._mixed(part, part).reshape(len(part), dim, len(part), dim)
             prior = own[np.arange(len(part)), :, np.arange(len(part))]
-            mean, covariance = condition_outputs(gram, train.y.reshape(-1), self._mixed(part, train.x), prior)
+            mean, covariance = self.posterior.predict_coupled(self._mixed(part, train.x), prior)
             means.append(mean)
             covariances.append(covariance)
         covariance = np.concatenate(covariances)
         variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
-        return Prediction(np.concatenate(means), variance, train_error(gram, train.y.reshape(-1)), covariance)
+        return Prediction(np.concatenate(means), variance, self.posterior.train_error, covariance)
 
     def _mixed(self, x1: Array, x2: Array) -> Array:
         pairs = pair_kernels(self.theory.network, x1, x2)
@@ -319,24 +349,22 @@ class LocalPredictor:
 
 
 def evidence_gradient(problem: LocalProblem, blocks: Array) -> dict[str, Any]:
-    """See ``Solution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
+    """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
     theory, train = problem.theory, problem.train
     network, step = theory.network, 1e-4
-    gram = problem.regularised(blocks)
-    cotangent = energy_cotangent(gram, problem.y)
+    posterior = problem.posterior(blocks)
+    cotangent = posterior.cotangent()
     inner, readout = network.weight_precision
     energies = []
     for sign in (1.0, -1.0):
         moved = replace(theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
-        energies.append(
-            gaussian_energy(LocalProblem(moved, train, moved.factorise(train)).regularised(blocks), problem.y)
-        )
+        energies.append(LocalProblem(moved, train, moved.factorise(train)).posterior(blocks).energy)
     by_readout = float(np.vdot(cotangent, problem.scale * problem.gram.contract(blocks)))
     by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
     if network.readout == "mean-field":
         by_width += by_readout / network.channels
     return {
-        "temperature": -energy_by_temperature(gram, problem.y),
+        "temperature": -posterior.by_temperature(),
         "weight_precision": np.array([-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]),
         "width": np.array([by_width]),
     }

@@ -14,20 +14,24 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.linalg import RegularisedGram, excess, require_memory
+from finitewidth.durations import Piece
+from finitewidth.exceptions import InputError
+from finitewidth.likelihoods import Gaussian, GaussianPosterior
+from finitewidth.linalg import excess, require_memory
 from finitewidth.networks import FullyConnected
-from finitewidth.prediction import Prediction, condition, train_error
-from finitewidth.theory.action import action, energy_by_temperature, energy_cotangent, gaussian_energy, scalar_rate
-from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
+from finitewidth.theory.action import scalar_rate
+from finitewidth.theory.general import CovarianceSaddle, dips
+from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, Theory, certify, unsolved
+from finitewidth.theory.solution import EvidenceGradient, Theory
 
 Array = np.ndarray
 _SCAN = np.linspace(-2.0, 2.0, 9)  # log Q, all layers alike, around the product closure's best scale
+_EVALUATIONS = 16  # of an action, until it is minimised: measured on digits
 
 
 @dataclass(frozen=True)
-class Nested(Theory):
+class Nested(CovarianceSaddle["NestedScan"]):
     """One scalar a layer, each inside the next activation; equal to the product closure for homogeneous phi."""
 
     network: FullyConnected
@@ -35,14 +39,6 @@ class Nested(Theory):
     by_default: bool = False  # not asked for by name: several outputs may then take the product closure
     closure = "nested"
     method = "saddle"
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        return self.network.widths
-
-    def rate(self, order_parameters: Array) -> float:
-        """``sum_l N_l (Q_l - log Q_l - 1)``."""
-        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     def renormalised(self, order_parameters: Array) -> FullyConnected:
         """The network whose NNGP kernel is K_R(Q)."""
@@ -53,48 +49,66 @@ class Nested(Theory):
         """K_R, (points1, points2)."""
         return kernels.nngp(self.renormalised(order_parameters), x1, x2)
 
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
+        """K_R of every point with itself, (points,)."""
+        return kernels.nngp_diagonal(self.renormalised(order_parameters), x)
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
+        """Of the training targets under K_R."""
+        return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
+
+    def cost(self, log_q: Array) -> tuple[float, Array]:
+        """Half the rate, and its derivative in log Q."""
+        surplus = np.expm1(log_q)
+        rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, surplus, strict=True))
+        return 0.5 * rate, 0.5 * np.asarray(self.widths) * surplus
+
+    def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
+        """Through the kernel recursion."""
+        return -kernels.nngp_pullback(self.renormalised(order_parameters), train.x, cotangent)[1:]
+
     def factorise(self, train: Dataset, memory: float | None = None) -> NestedScan:
         """The work that all widths share."""
         return NestedScan(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: NestedScan | None = None, memory: float | None = None) -> Solution:
-        """Minimise the action from the scan's local minima and from the product closure's."""
-        shared = shared or self.factorise(train, memory)
-        unit = np.sqrt(0.5 * np.asarray(self.widths, dtype=float))  # one prior deviation of each log Q
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
+        """The product closure's matrix, unless the nested closure was asked for by name: InputError then."""
+        if n_outputs == 1:
+            return self
+        if not self.by_default:
+            raise InputError(
+                f"closure = 'nested' with {n_outputs} outputs",
+                "the product closure, whose Q is a matrix",
+                "leave closure out",
+            )
+        return SeveralOutputs(self.network, self.temperature)
 
-        def objective(v: Array) -> tuple[float, Array]:
-            return self._action(train, v / unit, unit)
+    def starts(self, train: Dataset, shared: NestedScan) -> list[Array]:
+        """The scan's local minima and those of the product closure."""
+        return shared.starts(self)
 
-        starts = [unit * start for start in shared.starts(self)]
-        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
-        minima = tuple(Minimum(np.exp(v / unit), value, left) for v, value, left in found)
-        if not minima:
-            nothing = GramPredictor(self.network, train, self.temperature)
-            return unsolved(self, train, len(self.widths), nothing)
-        best = minima[0]
-        converged, message = certify(minima, train.y.size)
-        predictor = GramPredictor(self.renormalised(best.order_parameters), train, self.temperature)
-        gradient = partial(evidence_gradient, self, train, best.order_parameters)
-        q = best.order_parameters
-        return Solution(self, train, q, -best.action, converged, message, minima, predictor, gradient)
+    def gradient(self, train: Dataset, order_parameters: Array) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``."""
+        return partial(evidence_gradient, self, train, order_parameters)
 
-    def energy(self, train: Dataset, order_parameters: Array) -> float:
-        """-log N(y; 0, K_R + T), nats."""
-        gram = RegularisedGram(self.covariance(order_parameters, train.x), self.temperature)
-        return gaussian_energy(gram, train.y)
+    # --- how long it takes ----------------------------------------------------------------------------------------
 
-    def _action(self, train: Dataset, log_q: Array, unit: Array) -> tuple[float, Array]:
-        """F and its gradient in the coordinates ``unit * log Q``; a wild step is infinitely bad, not an error."""
-        if np.abs(log_q).max() > 60.0:
-            return np.inf, np.zeros_like(log_q)
-        q, surplus = np.exp(log_q), np.expm1(log_q)
-        network = self.renormalised(q)
-        gram = RegularisedGram(kernels.nngp(network, train.x), self.temperature)
-        rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, surplus, strict=True))
-        value = float(action(rate, gaussian_energy(gram, train.y)))
-        cotangent = energy_cotangent(gram, train.y)
-        slope = 0.5 * np.asarray(self.widths) * surplus - kernels.nngp_pullback(network, train.x, cotangent)[1:]
-        return value, slope / unit
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        zero = np.zeros(self.network.depth)
+        return [
+            Piece(lambda: KernelSpectrum.of(self.network, train), 1),
+            Piece(lambda: self.action(train, zero), 4 + 8 * rows),
+            Piece(lambda: self.predictor(train, np.exp(zero)).predict(at), rows),
+        ]
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        each = 3.0 * train.y.size**3 + covariances
+        return _EVALUATIONS * rows * each
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        more = f", {rows} rows" if rows > 1 else ""
+        what = f"the nested closure on {train.n_points:,} training points{more}"
+        return what, "use fewer training points (n_train), fewer widths or closure='product'"
 
 
 class NestedScan:
@@ -119,10 +133,8 @@ class NestedScan:
         solved = product.solve(self.train, self._spectrum)
         starts = [np.log(m.order_parameters) for m in solved.minima]
         line = [x * np.ones(theory.network.depth) for x in _SCAN]
-        actions = [theory.rate(np.exp(x)) / 2 + self._energy(theory, x) for x in line]
-        padded = np.concatenate([[np.inf], actions, [np.inf]])
-        dips = np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
-        return starts + [line[k] for k in dips if all(np.abs(line[k] - s).max() > 0.3 for s in starts)]
+        actions = np.array([theory.rate(np.exp(x)) / 2 + self._energy(theory, x) for x in line])
+        return starts + [line[k] for k in dips(actions) if all(np.abs(line[k] - s).max() > 0.3 for s in starts)]
 
     def _energy(self, theory: Nested, log_q: Array) -> float:
         key = (theory.network.weight_precision, theory.network.readout_precision, theory.temperature, *log_q)
@@ -131,32 +143,15 @@ class NestedScan:
         return self._energies[key]
 
 
-@dataclass(frozen=True)
-class GramPredictor:
-    """Gaussian conditioning under the kernel of one (renormalised) network."""
-
-    network: FullyConnected
-    train: Dataset
-    temperature: float
-
-    def predict(self, x: Array) -> Prediction:
-        gram = RegularisedGram(kernels.nngp(self.network, self.train.x), self.temperature)
-        cross = kernels.nngp(self.network, x, self.train.x)
-        mean, variance = condition(gram, self.train.y, cross, kernels.nngp_diagonal(self.network, x))
-        return Prediction(mean, variance, train_error(gram, self.train.y))
-
-
 def evidence_gradient(theory: Nested, train: Dataset, q: Array) -> dict[str, Any]:
-    """See ``Solution.evidence_gradient``."""
-    network = theory.renormalised(q)
-    gram = RegularisedGram(kernels.nngp(network, train.x), theory.temperature)
-    cotangent = energy_cotangent(gram, train.y)
-    by_log_precision = -kernels.nngp_pullback(network, train.x, cotangent)
+    """See ``TheorySolution.evidence_gradient``."""
+    network, posterior = theory.renormalised(q), theory.posterior(train, q)
+    by_log_precision = -kernels.nngp_pullback(network, train.x, posterior.cotangent())
     by_width = -0.5 * excess(q - 1.0)
     if network.readout == "mean-field":
         by_width[-1] += by_log_precision[-1] / network.widths[-1]
     return {
-        "temperature": -energy_by_temperature(gram, train.y),
+        "temperature": -posterior.by_temperature(),
         "weight_precision": by_log_precision / np.asarray(theory.network.weight_precision),
         "width": by_width,
     }

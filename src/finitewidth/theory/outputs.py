@@ -9,6 +9,7 @@ which for equal widths is ``N (L tr Q^(1/L) - log det Q - L D)`` (docs/theory.md
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +18,12 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
+from finitewidth.durations import Piece
+from finitewidth.likelihoods import LOG_2PI
 from finitewidth.linalg import excess, left_over
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
-from finitewidth.theory.action import LOG_2PI, action
+from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     LogCholesky,
@@ -29,24 +32,20 @@ from finitewidth.theory.saddle import (
     squarable,
     surplus_of_scale,
 )
-from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
-from finitewidth.theory.solution import Solution, Theory, certify, unsolved
+from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, in_one_go, sharing
+from finitewidth.theory.solution import Theory, TheorySolution, certify, unsolved
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class SeveralOutputs(Theory):
+class SeveralOutputs(Theory[KernelSpectrum]):
     """Fully connected networks of any depth in the product closure, and average-pooled convolutions, with D outputs."""
 
     network: Network
     temperature: float
-    closure = "product"
     method = "saddle"
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        return self.network.widths
+    in_one_go = True
 
     def rate(self, order_parameter: Array) -> float:
         """Twice the cost of Q (D, D) in nats."""
@@ -60,7 +59,9 @@ class SeveralOutputs(Theory):
         """The work that all widths, temperatures and readout precisions share."""
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None) -> Solution:
+    def solve(
+        self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
+    ) -> TheorySolution:
         """Minimise the action over positive definite Q from several starts."""
         shared = shared or self.factorise(train, memory)
         coordinates = LogCholesky(
@@ -78,7 +79,23 @@ class SeveralOutputs(Theory):
         converged, message = certify(minima, train.y.size)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
         gradient = partial(evidence_gradient, self, shared, q)
-        return Solution(self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient)
+        return TheorySolution(
+            self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient
+        )
+
+    @property
+    def sharing(self) -> Hashable:
+        """One spectrum serves every width, temperature and readout precision, with one output or several."""
+        return sharing(self.network)
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        return 8.0 * train.n_points**3 + covariances
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        return in_one_go(train), "use fewer training points (n_train)"
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
         scale = ScaledKernel(self.network, self.temperature).best_common_scale(shared)
@@ -145,7 +162,7 @@ class OutputsPredictor:
 
 
 def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array) -> dict[str, Any]:
-    """See ``Solution.evidence_gradient``."""
+    """See ``TheorySolution.evidence_gradient``."""
     q, vectors = np.linalg.eigh(order_parameter)
     network, basis = theory.network, shared.spectrum.vectors
     scale = 1.0 / network.readout_precision

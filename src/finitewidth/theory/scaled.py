@@ -8,6 +8,7 @@ and precision of the readout; where it does not fit, one Krylov space (``krylov.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
+from finitewidth.durations import Piece
+from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum, excess, left_over, require_memory
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.prediction import Prediction
@@ -23,15 +26,15 @@ from finitewidth.theory import kept
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
-from finitewidth.theory.solution import Solution, Theory, certify
-from finitewidth.theory.solver import AUTO, Solver, exact_bytes
+from finitewidth.theory.solution import Theory, TheorySolution, certify
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
 
 Array = np.ndarray
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
 
 @dataclass(frozen=True)
-class ScaledKernel(Theory):
+class ScaledKernel(Theory["SharedKernel"]):
     """``K_R = (prod_l Q_l) K_L``, one scalar a layer; with ``infinite`` no order parameter at all.
 
     Sources: Pacelli et al. 2023 (product closure); Aiudi et al. 2025 (pooled convolutions); Lee et al. 2018 (infinite).
@@ -41,7 +44,7 @@ class ScaledKernel(Theory):
     temperature: float
     infinite: bool = False
     solver: Solver = AUTO
-    closure = "product"
+    in_one_go = True
 
     @property
     def method(self) -> str:
@@ -67,12 +70,12 @@ class ScaledKernel(Theory):
 
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths, temperatures and readout precisions share."""
-        if self.solver.uses_krylov(self.network, train, memory):
+        if self.uses_krylov(train, memory):
             assert isinstance(self.network, FullyConnected)
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)
 
-    def solve(self, train: Dataset, shared: SharedKernel | None = None, memory: float | None = None) -> Solution:
+    def solve(self, train: Dataset, shared: SharedKernel | None = None, memory: float | None = None) -> TheorySolution:
         """Minimise the action; ``shared`` is an earlier ``factorise`` on the same data and kernel.
 
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
@@ -83,7 +86,41 @@ class ScaledKernel(Theory):
             solution = self._minimise(train, shared)
         return shared.stated(solution)
 
-    def _minimise(self, train: Dataset, shared: SharedKernel) -> Solution:
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
+        """A matrix for several outputs; at infinite width they are independent."""
+        if n_outputs == 1 or self.infinite:
+            return self
+        if self.solver.kind == "krylov":
+            raise InputError(f"solver 'krylov' with {n_outputs} outputs", "one output", "use solver='exact'")
+        from finitewidth.theory.outputs import SeveralOutputs
+
+        return SeveralOutputs(self.network, self.temperature)
+
+    # --- how long it takes ----------------------------------------------------------------------------------------
+
+    def reusable(self, shared: SharedKernel) -> bool:
+        """A Krylov space grows: what it gives depends on what was solved before."""
+        return isinstance(shared, KernelSpectrum)
+
+    def uses_krylov(self, train: Dataset, memory: float | None) -> bool:
+        return self.solver.uses_krylov(self.network, train, memory)
+
+    @property
+    def sharing(self) -> Hashable:
+        """One spectrum serves every width, temperature and readout precision, with one output or several."""
+        return sharing(self.network, self.solver)
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        return 8.0 * train.n_points**3 + covariances
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        other = "" if obstacle_to_krylov(self.network, train) else ", or solver='krylov'"
+        return in_one_go(train), "use fewer training points (n_train)" + other
+
+    def _minimise(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         if self.infinite:
             return self._solution(train, shared, np.empty(0), ())
         minima = tuple(scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale))
@@ -91,7 +128,7 @@ class ScaledKernel(Theory):
             message = "no minimum of the action in the scanned range; check the scale of the targets"
             nothing = np.full(len(self.widths), math.nan)
             predictor = shared.predictor(math.nan, self.temperature, self.widths, self.log_prior_scale)
-            return Solution(self, train, nothing, math.nan, False, message, (), predictor)
+            return TheorySolution(self, train, nothing, math.nan, False, message, (), predictor)
         return self._solution(train, shared, minima[0].order_parameters, minima)
 
     def best_common_scale(self, shared: KernelSpectrum) -> float:
@@ -99,7 +136,7 @@ class ScaledKernel(Theory):
         minima = scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale)
         return float(np.prod(minima[0].order_parameters)) if minima else 1.0
 
-    def _solution(self, train: Dataset, shared: SharedKernel, q: Array, minima: tuple[Minimum, ...]) -> Solution:
+    def _solution(self, train: Dataset, shared: SharedKernel, q: Array, minima: tuple[Minimum, ...]) -> TheorySolution:
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
         gradient = partial(evidence_gradient, self, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
@@ -108,7 +145,17 @@ class ScaledKernel(Theory):
         else:
             log_evidence = -float(shared.energy.energy(scale, self.temperature))
             converged, message = math.isfinite(log_evidence), ""
-        return Solution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
+        return TheorySolution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
+
+
+def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
+    """Of theories that need the spectrum of one kernel."""
+    return "spectrum", unit_network(network).with_width(1), id(network.phi), solver
+
+
+def in_one_go(train: Dataset) -> str:
+    """What an eigendecomposition is called before it begins."""
+    return f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
 
 
 class KernelSpectrum:
@@ -148,11 +195,11 @@ class KernelSpectrum:
         """At one scale."""
         return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
 
-    def settled(self, solution: Solution) -> bool:
+    def settled(self, solution: TheorySolution) -> bool:
         """Always: see ``KrylovKernel``."""
         return True
 
-    def stated(self, solution: Solution) -> Solution:
+    def stated(self, solution: TheorySolution) -> TheorySolution:
         """The solution as it is."""
         return solution
 
@@ -221,7 +268,7 @@ def unit_network(network: AnyNetwork) -> AnyNetwork:
 
 
 def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:
-    """See ``Solution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
+    """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
     energy, temperature, network = shared.energy, theory.temperature, theory.network
     shifted = scale * energy.spectrum.values + temperature
     by_temperature = 0.5 * float((energy.power / shifted**2 - energy.outputs / shifted).sum())

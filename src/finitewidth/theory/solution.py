@@ -2,33 +2,121 @@
 
 from __future__ import annotations
 
+import abc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
+from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
+from finitewidth.likelihoods import Gaussian, Likelihood
 from finitewidth.linalg import arithmetic
-from finitewidth.networks import FullyConnected, LocalNetwork
+from finitewidth.networks import FullyConnected, LocalNetwork, Network
 from finitewidth.networks.scale import Departure, unusual_scale
-from finitewidth.prediction import Prediction
+from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
+if TYPE_CHECKING:
+    from finitewidth.theory.rows import TheoryRow
+    from finitewidth.theory.validity import Validity
+
 Array = np.ndarray
+Shared = TypeVar("Shared")
 
 
-class Theory(Displayed):
-    """What theories have in common: method, closure, network, temperature."""
+class Theory(Displayed, abc.ABC, Generic[Shared]):
+    """Order parameters, what they cost and how they renormalise the kernel; solved on a training set.
+
+    method: as rows call it. estimates_itself: whether solving says beforehand how long it takes.
+    ``Shared`` is what solutions on one training set have in common, whatever their widths and temperatures.
+    """
+
+    estimates_itself: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # fields in most theories, derived in others
+
+        @property
+        def method(self) -> str: ...
+
+        @property
+        def network(self) -> Network: ...
+
+        @property
+        def temperature(self) -> float: ...
+
+    @property
+    def closure(self) -> str:
+        """Of deep networks."""
+        return "product"
+
+    @property
+    def in_one_go(self) -> bool:
+        """Whether one factorisation is nearly all of the work, so that progress cannot be shown."""
+        return False
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of the targets."""
+        return Gaussian(self.temperature)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width behind each order parameter."""
+        return self.network.widths
+
+    @abc.abstractmethod
+    def factorise(self, train: Dataset, memory: float | None = None) -> Shared:
+        """The work that all widths and temperatures share. Raises MemoryCapError beforehand."""
+
+    @abc.abstractmethod
+    def solve(self, train: Dataset, shared: Shared | None = None, memory: float | None = None) -> TheorySolution:
+        """Find the order parameters; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
+
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
+        """The theory of as many outputs. Raises InputError where there is none."""
+        return self
+
+    @property
+    def sharing(self) -> Hashable | None:
+        """Equal for theories that share what ``factorise`` gives; None where nothing is worth sharing."""
+        return type(self).__name__, self.network.with_width(1), id(self.network.phi)
+
+    def reusable(self, shared: Shared) -> bool:
+        """Whether later calls may start from it too: not where solutions change it."""
+        return True
+
+    # --- how long it takes (``solving.py``) ---------------------------------------------------------------------
+
+    def uses_krylov(self, train: Dataset, memory: float | None) -> bool:
+        """Whether a Krylov space takes the place of factorisations."""
+        return False
+
+    @abc.abstractmethod
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        """The pieces of a curve of so many rows on some training and test points; counts are those of sampled jobs."""
+
+    @abc.abstractmethod
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        """Of such a curve, roughly, and rather more; covariances: what assembling them once takes."""
+
+    def operations_of_an_entry(self, train: Dataset) -> float:
+        """Of a covariance matrix."""
+        patches = self.network.grid(train.x).n_patches if isinstance(self.network, LocalNetwork) else 1
+        return 10.0 * patches**2 + 50.0 * self.network.depth
+
+    @abc.abstractmethod
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        """What is done, and what to do where that takes too long."""
 
     def _facts(self) -> dict[str, Any]:
-        theory: Any = self
-        place = {name: getattr(theory, name) for name in ("method", "closure", "network", "temperature")}
+        place = {name: getattr(self, name) for name in ("method", "closure", "network", "temperature")}
         return place | {name: value for name, value in chosen(self).items() if name in ("solver", "options")}
 
 
@@ -38,8 +126,37 @@ class Predictor(Protocol):
     def predict(self, x: Array) -> Prediction: ...
 
 
+@runtime_checkable
+class FeaturePredictor(Predictor, Protocol):
+    """A posterior that knows what neurons learned."""
+
+    @property
+    def features(self) -> LearnedFeatures: ...
+
+
 class EvidenceGradient(Protocol):
     def __call__(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class PatchTheory(Protocol):
+    """A theory whose order parameters belong to patches."""
+
+    def q_map(self, order_parameters: Array, train: Dataset) -> QMap: ...
+
+
+@runtime_checkable
+class RateTheory(Protocol):
+    """A theory whose order parameters have one value, and a cost."""
+
+    def rate(self, order_parameters: Array) -> float: ...
+
+
+@runtime_checkable
+class CovarianceTheory(Protocol):
+    """A theory whose order parameters have one value, and a kernel."""
+
+    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -102,8 +219,8 @@ class KrylovErrors(Displayed):
 
 
 @dataclass(frozen=True)
-class Solution(Displayed):
-    """The order parameters that a theory takes on a data set.
+class TheorySolution(Displayed):
+    """The order parameters that a theory takes on a data set; a ``methods.Solution``.
 
     order_parameters: Q, flat: one number a layer (fully connected), n x n row-major (convolutional), n (locally
         connected), one (pooled), D x D row-major (several outputs); empty at infinite width. With ``integrate`` their
@@ -111,10 +228,10 @@ class Solution(Displayed):
     log_evidence: in nats; -F at a saddle, the log of the integral with ``integrate``; NaN in the single-neuron theory.
     minima: every local minimum of the action that was found, the best first; more than one is metastability.
     converged, message: whether the stated tolerance was reached, and what to know or do.
-    errors: of a solution from a Krylov space, estimated; None with exact linear algebra.
+    solver_errors: of a solution from a Krylov space, estimated; None with exact linear algebra.
     """
 
-    theory: Any
+    theory: Theory[Any]
     train: Dataset
     order_parameters: Array
     log_evidence: float
@@ -123,18 +240,67 @@ class Solution(Displayed):
     minima: tuple[Minimum, ...]
     predictor: Predictor = field(repr=False)
     gradient: EvidenceGradient | None = field(default=None, repr=False)
-    errors: KrylovErrors | None = None
+    solver_errors: KrylovErrors | None = None
+    complete: ClassVar[bool] = True
 
     def _facts(self) -> dict[str, Any]:
-        place = {name: getattr(self.theory, name, None) for name in ("method", "network", "temperature")}
+        place = {name: getattr(self.theory, name) for name in ("method", "network", "temperature")}
         minima = {"minima": len(self.minima) if len(self.minima) > 1 else None}
         own = ("train", "order_parameters", "log_evidence", "converged", "message")
-        return place | {name: getattr(self, name) for name in own} | minima | {"errors": self.errors}
+        return place | {name: getattr(self, name) for name in own} | minima | {"solver_errors": self.solver_errors}
+
+    @property
+    def network(self) -> Network:
+        """What was solved."""
+        return self.theory.network
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of the targets."""
+        return self.theory.likelihood
 
     @property
     def solver(self) -> str:
         """ "exact" or "krylov": the linear algebra behind the solution."""
-        return "exact" if self.errors is None else "krylov"
+        return "exact" if self.solver_errors is None else "krylov"
+
+    def predict(self, x: Any) -> Prediction:
+        """Predictive mean and variance of the outputs f at points ``x``: (points, inputs), images, or a Dataset.
+
+        Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
+        precision cannot hold the prediction.
+        """
+        found = conditioned(self, x)
+        numbers = (found.mean, found.variance, found.train_error)
+        if not all(bool(np.isfinite(part).all()) for part in numbers):
+            what = "" if self.converged else ", of a solution that did not converge"
+            raise InputError(
+                f"a prediction that is NaN or infinite{what}",
+                "inputs, targets and a temperature whose squares and ratios double precision holds",
+                "rescale inputs and targets (standardise them), or raise the temperature",
+            )
+        return found
+
+    def errors(self, test: Dataset) -> Errors:
+        """On a test set, see ``Prediction.errors``."""
+        return self.predict(test).errors(test)
+
+    def row(self, test: Dataset, seconds: float = 0.0) -> TheoryRow:
+        """The line of a learning curve; ``seconds``: what finding the solution took."""
+        from finitewidth.theory.rows import row_of
+
+        return row_of(self, test, seconds)
+
+    @property
+    def validity(self) -> Validity:
+        """How far the test error may be off (docs/validity.md): a second or two. Raises InputError where unknown."""
+        from finitewidth.theory.validity import validity
+
+        return validity(self)
+
+    def bare(self) -> Self:
+        """The same without its matrices: what ``validity`` needs."""
+        return replace(self, predictor=_NOTHING, gradient=None)
 
     @property
     def action(self) -> float:
@@ -152,7 +318,7 @@ class Solution(Displayed):
         q, outputs = self.order_parameters, self.train.n_outputs
         if not (q.size and np.isfinite(q).all()):
             return math.nan
-        if hasattr(self.theory, "q_map"):
+        if self.on_patches:
             q = self.q_map().diagonal
         elif outputs > 1:
             q = np.diagonal(q.reshape(outputs, outputs))
@@ -163,14 +329,48 @@ class Solution(Displayed):
 
         Raises InputError for an architecture without patches, or at infinite width.
         """
-        if not hasattr(self.theory, "q_map"):
+        if not isinstance(self.theory, PatchTheory):
             raise InputError(
                 f"the map of {type(self.theory).__name__}, whose order parameters belong to no patches",
                 "a convolutional or locally connected network with a readout over all patches",
                 "look at solution.order_parameters instead",
             )
-        mapped: QMap = self.theory.q_map(self.order_parameters, self.train)
-        return mapped
+        return self.theory.q_map(self.order_parameters, self.train)
+
+    @property
+    def on_patches(self) -> bool:
+        """Whether order parameters belong to patches: whether there is a ``q_map``."""
+        return isinstance(self.theory, PatchTheory)
+
+    @property
+    def information(self) -> float:
+        """``N I(Q) = rate/2`` in nats, see ``fw.features.information``; InputError for integrated order parameters."""
+        if not isinstance(self.theory, RateTheory):
+            raise InputError(
+                "the information of integrated order parameters, which have no one Q", "a saddle", "use method='saddle'"
+            )
+        return 0.5 * float(self.theory.rate(self.order_parameters))
+
+    @property
+    def rated(self) -> bool:
+        """Whether its order parameters have one value: whether there is an ``information``."""
+        return isinstance(self.theory, RateTheory)
+
+    def at(self, network: Network, order_parameters: Array) -> TheorySolution:
+        """The same of a network of other widths, with its order parameters: not to predict with."""
+        theory = replace(self.theory, network=network)  # type: ignore[type-var]  # a dataclass
+        return replace(self.bare(), theory=theory, order_parameters=order_parameters)
+
+    def kernel(self, x: Any) -> Array:
+        """K_R(Q) between points ``x``, (points, points); of D coupled outputs (points D, points D).
+
+        Raises InputError for integrated order parameters.
+        """
+        if not isinstance(self.theory, CovarianceTheory):
+            raise InputError(
+                "the kernel of integrated order parameters, which has no one Q", "a saddle", "use method='saddle'"
+            )
+        return self.theory.covariance(self.order_parameters, x)
 
     @property
     def features(self) -> LearnedFeatures:
@@ -178,14 +378,13 @@ class Solution(Displayed):
 
         Raises InputError for other theories, whose neurons are Gaussian.
         """
-        if not hasattr(self.predictor, "features"):
+        if not isinstance(self.predictor, FeaturePredictor):
             raise InputError(
                 f"the learned features of {type(self.theory).__name__}, which takes them for Gaussian",
                 "the single-neuron theory",
                 "use method='neuron', or the measures of fw.features",
             )
-        found: LearnedFeatures = self.predictor.features
-        return found
+        return self.predictor.features
 
     def evidence_gradient(self) -> dict[str, Any]:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.
@@ -221,40 +420,24 @@ def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     return True, ""
 
 
-def unsolved(theory: Any, train: Dataset, parameters: int, predictor: Predictor) -> Solution:
+class _Nothing:
+    """The predictor of a solution whose matrices were left behind."""
+
+    def predict(self, x: Array) -> Prediction:
+        raise InputError("a solution without its matrices", "one that was just solved", "solve again")
+
+
+_NOTHING = _Nothing()
+
+
+def unsolved(theory: Theory[Any], train: Dataset, parameters: int, predictor: Predictor) -> TheorySolution:
     """What a theory gives whose action has no finite minimum."""
     message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
-    return Solution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
+    return TheorySolution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
 
 
-def predict(solution: Solution, x: Any) -> Prediction:
-    """Predictive mean and variance of the outputs f at points ``x``: (points, inputs), images, or a Dataset of them.
-
-    Warns (ScaleWarning) where data or Q are outside the range in which theories were checked (docs/validity.md).
-    Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
-    precision cannot hold the prediction.
-    """
-    checks.instance("solution", solution, Solution, "write fw.predict(fw.solve(theory, train), x)")
-    warn_outside_validated(solution)
-    return finite(solution, x)
-
-
-def finite(solution: Solution, x: Any) -> Prediction:
-    """``predict`` without a warning."""
-    found = conditioned(solution, x)
-    numbers = (found.mean, found.variance, found.train_error)
-    if not all(bool(np.isfinite(part).all()) for part in numbers):
-        what = "" if solution.converged else ", of a solution that did not converge"
-        raise InputError(
-            f"a prediction that is NaN or infinite{what}",
-            "inputs, targets and a temperature whose squares and ratios double precision holds",
-            "rescale inputs and targets (standardise them), or raise the temperature",
-        )
-    return found
-
-
-def conditioned(solution: Solution, x: Any) -> Prediction:
-    """``predict`` as it comes out, finite or not."""
+def conditioned(solution: TheorySolution, x: Any) -> Prediction:
+    """``solution.predict`` as it comes out, finite or not."""
     x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, (2, 3, 4))
     inputs = int(np.prod(x.shape[1:]))
     if inputs != solution.train.n_inputs:
@@ -272,14 +455,14 @@ def conditioned(solution: Solution, x: Any) -> Prediction:
 _MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 on statements were off twofold and more
 
 
-def applies(solution: Solution) -> bool:
+def applies(solution: TheorySolution) -> bool:
     """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
     knows."""
     known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
     return known and solution.converged and solution.theory.method in ("saddle", "integrate")
 
 
-def outside_validated(solution: Solution) -> Departure | None:
+def outside_validated(solution: TheorySolution) -> Departure | None:
     """What takes a solution out of the range in which theories were held to samples: its data, or its Q."""
     unusual = unusual_scale(solution.theory.network, solution.train)
     if unusual is not None or not applies(solution) or np.max(solution.order_parameters, initial=0.0) <= _MOST_Q:
@@ -287,8 +470,8 @@ def outside_validated(solution: Solution) -> Departure | None:
     return Departure(f"an order parameter Q above {_MOST_Q:g}, beyond what was held to samples", "compare with samples")
 
 
-def warn_outside_validated(solution: Solution, stacklevel: int = 2) -> None:
+def warn_outside_validated(solution: TheorySolution) -> None:
     """One ScaleWarning for such a solution."""
     outside = outside_validated(solution)
     if outside is not None:
-        outside.warn(stacklevel + 1)
+        outside.warn()

@@ -131,4 +131,4 @@ def obstacle_to_krylov(network: Network, train: Dataset) -> tuple[str, str] | No
     return None
 
 
-AUTO = Solver()
+AUTO, EXACT = Solver(), Solver("exact")

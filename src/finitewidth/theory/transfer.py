@@ -23,10 +23,11 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
+from finitewidth.likelihoods import GaussianPosterior
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.prediction import Prediction, condition
-from finitewidth.theory.action import SpectralEnergy, action, energy_cotangent, gaussian_energy
+from finitewidth.prediction import Prediction
+from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     GRADIENT_TOLERANCE,
@@ -207,11 +208,11 @@ class _JointProblem:
         rate, slope = matrix_rate(self.coupled.width, q)
         if not math.isfinite(rate):
             return math.inf, slope
-        gram = self.gram(q)
-        weighted = energy_cotangent(gram, self.y) * self.kernel
+        posterior = GaussianPosterior(self.gram(q), self.y)
+        weighted = posterior.cotangent() * self.kernel
         edges = (0, self.first)
         by_q = np.add.reduceat(np.add.reduceat(weighted, edges, axis=0), edges, axis=1)
-        return float(action(rate, gaussian_energy(gram, self.y))), 0.5 * slope + by_q
+        return float(action(rate, posterior.energy)), 0.5 * slope + by_q
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class _JointPredictor:
             [q[1, 0] * at.across(p.source, p.coupled.covariance[0, 1]), q[1, 1] * at.own(p.target)], axis=1
         )
         gram, t = p.gram(q), p.temperature
-        mean, variance = condition(gram, p.y, cross, q[1, 1] * at.prior)
+        mean, variance = GaussianPosterior(gram, p.y).predict(cross, q[1, 1] * at.prior)
         own = slice(p.first, None)  # the target's part of (1/P) [T^2 |A^-1 y|^2 + T Tr(1 - T A^-1)]
         a, left = gram.solve(p.y)[own], np.diagonal(gram.inverse())[own]
         return Prediction(mean, variance, float(np.mean(t**2 * a**2 + t - t**2 * left)))

@@ -24,7 +24,7 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.pilot import OneLayer, pilot
 from finitewidth.theory.saddle import DriveTable, scale_minima
-from finitewidth.theory.solution import Solution, applies, outside_validated
+from finitewidth.theory.solution import TheorySolution, applies, outside_validated
 
 Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most
@@ -48,7 +48,7 @@ class Validity(Displayed):
     statement: str
 
 
-def validity(solution: Solution) -> Validity:
+def validity(solution: TheorySolution) -> Validity:
     """The expected relative error of a prediction of the action, at the cost of a second or two.
 
     Of several outputs the one with the largest spread is looked at; of more than 150 training points the first 150,

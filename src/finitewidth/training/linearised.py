@@ -24,9 +24,10 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
 from finitewidth.kernels import Kernels, StackKernel
+from finitewidth.likelihoods import GaussianPosterior
 from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction, condition, train_error
+from finitewidth.prediction import Errors, Prediction
 
 Array = np.ndarray
 
@@ -154,9 +155,9 @@ class LazyTraining(Displayed):
         return Prediction(mean, variance, self._train_error(decay), encoding=self.train.encoding)
 
     def _posterior(self, points: _Points, temperature: float) -> Prediction:
-        gram = _regularised(self.gram.nngp, temperature)
-        mean, variance = condition(gram, self.train.y, points.nngp, points.prior)
-        return Prediction(mean, variance, train_error(gram, self.train.y), encoding=self.train.encoding)
+        posterior = GaussianPosterior(_regularised(self.gram.nngp, temperature), self.train.y)
+        mean, variance = posterior.predict(points.nngp, points.prior)
+        return Prediction(mean, variance, posterior.train_error, encoding=self.train.encoding)
 
     @cached_property
     def _rotated_nngp(self) -> Array:

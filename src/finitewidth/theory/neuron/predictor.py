@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.likelihoods import GaussianPosterior
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import LocallyConnected
-from finitewidth.prediction import Errors, Prediction, condition_outputs
+from finitewidth.prediction import Errors, Prediction
 from finitewidth.runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
 
@@ -114,7 +115,7 @@ class NeuronPredictor:
         gram = RegularisedGram(0.5 * (kernel + kernel.T), T)
         residual = T * result.position.s + moments.f_train.ravel() - self.problem.y
         cross = moments.cross.transpose(1, 0, 2, 3).reshape(points * outputs, values)
-        change, covariance = condition_outputs(gram, -residual, cross, moments.own.transpose(2, 0, 1))
+        change, covariance = GaussianPosterior(gram, -residual).predict_coupled(cross, moments.own.transpose(2, 0, 1))
         mean = moments.f.T + change
         variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
         left = T * (result.position.s - gram.solve(residual))  # y - f on the training points

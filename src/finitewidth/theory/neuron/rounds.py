@@ -16,8 +16,8 @@ import numpy as np
 from finitewidth.linalg import RegularisedGram
 from finitewidth.runs import RunFile, every, single_thread
 from finitewidth.theory.neuron import particles as compiled
+from finitewidth.theory.neuron.bounds import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.options import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.particles import Data, Directions, Field, Model, Moments, Reference, State
 
 Array = np.ndarray

@@ -10,37 +10,105 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks, durations
+from finitewidth import checks, durations, methods
 from finitewidth.data import Dataset
+from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
+from finitewidth.methods import Control
 from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
 from finitewidth.runs import RunFile, folder_of, network_fingerprint, progress_bar, versions
 from finitewidth.theory.local import LocalRenormalisation
+from finitewidth.theory.neuron.bounds import KERNEL_BOUND, RESIDUAL_BOUND, RESPONSES
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.options import KERNEL_BOUND, RESIDUAL_BOUND, NeuronOptions
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.neuron.reference import ScalarAction
-from finitewidth.theory.solution import QMap, Solution, Theory
+from finitewidth.theory.solution import QMap, Theory, TheorySolution
+from finitewidth.theory.solving import TheoryMethod, gaussian_temperature
 
 if TYPE_CHECKING:
     from finitewidth.theory.neuron.particles import State
     from finitewidth.theory.neuron.rounds import Position, Problem, Result
 
 Array = np.ndarray
-_REMEDY = "use fewer training points, fewer particles (NeuronOptions)"
+_REMEDY = "use fewer training points, fewer particles (fw.SingleNeuron)"
 _PACED = 3  # rounds that show the pace
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
 
 
 @dataclass(frozen=True)
-class SingleNeuron(Theory):
+class SingleNeuron(TheoryMethod):
+    """The self-consistent single-neuron theory as a method; one hidden layer, any activation (docs/neuron.md).
+
+    particles: M, neurons that are followed at once; None: as many as the training points ask for.
+    rounds: of approach, and of averaging the field, one Hamiltonian trajectory of every particle each; half as many as
+        the latter then measure at that field. What has not converged goes on, up to seven times the latter in all.
+    response: of the other neurons to one neuron's output: "quadratic", "nonlinear", or "auto": the latter where
+        the former gives lambda_1 E[v^2] above 2.5, or finds no solution (residual above .3).
+    seed: decides every random number: the same call gives the same numbers on one machine.
+    seeds: independent solutions, ``seed``, ``seed + 1``, ...; more than one gives standard errors.
+
+    Raises InputError for values that cannot be.
+    """
+
+    particles: int | None = None
+    rounds: tuple[int, int] = (150, 150)
+    response: str = "auto"
+    seed: int = 0
+    seeds: int = 1
+    name = "neuron"
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        if self.particles is not None:
+            put("particles", checks.positive_integer("particles", self.particles))
+        first, second = (checks.positive_integer("rounds", count) for count in self.rounds)
+        put("rounds", (first, second))
+        checks.choice("response", self.response, RESPONSES)
+        put("seed", checks.positive_integer("seed", self.seed + 1) - 1)
+        put("seeds", checks.positive_integer("seeds", self.seeds))
+
+    def theory(self, problem: methods.Problem, control: Control | None = None) -> NeuronTheory:
+        """For one output or several. Raises InputError for more than one hidden layer, and for other noise."""
+        network, temperature = problem.network, gaussian_temperature(problem, self)
+        if network.depth != 1:
+            raise InputError(
+                f"method = 'neuron' for {network.depth} hidden layers",
+                "one hidden layer, of any architecture of the package",
+                "use method='saddle'",
+            )
+        if isinstance(network, FullyConnected) or (isinstance(network, LocalNetwork) and network.pool == "average"):
+            return NeuronTheory(network, temperature, self, control or Control())
+        return PatchNeuronTheory(network, temperature, self, control or Control())
+
+    def particles_for(self, n_values: int) -> int:
+        """M for a number of training values P D.
+
+        Raises InputError for too few: below 2 P D the second moments of the features have fewer particles than twice
+        their rank, and the response matrix is fitted to noise.
+        """
+        least = max(200, 2 * n_values)
+        if self.particles is None:
+            return max(1200, 8 * n_values) if n_values <= 300 else max(2400, 3 * n_values)
+        if self.particles < least:
+            raise InputError(
+                f"particles = {self.particles} for {n_values} training values",
+                f"at least {least} (twice the training values)",
+                "give more particles, or leave the number out",
+            )
+        return self.particles
+
+
+@dataclass(frozen=True)
+class NeuronTheory(Theory["Continuation"]):
     """One hidden layer, fully connected or average-pooled, one output or several.
 
     Source: the project's own (docs/neuron.md); with Gaussian features it reduces to the action.
@@ -48,13 +116,30 @@ class SingleNeuron(Theory):
 
     network: Network
     temperature: float
-    options: NeuronOptions = field(default_factory=NeuronOptions)
-    closure = "product"
+    options: SingleNeuron = field(default_factory=lambda: SingleNeuron())
+    control: Control = field(default_factory=Control, repr=False)
     method = "neuron"
+    estimates_itself = True
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        return self.network.widths
+    def sharing(self) -> Hashable:
+        """Inputs, and where the last solution ended."""
+        return "neuron", self.network.with_width(1), id(self.network.phi)
+
+    def reusable(self, shared: Continuation) -> bool:
+        """Each solution starts where the last one ended."""
+        return False
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        """It estimates itself."""
+        return []
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        """It estimates itself."""
+        return 0.0
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        return f"particles on {train.n_points:,} training points", _REMEDY
 
     def rate(self, order_parameters: Array) -> float:
         """``N (tr Q - log det Q - dim)`` of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
@@ -66,7 +151,7 @@ class SingleNeuron(Theory):
         """What a curve over widths and temperatures hands on: the inputs, and where the last solution ended."""
         return Continuation(Design.of(self.network, train.x))
 
-    def solve(self, train: Dataset, shared: Continuation | None = None, memory: float | None = None) -> Solution:
+    def solve(self, train: Dataset, shared: Continuation | None = None, memory: float | None = None) -> TheorySolution:
         """Approach the self-consistent field by stochastic approximation, once for every seed.
 
         ``shared``: an earlier ``factorise`` on the same data; the solution then starts where the last one ended.
@@ -77,7 +162,9 @@ class SingleNeuron(Theory):
         self._require_memory(shared.design, train, count, memory)
         _require_jax()
         runs = []
-        with _bar(self.options, f"{count} particles on {train.n_points} training points") as tell:
+        with _bar(
+            self.options, self.control.progress, f"{count} particles on {train.n_points} training points"
+        ) as tell:
             for seed in range(self.options.seed, self.options.seed + self.options.seeds):
                 runs.append(self._solve(train, shared, count, seed, tell))
         return self._solution(train, shared, runs)
@@ -134,7 +221,7 @@ class SingleNeuron(Theory):
         may_change: bool = False,
     ) -> RunFile | None:
         """Where this run is saved: named by all that decides its numbers, so that a folder takes many."""
-        if self.options.checkpoint is None:
+        if self.control.checkpoints is None:
             return None
         decides = {
             "network": network_fingerprint(self.network),
@@ -148,7 +235,7 @@ class SingleNeuron(Theory):
         }
         text = json.dumps(decides)
         name = f"neuron-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-        return RunFile(folder_of(self.options.checkpoint) / name, text)
+        return RunFile(folder_of(self.control.checkpoints) / name, text)
 
     def problem(self, train: Dataset, design: Design) -> Problem:
         """The training set as the particles see it."""
@@ -157,7 +244,7 @@ class SingleNeuron(Theory):
         y = train.y.reshape(train.n_points, -1).T.ravel()
         return Problem(replace_network(design, self.network), y, train.n_outputs, self.temperature, self.widths[0])
 
-    def _solution(self, train: Dataset, shared: Continuation, runs: list[tuple[Result, str]]) -> Solution:
+    def _solution(self, train: Dataset, shared: Continuation, runs: list[tuple[Result, str]]) -> TheorySolution:
         results = tuple(result for result, _ in runs)
         converged = all(result.converged for result in results)
         message = runs[0][1] + (f", {len(runs)} seeds" if len(runs) > 1 else "")
@@ -165,12 +252,12 @@ class SingleNeuron(Theory):
             worst = max(results, key=lambda r: max(r.residual / RESIDUAL_BOUND, r.change / KERNEL_BOUND))
             message = (
                 f"residual {worst.residual:.3f} (bound {RESIDUAL_BOUND}), kernel change {worst.change:.3f} (bound "
-                f"{KERNEL_BOUND}), {message}; give more particles or rounds (NeuronOptions), or raise the temperature"
+                f"{KERNEL_BOUND}), {message}; give more particles or rounds (fw.SingleNeuron), or raise the temperature"
             )
         problem = self.problem(train, shared.design)
         predictor = NeuronPredictor(self, train, problem, results)
         order = predictor.order_parameters
-        return Solution(self, train, order.ravel(), math.nan, converged, message, (), predictor)
+        return TheorySolution(self, train, order.ravel(), math.nan, converged, message, (), predictor)
 
     def _require_memory(self, design: Design, train: Dataset, count: int, memory: float | None) -> None:
         values, m = train.y.size, design.n_readouts
@@ -187,7 +274,7 @@ class SingleNeuron(Theory):
 
 
 @dataclass(frozen=True)
-class SingleNeuronOnPatches(SingleNeuron):
+class PatchNeuronTheory(NeuronTheory):
     """Convolutional and locally connected networks with a readout over all patches: Q belongs to patches."""
 
     @property
@@ -217,21 +304,6 @@ class Continuation:
     positions: dict[tuple[int, int], Position] = field(default_factory=dict)
 
 
-def single_neuron(network: Network, temperature: float, options: NeuronOptions | None = None) -> SingleNeuron:
-    """The theory of a network. Raises InputError for more than one hidden layer."""
-    options = NeuronOptions() if options is None else options
-    checks.instance("neuron", options, NeuronOptions, "write neuron=fw.NeuronOptions()")
-    if network.depth != 1:
-        raise InputError(
-            f"method = 'neuron' for {network.depth} hidden layers",
-            "one hidden layer (fully connected, convolutional, locally connected or average-pooled, any activation)",
-            "use method='saddle'",
-        )
-    if isinstance(network, FullyConnected) or (isinstance(network, LocalNetwork) and network.pool == "average"):
-        return SingleNeuron(network, temperature, options)
-    return SingleNeuronOnPatches(network, temperature, options)
-
-
 def replace_network(design: Design, network: Network) -> Design:
     """The same inputs for a network of another width (with the mean-field readout, psi depends on it)."""
     ratio = math.sqrt(design.network.readout_precision / network.readout_precision)
@@ -251,13 +323,13 @@ def _require_jax() -> None:
 
 
 @contextlib.contextmanager
-def _bar(options: NeuronOptions, what: str) -> Iterator[Callable[[], None]]:
+def _bar(options: SingleNeuron, progress: bool, what: str) -> Iterator[Callable[[], None]]:
     """Called after every round: requires the time of the rest; with ``progress`` it moves a bar on stderr."""
     first, second = options.rounds
     # what has not converged takes more rounds, and what starts from the last solution less
     total = options.seeds * (first + second + second // 2)
     pace, done = durations.Pace(what, _REMEDY, _PACED), 0
-    with progress_bar(options.progress, "single neuron", total, 0) as advance:
+    with progress_bar(progress, "single neuron", total, 0) as advance:
 
         def tell() -> None:
             nonlocal done
@@ -266,6 +338,3 @@ def _bar(options: NeuronOptions, what: str) -> Iterator[Callable[[], None]]:
             pace(done, max(0, total - done))
 
         yield tell
-
-
-__all__ = ["Continuation", "SingleNeuron", "SingleNeuronOnPatches", "single_neuron"]

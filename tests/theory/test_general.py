@@ -9,7 +9,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.networks import OwnArchitecture
-from finitewidth.theory.curves import row_of
+from finitewidth.theory.rows import row_of
 from finitewidth.theory.validity import validity
 
 
@@ -103,7 +103,7 @@ def test_infinite_width_is_the_covariance_at_one(train, test_set):
 
 
 def test_curve_and_validity(train, test_set):
-    curve = fw.learning_curve(Skip(), train, test_set, widths=[5, 50], temperature=0.1, assess=True)
+    curve = fw.learning_curve(Skip(), train, test_set, widths=[5, 50], temperature=0.1)
     assert [row.width for row in curve] == [5, 50]
     assert all(row.converged and row.validity is None for row in curve)
     solution = fw.solve(fw.theory_of(Skip(), 0.1), train)
@@ -191,7 +191,7 @@ def test_refusals(train):
         with pytest.raises(fw.InputError, match=f"method = '{method}' with Skip"):
             fw.theory_of(Skip(), 0.1, method=method)
     with pytest.raises(fw.InputError, match="krylov"):
-        fw.theory_of(Skip(), 0.1, solver="krylov")
+        fw.theory_of(Skip(), 0.1, method=fw.Saddle(solver="krylov"))
     several = replace_targets(train)
     with pytest.raises(fw.InputError, match="2 outputs with Skip"):
         fw.solve(fw.theory_of(Skip(), 0.1), several)

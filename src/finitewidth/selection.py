@@ -13,10 +13,14 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError
+from finitewidth.jobs import method_of
+from finitewidth.likelihoods import Gaussian
+from finitewidth.methods import Method, Problem
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.scale import warn_of_scale
-from finitewidth.theory.choose import solve, theory_of
-from finitewidth.theory.solution import Solution
+from finitewidth.theory.methods import with_exact
+from finitewidth.theory.solution import TheorySolution
+from finitewidth.theory.solving import TheoryMethod, solve
 
 CONTINUOUS = ("temperature", "precision")
 _MOST_LAYERS = 1000
@@ -53,7 +57,7 @@ class Selection(Tabulated):
 
     network: Network
     temperature: float
-    solution: Solution
+    solution: TheorySolution
     table: tuple[Candidate, ...]
 
     def _parts(self, quick: bool) -> Iterator[Any]:
@@ -73,18 +77,20 @@ def select(
     activations: Sequence[str | Callable[[Any], Any]] | None = None,
     depths: Sequence[int] | None = None,
     optimise: Sequence[str] = CONTINUOUS,
-    closure: str | None = None,
-    method: str = "saddle",
+    method: str | Method = "saddle",
 ) -> Selection:
     """The temperature, precisions, width, activation and depth of greatest evidence on the training set.
 
     Lists are tried one by one; for each, the quantities named in ``optimise`` ("temperature", "precision") climb the
     evidence gradient in logarithms from the given temperature and the network's precisions, within a factor 10^4.
-    No test data are used. Raises InputError for empty lists, unknown names, or ``method="integrate"``.
+    method: "saddle" or "infinite", or one of them with settings. No test data are used. Raises InputError for empty
+    lists, unknown names, and methods without an evidence gradient.
     """
     temperature = checks.positive("temperature", temperature)
-    if method == "integrate":
-        raise InputError("method = 'integrate'", "a method with an evidence gradient", "use 'saddle' or 'infinite'")
+    chosen = method_of(method)
+    if not isinstance(chosen, TheoryMethod) or chosen.name not in ("saddle", "infinite"):
+        given = f"method = {chosen.name!r}"
+        raise InputError(given, "a method with an evidence gradient", "use 'saddle' or 'infinite'")
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     warn_of_scale(network, train)
@@ -92,7 +98,7 @@ def select(
     names = [checks.choice("optimise", name, CONTINUOUS) for name in named]
     found = []
     for candidate in _candidates(network, widths, activations, depths):
-        found.append(_climb(candidate, train, temperature, names, closure, method))
+        found.append(_climb(candidate, train, temperature, names, with_exact(chosen)))
     ranked = sorted(found, key=lambda item: -item[2].log_evidence if item[3].converged else np.inf)
     best_network, best_temperature, solution, _ = ranked[0]
     if not ranked[0][3].converged:
@@ -130,16 +136,16 @@ def _with_depth(network: Network, depth: int) -> Network:
 
 
 def _climb(
-    network: Network, train: Dataset, temperature: float, names: list[str], closure: str | None, method: str
-) -> tuple[Network, float, Solution, Candidate]:
+    network: Network, train: Dataset, temperature: float, names: list[str], method: TheoryMethod
+) -> tuple[Network, float, TheorySolution, Candidate]:
     """Maximise the log evidence over the logarithms of temperature and precisions."""
     start = np.log([temperature, *network.weight_precision])
     free = np.array(["temperature" in names, *["precision" in names] * (network.depth + 1)])
 
-    def at(log_values: np.ndarray) -> tuple[Network, float, Solution]:
+    def at(log_values: np.ndarray) -> tuple[Network, float, TheorySolution]:
         values = np.exp(log_values)
         net = network.with_precision(tuple(values[1:]))
-        solution = solve(theory_of(net, float(values[0]), closure, method, solver="exact"), train)
+        solution = solve(method.theory(Problem(net, Gaussian(float(values[0])))), train)
         return net, float(values[0]), solution
 
     def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:

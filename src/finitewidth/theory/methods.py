@@ -1,0 +1,166 @@
+"""The theories of the action as methods: its saddle, the integral over its order parameters, infinite width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from finitewidth import checks
+from finitewidth.exceptions import InputError
+from finitewidth.likelihoods import Gaussian
+from finitewidth.methods import Control, Problem
+from finitewidth.networks import FullyConnected, LocalNetwork, Network, OwnArchitecture
+from finitewidth.theory.general import General
+from finitewidth.theory.integrate import Integrated
+from finitewidth.theory.local import LocalRenormalisation
+from finitewidth.theory.nested import Nested
+from finitewidth.theory.scaled import ScaledKernel
+from finitewidth.theory.solution import Theory
+from finitewidth.theory.solver import AUTO, EXACT, Solver
+from finitewidth.theory.solving import TheoryMethod, gaussian_temperature
+
+CLOSURES = ("nested", "product")
+
+
+def _put_closure(method: Saddle | Integrate) -> None:
+    if method.closure is not None:
+        checks.choice("closure", method.closure, CLOSURES)
+
+
+def _is_deep(network: Network) -> bool:
+    """Whether closures differ."""
+    return network.depth > 1 and not (network.phi.homogeneous and network.offset_precision is None)
+
+
+@dataclass(frozen=True)
+class Saddle(TheoryMethod):
+    """The saddle of the action: order parameters that renormalise the kernel (docs/theory.md section 2).
+
+    closure: of deep networks: "nested" (nearer to sampled networks in most erf cases tried, docs/choosing.md) or
+        "product" (one factorisation for all widths); None: nested for one output, product for several.
+    solver: "auto", "exact", "krylov" (many points; one scale for all layers), or a ``Solver``.
+
+    Raises InputError for other values, and, given a network, for a closure or solver that does not apply to it.
+    """
+
+    closure: str | None = None
+    solver: str | Solver = AUTO
+    name = "saddle"
+
+    def __post_init__(self) -> None:
+        _put_closure(self)
+        object.__setattr__(self, "solver", Solver.of(self.solver))
+
+    def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
+        """The theory that the network calls for, see ``TheoryMethod``."""
+        network, solver = problem.network, Solver.of(self.solver)
+        theory = self._theory(problem, solver)
+        if solver.kind == "krylov" and not isinstance(theory, ScaledKernel):
+            what = "the nested closure of a deep network, whose kernel differs from width to width"
+            raise InputError(
+                f"solver 'krylov' for {what if isinstance(theory, Nested) else type(network).__name__}",
+                "one hidden layer, or closure 'product', fully connected: a kernel that is only rescaled",
+                "use one of them, or solver='exact'",
+            )
+        return theory
+
+    def _theory(self, problem: Problem, solver: Solver) -> Theory[Any]:
+        network, likelihood = problem
+        if isinstance(network, OwnArchitecture):
+            _refuse_closure(self.closure, network, "its own covariance")
+            return General(stated(network), likelihood)
+        on_patches = isinstance(network, LocalNetwork) and network.pool == "none"
+        if isinstance(network, LocalNetwork):
+            _refuse_closure(self.closure, network, "one hidden layer, which has no closure")
+        if not isinstance(likelihood, Gaussian):
+            if on_patches or (self.closure == "nested" and _is_deep(network)):
+                raise InputError(
+                    f"the likelihood {likelihood!r} with order parameters of patches, or with closure 'nested'",
+                    "a Gaussian likelihood there; others with one number a layer, closure 'product'",
+                    "use pool='average', closure='product' or a Gaussian likelihood",
+                )
+            return General(network, likelihood)
+        temperature = likelihood.temperature
+        if isinstance(network, LocalNetwork) and on_patches:
+            return LocalRenormalisation(network, temperature)
+        return scalar_theory(network, temperature, self.closure, solver)
+
+
+@dataclass(frozen=True)
+class Integrate(TheoryMethod):
+    """The integral over the order parameters instead of their saddle; exact for linear networks (docs/theory.md 3).
+
+    closure: see ``Saddle``. Serves one output and scalar order parameters; InputError otherwise.
+    """
+
+    closure: str | None = None
+    name = "integrate"
+
+    def __post_init__(self) -> None:
+        _put_closure(self)
+
+    def theory(self, problem: Problem, control: Control | None = None) -> Integrated:
+        """See ``TheoryMethod``."""
+        network, temperature = problem.network, gaussian_temperature(problem, self)
+        if isinstance(network, OwnArchitecture) or (isinstance(network, LocalNetwork) and network.pool == "none"):
+            raise InputError(
+                f"method = 'integrate' for {type(network).__name__}",
+                "scalar order parameters of one of the package's networks",
+                "use method='saddle'",
+            )
+        if isinstance(network, LocalNetwork):
+            _refuse_closure(self.closure, network, "one hidden layer, which has no closure")
+        return Integrated(scalar_theory(network, temperature, self.closure, EXACT))
+
+
+@dataclass(frozen=True)
+class Infinite(TheoryMethod):
+    """Infinite width: a Gaussian process with the network's own kernel, no order parameters (Lee et al. 2018).
+
+    solver: see ``Saddle``.
+    """
+
+    solver: str | Solver = AUTO
+    name = "infinite"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solver", Solver.of(self.solver))
+
+    def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
+        """See ``TheoryMethod``."""
+        network, likelihood = problem
+        if isinstance(network, OwnArchitecture):
+            return General(stated(network), likelihood, infinite=True)
+        if not isinstance(likelihood, Gaussian):
+            return General(network, likelihood, infinite=True)
+        return ScaledKernel(network, likelihood.temperature, infinite=True, solver=Solver.of(self.solver))
+
+
+def scalar_theory(
+    network: Network, temperature: float, closure: str | None, solver: Solver = AUTO
+) -> ScaledKernel | Nested:
+    """One number a layer."""
+    if closure == "product" or not _is_deep(network):
+        return ScaledKernel(network, temperature, solver=solver)
+    assert isinstance(network, FullyConnected)
+    return Nested(network, temperature, by_default=closure is None)
+
+
+def stated(network: OwnArchitecture) -> OwnArchitecture:
+    """The network, if it states its covariance; InputError otherwise."""
+    name = type(network).__name__
+    if type(network).covariance is OwnArchitecture.covariance:
+        raise InputError(
+            f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
+        )
+    return network
+
+
+def _refuse_closure(closure: str | None, network: Network, has: str) -> None:
+    if closure is not None:
+        raise InputError(f"closure = {closure!r} with {type(network).__name__}", has, "leave closure out")
+
+
+def with_exact(method: TheoryMethod) -> TheoryMethod:
+    """The same method without a Krylov space, where it has that choice."""
+    return replace(method, solver=EXACT) if isinstance(method, (Saddle, Infinite)) else method

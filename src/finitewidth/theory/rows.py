@@ -1,0 +1,117 @@
+"""The line of a learning curve that a theory gives."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from finitewidth.data import Dataset
+from finitewidth.display import Displayed
+from finitewidth.prediction import Errors
+from finitewidth.theory.krylov import KrylovPredictor, missed
+from finitewidth.theory.solution import TheorySolution, applies, conditioned
+from finitewidth.theory.validity import Validity, validity
+
+
+@dataclass(frozen=True)
+class TheoryRow(Displayed):
+    """One prediction of a learning curve; what did not converge has NaN errors and ``converged=False``.
+
+    width: neurons of every hidden layer, or a tuple with one width a layer; at infinite width those of the network
+    given, which make no difference. seconds: wall time of this row, the work that rows share being counted in the first
+    one. mean_order_parameter: see ``TheorySolution``. assessed: the solution without its matrices, from which
+    ``validity`` is computed; None where it does not apply or was not wanted. solver: "exact" or "krylov"; with the
+    latter, solver_error is the estimated relative error of the test error that it causes, and log_evidence_error that
+    of the log evidence in nats (99 % intervals).
+    """
+
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    closure: str
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    order_parameters: list[float]
+    log_evidence: float
+    converged: bool
+    message: str
+    seconds: float
+    mean_order_parameter: float = math.nan
+    assessed: TheorySolution | None = field(default=None, repr=False, compare=False)
+    solver: str = "exact"
+    solver_error: float | None = None
+    log_evidence_error: float | None = None
+
+    complete: ClassVar[bool] = True
+
+    @cached_property
+    def validity(self) -> Validity | None:
+        """What to expect of a prediction of the action (``theory/validity.py``): a second or so, when first read."""
+        return None if self.assessed is None else validity(self.assessed)
+
+    def as_far_as_known(self) -> Self:
+        """The same row; without its validity, where that has not been computed."""
+        return self if "validity" in vars(self) else replace(self, assessed=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        expected = None if self.validity is None else asdict(self.validity)
+        return columns | {"order_parameters": list(self.order_parameters), "validity": expected}
+
+    @property
+    def validity_pending(self) -> bool:
+        """Whether ``validity`` has yet to be computed."""
+        return self.assessed is not None and "validity" not in vars(self)
+
+
+COLUMNS = [field.name for field in fields(TheoryRow) if field.repr]
+
+
+def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> TheoryRow:
+    """The row of one solution; ``seconds``: what finding it took."""
+    started = time.perf_counter()
+    network = solution.theory.network
+    nan = float("nan")
+    errors = Errors(nan, nan, nan, None, nan)
+    converged, message, solver_error = solution.converged, solution.message, None
+    if solution.converged:
+        found = conditioned(solution, test.x).errors(test.y)
+        if not math.isfinite(found.test_error + found.train_error):
+            converged, message = False, "errors beyond double precision; rescale inputs and targets"
+        elif isinstance(solution.predictor, KrylovPredictor):
+            solver_error = solution.predictor.estimated_error(test.x, test.y)
+            target = solution.predictor.shared.solver.target
+            if not solver_error <= target:
+                converged, message = False, missed(solver_error, target)
+    if converged:
+        errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
+    return TheoryRow(
+        width=network.common_width,
+        depth=network.depth,
+        temperature=solution.theory.temperature,
+        n_train=solution.train.n_points,
+        method=solution.theory.method,
+        closure=solution.theory.closure,
+        order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
+        log_evidence=float(solution.log_evidence),
+        converged=converged,
+        message=message,
+        seconds=seconds + time.perf_counter() - started,
+        assessed=solution.bare() if applies(solution) else None,
+        mean_order_parameter=solution.mean_order_parameter,
+        solver=solution.solver,
+        solver_error=solver_error,
+        log_evidence_error=None if solution.solver_errors is None else solution.solver_errors.log_evidence,
+        **asdict(errors),
+    )

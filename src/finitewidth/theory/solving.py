@@ -1,0 +1,185 @@
+"""Theories as methods: how the solutions of one training set share their work, and how long they will take."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from finitewidth import durations
+from finitewidth.data import Dataset
+from finitewidth.durations import Piece
+from finitewidth.exceptions import InputError
+from finitewidth.kernels.operator import GramOperator
+from finitewidth.likelihoods import Gaussian
+from finitewidth.linalg import arithmetic
+from finitewidth.methods import Control, Method, Problem, parts
+from finitewidth.theory.krylov import KrylovKernel
+from finitewidth.theory.scaled import ScaledKernel, unit_network
+from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
+
+Array = np.ndarray
+_RATE = 4e9  # operations a second that any machine does; most do several times as many
+_BRIEF = 4.0  # seconds of a job that is not worth a rehearsal
+_HEAVY = 0.05  # seconds of one evaluation that is too long for one
+_KRYLOV_POINTS = 2048  # that the product with a kernel is measured on
+# Passes over the kernel, measured on 2000 to 10000 points: 16 to 24 for the targets, 6 to 12 for the test points.
+_PASSES, _TEST_PASSES = 24, 12
+_BESIDE = 1.4  # what orthogonalising and the Ritz pairs add to the products
+
+
+class TheoryMethod(Method):
+    """A method that solves a ``Theory``."""
+
+    @abc.abstractmethod
+    def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
+        """For one output. Raises InputError where this method does not serve the problem."""
+
+    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
+        """See ``Method``."""
+        self.theory(problem).for_outputs(n_outputs)
+
+    def solutions(
+        self,
+        problems: Sequence[Problem],
+        train: Dataset,
+        test: Dataset | None = None,
+        sizes: Sequence[int] | None = None,
+        control: Control | None = None,
+    ) -> Iterator[TheorySolution]:
+        """See ``Method``; one factorisation serves problems that differ in width, temperature, readout precision."""
+        control = control or Control()
+        theories = [self.theory(problem, control).for_outputs(train.n_outputs) for problem in problems]
+        with watched(theories, train, test, sizes, control.memory) as solving:
+            for part in parts(train, sizes):
+                work: dict[Any, Any] = {}
+                for theory in theories:
+                    with solving(), arithmetic(part.n_points):
+                        solution = theory.solve(part, _shared(theory, part, work, control), control.memory)
+                    warn_outside_validated(solution)
+                    yield solution
+
+
+def gaussian_temperature(problem: Problem, method: Method) -> float:
+    """T of a Gaussian likelihood; InputError for another, which this method does not take."""
+    if not isinstance(problem.likelihood, Gaussian):
+        raise InputError(
+            f"method {method.name!r} with the likelihood {problem.likelihood!r}",
+            "a Gaussian likelihood, or method 'saddle' or 'infinite'",
+            "write method='saddle'",
+        )
+    return problem.likelihood.temperature
+
+
+def solve(theory: Theory[Any], train: Dataset, memory: float | None = None) -> TheorySolution:
+    """The solution of one theory, its time required."""
+    fitting = theory.for_outputs(train.n_outputs)
+    with watched([fitting], train, memory=memory), arithmetic(train.n_points):
+        return fitting.solve(train, memory=memory)
+
+
+def _shared(theory: Theory[Any], train: Dataset, work: dict[Any, Any], control: Control) -> Any:
+    """What theories of one kernel share on a training set, within one call or, where it allows, between calls."""
+    key = theory.sharing
+    if key is None:
+        return theory.factorise(train, control.memory)
+    if key not in work:
+        kept = control.shared.get((key, id(train)))
+        found = theory.factorise(train, control.memory) if kept is None else kept[1]
+        if theory.reusable(found):
+            control.shared[key, id(train)] = (train, found)
+        work[key] = found
+    return work[key]
+
+
+@contextlib.contextmanager
+def watched(
+    theories: Sequence[Theory[Any]],
+    train: Dataset,
+    test: Dataset | None = None,
+    sizes: Sequence[int] | None = None,
+    memory: float | None = None,
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Around the solutions of theories that differ in width and temperature, at every size: their time is required.
+
+    Raises TimeCapError above the limit (``durations.time_limit``), and shows progress where somebody waits. Each
+    solution is to be found within what this yields: some theories estimate themselves, in their first one.
+    """
+    sizes = [train.n_points] if sizes is None else sizes
+    first, rows = theories[0], len(theories)
+    if first.estimates_itself:
+        yield durations.Jobs(rows * len(sizes)).one
+        return
+    krylov = first.uses_krylov(train, memory)
+    seconds = _seconds(first, rows, train, test, sizes, memory, krylov) if durations.wanted() else 0.0
+    points = f"a Krylov space on {train.n_points:,} training points", "use fewer training points (n_train)"
+    durations.require_time(seconds, *(points if krylov else first.work(rows, train)))
+    frozen = first.in_one_go and not krylov  # a bar would stand still
+    with durations.settled(), durations.shown(0.0 if frozen else seconds, first.method):
+        yield contextlib.nullcontext
+
+
+def _seconds(
+    theory: Theory[Any],
+    rows: int,
+    train: Dataset,
+    test: Dataset | None,
+    sizes: Sequence[int],
+    memory: float | None,
+    krylov: bool,
+) -> float:
+    """0 where it is not worth a rehearsal, or cannot be known."""
+    if krylov:
+        assert isinstance(theory, ScaledKernel)
+        return sum(_krylov_seconds(theory, train, test, size, memory) for size in sizes)
+    count = train.n_points
+    entry = theory.operations_of_an_entry(train)
+    entries = entry * count * (count + (0 if test is None else len(test)))
+    operations = len(sizes) * theory.operations(rows, train, entries)
+    if operations < _BRIEF * _RATE:
+        return 0.0
+    if entry * durations.first_size(count) ** 2 > _HEAVY * _RATE:
+        return operations / (4.0 * _RATE)  # an evaluation on the fewest points takes long: no rehearsal
+    try:
+        with np.errstate(all="ignore"):
+            seconds = _rehearsed(theory, rows, train, test)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # the job itself will say what is wrong with it
+        return 0.0
+    return sum(map(seconds, sizes))
+
+
+def _rehearsed(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None) -> Callable[[int], float]:
+    """Seconds of a curve as a function of the number of training points: rehearsed on a few of them."""
+
+    def work(count: int) -> list[Piece]:
+        at = train.x[:1] if test is None else _some(test, math.ceil(count * test.n_points / train.n_points)).x
+        return theory.pieces(rows, _some(train, count), at)
+
+    return durations.rehearsed(work, train.n_points)
+
+
+def _some(data: Dataset, count: int) -> Dataset:
+    """Points from all over the set, which may be sorted."""
+    return data.subset(np.unique(np.linspace(0, data.n_points - 1, min(count, data.n_points)).astype(int)))
+
+
+def _krylov_seconds(
+    theory: ScaledKernel, train: Dataset, test: Dataset | None, size: int, memory: float | None
+) -> float:
+    """From the product of a part of the kernel with a block; 0 where other machines do it."""
+    if theory.solver.client is not None:
+        return 0.0
+    solver, dtype = theory.solver, theory.solver.dtype(size)
+    part = _some(train, min(size, _KRYLOV_POINTS))
+    block = np.ones((part.n_points, 1 + solver.probes))
+    keep = KrylovKernel.keeps(train, dtype, solver, memory)
+    operator = GramOperator(unit_network(theory.network), part.x, keep, dtype)  # type: ignore[arg-type]
+    making = durations.timed(lambda: GramOperator(operator.network, part.x, keep, dtype))
+    product = durations.timed(lambda: operator @ block)
+    passes = _PASSES + (0 if test is None else _TEST_PASSES)
+    return (size / part.n_points) ** 2 * (making + _BESIDE * passes * product)
