@@ -239,7 +239,7 @@ def read_plan(rng: random.Random, folder: Path, valid: Any) -> None:
         data = mutate.json_text(rng, {"data": "digits", "grid": {"width": [2, 3], "temperature": [0.1]}})
         data = encoded(data)
     elif kind == 3:  # keys and values that may not go together
-        from finitewidth.sweeps.keys import KINDS
+        from finitewidth.sweeps.plan_keys import KINDS
 
         keys = rng.sample(sorted(KINDS), rng.randrange(1, 6))
         lines = [f"{key}: {json.dumps(mutate.value(rng))}" for key in keys[1:]]
@@ -364,7 +364,7 @@ def drawn(folder: Path) -> Path:
 
 
 def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
-    from finitewidth.sweeps.drawn import META, read_draws
+    from finitewidth.sweeps.read_draws import META, read_draws
 
     place = folder / "draws.zarr"
     shutil.copytree(valid, place)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import finitewidth as fw
-from finitewidth.sweeps.drawn import zstd_content_size
+from finitewidth.sweeps.read_draws import zstd_content_size
 from fuzz.case import ESCAPED, REFUSED, Runner, Target
 from fuzz.functions import FUNCTIONS
 from fuzz.readers import READERS

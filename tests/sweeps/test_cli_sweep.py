@@ -9,7 +9,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.cli import main
-from finitewidth.sweeps.work import Worker
+from finitewidth.sweeps.worker import Worker
 
 pytest.importorskip("pydantic")
 pytest.importorskip("yaml")

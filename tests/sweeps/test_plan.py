@@ -12,7 +12,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.sweeps import Plan, json_schema
-from finitewidth.sweeps.keys import KINDS, METHODS, options_class, used
+from finitewidth.sweeps.plan_keys import KINDS, METHODS, options_class, used
 from finitewidth.sweeps.point import Point
 
 pytest.importorskip("pydantic")

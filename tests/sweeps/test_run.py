@@ -16,7 +16,7 @@ from finitewidth.sweeps import Plan, execute, lock
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import Outcome, Store
-from finitewidth.sweeps.work import StopSweepError, Worker
+from finitewidth.sweeps.worker import StopSweepError, Worker
 
 pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
@@ -52,10 +52,13 @@ def test_raw_and_standardised_targets():
     x = r.standard_normal((30, 6))
     y = 70.0 * np.sin(x[:, 0]) + 150.0
     np.savez("raw.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
-    fw.sweeps.run({"data": "raw.npz", "width": 20, "grid": {"standardise_target": [True, False]}}, "out")
-    standardised, raw = table()
+    plan = {"data": "raw.npz", "width": 20, "grid": {"standardise_target": [True, False], "temperature": [0.1, 0.2]}}
+    with pytest.warns(fw.ScaleWarning, match=r"^targets .+; standardise .+concerned: 2\)$") as caught:
+        fw.sweeps.run(plan, "out")
+    assert len(caught) == 1
+    standardised, _, raw, _ = table()
     data = fw.data.npz("raw.npz", standardise_target=True)
-    wanted = fw.learning_curve(fw.FullyConnected(widths=20), *data)[0].test_error
+    wanted = fw.learning_curve(fw.FullyConnected(widths=20), *data, temperature=0.1)[0].test_error
     assert json.loads(standardised["result"])["test_error"] == wanted
     assert standardised["reason"] == ""
     assert raw["reason"].startswith("targets of mean square 2")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import time
-from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from killing import children, command, content, moments, resume, wait_for
 
 import finitewidth as fw
-from finitewidth.sweeps import processes
-from finitewidth.sweeps.dealing import Dealer
+from finitewidth.sweeps import cluster
+from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.point import Point
-from finitewidth.sweeps.work import Setting, Task
+from finitewidth.sweeps.store import Outcome
+from finitewidth.sweeps.worker import Setting, Task
 
 pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
@@ -34,34 +36,36 @@ PLAN = {
 LOCAL = ("local", "--workers", "2")
 
 
-def tasks(groups: int, size: int, method: str = "saddle") -> list[Task]:
-    base = {"data": "digits", "method": method}
+def tasks(groups: int, size: int) -> list[Task]:
     points = ({"seed": g, "temperature": t} for g in range(groups) for t in range(1, size + 1))
-    return [Task(Point.of(base | point), "digits") for point in points]
+    return [Task(Point.of({"data": "digits"} | point), "digits") for point in points]
+
+
+def ids(found) -> list[str]:
+    return sorted(task.point.id for task in found)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("method", ["saddle", "sample"])
-def test_every_task_is_dealt_once_and_groups_stay_together(workers, method):
-    todo = tasks(5, 40, method)
-    dealer = Dealer(iter(todo), workers)
+@pytest.mark.parametrize("done", [1, 64])
+def test_every_task_is_handed_out_once_and_groups_stay_together(workers, done):
+    """Also where workers return what they have not come to."""
+    todo = tasks(5, 40)
+    batches = Batches(iter(todo))
     seen: list[tuple[int, Task]] = []
-    turn = 0
-    while batch := dealer.take(turn % workers):
-        seen += [(turn % workers, task) for task in batch]
-        turn += 1
-        assert len(batch) == 1 or method == "saddle"
-    assert Counter(task.point.id for _, task in seen) == Counter(task.point.id for task in todo)
+    for worker in itertools.cycle(range(workers)):
+        batch = batches.take(worker)
+        if not batch:
+            break
+        seen += [(worker, task) for task in batch[:done]]
+        batches.give_back(worker, batch[done:])
+    assert ids(task for _, task in seen) == ids(todo)
     meetings = {(worker, task.point.group) for worker, task in seen}
-    assert len(meetings) <= 5 + workers
+    assert len(meetings) <= 5 + 2 * workers
 
 
-def test_what_is_given_back_is_dealt_again():
-    dealer = Dealer(iter(tasks(1, 4)), 1)
-    first = dealer.take(0)
-    dealer.give_back(first)
-    again = [task for _ in range(9) for task in dealer.take(0)]
-    assert sorted(task.point.id for task in again) == sorted(task.point.id for task in tasks(1, 4))
+def test_never_all_of_a_group_to_one_worker():
+    batches = Batches(iter(tasks(1, 8)))
+    assert [len(batches.take(worker)) for worker in (0, 1, 2)] == [4, 1, 1]
 
 
 @pytest.fixture(scope="module")
@@ -127,41 +131,100 @@ def test_interrupted_watched_and_refused_meanwhile(tmp_path, undisturbed):
     assert fw.sweeps.status(out).outcome == "interrupted"
 
 
-def test_a_point_that_kills_its_workers_fails_and_the_others_do_not(monkeypatch):
-    """With stand-ins for processes: the third death of the same point is its own fault."""
-    todo = tasks(1, 2)
-    fatal = todo[0].point.id
+class StandIn:
+    """For Dask's client: ``perform`` is what a worker does of a batch; None where the worker ends of it."""
 
-    class StandIn:
-        exitcode = -signal.SIGKILL
+    def __init__(self, perform, workers=("tcp://a", "tcp://b")):
+        self.perform, self.workers, self.calls = perform, workers, []
+        self.scheduler = SimpleNamespace(address="tcp://s")
 
-        def join(self, timeout=None):
-            pass
+    def nthreads(self):
+        return dict.fromkeys(self.workers, 1)
 
-        def is_alive(self):
-            return False
+    def submit(self, work, batch, setting, workers, pure):
+        self.calls.append((workers, ids(batch)))
+        found = self.perform(batch, workers)
+        error = found if isinstance(found, Exception) else None
+        future = SimpleNamespace(key=str(len(self.calls)), cancelled=lambda: False, exception=lambda: error)
+        future.result, future.cancel = (lambda: found), (lambda: None)
+        future.add_done_callback = lambda tell: None if found is None else tell(future)
+        return future
 
-        def kill(self):
-            pass
+    def cancel(self, futures):
+        self.calls.append("cancelled")
 
-    def start(setting):
-        pipe, _ = processes.multiprocessing.Pipe()
-        return processes._Process(StandIn(), pipe)
+    def run(self, function):
+        self.calls.append(function.__name__)
 
-    def hand(worker, dealer, number):
-        worker.tasks = dealer.take(number)
-        return bool(worker.tasks)
 
-    def news(worker):
-        if not worker.ready:
-            return "ready"
-        task = worker.tasks[0]
-        return None if task.point.id == fatal else processes.lost(task, "done by a stand-in")
+class KilledWorker(Exception):
+    """As Dask says it."""
 
-    monkeypatch.setattr(processes, "_start", start)
-    monkeypatch.setattr(processes, "_with_news", lambda pool: list(pool))
-    monkeypatch.setattr(processes, "_news", news)
-    monkeypatch.setattr(processes, "_hand", hand)
-    found = {o.point.id: o.reason for o in processes.outcomes(iter(todo), Setting("out", None, False), 1)}
-    assert set(found) == {task.point.id for task in todo}
-    assert found[fatal] == "its worker ended 3 times (SIGKILL, out of memory perhaps)"
+
+def done(batch) -> list[Outcome]:
+    return [Outcome(task.point, "done", {}, "", "", "", 0.0, "{}") for task in batch]
+
+
+def outcomes(todo, client) -> dict[str, str]:
+    found = list(cluster.outcomes(iter(todo), Setting("out", None, False), client, ahead=1))
+    assert ids(found) == ids(todo)
+    return {outcome.point.id: outcome.reason for outcome in found}
+
+
+def test_a_point_that_kills_its_workers_fails_and_the_others_do_not():
+    todo = tasks(1, 9)
+    fatal = todo[2].point.id
+    client = StandIn(lambda batch, _: KilledWorker() if fatal in ids(batch) else done(batch))
+    found = outcomes(todo, client)
+    assert found.pop(fatal) == "its worker ended again and again, out of memory perhaps"
+    assert set(found.values()) == {""}
+    assert client.calls[-1] != "interrupt"
+
+
+def test_what_a_worker_does_not_come_to_is_done_later():
+    outcomes(tasks(2, 9), StandIn(lambda batch, _: done(batch[:1])))
+
+
+def test_another_worker_does_what_one_that_has_gone_had(monkeypatch):
+    monkeypatch.setattr(cluster, "_LOOK", 0.0)
+    client = StandIn(lambda batch, workers: None if workers == ["tcp://a"] else done(batch), ["tcp://a"])
+
+    def leaves():
+        found, client.workers = client.workers, ["tcp://b"]
+        return dict.fromkeys(found, 1)
+
+    client.nthreads = leaves
+    todo = tasks(1, 4)
+    outcomes(todo, client)
+    assert [workers for workers, _ in client.calls[:2]] == [["tcp://a"], None]
+    assert client.calls[0][1] == client.calls[1][1]
+
+
+def test_workers_hear_of_an_end_and_of_a_scheduler_that_is_gone():
+    client = StandIn(lambda batch, _: done(batch))
+    found = cluster.outcomes(iter(tasks(1, 9)), Setting("out", None, False), client, ahead=1)
+    next(found)
+    found.close()
+    assert client.calls[-2:] == ["cancelled", "interrupt"]
+
+    def gone():
+        raise OSError("nobody answers")
+
+    client.nthreads = gone
+    with pytest.raises(fw.InputError, match="tcp://s, which is gone"):
+        outcomes(tasks(1, 1), client)
+
+
+def test_an_interrupted_worker_ends_its_point_and_no_more(monkeypatch):
+    monkeypatch.setattr(cluster, "_done", lambda batch, setting: (cluster.interrupt(), time.sleep(5.0)))
+    with pytest.raises(RuntimeError, match="interrupted"):
+        cluster.work([], Setting("out", None, False))
+    cluster.interrupt()  # idle: nothing happens
+
+
+def test_a_worker_returns_after_a_moment(monkeypatch):
+    monkeypatch.setattr(cluster, "Worker", lambda setting: SimpleNamespace(outcome=lambda task: task))
+    setting = Setting("elsewhere", None, False)
+    assert cluster.work([1, 2, 3], setting) == [1, 2, 3]
+    monkeypatch.setattr(cluster, "_RETURN", -1.0)
+    assert cluster.work([1, 2, 3], setting) == [1]

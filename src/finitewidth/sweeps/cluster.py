@@ -1,39 +1,96 @@
-"""Workers behind any Dask scheduler: another machine's, or a cluster's started with dask-jobqueue."""
+"""Workers through Dask: processes of this machine, or those of any scheduler (dask-jobqueue, another machine)."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import ctypes
+import importlib.util
 import logging
 import math
+import os
 import queue
+import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from importlib import metadata
+from multiprocessing import resource_tracker
 from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.runs import versions
-from finitewidth.sweeps.dealing import Dealer
-from finitewidth.sweeps.processes import DEATHS, lost
+from finitewidth.runs import now, versions
+from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.store import Outcome
-from finitewidth.sweeps.work import Setting, StopSweepError, Task, Worker
+from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker
 
 _CONNECT = "10s"
-_LOOK = 3.0  # seconds between looks at the scheduler and its threads
+_LOOK = 1.0  # seconds between looks at which workers there are
+_RETURN = 0.5  # seconds after which a worker returns what it has done of a batch
+_DEATHS = 3  # of its worker, after which a point counts as failed
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
-_lock = threading.Lock()
-_workers: dict[Setting, Worker] = {}  # of this process
+
+
+# --- clients ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def local(workers: int) -> Iterator[Any]:
+    """A client of new processes of this machine, one thread each, that end with this process, however it ends.
+
+    Raises InputError where they cannot begin.
+    """
+    distributed = _distributed()
+    with (
+        _silent(),
+        _environment(_ONE_THREAD),
+        _cluster(distributed.LocalCluster, workers) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _cluster(kind: Any, workers: int) -> Any:
+    encrypted = importlib.util.find_spec("cryptography") is not None
+    try:
+        with _uninterrupted():
+            return kind(
+                workers,
+                threads_per_worker=1,
+                memory_limit=0,  # a point has its own
+                dashboard_address="127.0.0.1:0",
+                security=encrypted or None,  # True: nobody else on this machine can connect
+                scheduler_kwargs={"allowed_failures": _DEATHS - 1, "dashboard": False},
+                silence_logs=logging.CRITICAL,
+            )
+    except RuntimeError as error:
+        raise InputError(
+            "workers that end before they begin",
+            "a main module that can be imported",
+            "put what starts the sweep under: if __name__ == '__main__':",
+        ) from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """An interrupt waits until the end. Threads and processes started meanwhile, and theirs, hear of none: a terminal
+    interrupts the whole group, and this process says what is to be done."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which would lift the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
     """A client of the scheduler at ``address``; InputError where there is none, or one of other versions."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingExtraError("distributed", "cluster", "a Dask client") from error
+    distributed = _distributed()
     with _silent():
         client = _client(distributed.Client, address)
         try:
@@ -42,6 +99,14 @@ def connected(address: str) -> Iterator[Any]:
         finally:
             with contextlib.suppress(Exception):
                 client.close(timeout=2)
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError("distributed", "sweep", "workers beside this process") from error
+    return distributed
 
 
 def _client(kind: Any, address: str) -> Any:
@@ -58,7 +123,7 @@ def _client(kind: Any, address: str) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """What happens to a connection is told in one line of ours, not in tracebacks of distributed's log."""
+    """What happens to a connection is said in one line of ours, not in tracebacks of distributed's log."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.core")]
     before = [logger.level for logger in loggers]
     try:
@@ -68,6 +133,18 @@ def _silent() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """For processes started meanwhile: libraries read it when they are loaded. Dask leaves more of its own behind."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _refuse_other_versions(client: Any, address: str) -> None:
@@ -93,69 +170,110 @@ def _shortened(library: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if library == "python" else version
 
 
-def outcomes(tasks: Iterator[Task], setting: Setting, client: Any) -> Generator[Outcome, None, None]:
-    """Outcomes as they come in; twice as many batches are under way as there are threads, which may come and go.
+# --- batches to workers, outcomes back --------------------------------------------------------------------------------
+
+
+def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int) -> Generator[Outcome, None, None]:
+    """Outcomes as they come in; every worker has ``ahead`` batches under way, and workers may come and go.
 
     Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.
     """
-    address = str(client.scheduler.address)
-    dealer, slots = Dealer(tasks, 1), itertools.count()
-    running: dict[str, tuple[Any, int, list[Task]]] = {}
-    finished: queue.Queue[str] = queue.Queue()
-    deaths: dict[str, int] = {}
+    dispatch = _Dispatch(tasks, setting, client, ahead)
+    try:
+        while dispatch.submit():
+            yield from dispatch.finished()
+    except BaseException:
+        dispatch.interrupt()
+        raise
 
-    def submit(slot: int) -> bool:
-        batch = dealer.take(slot)
-        if batch:
-            future = client.submit(work, batch, setting, pure=False)
-            running[future.key] = (future, slot, batch)
-            future.add_done_callback(lambda future: finished.put(future.key))
-        return bool(batch)
 
-    looked = -math.inf
-    while True:
-        if time.monotonic() - looked > _LOOK:
-            looked, dealer.workers = time.monotonic(), _slots(client, address)
-            while len(running) < dealer.workers and submit(next(slots)):
-                pass
-        if not running:
-            return
+class _Dispatch:
+    """What is under way. A batch whose worker has gone is done by another.
+
+    Where workers die of a batch again and again, its points are done at the end, each with nothing beside it: who dies
+    of that point does so by its fault.
+    """
+
+    def __init__(self, tasks: Iterator[Task], setting: Setting, client: Any, ahead: int) -> None:
+        self.setting, self.client, self.ahead = setting, client, ahead
+        self.address = str(client.scheduler.address)
+        self.batches = Batches(tasks)
+        self.running: dict[str, tuple[Any, str | None, list[Task]]] = {}
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.suspects: list[Task] = []
+        self.workers: list[str] = []
+        self.looked = -math.inf
+
+    def submit(self) -> bool:
+        """Hand out batches; whether any is under way."""
+        if time.monotonic() - self.looked > _LOOK:
+            self._look()
+        under_way = Counter(worker for _, worker, _ in self.running.values())
+        slots: list[str | None] = [*self.workers] or [None]
+        for worker in slots:
+            for _ in range(self.ahead - under_way[worker]):
+                self._submit(self.batches.take(worker), worker)
+        if self.suspects and not self.running:
+            self._submit([self.suspects[-1]], None)
+        return bool(self.running)
+
+    def finished(self) -> Iterator[Outcome]:
+        """Of a batch, as soon as one ends, or of none after a moment."""
         try:
-            future, slot, batch = running.pop(finished.get(timeout=_LOOK))
-        except queue.Empty:
-            continue
+            future, worker, batch = self.running.pop(self.ended.get(timeout=_LOOK))
+        except (queue.Empty, KeyError):  # a key that is missing was cancelled
+            return
         if future.cancelled():
-            raise _gone(address)
+            raise _gone(self.address)
         failure = future.exception()
+        alone = bool(self.suspects) and batch == self.suspects[-1:]
+        if alone:
+            self.suspects.pop()
         if failure is None:
-            yield from future.result()
+            found = future.result()
+            self.batches.give_back(worker, batch[len(found) :])
+            yield from found
         elif isinstance(failure, StopSweepError):
             raise failure
+        elif alone:
+            yield _lost(batch[0], failure)
         else:
-            yield from _lost(batch, failure, dealer, deaths)
-        if not submit(slot):
-            looked = -math.inf  # something may have been given back
+            self.suspects += batch
+
+    def interrupt(self) -> None:
+        """Let workers save the checkpoints of what they are at."""
+        with contextlib.suppress(Exception):
+            self.client.cancel([future for future, _, _ in self.running.values()])
+            self.client.run(interrupt)
+
+    def _submit(self, batch: list[Task], worker: str | None) -> None:
+        if batch:
+            where = None if worker is None else [worker]
+            future = self.client.submit(work, batch, self.setting, workers=where, pure=False)
+            self.running[future.key] = (future, worker, batch)
+            future.add_done_callback(lambda future: self.ended.put(future.key))
+
+    def _look(self) -> None:
+        """Which workers there are; what waits for one that has gone goes to any other."""
+        try:
+            self.workers = list(self.client.nthreads())
+        except Exception as error:  # whatever distributed says of a lost connection
+            raise _gone(self.address) from error
+        self.looked = time.monotonic()
+        for key, (future, worker, batch) in list(self.running.items()):
+            if worker is not None and worker not in self.workers:
+                del self.running[key]
+                future.cancel()
+                self._submit(batch, None)
 
 
-def _slots(client: Any, address: str) -> int:
-    """Batches to have under way."""
-    try:
-        return max(2, 2 * sum(client.nthreads().values()))
-    except Exception as error:  # whatever distributed says of a lost connection
-        raise _gone(address) from error
-
-
-def _lost(batch: list[Task], error: BaseException, dealer: Dealer, deaths: dict[str, int]) -> Iterator[Outcome]:
-    """Batches whose workers died go out again, point by point; a point that is fatal again and again fails."""
-    if len(batch) > 1:
-        dealer.give_back(batch)
-        return
-    (task,) = batch
-    deaths[task.point.id] = deaths.get(task.point.id, 0) + 1
-    if deaths[task.point.id] >= DEATHS or type(error).__name__ == "KilledWorker":
-        yield lost(task, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    else:
-        dealer.give_back(batch)
+def _lost(task: Task, error: BaseException) -> Outcome:
+    """The outcome of a point whose worker could not tell."""
+    killed = type(error).__name__ == "KilledWorker"
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    reason = "its worker ended again and again, out of memory perhaps" if killed else said
+    moment = now()
+    return Outcome(task.point, "failed", None, reason, moment, moment, 0.0, "{}")
 
 
 def _gone(address: str) -> InputError:
@@ -166,11 +284,41 @@ def _gone(address: str) -> InputError:
     )
 
 
+# --- on a worker ------------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_workers: dict[Setting, Worker] = {}  # of this process
+_threads: list[int] = []  # at work
+
+
 def work(batch: list[Task], setting: Setting) -> list[Outcome]:
-    """On a worker: the outcomes of a batch. Workers of several threads take turns, for BLAS has one setting."""
+    """The outcomes of a batch, or of its first points when a moment has passed.
+
+    Workers of several threads take turns, for BLAS has one setting.
+    """
     with _lock:
-        if setting not in _workers:
-            _workers.clear()
-            _workers[setting] = Worker(setting)
-        worker = _workers[setting]
-        return [worker.outcome(task) for task in batch]
+        _threads.append(threading.get_ident())
+        try:
+            return _done(batch, setting)
+        except KeyboardInterrupt:
+            raise RuntimeError("interrupted") from None  # Dask would end the worker
+        finally:
+            _threads.clear()
+
+
+def _done(batch: list[Task], setting: Setting) -> list[Outcome]:
+    if setting not in _workers:
+        _workers.clear()
+        _workers[setting] = Worker(setting)
+    found, until = [], time.monotonic() + _RETURN
+    for task in batch:
+        found.append(_workers[setting].outcome(task))
+        if time.monotonic() > until:
+            break
+    return found
+
+
+def interrupt() -> None:
+    """As Ctrl-C in the process itself."""
+    for thread in _threads:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))

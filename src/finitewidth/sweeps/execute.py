@@ -6,12 +6,15 @@ import contextlib
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.exceptions import InputError, MissingExtraError, ScaleWarning
 from finitewidth.linalg import available_memory, parse_memory
 from finitewidth.runs import folder_of, progress_bar, refuse_links
 from finitewidth.sweeps.fingerprints import fingerprint_of
@@ -20,12 +23,10 @@ from finitewidth.sweeps.lock import FolderLock
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
 from finitewidth.sweeps.status import Status, status
 from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, SPECTRA, Outcome, Store
-from finitewidth.sweeps.work import Setting, Task, Worker
+from finitewidth.sweeps.worker import Setting, Task, Worker
 
 _HELD = 100_000
 _TRIED = 8  # sets of data that are loaded before the first point, until one can be
-
-Outcomes = Callable[[Iterator[Task], Worker], Generator[Outcome, None, None]]  # by this worker, or others like it
 
 
 def run(
@@ -46,7 +47,8 @@ def run(
     retry_failed: points that failed once more. yes: more than a million points. memory: cap on what a point may take,
     such as "8GB", in place of the plan's. progress: a bar on stderr.
 
-    A point that fails is recorded with its reason, and the sweep goes on. An interrupt (Ctrl-C) is passed on; whatever
+    A point that fails is recorded with its reason, and the sweep goes on. Warns once (ScaleWarning) where points have
+    data far from the size that their prior expects. An interrupt (Ctrl-C) is passed on; whatever
     ends a run, the same call goes on where it was.
     Raises InputError for a plan that cannot be, a folder in use or of something else, data that have changed, a Dask
     scheduler of other versions, and a disk that takes no more; MissingExtraError without the extra "sweep".
@@ -60,17 +62,16 @@ def run(
         )
     cap = plan.memory if memory is None else parse_memory(memory)
     _refuse_missing_extras(plan)
-    with contextlib.ExitStack() as stack:
-        engine, name = _engine(stack, client, workers)
-        folder = folder_of(out, "--out")
-        refuse_links(folder, (DATABASE, DRAWS, SPECTRA, CHECKPOINTS, LOCK))
-        stack.enter_context(FolderLock(folder))
-        store = Store(folder)
-        stack.callback(store.close)
+    count = _workers(client, workers)
+    folder = folder_of(out, "--out")
+    refuse_links(folder, (DATABASE, DRAWS, SPECTRA, CHECKPOINTS, LOCK))
+    with FolderLock(folder), contextlib.closing(Store(folder)) as store:
         _prepare(folder)
-        worker = Worker(Setting(str(folder.absolute()), _share(cap, name, workers), plan.keep_draws))
+        worker = Worker(Setting(str(folder.absolute()), _share(cap, client, count), plan.keep_draws))
         _refuse_changed_data(plan, store, worker)
-        _work(plan, store, engine, worker, name, retry_failed, progress)
+        scaled = _work(plan, store, worker, client, count, retry_failed, progress)
+    if scaled:
+        warnings.warn(f"{scaled[0]} (points of this sweep concerned: {len(scaled)})", ScaleWarning, stacklevel=2)
     return status(folder)
 
 
@@ -84,26 +85,36 @@ def _prepare(folder: Path) -> None:
 
 
 def _work(
-    plan: Plan, store: Store, engine: Outcomes, worker: Worker, name: str, retry_failed: bool, progress: bool
-) -> None:
-    """Do and store what is left of a plan."""
+    plan: Plan, store: Store, worker: Worker, client: str, workers: int, retry_failed: bool, progress: bool
+) -> list[str]:
+    """Do and store what is left of a plan. Returns what there is to say of the size of the data, one text a point."""
     known, failed = store.known(failed=not retry_failed), store.failed()
     points = list(plan.points()) if plan.size <= _HELD else None  # many are made twice rather than held
     wanted = [point.id for point in points or plan.points()]
     todo = sum(1 for point_id in wanted if point_id not in known)
     failed_before = sum(1 for point_id in wanted if point_id in failed and point_id in known)
-    before = len(wanted) - todo - failed_before
-    store.begin(plan.document.text, name, len(wanted), before, failed_before)
+    begin = partial(store.begin, plan.document.text, _name(client, workers), len(wanted))
     left = (Task(point, plan.find(point.config["data"])) for point in points or plan.points() if point.id not in known)
+    tally = _Tally()
+    with (
+        _outcomes(left, worker, client if todo else "serial", workers) as outcomes,
+        _recorded(store, partial(begin, len(wanted) - todo - failed_before, failed_before)),
+        progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance,
+    ):
+        for found in outcomes:
+            _refuse_other_data(store, found)
+            store.add(found)
+            advance(tally.add(found))
+    return tally.scaled
+
+
+@contextlib.contextmanager
+def _recorded(store: Store, begin: Callable[[], None]) -> Iterator[None]:
+    """Store when a run begins, and how it ends."""
+    begin()
     outcome = "failed"
     try:
-        with progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance:
-            rate = _Rate()
-            with contextlib.closing(engine(left, worker)) as outcomes:  # interrupted here, the workers hear of it too
-                for found in outcomes:
-                    _refuse_other_data(store, found)
-                    store.add(found)
-                    advance(rate.told(found))
+        yield
         outcome = "finished"
     except KeyboardInterrupt:
         outcome = "interrupted"
@@ -119,34 +130,40 @@ def _work(
 # --- who does the work ------------------------------------------------------------------------------------------------
 
 
-def _engine(stack: contextlib.ExitStack, client: str, workers: int | None) -> tuple[Outcomes, str]:
-    """What does the work, and its name."""
-    if workers is not None and client != "local":
-        raise InputError(f"--workers {workers} with --client {client}", "--client local", "leave --workers out")
+def _workers(client: str, given: int | None) -> int:
+    """How many there are on this machine. Raises InputError for a client that is none, or has no such number."""
+    if client not in ("serial", "local") and "://" not in client:
+        raise InputError(f"--client {checks.shown(client)}", "serial, local or tcp://HOST:PORT", "write --client local")
+    if client != "local" and given is not None:
+        raise InputError(f"--workers {given} with --client {client}", "--client local", "leave --workers out")
+    return given or (len(os.sched_getaffinity(0)) if client == "local" else 1)
+
+
+def _name(client: str, workers: int) -> str:
+    """As a status shows it."""
+    return f"local, {workers} workers" if client == "local" else client
+
+
+@contextlib.contextmanager
+def _outcomes(tasks: Iterator[Task], worker: Worker, client: str, workers: int) -> Iterator[Iterator[Outcome]]:
+    """Of tasks, as they come in: by this worker, or by others like it through Dask."""
     if client == "serial":
-        return lambda tasks, worker: (worker.outcome(task) for task in tasks), client
-    if client == "local":
-        from finitewidth.sweeps import processes
+        yield (worker.outcome(task) for task in tasks)
+        return
+    from finitewidth.sweeps import cluster
 
-        count = _workers(workers)
-        return lambda tasks, worker: processes.outcomes(tasks, worker.setting, count), f"local, {count} workers"
-    if "://" in client:
-        from finitewidth.sweeps import cluster
-
-        connection = stack.enter_context(cluster.connected(client))
-        return lambda tasks, worker: cluster.outcomes(tasks, worker.setting, connection), client
-    raise InputError(f"--client {checks.shown(client)}", "serial, local or tcp://HOST:PORT", "write --client local")
-
-
-def _workers(given: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if given is None else given
+    local = client == "local"
+    with (
+        cluster.local(workers) if local else cluster.connected(client) as connection,
+        # an adaptive cluster grows where more waits than is under way
+        contextlib.closing(cluster.outcomes(tasks, worker.setting, connection, ahead=1 if local else 2)) as found,
+    ):
+        yield found  # interrupted here, the workers hear of it too
 
 
-def _share(cap: float | None, client: str, workers: int | None) -> float | None:
+def _share(cap: float | None, client: str, workers: int) -> float | None:
     """The bytes a point may take: with several workers on one machine, each has its part."""
-    if not client.startswith("local"):
-        return cap
-    return (available_memory() if cap is None else cap) / _workers(workers)
+    return cap if client != "local" else (available_memory() if cap is None else cap) / workers
 
 
 def _refuse_missing_extras(plan: Plan) -> None:
@@ -226,18 +243,16 @@ def _refuse_other_data(store: Store, outcome: Outcome) -> None:
         )
 
 
-class _Rate:
-    """What the bar says beside its counts."""
+class _Tally:
+    """What the bar says beside its counts, and what is to be said at the end."""
 
     def __init__(self) -> None:
-        from time import monotonic
+        self._done, self._failed, self._started = 0, 0, time.monotonic()
+        self.scaled: list[str] = []
 
-        self._clock, self._done, self._failed = monotonic, 0, 0
-        self._started = monotonic()
-
-    def told(self, outcome: Outcome) -> str:
+    def add(self, outcome: Outcome) -> str:
         self._done += 1
         self._failed += outcome.status == "failed"
-        rate = self._done / max(1e-9, self._clock() - self._started)
-        failed = f", {self._failed} failed" if self._failed else ""
-        return f"{rate:.3g} points/s{failed}"
+        self.scaled += outcome.scale
+        rate = self._done / max(1e-9, time.monotonic() - self._started)
+        return f"{rate:.3g} points/s" + (f", {self._failed} failed" if self._failed else "")

@@ -18,7 +18,7 @@ from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.options import job_of, neuron_options
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.keys import KINDS, THEORIES, used
+from finitewidth.sweeps.plan_keys import KINDS, THEORIES, used
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 from finitewidth.sweeps.schema import validated
 

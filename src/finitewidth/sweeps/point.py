@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finitewidth.sweeps.keys import KINDS, defaults, options_class, used
+from finitewidth.sweeps.plan_keys import KINDS, defaults, options_class, used
 
 DATA = (
     *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),

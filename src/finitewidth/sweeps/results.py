@@ -14,8 +14,8 @@ from finitewidth import checks
 from finitewidth.checks import shown
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.runs import parse_json
-from finitewidth.sweeps.drawn import read_draws
 from finitewidth.sweeps.plan import Plan
+from finitewidth.sweeps.read_draws import read_draws
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading
 
 _ID = re.compile(r"[0-9a-f]{24}")

@@ -12,7 +12,7 @@ from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import parse_memory
 from finitewidth.sweeps.document import Document
-from finitewidth.sweeps.keys import KINDS, Kind, meanings
+from finitewidth.sweeps.plan_keys import KINDS, Kind, meanings
 
 TITLE = "Plan of a finitewidth sweep"
 _TAGS = ("one", "several")  # of the union of one grid and a list of them, not part of a place

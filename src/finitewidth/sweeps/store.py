@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,7 +47,8 @@ class Outcome:
 
     status: "done" or "failed". result: one row as predict and sample print it; None where it failed. reason: why it
     failed, or what there is to know of a result. data_fingerprint: of training and test part, both. peak_memory: bytes
-    of the process that worked. draws: to be kept. versions: JSON.
+    of the process that worked. draws: to be kept. versions: JSON. scale: warnings of the size of the data, not stored
+    by themselves.
     """
 
     point: Point
@@ -61,6 +62,7 @@ class Outcome:
     data_fingerprint: str | None = None
     peak_memory: int | None = None
     draws: Any = None
+    scale: Sequence[str] = ()
 
     @property
     def converged(self) -> bool | None:

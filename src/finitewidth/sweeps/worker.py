@@ -19,7 +19,7 @@ from finitewidth import __version__
 from finitewidth.data import Dataset
 from finitewidth.documents import row_document
 from finitewidth.durations import time_limit
-from finitewidth.exceptions import InputError
+from finitewidth.exceptions import InputError, ScaleWarning
 from finitewidth.options import Job, job_of, neuron_options
 from finitewidth.runs import now, same_targets, versions
 from finitewidth.sweeps.point import Point, compact
@@ -85,8 +85,9 @@ class Worker:
             except Exception as error:
                 _stop_where_the_disk_is_full(error)
                 reason = _told(error)
+        said = {" ".join(str(w.message).split()): w.category for w in caught}
         if result is not None:
-            reason = "; ".join([reason, *dict.fromkeys(" ".join(str(w.message).split()) for w in caught)]).strip("; ")
+            reason = "; ".join([reason, *said]).strip("; ")
         return Outcome(
             point=task.point,
             status="failed" if result is None else "done",
@@ -99,6 +100,7 @@ class Worker:
             data_fingerprint=None if self._data is None or self._data[0] != task.point.data_key else self._data[2],
             peak_memory=_peak(),
             draws=draws,
+            scale=[text for text, category in said.items() if issubclass(category, ScaleWarning)],
         )
 
     def _result(self, task: Task) -> tuple[dict[str, Any], Any]:
