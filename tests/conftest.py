@@ -11,9 +11,15 @@ from tests import chance, slow
 
 from finitewidth.data import Dataset
 
+# compiled in a fifth of the time; the programs are slower, but those of tests run for a moment
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What JAX compiles is kept for the other worker, for subprocesses and for the next run: a third of the time."""
+    """Programs are compiled quickly, unless FULLY_OPTIMISED is set, and kept for the other worker and the next run."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "FULLY_OPTIMISED" not in os.environ and QUICK_TO_COMPILE not in flags:
+        os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {flags}".strip()  # of a flag given twice the last counts
     kept = config.rootpath / ".pytest_cache" / "jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(kept))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

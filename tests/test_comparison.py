@@ -35,7 +35,9 @@ def data():
 
 @cache
 def compared():
-    return fw.compare(LINEAR, *both_parts(), widths=[5, 12], temperature=0.1, methods=("integrate", fw.Sample(draws=500)))
+    return fw.compare(
+        LINEAR, *both_parts(), widths=[5, 12], temperature=0.1, methods=("integrate", fw.Sample(draws=500))
+    )
 
 
 @pytest.fixture
@@ -103,5 +105,7 @@ def test_an_interrupted_comparison_is_incomplete(data, monkeypatch):
         return fw.sample(*arguments, **options)
 
     monkeypatch.setattr("finitewidth.sampling.curves.sample", stopping)
-    found = fw.compare(LINEAR, *data, widths=[3, 4], temperature=0.1, methods=("saddle", fw.Sample(draws=20, warmup=20)))
+    found = fw.compare(
+        LINEAR, *data, widths=[3, 4], temperature=0.1, methods=("saddle", fw.Sample(draws=20, warmup=20))
+    )
     assert (len(found), found.complete) == (1, False)

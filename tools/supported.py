@@ -78,7 +78,8 @@ def main(arguments: list[str]) -> int:
     # old versions meet newer ones of what they need in turn, which warn of uses that are going out
     warnings = ["-W", "default", "-W", "ignore::DeprecationWarning"] if kind == "oldest" else []
     command = [str(environment.python), "-m", "pytest", *warnings, *pytest]
-    return stream(command, extra={"OPENBLAS_NUM_THREADS": "1"})
+    # other releases of JAX may not have the flags with which tests/conftest.py makes compiling quick
+    return stream(command, extra={"OPENBLAS_NUM_THREADS": "1", "FULLY_OPTIMISED": "1"})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from finitewidth.exceptions import MissingExtraError
 from finitewidth.jobs import Job
 from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
-from finitewidth.theory.rows import TheoryRow
+from finitewidth.theory.rows import as_far_as_known, pending, without_validity
 
 _ASSESSED = 12  # rows up to which each has a validity
 
@@ -67,11 +67,11 @@ class LearningCurve(Tabulated):
         if not self.rows:
             yield "A learning curve without rows."
             return
-        rows, left_out = shortened(_as_far_as_known(row) if quick else row for row in self.rows)
+        rows, left_out = shortened(as_far_as_known(row) if quick else row for row in self.rows)
         yield tables.curve(rows, self._heading)
         yield from tables.notes(rows)
         yield from left_out
-        if quick and any(map(_pending, self.rows)):
+        if quick and any(map(pending, self.rows)):
             yield "Validity: not yet computed for all rows; print(curve) does, a second or so a row."
 
     @property
@@ -118,16 +118,8 @@ def curve_of(job: Job, train: Dataset, test: Dataset) -> LearningCurve:
     rows = list(job.rows(train, test))
     planned = len(job.problems) * len(job.sizes or [0])
     if planned > _ASSESSED:
-        rows = [replace(row, assessed=None) if isinstance(row, TheoryRow) else row for row in rows]
+        rows = [without_validity(row) for row in rows]
     return LearningCurve(tuple(rows), len(rows) == planned and all(row.complete for row in rows))
-
-
-def _as_far_as_known(row: Row) -> Row:
-    return row.as_far_as_known() if isinstance(row, TheoryRow) else row
-
-
-def _pending(row: Row) -> bool:
-    return isinstance(row, TheoryRow) and row.validity_pending
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def test_order_parameters_of_every_layer(data):
     for k in (0, 1):
         drawn = line(ax, f"$Q_{{{k + 1}}}$")
         assert list(drawn.get_ydata()) == [row.order_parameters[k] for row in deep]
-    same = fw.learning_curve(fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1, method=fw.Saddle(closure="product"))
+    same = fw.learning_curve(
+        fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1, method=fw.Saddle(closure="product")
+    )
     ax = plots.order_parameters(same)
     assert len(ax.lines) == 2  # one for all layers, and infinite width
     assert list(line(ax, "theory").get_ydata()) == pytest.approx([row.order_parameters[0] for row in same])

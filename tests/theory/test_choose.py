@@ -15,7 +15,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import OwnArchitecture
 from finitewidth.prediction import Errors, Prediction
-from finitewidth.theory import curves, kept
+from finitewidth.theory import spectrum_cache
 from finitewidth.theory.choose import for_outputs
 from finitewidth.theory.rows import TheoryRow as Row, row_of
 from finitewidth.theory.integrate import Integrated
@@ -125,7 +125,10 @@ def test_what_several_outputs_make_of_it():
     for theory, said in (
         (fw.theory_of(ONE, 0.2, method="integrate"), "method = 'integrate' with 3 outputs; wanted: one output"),
         (fw.theory_of(DEEP, 0.2, "nested"), "closure = 'nested' with 3 outputs"),
-        (fw.theory_of(ONE, 0.2, method=fw.Saddle(solver="krylov")), "solver 'krylov' with 3 outputs; wanted: one output"),
+        (
+            fw.theory_of(ONE, 0.2, method=fw.Saddle(solver="krylov")),
+            "solver 'krylov' with 3 outputs; wanted: one output",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             for_outputs(theory, 3)

@@ -96,8 +96,7 @@ def test_infinite_width():
     """N -> infinity and no order parameter at all are the Gaussian process."""
     train, test = data()
     wide, limit = (
-        fw.learning_curve(NETWORK, train, test, w, 0.1)[0]
-        for w, m in (([10**12], "saddle"), (None, "infinite"))
+        fw.learning_curve(NETWORK, train, test, w, 0.1)[0] for w, m in (([10**12], "saddle"), (None, "infinite"))
     )
     exact = fw.learning_curve(NETWORK, train, test, None, 0.1, method=fw.Infinite(solver="exact"))[0]
     assert wide.test_error == pytest.approx(limit.test_error, rel=1e-8)
@@ -108,7 +107,10 @@ def test_infinite_width():
 def test_few_test_points_have_exact_variances():
     """As many probes as points: each gets its own kernel."""
     train, test = data(points=10)
-    exact, found = (fw.solve(fw.theory_of(NETWORK, 0.2, method=fw.Saddle(solver=s)), train) for s in ("exact", solver(accuracy=1e-3)))
+    exact, found = (
+        fw.solve(fw.theory_of(NETWORK, 0.2, method=fw.Saddle(solver=s)), train)
+        for s in ("exact", solver(accuracy=1e-3))
+    )
     truth, given = (fw.predict(s, test.x) for s in (exact, found))
     scale = found.order_parameters[0] / exact.order_parameters[0]
     np.testing.assert_allclose(given.variance, truth.variance, rtol=2e-3 + abs(scale - 1.0))
@@ -160,7 +162,8 @@ def test_single_precision_at_a_tiny_temperature_is_reported():
 def test_single_precision_where_it_is_enough():
     train, test = data()
     rows = [
-        fw.learning_curve(NETWORK, train, test, [50], 0.05, method=fw.Saddle(solver=solver(precision=p)))[0] for p in ("single", "double")
+        fw.learning_curve(NETWORK, train, test, [50], 0.05, method=fw.Saddle(solver=solver(precision=p)))[0]
+        for p in ("single", "double")
     ]
     assert rows[0].test_error == pytest.approx(rows[1].test_error, rel=1e-4)
     assert rows[0].log_evidence == pytest.approx(rows[1].log_evidence, abs=0.01)
@@ -206,7 +209,8 @@ def test_the_kernel_made_anew_is_the_kernel_kept():
     train, test = data(600, 40)
     need = fw.theory.solver.krylov_bytes(train, solver())
     rows = [
-        fw.learning_curve(NETWORK, train, test, [50], 0.05, memory=cap, method=fw.Saddle(solver=solver()))[0] for cap in (1e9, need + 1e3)
+        fw.learning_curve(NETWORK, train, test, [50], 0.05, memory=cap, method=fw.Saddle(solver=solver()))[0]
+        for cap in (1e9, need + 1e3)
     ]
     assert rows[0].test_error == pytest.approx(rows[1].test_error, rel=1e-9)
     theory = fw.theory_of(NETWORK, 0.05, method=fw.Saddle(solver=solver()))

@@ -226,21 +226,6 @@ def test_one_round_by_hand(name, monkeypatch):
     assert 0.0 < chance.mean() < 1.0
 
 
-def test_the_step_is_jittered_and_bounded(monkeypatch):
-    """Each particle its own, from exp(-1.6) to exp(.4) of the step."""
-    from finitewidth.theory.neuron import particles as cp
-
-    case, draws = Case(particles=60), Draws(monkeypatch)
-    nowhere = cp.Directions(np.eye(RANK)[None, :, :1], np.ones((1, 1)), np.zeros((1, 1)))
-    case.s, case.R = 0.0 * case.s, 0.0 * case.R  # the prior: trajectories are rotations, all accepted but for |psi|
-    unknown = np.full((1, 60), np.nan)
-    draws.ran(cp.advance, case.model, case.state, unknown, *case.given, None, nowhere, key(0), np.float64(0.1))
-    mark, jitter = draws.of("uniform")[0], draws.of("uniform")[1]
-    assert -1.6 <= jitter.min() < -1.4
-    assert 0.2 < jitter.max() <= 0.4
-    assert 0.01 <= mark.min() <= mark.max() <= 0.99
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_systematic_resampling(seed, monkeypatch):
     """Gains beyond 20 nats count as 20, those that are not known as none; populations apart."""

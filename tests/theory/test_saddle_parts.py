@@ -9,16 +9,13 @@ import pytest
 from scipy import optimize
 
 from finitewidth.linalg import Spectrum
-from finitewidth.theory import saddle as module
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import (
     DriveTable,
     LogCholesky,
     Minimum,
-    _descent,
     _newton,
     _polish,
-    _same_basin,
     _search_range,
     local_minima,
     matrix_rate,
@@ -227,20 +224,6 @@ def bowls(*centres, depth=None):
     return objective
 
 
-def test_two_minima_are_told_apart_by_place_and_value(unchangeable):
-    unchangeable(module)
-    known = (np.array([1.0, 2.0]), 5.0, 0.0)
-    for shift, value, same in (
-        ((0.0, 0.49), 5.0, True),
-        ((-0.49, 0.49), 5.09, True),
-        ((0.0, 0.51), 5.0, False),
-        ((-0.51, 0.0), 5.0, False),
-        ((0.0, 0.0), 5.11, False),
-        ((0.3, 0.0), -3.0, True),
-    ):
-        assert _same_basin(known, known[0] + shift, value) is same
-
-
 def test_the_lower_of_twins_is_kept_whichever_came_first():
     """Two starts that stop near one another: on a slope too weak for the tolerance, 0.2 apart."""
 
@@ -371,18 +354,6 @@ def test_descents_of_any_size_reach_their_tolerance(size):
     assert left <= 1e-7
     assert value == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_allclose(x, 0.0, atol=1e-6)
-    found = _descent(size, 1e-7)
-    assert found["method"] == ("BFGS" if size <= 40 else "L-BFGS-B")
-    assert found["options"]["gtol"] == 1e-7
-
-
-def test_how_long_a_descent_may_take():
-    """Iterations grow with the parameters where a Hessian is kept, and are bounded where it is not."""
-    few, more, many = (_descent(size, 1e-7)["options"] for size in (1, 40, 41))
-    assert 50 <= few["maxiter"] < more["maxiter"] <= 1000
-    assert few["maxiter"] + 39 * 10 <= more["maxiter"]
-    assert (many["maxiter"] >= 500, many["maxfun"] >= many["maxiter"]) == (True, True)
-    assert many["ftol"] == 0.0  # only the gradient says that it has ended
 
 
 # --- matrices ---------------------------------------------------------------------------------------------------------
@@ -446,16 +417,13 @@ def at(action, gradient):
 @pytest.mark.parametrize(
     ("action", "gradient", "values", "converged"),
     [
-        (3.0, 0.9e-6, 1, True),
-        (3.0, 1e-6, 1, True),
-        (3.0, 1.1e-6, 1, False),
-        (3.0, 1.1e-6, 0, False),
-        (3.0, 0.9e-6, 0, True),
-        (3.0, 1.9e-5, 20, True),
-        (3.0, 2.1e-5, 20, False),
-        (-1e9, 0.9e-4, 20, True),  # 1e-13 of F is more than 20 times 1e-6
-        (-1e9, 1.1e-4, 20, False),
-        (1e9, 0.9e-4, 20, True),
+        (3.0, 1e-7, 1, True),
+        (3.0, 1e-5, 1, False),
+        (3.0, 1e-5, 20, True),
+        (3.0, 1e-4, 20, False),
+        (-1e9, 5e-5, 20, True),  # rounding of F
+        (1e9, 5e-5, 20, True),
+        (-1e9, 1e-3, 20, False),
         (math.nan, 0.0, 1, False),
         (math.inf, 0.0, 1, False),
     ],

@@ -123,5 +123,7 @@ def test_a_value_at_either_bound_is_reported(end, said, make_data, monkeypatch):
     chosen = fw.select(fw.FullyConnected(widths=(8, 8)), make_data(5), 0.3, method=fw.Saddle(closure="product"))
     assert ("10^4" in chosen.table[0].message) is said
     assert chosen.table[0].width == 8
-    mixed = fw.select(fw.FullyConnected(widths=(8, 9)), make_data(5), 0.3, optimise=[], method=fw.Saddle(closure="product"))
+    mixed = fw.select(
+        fw.FullyConnected(widths=(8, 9)), make_data(5), 0.3, optimise=[], method=fw.Saddle(closure="product")
+    )
     assert mixed.table[0].width == (8, 9)

@@ -16,9 +16,9 @@ from finitewidth import checks
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
-from finitewidth.options import job_of, neuron_options
+from finitewidth.options import command_of, methods_of
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.plan_keys import KINDS, THEORIES, used
+from finitewidth.sweeps.plan_keys import KINDS, used
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 from finitewidth.sweeps.schema import validated
 
@@ -174,16 +174,9 @@ class Plan(Displayed):
 def check(point: Point, data: str) -> None:
     """The checks of the command line that need no data; raises InputError."""
     options = point.options(data)
-    job = job_of(options)
-    if point.method in THEORIES:
-        from finitewidth.theory import theory_of
-
-        neuron = neuron_options(options, progress=False)
-        theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
-    elif point.method == "sample":
-        options.sampling()
-    else:
-        options.training()
+    command = command_of(options)
+    for method in methods_of(options):
+        command.job(method)
 
 
 def _ordered(grid: Grid) -> Grid:

@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from finitewidth import checks, options
+from finitewidth import option_values as values
 from finitewidth.exceptions import InputError
+from finitewidth.jobs import METHODS, method_class
+from finitewidth.networks.build import KINDS as NETWORKS
+from finitewidth.theory.solver import Solver
 
-THEORIES = ("saddle", "integrate", "infinite", "neuron")
-METHODS = (*THEORIES, "sample", "train")
-_NOT_OF_A_POINT = {"json", "figure", "checkpoint", "memory", "time"}  # decide no number
-_OF_NEURON = {"particles", "response", "seeds"}
+_NOT_OF_A_POINT = {"json", "memory", "time", "likelihood"}  # decide no number, or are code, which a plan cannot name
 _OF_PATCHES = {"patch", "stride", "padding", "pool", "input_shape"}
 
 Read = Callable[[str, Any], Any]
@@ -54,42 +55,42 @@ def _joined(key: str, value: Any, separator: str) -> str:
 
 
 def _whole(key: str, value: Any) -> int:
-    return options.whole(key, _scalar(key, value))
+    return values.whole(key, _scalar(key, value))
 
 
 def _from_zero(key: str, value: Any) -> int:
-    return options.whole_from_zero(key, _scalar(key, value))
+    return values.whole_from_zero(key, _scalar(key, value))
 
 
 def _number(key: str, value: Any) -> float:
-    return checks.positive(key, options.one(options.numbers, key, _scalar(key, value)))
+    return checks.positive(key, values.one(values.numbers, key, _scalar(key, value)))
 
 
 def _number_from_zero(key: str, value: Any) -> float:
-    return checks.not_negative(key, options.one(options.numbers, key, _scalar(key, value)))
+    return checks.not_negative(key, values.one(values.numbers, key, _scalar(key, value)))
 
 
 def _wholes(key: str, value: Any) -> list[int]:
-    return options.whole_numbers(key, _joined(key, value, ","))
+    return values.whole_numbers(key, _joined(key, value, ","))
 
 
 def _numbers(key: str, value: Any) -> float | list[float]:
-    found = [checks.positive(key, x) for x in options.numbers(key, _joined(key, value, ","))]
+    found = [checks.positive(key, x) for x in values.numbers(key, _joined(key, value, ","))]
     return found[0] if len(found) == 1 else found
 
 
 def _sizes(key: str, value: Any) -> list[int]:
-    return list(options.sizes(key, _joined(key, value, "x")))
+    return list(values.sizes(key, _joined(key, value, "x")))
 
 
 def _names(key: str, value: Any) -> list[str]:
-    return list(options.names(key, _joined(key, value, ",")))
+    return list(values.names(key, _joined(key, value, ",")))
 
 
 def _columns(key: str, value: Any) -> str:
     # Their one form is the text of the command line, so that a single name stands for itself.
-    text = options.joined(_scalar(key, name) for name in value) if isinstance(value, list) else _scalar(key, value)
-    return options.joined(options.columns(key, text))
+    text = values.joined(_scalar(key, name) for name in value) if isinstance(value, list) else _scalar(key, value)
+    return values.joined(values.columns(key, text))
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -99,7 +100,11 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _method(key: str, value: Any) -> str:
-    return checks.choice(key, value, METHODS)
+    return checks.choice(key, value, tuple(METHODS))
+
+
+def _network(key: str, value: Any) -> str:
+    return checks.choice(key, value, NETWORKS)
 
 
 _ITEM = {"type": ["integer", "string"]}
@@ -133,54 +138,53 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("depth", "particles"), SHAPING),
     **dict.fromkeys(("patch", "stride", "input_shape"), SIZES),
     **dict.fromkeys(("target", "columns", "drop", "encode"), COLUMNS),
-    **dict.fromkeys(("data", "delimiter", "impute", "task", "standardise", "network", "activation", "readout"), TEXT),
+    **dict.fromkeys(("data", "delimiter", "impute", "task", "standardise", "activation", "readout"), TEXT),
     **dict.fromkeys(("padding", "pool", "closure", "response", "sampler", "optimiser", "solver"), TEXT),
     "standardise_target": FLAG,
     "widths": WHOLES,
     "precision": NUMBERS,
     "classes": NAMES,
     "method": METHOD,
+    "network": Kind(_network, {"type": "string", "enum": list(NETWORKS)}),
 }
-
-
-def options_class(method: str) -> type[options.JobOptions]:
-    """The options that the command of a method takes."""
-    if method in THEORIES:
-        return options.PredictOptions
-    return options.SampleOptions if method == "sample" else options.TrainingOptions
 
 
 @lru_cache(maxsize=64)
 def used(method: str, network: str) -> frozenset[str]:
     """The keys that decide a point of this method and network."""
-    names = {field.name for field in dataclasses.fields(options_class(method))} - _NOT_OF_A_POINT
-    if method != "neuron" and method in THEORIES:
-        names -= _OF_NEURON
-    if method in ("infinite", "neuron"):
-        names.discard("closure")
+    settings = {field.name for field in dataclasses.fields(method_class(method))}
     if network == "fc":
-        names -= _OF_PATCHES
-    if network != "fc" or method not in ("saddle", "infinite"):  # the others have one solver
-        names.discard("solver")
-    return frozenset(names | {"method"})
+        settings -= _OF_PATCHES
+    else:  # one hidden layer, and one solver
+        settings -= {"closure", "solver"}
+    job = {field.name for field in dataclasses.fields(options.JobOptions)} - _NOT_OF_A_POINT
+    job -= _OF_PATCHES if network == "fc" else set()
+    return frozenset((job | settings) & KINDS.keys() | {"method"})
 
 
 @lru_cache(maxsize=8)
 def defaults(method: str) -> dict[str, Any]:
     """What a key that is not given stands for, where that does not depend on the data."""
-    found = {field.name: field.default for field in dataclasses.fields(options_class(method)) if field.name in KINDS}
+    found = {field.name: field.default for field in dataclasses.fields(options.JobOptions)}
+    found |= {name: _plain(value) for name, value in vars(method_class(method)()).items()}
     found |= {"method": method, "seed": "0"}
-    return {name: KINDS[name].read(name, value) for name, value in found.items() if isinstance(value, str)}
+    return {name: KINDS[name].read(name, value) for name, value in found.items() if name in KINDS and _given(value)}
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a plan writes it."""
+    return value.kind if isinstance(value, Solver) else value
+
+
+def _given(value: Any) -> bool:
+    return value is not None and value is not False
 
 
 @lru_cache(maxsize=1)
 def meanings() -> dict[str, str]:
     """What every key means, in the words of the command line's help."""
-    found = {"method": "saddle, integrate, infinite, neuron, sample or train. Default: saddle."}
-    for method in METHODS:
-        for field in dataclasses.fields(options_class(method)):
-            if field.name in KINDS and field.name != "method":
-                meaning = field.metadata["help"].replace("--", "")
-                if meaning not in found.setdefault(field.name, meaning):
-                    found[field.name] += f" With method {method}: {meaning}"
-    return found
+    return {
+        field.name: field.metadata["help"].replace("--", "")
+        for field in dataclasses.fields(options.PredictOptions)
+        if field.name in KINDS
+    }

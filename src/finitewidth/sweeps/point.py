@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finitewidth.sweeps.plan_keys import KINDS, defaults, options_class, used
+from finitewidth.options import PredictOptions
+from finitewidth.sweeps.plan_keys import KINDS, defaults, used
 
 DATA = (
     *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),
@@ -57,15 +58,12 @@ class Point:
         """The same for points on the same data."""
         return compact({key: self.config[key] for key in DATA if key in self.config})
 
-    def options(self, data: str, memory: float | None = None) -> Any:
+    def options(self, data: str, memory: float | None = None) -> PredictOptions:
         """As the command line gives them; ``data``: where the source of the data is found."""
         texts = {key: KINDS[key].text(value) for key, value in self.config.items()} | {"data": data}
         if memory is not None:
             texts["memory"] = f"{memory:.0f}"
-        options: Any = options_class(self.method)
-        if not hasattr(options, "method"):
-            del texts["method"]
-        return options(**texts)
+        return PredictOptions(**texts)  # type: ignore[arg-type]  # flags are bool, all else is text
 
 
 def compact(value: Any) -> str:

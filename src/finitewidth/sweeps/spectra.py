@@ -15,14 +15,15 @@ import numpy as np
 from finitewidth.linalg import Spectrum, available_memory
 from finitewidth.networks import Network
 from finitewidth.runs import network_fingerprint, read_arrays, save_arrays, versions
-from finitewidth.theory.kept import Compute
+from finitewidth.theory.spectrum_cache import Compute
 
 DISK_BYTES = 4e9  # a folder takes no more, and no more than a tenth of what is free
 _MEMORY_PART = 8  # an eighth of what is free
 
 
 class Spectra:
-    """Keeps what it is asked for (``theory.kept``), the latest in memory, all in ``folder`` as far as it may grow.
+    """Keeps what it is asked for (``theory.spectrum_cache``), the latest in memory, all in ``folder`` as far as it may
+    grow.
 
     Files hold arrays only, each with its checksum; what cannot be read is computed again, what cannot be written is
     left out. None for ``folder``: memory only.

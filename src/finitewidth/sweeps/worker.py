@@ -8,23 +8,27 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
 from finitewidth.data import Dataset
 from finitewidth.documents import row_document
 from finitewidth.durations import time_limit
 from finitewidth.exceptions import InputError, ScaleWarning
-from finitewidth.options import Job, job_of, neuron_options
-from finitewidth.runs import now, same_targets, versions
+from finitewidth.jobs import Job
+from finitewidth.methods import Control, Method, Problem, Solution
+from finitewidth.options import Command, command_of, methods_of
+from finitewidth.runs import now, versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
+
+if TYPE_CHECKING:
+    from finitewidth.sampling import Draws
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("scipy", "scikit-learn", "blackjax", "optax")
@@ -66,7 +70,7 @@ class Worker:
             )
         self.setting = setting
         self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
-        self._checked: tuple[dict[str, Any], Job, Any] | None = None
+        self._checked: tuple[dict[str, Any], Command, Method] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
 
     @cached_property
@@ -103,127 +107,64 @@ class Worker:
             scale=[text for text, category in said.items() if issubclass(category, ScaleWarning)],
         )
 
-    def _result(self, task: Task) -> tuple[dict[str, Any], Any]:
-        point = task.point
-        train, test = self.data(task)
-        job, options = self._job(task)
-        if point.method == "sample":
-            return self._sample(point, job, options.sampling(), train, test)
-        if point.method == "train":
-            return self._train(point, job, options.training(), train, test), None
-        return self._solve(point, job, options, train, test), None
+    def _result(self, task: Task) -> tuple[dict[str, Any], Draws | None]:
+        """The row of a point as plain data, and the draws behind it where they are kept."""
+        from finitewidth.theory.rows import without_validity
+        from finitewidth.theory.spectrum_cache import keeping
 
-    def _job(self, task: Task) -> tuple[Job, Any]:
+        train, test = self.data(task)
+        started = time.perf_counter()
+        with keeping(self.spectra):
+            solution = self._solution(task, train, test)
+            row = without_validity(solution.row(test, time.perf_counter() - started))
+        draws = getattr(solution, "draws", None) if self.setting.keep_draws else None
+        return row_document(row, self._command(task)[0].layer_widths), draws
+
+    def _solution(self, task: Task, train: Dataset, test: Dataset) -> Solution:
+        """A long run goes on from its checkpoint; one that no longer fits (other versions, say) is left behind."""
+        point, (command, method) = task.point, self._command(task)
+        if self._group != point.group:
+            self._group, self._shared = point.group, {}
+        folder = self._subfolder(CHECKPOINTS)
+        place = None if folder is None else folder / point.id
+        control = Control(self.setting.memory, checkpoints=place, shared=self._shared)
+        job = Job((Problem(command.network, method.likelihood(command.noise[0])),), method, control=control)
+        try:
+            (solution,) = job.solutions(train, test)
+        except InputError:
+            if place is None or not place.exists():
+                raise
+            shutil.rmtree(place)
+            (solution,) = job.solutions(train, test)
+        if not solution.complete:  # an interrupt is no result; its checkpoint stays
+            raise KeyboardInterrupt
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        return solution
+
+    def _command(self, task: Task) -> tuple[Command, Method]:
         """Checked as on the command line; once for points that differ in width and temperature alone."""
         config = task.point.config
         others = {key: value for key, value in config.items() if key not in ("width", "temperature")}
         if self._checked is None or self._checked[0] != others:
             options = task.point.options(task.source, self.setting.memory)
-            self._checked = (others, job_of(options), options)
-        job, options = self._checked[1:]
-        network = job.network.with_width(config["width"]) if "width" in config else job.network
-        return replace(job, network=network, temperatures=[config["temperature"]]), options
+            self._checked = (others, command_of(options), methods_of(options)[0])
+        command, method = self._checked[1:]
+        network = command.network.with_width(config["width"]) if "width" in config else command.network
+        return replace(command, network=network, noise=[config["temperature"]]), method
 
     def data(self, task: Task) -> tuple[Dataset, Dataset]:
         """The training and the test part, the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = self._job(task)[0].load()
+            parts = self._command(task)[0].load()
             self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
         return self._data[1]
-
-    def _solve(self, point: Point, job: Job, options: Any, train: Dataset, test: Dataset) -> dict[str, Any]:
-        from finitewidth.theory import theory_of
-        from finitewidth.theory.choose import for_outputs
-        from finitewidth.theory.curves import solved_row
-        from finitewidth.theory.kept import keeping
-        from finitewidth.theory.krylov import KrylovKernel
-
-        neuron = neuron_options(options, progress=False)
-        saved = self._subfolder(CHECKPOINTS)
-        if neuron is not None and saved is not None:
-            neuron = replace(neuron, checkpoint=saved / point.id)
-        theory = theory_of(job.network, job.temperatures[0], options.closure, options.method, neuron, options.solver)
-        theory = for_outputs(theory, train.n_outputs)
-        kind = (type(theory), type(getattr(theory, "theory", None)), getattr(theory, "solver", None))
-        if self._group != point.group:
-            self._group, self._shared = point.group, {}
-        with keeping(self.spectra):
-            row, shared = solved_row(theory, train, test, self._shared.get(kind), self.setting.memory)
-        if neuron is not None and neuron.checkpoint is not None:
-            shutil.rmtree(neuron.checkpoint, ignore_errors=True)
-        # a neuron goes on where the last solution ended, a Krylov space grows: such points would not stand alone
-        if options.method != "neuron" and not isinstance(shared, KrylovKernel):
-            self._shared[kind] = shared
-        return row_document(row, job.layer_widths)
-
-    def _sample(
-        self, point: Point, job: Job, sampling: dict[str, Any], train: Dataset, test: Dataset
-    ) -> tuple[dict[str, Any], Any]:
-        from finitewidth.sampling.curves import SampledRow
-        from finitewidth.sampling.run import sample
-
-        same_targets(train, test)
-        temperature = job.temperatures[0]
-        started = time.perf_counter()
-
-        def work(checkpoint: Path | None) -> Any:
-            options = sampling | {"checkpoint": checkpoint, "memory": self.setting.memory}
-            return sample(job.network, train, test, temperature, **options)
-
-        draws = self._resumed(point, work)
-        seconds = time.perf_counter() - started
-        row = SampledRow.of(job.network, draws, temperature, train.n_points, test.y, seconds)
-        return row_document(row, job.layer_widths), draws if self.setting.keep_draws else None
-
-    def _train(self, point: Point, job: Job, training: dict[str, Any], train: Dataset, test: Dataset) -> dict[str, Any]:
-        from finitewidth.training.curves import TrainedRow
-        from finitewidth.training.run import train as fit
-
-        started = time.perf_counter()
-
-        def work(checkpoint: Path | None) -> Any:
-            options = training | {"checkpoint": checkpoint, "memory": self.setting.memory}
-            return fit(job.network, train, test, job.temperatures[0], **options)
-
-        ensemble = self._resumed(point, work)
-        return row_document(TrainedRow.of(ensemble, time.perf_counter() - started), job.layer_widths)
-
-    def _resumed(self, point: Point, work: Callable[[Path | None], Any]) -> Any:
-        """A long run from its checkpoint; one that does not fit any more (other versions, say) is left behind."""
-        folder = self._subfolder(CHECKPOINTS)
-        if folder is None:
-            return _whole(work(None))
-        file = folder / f"{point.id}.npz"
-        files = [file, file.with_name(f"{file.name}.previous"), file.with_name(f"{file.name}.part")]
-        had_one = any(path.exists() for path in files[:2])
-        try:
-            result = _whole(work(file))
-        except InputError:
-            if not had_one:
-                raise
-            _remove(files)
-            result = _whole(work(file))
-        _remove(files)
-        return result
 
     def _subfolder(self, name: str) -> Path | None:
         folder = Path(self.setting.folder) / name
         return folder if folder.is_dir() else None
-
-
-def _whole(result: Any) -> Any:
-    """A run that an interrupt cut short is no result; its checkpoint stays."""
-    if not result.complete:
-        raise KeyboardInterrupt
-    return result
-
-
-def _remove(files: list[Path]) -> None:
-    for path in files:
-        with suppress(OSError):
-            path.unlink()
 
 
 def _stop_where_the_disk_is_full(error: BaseException) -> None:

@@ -1,7 +1,7 @@
 """Saddles over one scalar a hidden layer, whose covariance has to be computed anew at each of them.
 
 ``F(Q) = 1/2 rate(Q) - log evidence of y under K_R(Q)`` (docs/theory.md section 2) for any likelihood.
-``CovarianceSaddle`` is what such theories share. ``General`` needs nothing but ``rate(Q)`` and ``covariance(Q, x1, x2)``,
+``CovarianceSaddle`` is what such theories share. ``General`` needs nothing but ``rate(Q)`` and ``covariance(Q, x1, x2)``
 for architectures and likelihoods of the user's own: how K_R changes with log Q is a central difference.
 """
 

@@ -6,12 +6,13 @@ import math
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
+from finitewidth.methods import Row
 from finitewidth.prediction import Errors
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.solution import TheorySolution, applies, conditioned
@@ -59,23 +60,29 @@ class TheoryRow(Displayed):
         """What to expect of a prediction of the action (``theory/validity.py``): a second or so, when first read."""
         return None if self.assessed is None else validity(self.assessed)
 
-    def as_far_as_known(self) -> Self:
-        """The same row; without its validity, where that has not been computed."""
-        return self if "validity" in vars(self) else replace(self, assessed=None)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         columns = {name: getattr(self, name) for name in COLUMNS}
         expected = None if self.validity is None else asdict(self.validity)
         return columns | {"order_parameters": list(self.order_parameters), "validity": expected}
 
-    @property
-    def validity_pending(self) -> bool:
-        """Whether ``validity`` has yet to be computed."""
-        return self.assessed is not None and "validity" not in vars(self)
-
 
 COLUMNS = [field.name for field in fields(TheoryRow) if field.repr]
+
+
+def without_validity(row: Row) -> Row:
+    """The same row; nothing is left to compute."""
+    return replace(row, assessed=None) if isinstance(row, TheoryRow) else row
+
+
+def as_far_as_known(row: Row) -> Row:
+    """The same row; without its validity, where that has yet to be computed."""
+    return without_validity(row) if pending(row) else row
+
+
+def pending(row: Row) -> bool:
+    """Whether a row's validity has yet to be computed."""
+    return isinstance(row, TheoryRow) and row.assessed is not None and "validity" not in vars(row)
 
 
 def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> TheoryRow:

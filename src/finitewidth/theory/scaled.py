@@ -22,7 +22,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum, excess, left_over, require_memory
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.prediction import Prediction
-from finitewidth.theory import kept
+from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
@@ -181,7 +181,7 @@ class KernelSpectrum:
             memory,
         )
         unit = unit_network(network)
-        spectrum = kept.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
+        spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
         return cls(unit, train, spectrum)
 
     def table(self, temperature: float) -> DriveTable:
