@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         ScaleWarning,
         TimeCapError,
     )
-    from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
+    from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
     from finitewidth.theory import (
@@ -65,6 +65,7 @@ _PUBLIC = {
     "LocallyConnected": "networks",
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
+    "Network": "networks",
     "Prediction": "prediction",
     "ScaleWarning": "exceptions",
     "Selection": "theory",
@@ -106,6 +107,7 @@ __all__ = [
     "LocallyConnected",
     "MemoryCapError",
     "MissingExtraError",
+    "Network",
     "NeuronOptions",
     "Prediction",
     "ScaleWarning",

@@ -15,7 +15,6 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.exceptions import ScaleWarning
 from finitewidth.networks.base import Network
-from finitewidth.networks.own import OwnArchitecture
 
 LEAST, MOST = 0.03, 30.0  # mean square of inputs and of targets
 _INPUTS = "standardise the inputs (--standardise feature or global, fw.data.standardise, scikit-learn's StandardScaler)"
@@ -39,7 +38,7 @@ def unusual_scale(network: Network, train: Dataset) -> Departure | None:
 
     Encoded classes are as they should be; of an architecture of the user's own nothing is known.
     """
-    if isinstance(network, OwnArchitecture):
+    if network.own:
         return None
     first, last = network.weight_precision[0], network.weight_precision[-1]
     with np.errstate(over="ignore"):

@@ -20,7 +20,6 @@ from finitewidth import features
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.features import FeatureReport
-from finitewidth.networks import FullyConnected
 from finitewidth.report.plots import (
     COLOURS,
     COLUMN,
@@ -412,12 +411,7 @@ def _solutions_along(curve: LearningCurve, solution: Solution) -> list[Solution]
         same = row.temperature == solution.theory.temperature and row.n_train == solution.train.n_points
         if same and row.converged and len(row.order_parameters) == solution.order_parameters.size:
             widths = row.width if isinstance(row.width, tuple) else (row.width,) * network.depth
-            other = (
-                replace(network, widths=widths)
-                if isinstance(network, FullyConnected)
-                else network.with_width(widths[0])
-            )
-            theory = replace(solution.theory, network=other)
+            theory = replace(solution.theory, network=network.with_widths(widths))
             found.append(replace(solution, theory=theory, order_parameters=np.array(row.order_parameters)))
     return found
 

@@ -9,7 +9,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import arithmetic, memory_cap
-from finitewidth.networks import LocalNetwork, Network, OwnArchitecture
+from finitewidth.networks import Network
 from finitewidth.theory import rehearsal
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
@@ -72,7 +72,7 @@ def _theory(
     neuron: NeuronOptions | None,
     solver: Solver,
 ) -> Any:
-    if isinstance(network, OwnArchitecture):
+    if network.own:
         return _own(network, temperature, closure, method)
     if method == "neuron":
         return single_neuron(network, temperature, neuron)
@@ -80,16 +80,26 @@ def _theory(
         raise InputError(f"options of method 'neuron' with method = {method!r}", "method='neuron'", "leave them out")
     if method == "infinite":
         return ScaledKernel(network, temperature, infinite=True, solver=solver)
-    if isinstance(network, LocalNetwork) and network.pool == "none":
+    if network.patched:
         if method == "integrate":
             raise InputError(
                 "method = 'integrate' for a network on patches",
                 "scalar order parameters",
                 "use method='saddle'",
             )
-        return LocalRenormalisation(network, temperature)
+        return LocalRenormalisation(network, temperature)  # type: ignore[arg-type]
     exact = replace(solver, kind="exact")  # integrals need the whole spectrum
-    same = network.depth == 1 or (network.phi.homogeneous and network.offset_precision is None)
+    if closure == "nested" and not network.kernel_recursion and network.depth > 1:
+        raise InputError(
+            f"closure = 'nested' with {type(network).__name__}",
+            "closure 'product', or FullyConnected",
+            "leave closure out",
+        )
+    same = (
+        network.depth == 1
+        or not network.kernel_recursion
+        or (network.phi.homogeneous and network.offset_precision is None)
+    )
     theory: Any
     if closure == "product" or same:
         theory = ScaledKernel(network, temperature, solver=exact if method == "integrate" else solver)
@@ -98,9 +108,9 @@ def _theory(
     return Integrated(theory) if method == "integrate" else theory
 
 
-def _own(network: OwnArchitecture, temperature: float, closure: str | None, method: str) -> OwnTheory:
+def _own(network: Network, temperature: float, closure: str | None, method: str) -> OwnTheory:
     name = type(network).__name__
-    if type(network).covariance is OwnArchitecture.covariance:
+    if not network.states_covariance:
         raise InputError(
             f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
         )

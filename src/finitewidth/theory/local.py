@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
 from finitewidth.linalg import RegularisedGram, Spectrum, excess, require_memory
-from finitewidth.networks import Convolutional, LocalNetwork
+from finitewidth.networks import LocalNetwork
 from finitewidth.prediction import Prediction, condition, condition_outputs, train_error
 from finitewidth.theory.action import SpectralEnergy, action, energy_by_temperature, energy_cotangent, gaussian_energy
 from finitewidth.theory.saddle import (
@@ -53,7 +53,7 @@ class LocalRenormalisation(Theory):
     @property
     def shared_weights(self) -> bool:
         """Whether Q couples patches."""
-        return isinstance(self.network, Convolutional)
+        return self.network.shares_weights
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -125,7 +125,7 @@ class SymmetricPairs:
     """Symmetrised kernels, packed, or streamed where they do not fit (``LocalGram``)."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
-        self.shared_weights = isinstance(unit, Convolutional)
+        self.shared_weights = unit.shares_weights
         self.gram = LocalGram.of(unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal")
 
     @property
@@ -144,7 +144,7 @@ class FullPairs:
     """All pairs of patches in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
-        self.shared_weights, self.outputs = isinstance(unit, Convolutional), train.n_outputs
+        self.shared_weights, self.outputs = unit.shares_weights, train.n_outputs
         self.n_patches, self._count = unit.grid(train.x).n_patches, train.n_points
         require_memory(
             8.0 * (2 * self.n_patches**2 * self._count**2 + 6 * (self._count * self.outputs) ** 2),
@@ -172,7 +172,7 @@ def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
     """``K_ij / (lambda_1 n)`` of all pairs, or of i = j without weight sharing: (pairs, points1 points2)."""
     K = local_kernels(network, x1, x2)
     n = len(K)
-    K = K.reshape(n * n, -1) if isinstance(network, Convolutional) else K[np.arange(n), np.arange(n)].reshape(n, -1)
+    K = K.reshape(n * n, -1) if network.shares_weights else K[np.arange(n), np.arange(n)].reshape(n, -1)
     return K / (network.readout_precision * n)
 
 

@@ -16,7 +16,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, require_memory
-from finitewidth.networks import OwnArchitecture
+from finitewidth.networks import Network
 from finitewidth.prediction import Prediction, condition, train_error
 from finitewidth.theory.action import action, energy_by_temperature, energy_cotangent, gaussian_energy
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
@@ -32,7 +32,7 @@ _BLOCK = 256  # points whose covariance with one another is computed for the sak
 class OwnTheory(Theory):
     """One scalar a hidden layer; with ``infinite`` no order parameter at all."""
 
-    network: OwnArchitecture
+    network: Network
     temperature: float
     infinite: bool = False
     closure = "own"
@@ -134,7 +134,7 @@ class OwnPredictor:
         return Prediction(mean, variance, train_error(gram, self.train.y))
 
 
-def covariance(network: OwnArchitecture, order_parameters: Array, x1: Array, x2: Array) -> Array:
+def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) -> Array:
     """What the network states, checked: a finite (points1, points2) array, symmetric where it has to be."""
     name = f"the covariance of {type(network).__name__}"
     found = checks.real_array(name, network.covariance(np.asarray(order_parameters, dtype=float), x1, x2), (2,))

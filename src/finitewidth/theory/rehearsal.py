@@ -14,7 +14,6 @@ from finitewidth import durations
 from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.kernels.operator import GramOperator
-from finitewidth.networks import LocalNetwork
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.local import LocalPredictor, LocalProblem, LocalRenormalisation
@@ -111,7 +110,7 @@ def _operations(theories: Sequence[Any], train: Dataset, test: Dataset | None) -
 
 
 def _patches(theory: Any, train: Dataset) -> int:
-    return theory.network.grid(train.x).n_patches if isinstance(theory.network, LocalNetwork) else 1
+    return theory.network.n_patches(train.x.shape[1:])
 
 
 def _evaluations(patches: int) -> int:

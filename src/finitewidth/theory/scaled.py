@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.linalg import Spectrum, excess, left_over, require_memory
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory import kept
 from finitewidth.theory.action import SpectralEnergy
@@ -68,7 +68,6 @@ class ScaledKernel(Theory):
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths, temperatures and readout precisions share."""
         if self.solver.uses_krylov(self.network, train, memory):
-            assert isinstance(self.network, FullyConnected)
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)
 
@@ -217,7 +216,7 @@ class ScalePredictor:
 
 def unit_network(network: AnyNetwork) -> AnyNetwork:
     """The network whose kernel carries no readout scale: precision 1, standard readout."""
-    return replace(network, weight_precision=(*network.weight_precision[:-1], 1.0), readout="standard")
+    return replace(network.with_precision((*network.weight_precision[:-1], 1.0)), readout="standard")
 
 
 def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:

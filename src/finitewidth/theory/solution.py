@@ -14,7 +14,6 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import arithmetic
-from finitewidth.networks import FullyConnected, LocalNetwork
 from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.prediction import Prediction
 from finitewidth.theory.learned import LearnedFeatures
@@ -275,7 +274,7 @@ _MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 
 def applies(solution: Solution) -> bool:
     """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
     knows."""
-    known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
+    known = solution.theory.network.known_neurons
     return known and solution.converged and solution.theory.method in ("saddle", "integrate")
 
 

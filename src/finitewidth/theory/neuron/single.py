@@ -20,7 +20,7 @@ from finitewidth import checks, durations
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
-from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.networks import LocalNetwork, Network
 from finitewidth.runs import RunFile, folder_of, network_fingerprint, progress_bar, versions
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.design import Design
@@ -190,23 +190,20 @@ class SingleNeuron(Theory):
 class SingleNeuronOnPatches(SingleNeuron):
     """Convolutional and locally connected networks with a readout over all patches: Q belongs to patches."""
 
+    network: LocalNetwork
+
     @property
     def shared_weights(self) -> bool:
         """Whether Q couples patches."""
-        return not isinstance(self.network, LocallyConnected)
+        return self.network.shares_weights
 
     def rate(self, order_parameters: Array) -> float:
         """See ``LocalRenormalisation``."""
-        return LocalRenormalisation(self._local, self.temperature).rate(order_parameters)
+        return LocalRenormalisation(self.network, self.temperature).rate(order_parameters)
 
     def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
         """Q with the positions of its patches; with several outputs, averaged over them."""
-        return LocalRenormalisation(self._local, self.temperature).q_map(order_parameters, train)
-
-    @property
-    def _local(self) -> LocalNetwork:
-        assert isinstance(self.network, LocalNetwork)
-        return self.network
+        return LocalRenormalisation(self.network, self.temperature).q_map(order_parameters, train)
 
 
 @dataclass
@@ -221,15 +218,15 @@ def single_neuron(network: Network, temperature: float, options: NeuronOptions |
     """The theory of a network. Raises InputError for more than one hidden layer."""
     options = NeuronOptions() if options is None else options
     checks.instance("neuron", options, NeuronOptions, "write neuron=fw.NeuronOptions()")
-    if network.depth != 1:
+    if network.depth != 1 or not network.known_neurons:
         raise InputError(
-            f"method = 'neuron' for {network.depth} hidden layers",
+            f"method = 'neuron' for a {type(network).__name__} of {network.depth} hidden layers",
             "one hidden layer (fully connected, convolutional, locally connected or average-pooled, any activation)",
             "use method='saddle'",
         )
-    if isinstance(network, FullyConnected) or (isinstance(network, LocalNetwork) and network.pool == "average"):
-        return SingleNeuron(network, temperature, options)
-    return SingleNeuronOnPatches(network, temperature, options)
+    if network.patched:
+        return SingleNeuronOnPatches(network, temperature, options)  # type: ignore[arg-type]
+    return SingleNeuron(network, temperature, options)
 
 
 def replace_network(design: Design, network: Network) -> Design:
