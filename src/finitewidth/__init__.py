@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from finitewidth.jobs import predict, solve, theory_of
     from finitewidth.likelihoods import Gaussian, Likelihood
     from finitewidth.methods import Method, Solution
-    from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
+    from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
     from finitewidth.prediction import Errors, Prediction
     from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
     from finitewidth.selection import Selection, select
@@ -69,6 +69,7 @@ _PUBLIC = {
     "MemoryCapError": "exceptions",
     "Method": "methods",
     "MissingExtraError": "exceptions",
+    "Network": "networks",
     "Prediction": "prediction",
     "Saddle": "theory",
     "ScaleWarning": "exceptions",
@@ -117,6 +118,7 @@ __all__ = [
     "MemoryCapError",
     "Method",
     "MissingExtraError",
+    "Network",
     "Prediction",
     "Saddle",
     "ScaleWarning",

@@ -18,10 +18,10 @@ from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
-from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.networks import Network
 from finitewidth.sampling.draws import Draws
 from finitewidth.theory.learned import LearnedFeatures
-from finitewidth.theory.neuron.predictor import NeuronPredictor, input_shape
+from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.training.ensemble import Ensemble, standard_error
 
@@ -45,7 +45,7 @@ def information(source: Source, network: Network | None = None) -> float:
     outputs = source.mean.shape[3] if isinstance(source, Draws) and source.mean.ndim == 4 else 1
     if isinstance(source, Ensemble):
         outputs = source.readouts.shape[1]
-    if isinstance(network, LocallyConnected):  # patches are independent: only the outputs of one patch mix
+    if not network.shares_weights:  # patches are independent: only the outputs of one patch mix
         blocks = [q[i : i + outputs, i : i + outputs] for i in range(0, len(q), outputs)]
         return sum(information_of(block, network.widths[-1]) for block in blocks)
     return information_of(q, network.widths[-1])
@@ -108,10 +108,10 @@ def between_patches(solution: TheorySolution) -> float:
     """
     qmap = solution.q_map()
     network, x = solution.theory.network, solution.train.x
-    points = LocalPoints.of(network, x)
+    points = LocalPoints.of(network, x)  # type: ignore[arg-type]  # it has patches
     on_patches = np.asarray(network.phi.dual.diagonal(points.variance)[0]).sum(1)
     own = points.scale * float(np.diagonal(qmap.square) @ on_patches)
-    total = float(local_diagonal(network, x, qmap.matrix).sum())
+    total = float(local_diagonal(network, x, qmap.matrix).sum())  # type: ignore[arg-type]
     return 1.0 - own / total
 
 
@@ -131,7 +131,7 @@ def renormalised_kernel(solution: TheorySolution, x: Any = None) -> Array:
         return prior_kernel(solution, x)
     if solution.on_patches:
         matrix = solution.q_map().matrix
-        return local_cross(solution.theory.network, x, x, matrix)
+        return local_cross(solution.theory.network, x, x, matrix)  # type: ignore[arg-type]
     outputs = solution.train.n_outputs
     mean = float(np.trace(solution.order_parameters.reshape(outputs, outputs))) / outputs
     return mean * prior_kernel(solution, x)
@@ -189,7 +189,7 @@ def hidden_kernel(source: Source) -> Array:
     network, train = solution.theory.network, solution.train
     if isinstance(solution.predictor, NeuronPredictor):
         return solution.features.hidden_kernel
-    if not isinstance(network, FullyConnected) or network.depth != 1 or train.n_outputs != 1:
+    if not network.kernel_recursion or network.depth != 1 or train.n_outputs != 1:
         raise InputError(
             f"the hidden kernel of {type(network).__name__} of depth {network.depth}, {train.n_outputs} outputs",
             "one hidden layer, fully connected, one output",
@@ -258,11 +258,7 @@ def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) ->
 
 def field_shape(network: Network, x: Any) -> tuple[int, ...]:
     """Shape of what one first-layer neuron looks at in points ``x`` (P, ...): a point, or a patch; no lone channel."""
-    if isinstance(network, LocalNetwork):
-        grid = network.grid(x)
-        shape = (*grid.patch, grid.n_channels)
-    else:
-        shape = tuple(np.shape(x)[1:])
+    shape = network.field_shape(tuple(np.shape(x)[1:]))
     return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
 
 
@@ -319,7 +315,9 @@ def learned(source: Draws | Ensemble, network: Network | None = None, train: Dat
         v = source.readouts.reshape(len(source.seeds), source.readouts.shape[1], -1, network.widths[0])  # (S, D, n, N)
         neurons = v.transpose(0, 3, 2, 1).reshape(len(v) * network.widths[0], -1)
         readouts = math.sqrt(network.weight_precision[-1]) * neurons
-    return LearnedFeatures(weight_covariance(source), hidden_kernel(source), readouts, input_shape(network, train))
+    return LearnedFeatures(
+        weight_covariance(source), hidden_kernel(source), readouts, network.field_shape(train.x.shape[1:])
+    )
 
 
 @dataclass(frozen=True)

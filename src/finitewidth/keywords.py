@@ -12,14 +12,19 @@ from finitewidth.exceptions import KeywordError
 
 # what other libraries call it
 _ALSO_CALLED = {
+    "width": ("channels", "units", "neurons", "out_features", "hidden_size", "heads"),
     "widths": ("width", "hidden", "hidden_size", "hidden_sizes", "hidden_layer_sizes", "n_hidden", "units", "neurons"),
     "channels": ("width", "widths", "filters", "n_channels", "out_channels", "hidden", "units", "neurons"),
     "patch": ("kernel_size", "kernel", "filter", "filter_size", "window", "patch_size"),
     "stride": ("strides",),
     "pool": ("pooling",),
     "activation": ("nonlinearity", "activation_function", "phi", "activations"),
-    "weight_precision": ("precision", "precisions", "prior_precision", "weight_decay", "alpha"),
-    "offset_precision": ("bias_precision", "bias", "offset"),
+    "weight_precision": ("weight_variance", "precision", "precisions", "prior_precision", "weight_decay", "alpha"),
+    "offset_precision": ("bias_variance", "bias_precision", "offset_variance", "bias", "offset"),
+    **{
+        f"{name}_precision": (f"{name}_variance", f"{name}_weight_variance")
+        for name in ("query", "key", "value", "out")
+    },
     "temperature": ("T",),
     "x": ("X", "inputs", "data"),
     "y": ("Y", "targets", "target", "labels"),
@@ -63,7 +68,14 @@ def _meant(known: list[str], given: dict[str, Any]) -> str | None:
     if name == "widths":
         return f"widths={_layers(given)}"
     name = name or checks.nearest(unknown, known)
-    return name and f"{name}={_brief(given[unknown])}"
+    return name and f"{name}={_brief(_as_precision(unknown, given[unknown]))}"
+
+
+def _as_precision(name: str, value: Any) -> Any:
+    """What stands for a value in a precision: a variance is one over it."""
+    if not name.endswith("variance") or not isinstance(value, (int, float)):
+        return value
+    return 1.0 / value if value else None
 
 
 def _brief(value: Any) -> str:

@@ -316,10 +316,11 @@ def refuse_numpy_only(network: Any) -> None:
     import jax
 
     try:
-        jax.eval_shape(network.phi.jax_function, jax.ShapeDtypeStruct((2,), np.float32))
+        for function in network.jax_functions:
+            jax.eval_shape(function, jax.ShapeDtypeStruct((2,), np.float32))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
         raise InputError(
-            f"activation {network.phi.name!r}, which does not take JAX arrays",
+            f"activation {network.activation_names!r}, which does not take JAX arrays",
             "a function of operators and jax.numpy",
             "write it with jax.numpy, or name one of finitewidth's own",
         ) from error
@@ -340,11 +341,14 @@ def _version(name: str) -> str | None:
 
 def network_fingerprint(network: Any) -> Sequence[Any]:
     """The description, and values of the activation: an own one has no more than a name."""
-    return [every_field(network), *map(float, network.phi(np.linspace(-3.0, 3.0, 7)))]
+    values = [phi(np.linspace(-3.0, 3.0, 7)) for phi in network.activations]
+    return [every_field(network), *map(float, np.concatenate(values))]
 
 
 def every_field(value: Any) -> str:
     """A dataclass with all its fields as text, however it prints: the same as long as no field is added."""
+    if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+        return f"({', '.join(map(every_field, value))})"
     if not dataclasses.is_dataclass(value):
         return repr(value)
     fields = [f"{f.name}={every_field(getattr(value, f.name))}" for f in dataclasses.fields(value) if f.repr]

@@ -16,7 +16,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.jobs import method_of
 from finitewidth.likelihoods import Gaussian
 from finitewidth.methods import Method, Problem
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
 from finitewidth.theory.methods import with_exact
 from finitewidth.theory.solution import TheorySolution
@@ -127,12 +127,13 @@ def _with_depth(network: Network, depth: int) -> Network:
         return network
     if depth > _MOST_LAYERS:
         raise InputError(f"depth = {depth}", f"at most {_MOST_LAYERS} hidden layers", "give depths=[1, 2], for example")
-    if not isinstance(network, FullyConnected):
+    if not network.kernel_recursion:
         raise InputError(f"depth = {depth}", "depth 1 for this architecture", "use FullyConnected for deep networks")
     first, *_, last = network.weight_precision
     inner = network.weight_precision[1] if network.depth > 1 else last
     precision = (first, *[inner] * (depth - 1), last)
-    return replace(network, widths=(network.widths[0],) * depth, weight_precision=precision)
+    deep = network.widths[:1] * depth
+    return replace(network, widths=deep, weight_precision=precision)  # type: ignore[call-arg]
 
 
 def _climb(
@@ -167,7 +168,7 @@ def _climb(
         message = "a value stopped at 10^4 times or 10^-4 times its start" if any(at_edge) else ""
     net, t, solution = at(full)
     candidate = Candidate(
-        net.phi.name, net.depth, net.common_width, t, net.weight_precision,
+        net.activation_names, net.depth, net.common_width, t, net.weight_precision,
         solution.log_evidence, solution.converged, message or solution.message,
     )  # fmt: skip
     return net, t, solution, candidate

@@ -30,7 +30,8 @@ def title(
     heat = _listed([f"{t:g}" for t in temperatures])
     return (
         f"{source}{classes}: {train.n_points} training points, {test.n_points} test points\n"
-        f"{_NAMES.get(kind, type(network).__name__)}, {layers}, {network.phi.name}, T = {heat}{_of_targets(train)}"
+        f"{_NAMES.get(kind, type(network).__name__)}, {layers}, {network.activation_names}, "
+        f"T = {heat}{_of_targets(train)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,7 @@ from finitewidth.kernels.local import (
     memory_estimate,
 )
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
-from finitewidth.networks import FullyConnected, LocalNetwork, Network, OwnArchitecture
-from finitewidth.networks.stack import stack_of
+from finitewidth.networks import FullyConnected, LocalNetwork, Network
 
 if TYPE_CHECKING:
     from finitewidth.kernels.gaussian_process import NetworkKernel
@@ -33,20 +32,12 @@ _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 
 
 def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
-    x1, x2 = _points("x1", x1), None if x2 is None else _points("x2", x2)
-    if isinstance(network, LocalNetwork):
-        return _finite(_local.local_nngp(network, x1, x2))
-    if isinstance(network, OwnArchitecture):
-        return _finite(network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2))
-    return _finite(_dense.nngp(_fully_connected(network), x1, x2))
+    return _finite(_nngp(network, _points("x1", x1), None if x2 is None else _points("x2", x2)))
 
 
 def nngp_diagonal(network: Network, x: Any) -> Array:
     """Prior variance of the output at every point, (points,)."""
-    x = _points("x", x)
-    if isinstance(network, LocalNetwork):
-        return _local.local_nngp_diagonal(network, x)
-    return _dense.nngp_diagonal(_fully_connected(network), x)
+    return _diagonal(network, _points("x", x))
 
 
 def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") -> Array:
@@ -62,13 +53,10 @@ def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") 
 def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: str | None = None) -> Kernels:
     """NNGP and NTK in one pass, of a network or of ``from_layers``.
 
-    ``parameters=None``: those that the finite network takes, "weights" of a network, "whitened" of layers.
+    ``parameters=None``: those of the finite network, "weights"; of ``from_layers`` those of its ``ntk``, "whitened".
     """
-    if isinstance(network, StackKernel):
-        return network.both(x1, x2, "whitened" if parameters is None else parameters)
-    x1 = _points("x1", x1)
-    kernel = StackKernel(stack_of(_known(network), x1.shape[1:]))
-    found = _over_width(network, kernel.both(x1, x2, "weights" if parameters is None else parameters))
+    kernel, usual = _layered(network)
+    found = kernel.both(_points("x1", x1), x2, usual if parameters is None else parameters)
     _finite(found.nngp)
     _finite(found.ntk)
     return found
@@ -76,32 +64,16 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
 
 def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
     """``both`` of every point with itself, (points,) each."""
-    if isinstance(network, StackKernel):
-        return network.diagonal(x, "whitened" if parameters is None else parameters)
-    x = _points("x", x)
-    kernel = StackKernel(stack_of(_known(network), x.shape[1:]))
-    return _over_width(network, kernel.diagonal(x, "weights" if parameters is None else parameters))
-
-
-def _over_width(network: Network, kernels: Kernels) -> Kernels:
-    if network.readout == "standard":
-        return kernels
-    return Kernels(kernels.nngp / network.widths[-1], kernels.ntk / network.widths[-1])
+    kernel, usual = _layered(network)
+    return kernel.diagonal(_points("x", x), usual if parameters is None else parameters)
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
     """``d <G, K> / d log lambda_l``, l = 0..L, for symmetric G (P, P).
 
-    Analytic for fully connected networks; for local ones lambda_0 by a central difference.
+    Analytic for fully connected networks; for others by central differences, but for the readout.
     """
-    if not isinstance(network, LocalNetwork):
-        return _dense.Recursion.of(_fully_connected(network), x).pullback(cotangent)
-    inner, readout = network.weight_precision
-    more, less = (
-        np.vdot(cotangent, nngp(replace(network, weight_precision=(inner * np.exp(sign * _STEP), readout)), x))
-        for sign in (1.0, -1.0)
-    )
-    return np.array([(more - less) / (2.0 * _STEP), -np.vdot(cotangent, nngp(network, x))])
+    return _pullback(network, x, cotangent)
 
 
 def feature_mean(network: Network, x: Any) -> Array:
@@ -109,26 +81,74 @@ def feature_mean(network: Network, x: Any) -> Array:
 
     Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
     """
-    x = _points("x", x)
-    if isinstance(network, LocalNetwork):
-        return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
-    dense = _fully_connected(network)
-    return dense.phi.mean(_dense.Recursion.of(dense, x).diagonals[-2])
+    return _feature_mean(network, _points("x", x))
 
 
-def _known(network: Network) -> Network:
-    return network if isinstance(network, LocalNetwork) else _fully_connected(network)
+# --- one way for each kind of network, the layers of any other -------------------------------------------------------
 
 
-def _fully_connected(network: Network) -> FullyConnected:
+@singledispatch
+def _layered(network: Any) -> tuple[StackKernel, str]:
+    """The kernel of a network's layers, and the parameters that its tangent kernel is of unless told otherwise."""
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    if not isinstance(network, FullyConnected):
-        raise InputError(
-            f"a {type(network).__name__}, whose layers are not known here",
-            "FullyConnected, Convolutional or LocallyConnected",
-            "use fw.kernels.empirical, which takes any network",
-        )
-    return network
+    return from_layers(network), "weights"
+
+
+@_layered.register
+def _(network: StackKernel) -> tuple[StackKernel, str]:
+    return network, "whitened"
+
+
+@singledispatch
+def _nngp(network: Any, x1: Array, x2: Array | None) -> Array:
+    if isinstance(network, Network) and network.states_covariance:
+        return network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2)
+    return _layered(network)[0].nngp(x1, x2)
+
+
+_nngp.register(FullyConnected, _dense.nngp)
+_nngp.register(LocalNetwork, _local.local_nngp)
+
+
+@singledispatch
+def _diagonal(network: Any, x: Array) -> Array:
+    return _layered(network)[0].nngp_diagonal(x)
+
+
+_diagonal.register(FullyConnected, _dense.nngp_diagonal)
+_diagonal.register(LocalNetwork, _local.local_nngp_diagonal)
+
+
+@singledispatch
+def _pullback(network: Any, x: Any, cotangent: Array) -> Array:
+    precisions = _layered(network)[0].network.weight_precision
+
+    def along(layer: int, sign: float) -> float:
+        moved = tuple(p * np.exp(sign * _STEP) if k == layer else p for k, p in enumerate(precisions))
+        return float(np.vdot(cotangent, nngp(network.with_precision(moved), x)))
+
+    inner = [(along(k, 1.0) - along(k, -1.0)) / (2.0 * _STEP) for k in range(len(precisions) - 1)]
+    return np.array([*inner, -np.vdot(cotangent, nngp(network, x))])
+
+
+@_pullback.register
+def _(network: FullyConnected, x: Any, cotangent: Array) -> Array:
+    return _dense.Recursion.of(network, x).pullback(cotangent)
+
+
+@singledispatch
+def _feature_mean(network: Any, x: Array) -> Array:
+    return _layered(network)[0].feature_mean(x)
+
+
+@_feature_mean.register
+def _(network: FullyConnected, x: Array) -> Array:
+    return network.phi.mean(_dense.Recursion.of(network, x).diagonals[-2])
+
+
+@_feature_mean.register
+def _(network: LocalNetwork, x: Array) -> Array:
+    return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
 
 
 def _finite(kernel: Array) -> Array:

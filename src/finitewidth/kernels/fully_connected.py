@@ -16,13 +16,13 @@ import numpy as np
 from finitewidth import linalg
 from finitewidth.exceptions import InputError
 from finitewidth.kernels.blocks import rectangle, triangle
-from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.base import Network
 
 Array = np.ndarray
 _BLOCK = (128, 256)  # doubles of a block: 262 kB, inside a second-level cache
 
 
-def nngp(network: FullyConnected, x1: Any, x2: Any = None) -> Array:
+def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """K_L of shape (points1, points2), float64, symmetric when ``x2`` is None.
 
     ``x1``, ``x2``: (points, inputs) or images (points, height, width [, channels]), flattened.
@@ -35,7 +35,7 @@ def nngp(network: FullyConnected, x1: Any, x2: Any = None) -> Array:
     return rows.cross(columns)
 
 
-def nngp_diagonal(network: FullyConnected, x: Any) -> Array:
+def nngp_diagonal(network: Network, x: Any) -> Array:
     """K_L(x, x) for every point, shape (points,)."""
     return Recursion.of(network, x).diagonals[-1]
 
@@ -44,13 +44,13 @@ def nngp_diagonal(network: FullyConnected, x: Any) -> Array:
 class Recursion:
     """What every layer needs to know of each point by itself: its variance there, and the dual's preparation."""
 
-    network: FullyConnected
+    network: Network
     x: Array
     diagonals: list[Array]  # K_0 .. K_L of every point with itself
     prepared: list[Array]  # layer l: dual.prepare(K_l)
 
     @classmethod
-    def of(cls, network: FullyConnected, x: Any) -> Recursion:
+    def of(cls, network: Network, x: Any) -> Recursion:
         x = np.ascontiguousarray(x, dtype=np.float64)
         x = x.reshape(len(x), -1)
         variance = np.vecdot(x, x) / (network.weight_precision[0] * x.shape[1])
@@ -62,7 +62,7 @@ class Recursion:
         return cls(network, x, diagonals, prepared)
 
     @staticmethod
-    def _affine(network: FullyConnected, layer: int) -> tuple[float, float]:
+    def _affine(network: Network, layer: int) -> tuple[float, float]:
         """(1/lambda, offset variance) that follow the dual of hidden layer ``layer`` + 1."""
         last = layer == network.depth - 1
         precision = network.readout_precision if last else network.weight_precision[layer + 1]

@@ -20,26 +20,27 @@ from finitewidth.keywords import CheckedKeywords
 
 Array = np.ndarray
 KINDS = ("nngp", "ntk")
-_VARIANCES = ("weight_variance", "bias_variance", "output_variance")
+_HYPERPARAMETERS = ("weight_precision", "offset_precision", "output_variance")
 _WEIGHTED = ("dense", "dense_per_token", "conv", "locally_connected", "self_attention")
 _STEP = 1e-4  # of a log hyperparameter in the central difference below: error of order 1e-8
 
 
 class NetworkKernel(CheckedKeywords, Settings, Kernel):
-    """NNGP or NTK of an infinitely wide network, with its prior variances as hyperparameters.
+    """NNGP or NTK of an infinitely wide network, with its prior precisions as hyperparameters.
 
     Parameters
     ----------
     layers: as of ``fw.kernels.from_layers``, in plain data. Weighted layers take the hyperparameters below wherever
-        they do not set ``weight_variance`` or ``bias_variance`` themselves. None: fully connected of ``depth``.
+        they do not set ``weight_precision`` or ``offset_precision`` themselves. None: fully connected of ``depth``.
     depth, activation: hidden layers of the fully connected network; unused where ``layers`` are given.
-    weight_variance, bias_variance: prior variance of weights and biases of all layers; a bias_variance of 0 stays 0.
+    weight_precision, offset_precision: prior precision of weights and offsets of all layers; without an
+        offset_precision (None) there are no offsets, and it stays so.
     output_variance: multiplies the kernel.
     kind: "nngp", the covariance of Bayesian networks, or "ntk", that of networks trained by gradient descent
         (whitened parameters).
     input_shape: of one point, for the flat rows of scikit-learn: (height, width, channels) or (tokens, features).
-    weight_variance_bounds, bias_variance_bounds, output_variance_bounds: (low, high), or "fixed".
-        In relu networks the weight variance only rescales the kernel: fix it or the output variance.
+    weight_precision_bounds, offset_precision_bounds, output_variance_bounds: (low, high), or "fixed".
+        In relu networks the weight precision only rescales the kernel: fix it or the output variance.
 
     Raises InputError when called with layers or values that cannot be.
     """
@@ -49,45 +50,45 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
         layers: Any = None,
         depth: int = 1,
         activation: Any = "erf",
-        weight_variance: float = 1.0,
-        bias_variance: float = 0.1,
+        weight_precision: float = 1.0,
+        offset_precision: float | None = 10.0,
         output_variance: float = 1.0,
         kind: str = "nngp",
         input_shape: Any = None,
-        weight_variance_bounds: Any = (1e-3, 1e3),
-        bias_variance_bounds: Any = (1e-4, 1e3),
+        weight_precision_bounds: Any = (1e-3, 1e3),
+        offset_precision_bounds: Any = (1e-3, 1e4),
         output_variance_bounds: Any = (1e-3, 1e3),
     ) -> None:
         self.layers = layers
         self.depth = depth
         self.activation = activation
-        self.weight_variance = weight_variance
-        self.bias_variance = bias_variance
+        self.weight_precision = weight_precision
+        self.offset_precision = offset_precision
         self.output_variance = output_variance
         self.kind = kind
         self.input_shape = input_shape
-        self.weight_variance_bounds = weight_variance_bounds
-        self.bias_variance_bounds = bias_variance_bounds
+        self.weight_precision_bounds = weight_precision_bounds
+        self.offset_precision_bounds = offset_precision_bounds
         self.output_variance_bounds = output_variance_bounds
 
     def _facts(self) -> dict[str, Any]:
         """Architecture, kind and variances always; the rest where it is not the default."""
         values = self.get_params()
-        always = {"kind", *_VARIANCES, *(("depth", "activation") if self.layers is None else ())}
+        always = {"kind", *_HYPERPARAMETERS, *(("depth", "activation") if self.layers is None else ())}
         usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
         shown = {name: v for name, v in values.items() if name in always or repr(v) != repr(usual[name])}
         return {name: v.item() if isinstance(v, np.generic) else v for name, v in shown.items()}
 
     @property
-    def hyperparameter_weight_variance(self) -> Hyperparameter:
-        """Prior variance of the weights."""
-        return Hyperparameter("weight_variance", "numeric", self.weight_variance_bounds)
+    def hyperparameter_weight_precision(self) -> Hyperparameter:
+        """Prior precision of the weights."""
+        return Hyperparameter("weight_precision", "numeric", self.weight_precision_bounds)
 
     @property
-    def hyperparameter_bias_variance(self) -> Hyperparameter:
-        """Prior variance of the biases."""
-        bounds = self.bias_variance_bounds if self.bias_variance else "fixed"  # hyperparameters move in the logarithm
-        return Hyperparameter("bias_variance", "numeric", bounds)
+    def hyperparameter_offset_precision(self) -> Hyperparameter:
+        """Prior precision of the offsets."""
+        bounds = "fixed" if self.offset_precision is None else self.offset_precision_bounds
+        return Hyperparameter("offset_precision", "numeric", bounds)
 
     @property
     def hyperparameter_output_variance(self) -> Hyperparameter:
@@ -159,10 +160,8 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
             return {name: [self._filled(inner) for inner in settings]}
         if name not in _WEIGHTED or not isinstance(settings, dict):
             return layer
-        open_variances = {"weight_variance": self.weight_variance, "bias_variance": self.bias_variance}
-        if any("variance" in key and key != "bias_variance" for key in settings) or {"s_qk", "s_ov"} & set(settings):
-            del open_variances["weight_variance"]
-        return {name: {**open_variances, **settings}}
+        open_precisions = {"weight_precision": self.weight_precision, "offset_precision": self.offset_precision}
+        return {name: {**open_precisions, **settings}}
 
 
 def _rows(X: Any) -> Array:

@@ -23,7 +23,6 @@ import numpy as np
 from finitewidth import checks, linalg
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.kernels.blocks import slices
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
 
@@ -71,7 +70,7 @@ class LocalPoints:
     @cached_property
     def means(self) -> Array | None:
         """E[phi] of every patch, (n, P), where K_ij = m_i m_j^T; None where it needs a dual or is zero."""
-        if isinstance(self.network, Convolutional) or self.network.phi.odd:
+        if self.network.shares_weights or self.network.phi.odd:
             return None
         return self.network.phi.mean(self.variance)
 
@@ -336,7 +335,7 @@ def local_diagonal(network: LocalNetwork, x: Any, order_parameter: Any) -> Array
     rest = points.scale * _off_diagonal(Q)
     if points.means is not None:
         out += np.einsum("ip,ij,jp->p", points.means, rest, points.means, optimize=True)
-    elif isinstance(network, Convolutional):
+    elif network.shares_weights:
         out += _pairs_on_diagonal(points, rest)
     return out
 
@@ -390,7 +389,7 @@ def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
     means = network.phi.mean(one.variance), network.phi.mean(two.variance)
     for i in range(n):
         for j in range(n):
-            if i == j or isinstance(network, Convolutional):
+            if i == j or network.shares_weights:
                 c12 = one.patches[i] @ two.patches[j].T + network.offset_variance
                 K[i, j] = network.phi.dual.kappa(one.prepared[:, i, :, None], two.prepared[:, j, None, :], c12)
             else:
@@ -432,7 +431,7 @@ def _as_matrix_or_vector(order_parameter: Any, n: int) -> Array:
 
 def _weighted_pairs(points: LocalPoints, Q: Array) -> tuple[Array, Array, Array]:
     """Patches i, j and weights of the duals that Q needs; zeros of Q need none."""
-    if Q.ndim == 2 and isinstance(points.network, Convolutional):
+    if Q.ndim == 2 and points.network.shares_weights:
         i, j = np.nonzero(Q)
         return i, j, points.scale * Q[i, j]
     every = np.arange(len(Q))
@@ -441,7 +440,7 @@ def _weighted_pairs(points: LocalPoints, Q: Array) -> tuple[Array, Array, Array]
 
 def _all_pairs(network: LocalNetwork, pairs: str) -> bool:
     """Whether kernels of i != j are computed: without shared weights they are products of means."""
-    return pairs == "all" and isinstance(network, Convolutional)
+    return pairs == "all" and network.shares_weights
 
 
 def _off_diagonal(matrix: Array) -> Array:

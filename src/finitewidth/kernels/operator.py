@@ -19,7 +19,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.kernels import tiles
 from finitewidth.kernels.blocks import slices
 from finitewidth.kernels.tiles import GramPart, Points
-from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.base import Network
 
 Array = np.ndarray
 _PARTS = 16
@@ -37,7 +37,7 @@ class GramOperator:
     """
 
     def __init__(
-        self, network: FullyConnected, x: Any, keep: bool = True, dtype: type = np.float32, client: Any = None
+        self, network: Network, x: Any, keep: bool = True, dtype: type = np.float32, client: Any = None
     ) -> None:
         self.network, self.x, self.keep = network, x, keep
         self.points = Points.of(network, x, dtype)

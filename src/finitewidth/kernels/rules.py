@@ -1,4 +1,4 @@
-"""How each layer of a stack maps covariances and tangent kernels, on a block of pairs of points.
+"""How each layer maps covariances and tangent kernels, on a block of pairs of points.
 
 A block holds ``K_pq(x, x')`` as (positions p, positions q, *pairs of points), or only p = q as (positions, *pairs):
 whichever the layers behind need. Same-padded convolutions followed by flatten never leave p = q; average pooling
@@ -42,19 +42,19 @@ class State:
             self.scale = 1.0
         return self.nngp
 
-    def affine(self, weight_variance: float, bias_variance: float) -> None:
+    def affine(self, weight_variance: float, offset_variance: float) -> None:
         """A layer with weights, its inputs already contracted: K <- w K + b, Theta <- w Theta + its own share."""
         if not self.tangent:
             self.scale *= weight_variance
-            if bias_variance:
+            if offset_variance:
                 self.flush()
-                self.nngp += bias_variance
+                self.nngp += offset_variance
             return
         K = self.flush()
         own = K.copy() if self.raw else None  # d f / d W of weights of variance w is larger than of whitened ones
         K *= weight_variance
-        K += bias_variance
-        if own is not None and bias_variance:
+        K += offset_variance
+        if own is not None and offset_variance:
             own += 1.0
         self.add_to_ntk(own if own is not None else K, weight_variance)
 
@@ -169,7 +169,7 @@ def _(layer: L.LayerNorm, step: Step, state: State, sides: Sides) -> None:
 
 @rule.register
 def _(layer: L.Dense, step: Step, state: State, sides: Sides) -> None:
-    state.affine(layer.weight_variance, layer.bias_variance)
+    state.affine(layer.weight_variance, layer.offset_variance)
 
 
 # --- layers that move between positions ------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def _(layer: L.Conv, step: Step, state: State, sides: Sides) -> None:
 
 
 def convolve(layer: L.Conv, space: tuple[int, ...], K: Array, full: bool) -> Array:
-    """Mean over filter offsets d of K_{p+d,q+d}, zero outside the image."""
+    """Mean over places d of a patch, K_{p+d,q+d}, zero outside the image."""
     geometry, directions = layer.geometry(space), len(space)
     K = K.reshape(*space, *(space if full else ()), *K.shape[2 if full else 1 :])
     for axis, windows in enumerate(geometry):
@@ -192,8 +192,8 @@ def convolve(layer: L.Conv, space: tuple[int, ...], K: Array, full: bool) -> Arr
 
 
 def finish_conv(layer: L.Conv, step: Step, state: State) -> None:
-    """Variances of weights and biases; without shared weights different positions are independent."""
-    state.affine(layer.weight_variance, layer.bias_variance)
+    """Variances of weights and offsets; without shared weights different positions are independent."""
+    state.affine(layer.weight_variance, layer.offset_variance)
     if not layer.shared and step.full_out:
         state.map(_on_diagonal)
 
@@ -323,12 +323,12 @@ def _(layer: L.SelfAttention, step: Step, state: State, sides: Sides) -> None:
     z1, z2 = sides.of(step, state)
     state.flush()
     state.map(lambda K: _attend(z1, K, z2, step))
-    w, b = layer.s_ov**2, layer.bias_variance
-    inverse = 1.0 / layer.value_variance + 1.0 / layer.out_variance if state.raw else 2.0
+    w, b = layer.s_ov**2, layer.offset_variance
+    inverse = layer.precisions["value"] + layer.precisions["out"] if state.raw else 2.0
     K = state.nngp
     K *= w
     if state.tangent:
-        state.add_to_ntk(inverse * K + _bias_share(b, state), w)
+        state.add_to_ntk(inverse * K + _offset_share(b, state), w)
     K += b
 
 
@@ -343,21 +343,20 @@ def _attend(z1: Array, K: Array, z2: Array, step: Step) -> Array:
 
 def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> None:
     """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
-    K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.bias_variance
+    K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
     square = np.einsum("kl...,kl...->...", K, K)
     kept = _kept(K, step)
     if state.tangent:
-        variances = (layer.query_variance, layer.key_variance, layer.value_variance, layer.out_variance)
-        own = (sum(1.0 / v for v in variances) if state.raw else 4.0) * kept * square
+        own = (sum(layer.precisions.values()) if state.raw else 4.0) * kept * square
         if state.ntk is not None:
             own += 2.0 * kept * np.einsum("kl...,kl...->...", K, state.ntk)
             own += _kept(state.ntk, step) * square
         own *= s
-        own += _bias_share(b, state)
+        own += _offset_share(b, state)
         state.ntk = own
     state.nngp = kept * (s * square)
     state.nngp += b
 
 
-def _bias_share(bias_variance: float, state: State) -> float:
-    return float(bias_variance > 0.0) if state.raw else bias_variance
+def _offset_share(offset_variance: float, state: State) -> float:
+    return float(offset_variance > 0.0) if state.raw else offset_variance

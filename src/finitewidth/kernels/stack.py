@@ -1,4 +1,4 @@
-"""NNGP and NTK of a stack of layers at infinite width, in blocks of pairs of points.
+"""NNGP and NTK of a list of layers at infinite width, in blocks of pairs of points.
 
 A first pass takes every point with itself through the layers and keeps what the rules need of single points: the
 variance of every position at every activation, the weights of attention. A second pass takes blocks of pairs
@@ -21,8 +21,9 @@ from finitewidth.kernels import rules
 from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.rules import State, Step
 from finitewidth.networks import layers as L
+from finitewidth.networks.base import Network
 from finitewidth.networks.patches import times
-from finitewidth.networks.stack import Stack
+from finitewidth.networks.stack import LayeredNetwork
 
 Array = np.ndarray
 PARAMETERS = ("whitened", "weights")
@@ -31,11 +32,14 @@ _BLOCK = (128, 256)  # most points of a block along rows and columns
 
 
 def from_layers(layers: Any, input_shape: tuple[int, ...] | None = None) -> StackKernel:
-    """The infinite-width kernels of a stack of layers in plain data: ``.nngp(x1, x2)`` and ``.ntk(x1, x2)``.
+    """The infinite-width kernels of a network or a list of layers: ``.nngp(x1, x2)`` and ``.ntk(x1, x2)``.
 
-    layers, input_shape: see ``networks.Stack``. Raises InputError for layers, settings and orders that cannot be.
+    layers, input_shape: a ``Network``, or as of ``fw.Network([...])``; widths may be left out. Raises InputError for
+    layers, settings and orders that cannot be.
     """
-    return StackKernel(Stack(layers, input_shape))
+    if isinstance(layers, Network):
+        return StackKernel(layers.as_layers())
+    return StackKernel(LayeredNetwork(layers, input_shape))
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,14 @@ class Kernels(Displayed):
 
 @dataclass(frozen=True)
 class StackKernel(Settings):
-    """Covariance (NNGP) and neural tangent kernel of a ``Stack`` at infinite width.
+    """Covariance (NNGP) and neural tangent kernel of layers at infinite width.
 
     Points are (points, inputs), (points, tokens, features), (points, height, width [, channels]), or flat with the
-    stack's input_shape. Where the last layer has weights these are the kernels of one output; after flatten or
-    pooling, of the features: their mean product. ``init`` and ``apply`` are the finite network.
+    network's input_shape. Where the last layer has weights these are the kernels of one output; after flatten or
+    pooling, of the features: their mean product. The mean-field readout divides by the network's own N_L once more.
     """
 
-    stack: Stack
+    network: LayeredNetwork
 
     def nngp(self, x1: Any, x2: Any = None, memory: str | float | None = None) -> Array:
         """Covariance of an output at the points, (points1, points2); symmetric when ``x2`` is None.
@@ -82,24 +86,43 @@ class StackKernel(Settings):
     def diagonal(self, x: Any, parameters: str = "whitened") -> Kernels:
         """NNGP and NTK of every point with itself, (points,) each."""
         raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
+        own = self._own(x, _Want(True, raw))
+        return Kernels(own.nngp, own.ntk)
+
+    def _own(self, x: Any, want: _Want) -> Kernels:
         x = self._points(x)
-        points = _Points.of(_Program.of(self.stack, x.shape[1:]), x, _Want(True, raw))
-        return Kernels(points.nngp, points.ntk)
+        points = _Points.of(_Program.of(self.network.layers, x.shape[1:]), x, want)
+        return Kernels(*self._over_width(points.nngp, points.ntk))
 
-    def init(self, key: Any, input_shape: tuple[int, ...], width: int, n_outputs: int = 1) -> list[Any]:
-        """Parameters of the finite network, see ``networks.Stack.init``."""
-        return self.stack.init(key, input_shape, width, n_outputs)
+    def _over_width(self, *found: Array) -> list[Array]:
+        if self.network.readout == "mean-field":
+            for kernel in found:
+                kernel /= self.network.widths[-1]
+        return list(found)
 
-    def apply(self, params: list[Any], x: Any) -> Any:
-        """Outputs of the finite network, see ``networks.Stack.apply``."""
-        return self.stack.apply(params, x)
+    def nngp_diagonal(self, x: Any) -> Array:
+        """Covariance of an output at every point with itself, (points,)."""
+        return self._own(x, _Want(False)).nngp
+
+    def feature_mean(self, x: Any) -> Array:
+        """Prior mean of a feature of the last hidden layer (times sqrt(N)) at every point, (points,)."""
+        layers, x = self.network.layers[:-1], self._points(x)
+        last = max((i for i, layer in enumerate(layers) if isinstance(layer, L.Nonlinearity)), default=0)
+        phi, before, behind = layers[last], layers[:last], layers[last + 1 :]
+        if not isinstance(phi, L.Nonlinearity) or L.weighted(behind):
+            return np.zeros(len(x))
+        variances = _Program.of(before, x.shape[1:], single=False).variances(x)  # (positions, P)
+        means = phi.phi.mean(variances).T.reshape(len(x), *L.walk(before, x.shape[1:-1])[-1], 1)
+        for layer in behind:
+            means = _apply_to_inputs(layer, means)
+        return means.reshape(len(x), -1).mean(1)
 
     def memory_estimate(self, n1: int, n2: int, point_shape: tuple[int, ...], tangent: bool = True) -> float:
         """Bytes that kernels between n1 and n2 points take, the results included."""
-        return _Program.of(self.stack, self.stack.point_shape(tuple(point_shape))).memory(n1, n2, tangent)
+        return _Program.of(self.network.layers, self.network.point_shape(tuple(point_shape))).memory(n1, n2, tangent)
 
     def _points(self, x: Any) -> Array:
-        return self.stack.points(checks.real_array("x", x, (2, 3, 4)))
+        return self.network.points(checks.real_array("x", x, (2, 3, 4)))
 
     def _pairs(self, x1: Any, x2: Any, want: _Want, memory: str | float | None) -> list[Array]:
         one = self._points(x1)
@@ -110,7 +133,7 @@ class StackKernel(Settings):
                 "the same shape in both sets",
                 "prepare both in the same way",
             )
-        program = _Program.of(self.stack, one.shape[1:])
+        program = _Program.of(self.network.layers, one.shape[1:])
         linalg.require_memory(
             program.memory(len(one), len(two), want.tangent),
             f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
@@ -119,7 +142,7 @@ class StackKernel(Settings):
         )
         left = _Points.of(program, one, want)
         found = _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
-        for kernel in found:
+        for kernel in self._over_width(*found):
             linalg.check_finite(kernel)
         return found
 
@@ -148,10 +171,10 @@ class _Program:
     n_slots: int
 
     @classmethod
-    def of(cls, stack: Stack, point_shape: tuple[int, ...]) -> _Program:
-        space = tuple(point_shape[:-1])
-        layers, spaces = stack.layers, L.walk(stack.layers, space)
-        if spaces[-1]:
+    def of(cls, layers: tuple[L.Layer, ...], point_shape: tuple[int, ...], single: bool = True) -> _Program:
+        """``single``: refuse layers that end in several positions."""
+        spaces = L.walk(layers, tuple(point_shape[:-1]))
+        if single and spaces[-1]:
             raise InputError(
                 f"layers that end in {times(spaces[-1])} positions",
                 "one output a point",
@@ -189,6 +212,13 @@ class _Program:
         rules.run(steps, state, sides)
         state.flush()
         return state
+
+    def variances(self, x: Array) -> Array:
+        """Of the last layer's outputs at every position of points with themselves, (positions, P)."""
+        features, ends = self.features(x), []
+        for part in slices(0, len(x), max(1, _WORK[self.pairwise] // self.largest)):
+            ends.append(self.through(_own_gram(features[:, part], self.full), _Want(False), _Own(self.n_slots)).nngp)
+        return np.concatenate(ends, axis=-1)
 
     @property
     def largest(self) -> int:
@@ -231,7 +261,7 @@ class _Program:
 
 
 def _size(conv: L.Conv) -> int:
-    return conv.size**2 if isinstance(conv.size, int) else math.prod(conv.size)
+    return conv.patch**2 if isinstance(conv.patch, int) else math.prod(conv.patch)
 
 
 def _every(steps: list[Step]) -> list[Step]:
@@ -255,7 +285,7 @@ def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, 
 
 def _place_side_by_side(layer: L.Residual, step: Step, slot: int) -> tuple[list[list[Step]], int]:
     inner = []
-    for part in (layer.branch, layer.shortcut):
+    for part in layer.parts:
         steps, slot = _place(part, step.space, step.full_out, slot)
         inner.append(steps)
     return inner, slot
@@ -269,7 +299,7 @@ def _needs_pairs(layer: L.Layer, behind: bool) -> bool:
         return False
     if isinstance(layer, L.Residual):
         needs = [behind]
-        for part in (layer.branch, layer.shortcut):
+        for part in layer.parts:
             need = behind
             for inner in reversed(part):
                 need = _needs_pairs(inner, need)
@@ -297,11 +327,7 @@ def _apply_to_inputs(layer: L.Layer, x: Array) -> Array:
 def _windows(x: Array, conv: L.Conv) -> Array:
     """(P, positions, inputs of a window), zeros where a window leaves the image."""
     geometry, directions = conv.geometry(x.shape[1:-1]), x.ndim - 2
-    behind = [
-        max(0, (count - 1) * step + size - full - before)
-        for full, (count, before, size, step) in zip(x.shape[1:-1], geometry, strict=True)
-    ]
-    x = np.pad(x, [(0, 0), *((before, after) for (_, before, *_), after in zip(geometry, behind, strict=True)), (0, 0)])
+    x = np.pad(x, [(0, 0), *conv.margins(x.shape[1:-1]), (0, 0)])
     axes = tuple(range(1, 1 + directions))
     view = np.lib.stride_tricks.sliding_window_view(x, [size for *_, size, _ in geometry], axis=axes)
     view = view[(slice(None), *(slice(0, (count - 1) * step + 1, step) for count, *_, step in geometry))]

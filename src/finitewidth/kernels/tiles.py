@@ -12,7 +12,7 @@ from finitewidth import linalg
 from finitewidth.activations import ErfDual, LinearDual
 from finitewidth.kernels.blocks import rectangle, slices
 from finitewidth.kernels.fully_connected import Recursion
-from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.base import Network
 
 Array = np.ndarray
 TILE = (512, 1024)  # points: what is multiplied at once
@@ -28,7 +28,7 @@ class Points:
     dtype: type
 
     @classmethod
-    def of(cls, network: FullyConnected, x: Any, dtype: type) -> Points:
+    def of(cls, network: Network, x: Any, dtype: type) -> Points:
         """float32 becomes float64 where variances are too large for it."""
         recursion = Recursion.of(network, x)
         if max(float(d.max()) for d in recursion.diagonals) > _LARGEST:

@@ -5,17 +5,15 @@ from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.locally_connected import LocallyConnected
-from finitewidth.networks.own import OwnArchitecture
 from finitewidth.networks.patches import PatchGrid
-from finitewidth.networks.stack import Stack
+from finitewidth.networks.stack import LayeredNetwork
 
 __all__ = [
     "Convolutional",
     "FullyConnected",
+    "LayeredNetwork",
     "LocalNetwork",
     "LocallyConnected",
     "Network",
-    "OwnArchitecture",
     "PatchGrid",
-    "Stack",
 ]

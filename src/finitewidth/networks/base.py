@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, name_or_self
 from finitewidth.display import Settings, chosen
 from finitewidth.exceptions import InputError
 from finitewidth.keywords import CheckedKeywords
+from finitewidth.linalg import excess
 
+if TYPE_CHECKING:
+    from finitewidth.networks.stack import LayeredNetwork
+
+Array = np.ndarray
 READOUTS = ("standard", "mean-field")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network(CheckedKeywords, Settings):
+class _Making(type):
+    """``Network([...])`` is the most specific description of its layers; subclasses are made as ever."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is not Network:
+            return super().__call__(*args, **kwargs)
+        from finitewidth.networks.stack import LayeredNetwork
+
+        return LayeredNetwork(*args, **kwargs).most_specific()
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        from finitewidth.networks.stack import LayeredNetwork
+
+        made: Any = LayeredNetwork if cls is Network else cls
+        own = inspect.signature(made.__init__)
+        return own.replace(parameters=list(own.parameters.values())[1:])
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class Network(CheckedKeywords, Settings, metaclass=_Making):
     """A description of an architecture and of its Gaussian prior; it holds no weights and no data.
+
+    ``Network([...])`` is a list of layers (``LayeredNetwork`` says what they are); where one of the classes describes
+    the same network it is of that class, ``FullyConnected`` for example.
+
+    Subclass it for an architecture of your own, as a frozen dataclass with a field ``widths``. For theory write
+    ``covariance``, and ``rate`` where you know better; for sampling and training ``init_hidden``, ``features`` and
+    ``hidden_log_prior``, and ``n_features`` where it is not N_L. Both sides are yours, so hold one to the other:
+    ``fw.kernels.empirical`` estimates the covariance of the finite network (docs/recipes.md does it).
 
     Fields shared by all architectures
     ----------------------------------
@@ -27,14 +62,39 @@ class Network(CheckedKeywords, Settings):
     offset_precision: precision lambda_b of an offset added to every preactivation (None: no offsets). It adds
         1/lambda_b to the covariance of the preactivation.
     readout: "standard" (f ~ 1/sqrt(N)) or "mean-field" (f ~ 1/N, that is lambda_L -> N lambda_L).
+
+    What methods ask of an architecture
+    -----------------------------------
+    kernel_recursion: whether the kernel of each layer follows from that of the layer before, point pair by point pair.
+    known_neurons: whether ``neuron_inputs`` says what the neurons of the first layer read.
+    rotates_inputs: whether the first weights (..., N, inputs) see inputs only through a product with them.
+    patched: whether order parameters belong to patches, the readout having weights of its own for each.
+    shares_weights: whether one neuron looks at all patches.
     """
+
+    kernel_recursion: ClassVar[bool] = False
+    known_neurons: ClassVar[bool] = False
+    rotates_inputs: ClassVar[bool] = False
+    shares_weights: ClassVar[bool] = True
 
     activation: str | Activation | Callable[[Any], Any] = "erf"
     weight_precision: Any = 1.0
     offset_precision: float | None = None
     readout: str = "standard"
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, layers: Sequence[Any], input_shape: tuple[int, ...] | None = None, *, readout: str = "standard"
+        ) -> None: ...
+
+        @property  # a field in some architectures, derived in others
+        def widths(self) -> tuple[int, ...]:
+            """N_1 .. N_L: neurons, or channels of a convolutional layer."""
+
     def __post_init__(self) -> None:
+        if any(field.name == "widths" for field in fields(self)):
+            object.__setattr__(self, "widths", _checked_widths(self.widths))
         object.__setattr__(self, "activation", activation_of(self.activation))
         precisions = checks.positive_sequence("weight_precision", self.weight_precision, self.depth + 1)
         object.__setattr__(self, "weight_precision", precisions)
@@ -49,13 +109,7 @@ class Network(CheckedKeywords, Settings):
     @property
     def depth(self) -> int:
         """Number of hidden layers L."""
-        raise NotImplementedError
-
-    if TYPE_CHECKING:  # a field in some architectures, derived in others
-
-        @property
-        def widths(self) -> tuple[int, ...]:
-            """N_1 .. N_L: neurons, or channels of a convolutional layer."""
+        return len(self.widths)
 
     @property
     def common_width(self) -> int | tuple[int, ...]:
@@ -64,11 +118,68 @@ class Network(CheckedKeywords, Settings):
 
     def with_width(self, width: int) -> Self:
         """The same network with every hidden layer ``width`` wide."""
-        raise NotImplementedError
+        return self.with_widths((width,) * self.depth)
+
+    def with_widths(self, widths: Sequence[int]) -> Self:
+        """The same network with hidden layers of other widths, one each."""
+        return replace(self, widths=tuple(widths))  # type: ignore[call-arg]
 
     def with_precision(self, weight_precision: Any) -> Self:
         """The same network with other prior precisions."""
         return replace(self, weight_precision=weight_precision)
+
+    # --- what methods ask of it -------------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> bool:
+        """Whether it is an architecture of the user's own, of whose layers nothing is known."""
+        return type(self).as_layers is Network.as_layers
+
+    @property
+    def states_covariance(self) -> bool:
+        """Whether it is an architecture of the user's own that says what its covariance is."""
+        return type(self).covariance is not Network.covariance
+
+    @property
+    def patched(self) -> bool:
+        """Whether order parameters belong to patches."""
+        return False
+
+    def n_patches(self, input_shape: tuple[int, ...]) -> int:
+        """Patches of one point that a neuron of the first layer looks at."""
+        return 1
+
+    def field_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what a neuron of the first layer looks at in a point: all of it, or a patch."""
+        return tuple(input_shape)
+
+    def neuron_inputs(self, x: Array) -> Array:
+        """What the neurons of the first layer read of points ``x`` (P, ...): (patches, P, inputs)."""
+        raise InputError(f"the neurons of a {type(self).__name__}", "a network whose neurons are known", _KNOWN)
+
+    def as_layers(self) -> LayeredNetwork:
+        """The same network as a list of layers. Raises InputError where these are not known."""
+        raise InputError(
+            f"a {type(self).__name__}, whose layers are not known here",
+            _KNOWN,
+            "use fw.kernels.empirical, which takes any network",
+        )
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array) -> Array:
+        """K_R(Q), (points1, points2), readout precision included; Q = 1 in every layer is infinite width.
+
+        Of an architecture of one's own: theory is the saddle of the action with one scalar order parameter a hidden
+        layer and Gaussian features (docs/theory.md section 2), for one output.
+        order_parameters: Q, (L,). x1, x2: points as the data hold them.
+        """
+        name = type(self).__name__
+        raise InputError(
+            f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
+        )
+
+    def rate(self, order_parameters: Array) -> float:
+        """What Q costs, twice nats: ``sum_l N_l (Q_l - log Q_l - 1)``, unless you know better."""
+        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     # --- the finite network itself: JAX arrays in and out; the readout is the same for every architecture ----------
 
@@ -84,9 +195,13 @@ class Network(CheckedKeywords, Settings):
         """Log density of the hidden weights and offsets under the prior, without the constant."""
         raise NotImplementedError
 
+    def first_weights(self, hidden: Any) -> Any:
+        """Weights of the first layer, (..., N, inputs); (..., n, N, inputs of a patch) where patches share none."""
+        return hidden["weights"][0]
+
     def n_features(self, input_shape: tuple[int, ...]) -> int:
-        """Readout weights of one output."""
-        raise NotImplementedError
+        """Readout weights of one output: N_L, unless there are several a neuron."""
+        return self.widths[-1]
 
     def init(self, key: Any, input_shape: tuple[int, ...], n_outputs: int = 1) -> dict[str, Any]:
         """``{"hidden": pytree, "readout": (n_outputs, features)}`` drawn from the prior."""
@@ -110,9 +225,29 @@ class Network(CheckedKeywords, Settings):
 
     @property
     def phi(self) -> Activation:
-        """The activation, resolved."""
+        """The activation, resolved. Raises InputError where layers have several."""
         assert isinstance(self.activation, Activation)
         return self.activation
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The different activations of its layers."""
+        return (self.phi,)
+
+    @property
+    def activation_names(self) -> str:
+        """Of all of them, as a table states them."""
+        return ", ".join(phi.name for phi in self.activations)
+
+    @property
+    def jax_functions(self) -> tuple[Callable[[Any], Any], ...]:
+        """The activations themselves, for networks compare them by name only: part of the key of compiled code."""
+        return tuple(phi.jax_function for phi in self.activations)
+
+    @property
+    def activation_ids(self) -> tuple[int, ...]:
+        """What tells apart activations of one name, in this process."""
+        return tuple(map(id, self.activations))
 
     @property
     def readout_precision(self) -> float:
@@ -126,25 +261,11 @@ class Network(CheckedKeywords, Settings):
         return 0.0 if self.offset_precision is None else 1.0 / self.offset_precision
 
 
-class OfLayers(Network):
-    """A network that is told the width of every hidden layer; its ``widths`` is a field, a number or several."""
+_KNOWN = "FullyConnected, Convolutional, LocallyConnected, or a list of layers"
 
-    def __post_init__(self) -> None:
-        given: Any = self.widths
-        widths = (given,) if checks.scalar(given) else tuple(given)
-        if not widths:
-            raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
-        widths = tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))
-        object.__setattr__(self, "widths", widths)
-        super().__post_init__()
 
-    @property
-    def depth(self) -> int:
-        return len(self.widths)
-
-    def with_width(self, width: int) -> Self:
-        return replace(self, widths=(width,) * self.depth)  # type: ignore[call-arg]
-
-    def n_features(self, input_shape: tuple[int, ...]) -> int:
-        """Readout weights of one output: N_L."""
-        return self.widths[-1]
+def _checked_widths(given: Any) -> tuple[int, ...]:
+    widths = (given,) if checks.scalar(given) else tuple(given)
+    if not widths:
+        raise InputError("widths = ()", "at least one hidden layer", "give widths=(100,), for example")
+    return tuple(checks.positive_integer(f"widths[{i}]", w) for i, w in enumerate(widths))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finitewidth.networks.base import OfLayers
+import numpy as np
+
+from finitewidth.networks.base import Network
+
+if TYPE_CHECKING:
+    from finitewidth.networks.stack import LayeredNetwork
 
 
 @dataclass(frozen=True)
-class FullyConnected(OfLayers):
+class FullyConnected(Network):
     """``h_1 = W_0 x / sqrt(N0)``, ``h_{l+1} = W_l phi(h_l) / sqrt(N_l)``, ``f = v.phi(h_L) / sqrt(N_L)``.
 
     Weights have prior variance ``1 / weight_precision[l]``. ``widths`` are N_1 .. N_L (a single
@@ -19,7 +24,25 @@ class FullyConnected(OfLayers):
     Raises InputError for widths, precisions or names that cannot be.
     """
 
+    kernel_recursion = True
+    known_neurons = True
+    rotates_inputs = True
+
     widths: Any
+
+    def neuron_inputs(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(1, len(x), -1)
+
+    def as_layers(self) -> LayeredNetwork:
+        from finitewidth.networks import layers as L
+        from finitewidth.networks.stack import LayeredNetwork
+
+        *inner, readout = self.weight_precision
+        layers: list[L.Layer] = [L.Flatten()]
+        for width, precision in zip(self.widths, inner, strict=True):
+            dense = L.Dense(width=width, weight_precision=precision, offset_precision=self.offset_precision)
+            layers += [dense, L.Nonlinearity(self.phi)]
+        return LayeredNetwork([*layers, L.Dense(weight_precision=readout)], readout=self.readout)
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 

@@ -1,67 +1,125 @@
-"""Layers that a ``Stack`` is made of: what each does to the shape of a point, and the finite layer itself.
+"""Layers that a list is made of: what each does to the shape of a point, and the finite layer itself.
 
-All parameters are *whitened*: standard normal at initialisation, variances and 1/sqrt(fan-in) outside (the
-"NTK parameterisation" of Jacot et al. 2018). A point is (*space, channels): no space for vectors, (tokens,) for
-sequences and signals, (height, width) for images. Their covariances are in ``kernels.rules``.
+Weights have prior variance ``1 / weight_precision``, and products with them are divided by sqrt(fan-in). A point is
+(*space, channels): no space for vectors, (tokens,) for sequences and signals, (height, width) for images. Their
+covariances are in ``kernels.rules``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, name_or_self
 from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
-from finitewidth.networks.patches import sizes_of, times, window
+from finitewidth.keywords import CheckedKeywords
+from finitewidth.networks.patches import Padding, padding_of, per_direction, sizes_of, times, windows
 
 Space = tuple[int, ...]
-PADDINGS = ("valid", "same")
 MECHANISMS = ("softmax", "identity")
 SCALINGS = ("linear", "sqrt")
 
 
-class Layer(Settings):
+class Layer(CheckedKeywords, Settings):
     """One layer; fields are its settings. Subclasses override what differs."""
-
-    has_weights = False
 
     def output_space(self, space: Space) -> Space:
         """The space of the output; InputError where the layer cannot follow such an input."""
         return space
 
+    def output_channels(self, space: Space, channels: int) -> int:
+        """Channels of the output; InputError where the layer does not say how many it has."""
+        return channels
+
     def gaussian_after(self, gaussian: bool) -> bool:
         """Whether the outputs are Gaussian, channel by channel independently, when the inputs are (or are not)."""
         return gaussian
 
-    def init(self, key: Any, space: Space, channels: int, width: int) -> tuple[Any, int]:
-        """Parameters, standard normal, and the channels of the output: ``width`` of them if the layer has weights."""
-        return (), channels
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        """The layers with weights in it, itself or those of a block."""
+        return ()
+
+    def changed(self, change: Callable[[Weighted], Layer]) -> Layer:
+        """The same with another layer for each one that has weights."""
+        return self
+
+    def init(self, key: Any, space: Space, channels: int) -> Any:
+        """Parameters drawn from the prior."""
+        return ()
 
     def apply(self, params: Any, x: Any) -> Any:
         """The layer on JAX arrays (points, *space, channels)."""
         raise NotImplementedError
 
+    def log_prior(self, params: Any) -> Any:
+        """Log density of its parameters under the prior, without the constant."""
+        return 0.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Weighted(Layer):
-    """``sqrt(weight_variance / fan-in) W x + sqrt(bias_variance) b``."""
+    """``W x / sqrt(fan-in) + b``; precisions are those of W and b (None: no b)."""
 
-    weight_variance: float = 1.0
-    bias_variance: float = 0.0
+    size_field: ClassVar[str] = "width"  # what says how many outputs it has
 
-    has_weights = True
+    weight_precision: float = 1.0
+    offset_precision: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight_variance", checks.positive("weight_variance", self.weight_variance))
-        object.__setattr__(self, "bias_variance", checks.not_negative("bias_variance", self.bias_variance))
+        for name in ("weight_precision", "offset_precision", self.size_field):
+            value, needed = getattr(self, name), name == "weight_precision"
+            check = checks.positive_integer if name == self.size_field else checks.positive
+            object.__setattr__(self, name, check(name, value) if needed or value is not None else None)
+
+    @property
+    def units(self) -> int | None:
+        """Its width or channels; None where kernels alone are wanted."""
+        units: int | None = getattr(self, self.size_field)
+        return units
+
+    @property
+    def weight_variance(self) -> float:
+        """1 / lambda."""
+        return 1.0 / self.weight_precision
+
+    @property
+    def offset_variance(self) -> float:
+        """1 / lambda_b, or 0 without an offset."""
+        return 0.0 if self.offset_precision is None else 1.0 / self.offset_precision
+
+    def with_units(self, units: int) -> Self:
+        """The same layer with other width or channels."""
+        return replace(self, **{self.size_field: units})
+
+    def with_precision(self, precision: float) -> Self:
+        """The same layer with another precision of its weights."""
+        return replace(self, weight_precision=precision)
+
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        return (self,)
+
+    def changed(self, change: Callable[[Weighted], Layer]) -> Layer:
+        return change(self)
 
     def gaussian_after(self, gaussian: bool) -> bool:
         return True
 
-    def _shapes(self, space: Space, channels: int, width: int) -> tuple[Space, Space]:
+    def output_channels(self, space: Space, channels: int) -> int:
+        if self.units is None:
+            raise InputError(
+                f"{type(self).__name__} without {self.size_field}",
+                f"its {self.size_field}, where the finite network is wanted",
+                f"write {self.size_field}=100, for example",
+            )
+        return self.units
+
+    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
         """Shapes of W and of b."""
         raise NotImplementedError
 
@@ -69,32 +127,42 @@ class Weighted(Layer):
         """W x and the fan-in."""
         raise NotImplementedError
 
-    def init(self, key: Any, space: Space, channels: int, width: int) -> tuple[Any, int]:
+    def neurons(self, params: Any) -> Any:
+        """W as (..., outputs, inputs of one neuron)."""
+        raise InputError(
+            f"weights of neurons in a first layer {type(self).__name__}",
+            "dense, conv or locally_connected",
+            "look at the parameters themselves",
+        )
+
+    def init(self, key: Any, space: Space, channels: int) -> Any:
         import jax
 
-        weights, biases = self._shapes(space, channels, width)
         one, two = jax.random.split(key)
-        params = [jax.random.normal(one, weights)]
-        if self.bias_variance:
-            params.append(jax.random.normal(two, biases))
-        return params, width
+        weights, offsets = self._shapes(space, channels)
+        params = [jax.random.normal(one, weights) / math.sqrt(self.weight_precision)]
+        if self.offset_precision is not None:
+            params.append(jax.random.normal(two, offsets) / math.sqrt(self.offset_precision))
+        return params
 
     def apply(self, params: Any, x: Any) -> Any:
         product, fan_in = self._product(params[0], x)
-        out = math.sqrt(self.weight_variance / fan_in) * product
-        return out + math.sqrt(self.bias_variance) * params[1] if self.bias_variance else out
+        out = product / math.sqrt(fan_in)
+        return out if self.offset_precision is None else out + params[1]
+
+    def log_prior(self, params: Any) -> Any:
+        total = -0.5 * self.weight_precision * (params[0] ** 2).sum()
+        return total if self.offset_precision is None else total - 0.5 * self.offset_precision * (params[1] ** 2).sum()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dense(Weighted):
-    """Fully connected, on vectors; with ``per_token`` the same weights at every position."""
+    """Fully connected, on vectors. As the last layer it is the readout: width and offset stay out."""
 
-    per_token: bool = False
+    width: int | None = None
 
     def output_space(self, space: Space) -> Space:
-        if self.per_token and not space:
-            raise _no_sequence("dense_per_token")
-        if space and not self.per_token:
+        if space:
             raise InputError(
                 f"dense on an input of {times(space)} positions",
                 "a vector for every point",
@@ -102,53 +170,71 @@ class Dense(Weighted):
             )
         return space
 
-    def _shapes(self, space: Space, channels: int, width: int) -> tuple[Space, Space]:
-        return (channels, width), (width,)
+    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+        width = self.output_channels(space, channels)
+        return (width, channels), (width,)
 
     def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
-        return x @ weights, len(weights)
+        return x @ weights.T, weights.shape[1]
+
+    def neurons(self, params: Any) -> Any:
+        return params[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensePerToken(Dense):
+    """Fully connected at every position, with the same weights."""
+
+    def output_space(self, space: Space) -> Space:
+        if not space:
+            raise _no_sequence("dense_per_token")
+        return space
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windowed(Layer):
-    """Windows of an image or signal: shape, strides, padding "valid" or "same" (zeros, as XLA pads).
+    """Windows of an image or signal: patch, stride, and padding "none", "same" (zeros, as XLA pads) or numbers.
 
     A number serves every direction.
     """
 
-    size: Any
-    strides: Any = 1
-    padding: str = "valid"
+    patch: Any = None
+    stride: Any = 1
+    padding: Padding = "none"
 
     def __post_init__(self) -> None:
-        for name in ("size", "strides"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, sizes_of(name, list(value) if isinstance(value, tuple) else value))
-        object.__setattr__(self, "padding", checks.choice("padding", str(self.padding).lower(), PADDINGS))
+        if self.patch is None:
+            raise InputError(
+                f"{type(self).__name__} without a patch",
+                "its patch, one number or one a direction",
+                'write {"conv": {"patch": [3, 3]}}, for example',
+            )
+        for name in ("patch", "stride"):
+            object.__setattr__(self, name, sizes_of(name, getattr(self, name)))
+        object.__setattr__(self, "padding", padding_of(self.padding))
+
+    def patch_in(self, space: Space) -> Space:
+        """Size of a window in every direction of the space."""
+        return per_direction("patch", self.patch, space)
 
     def geometry(self, space: Space) -> list[tuple[int, int, int, int]]:
         """(positions out, zeros in front, size, stride) of every direction of the space."""
-        sizes, steps = self._per_direction("size", space), self._per_direction("strides", space)
-        padded = self.padding == "same"
-        if not padded and any(size > full for size, full in zip(sizes, space, strict=True)):
+        sizes, steps = self.patch_in(space), per_direction("stride", self.stride, space)
+        counts = windows(space, sizes, steps, self.padding)
+        if any(count < 1 for count, _ in counts):
             raise InputError(
                 f"a window of {times(sizes)} on an input of {times(space)}",
                 f"a window of at most {times(space)}",
                 'make it smaller, or write padding "same"',
             )
-        triples = zip(space, sizes, steps, strict=True)
-        return [(*window(full, size, step, padded), size, step) for full, size, step in triples]
+        return [(*count, size, step) for count, size, step in zip(counts, sizes, steps, strict=True)]
 
-    def _per_direction(self, name: str, space: Space) -> Space:
-        value = getattr(self, name)
-        value = (value,) * len(space) if isinstance(value, int) else value
-        if len(value) != len(space) or not space:
-            raise InputError(
-                f"windows of {name} {value} on points with {len(space)} directions",
-                "images (points, height, width [, channels]), or signals (points, length, channels)",
-                "give one number a direction, and input_shape if the points are flat",
-            )
-        return tuple(value)
+    def margins(self, space: Space) -> list[tuple[int, int]]:
+        """Zeros before and behind in every direction; what no window sees is left as it is."""
+        return [
+            (before, max(0, (count - 1) * step + size - full - before))
+            for full, (count, before, size, step) in zip(space, self.geometry(space), strict=True)
+        ]
 
     def output_space(self, space: Space) -> Space:
         return tuple(count for count, *_ in self.geometry(space))
@@ -156,49 +242,69 @@ class Windowed(Layer):
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(Windowed, Weighted):
-    """Convolution, divided by sqrt(filter size x channels), at the border too; ``shared=False``: locally connected.
+    """Convolution, divided by sqrt(patch size x channels), at the border too. Offsets belong to channels."""
 
-    Biases belong to channels; without shared weights, to channels and positions.
-    """
+    size_field = "channels"
+    shared: ClassVar[bool] = True
 
-    shared: bool = True
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         Windowed.__post_init__(self)
         Weighted.__post_init__(self)
 
-    def _shapes(self, space: Space, channels: int, width: int) -> tuple[Space, Space]:
-        size = self._per_direction("size", space)
-        if self.shared:
-            return (*size, channels, width), (width,)
-        out = self.output_space(space)
-        return (*out, channels * math.prod(size), width), (*out, width)
+    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+        out = self.output_channels(space, channels)
+        return (*self.patch_in(space), channels, out), (out,)
 
     def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
+        space = x.shape[1:-1]
+        steps, letters = per_direction("stride", self.stride, space), "HW"[: len(space)]
+        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+        product = self._convolved(x, weights, steps, self.margins(space), numbers)
+        return product, math.prod(self.patch_in(space)) * x.shape[-1]
+
+    def _convolved(self, x: Any, weights: Any, steps: Space, margins: list[tuple[int, int]], numbers: Any) -> Any:
         from jax import lax
 
-        space = x.shape[1:-1]
-        size, letters = self._per_direction("size", space), "HW"[: len(space)]
-        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        steps, padding = self._per_direction("strides", space), self.padding.upper()
-        if self.shared:
-            product = lax.conv_general_dilated(x, weights, steps, padding, dimension_numbers=numbers)
-        else:
-            product = lax.conv_general_dilated_local(x, weights, steps, padding, size, dimension_numbers=numbers)
-        return product, math.prod(size) * x.shape[-1]
+        return lax.conv_general_dilated(x, weights, steps, margins, dimension_numbers=numbers)
+
+    def neurons(self, params: Any) -> Any:
+        return params[0].reshape(-1, params[0].shape[-1]).T
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocallyConnected(Conv):
+    """The same without shared weights; offsets belong to channels and positions."""
+
+    shared = False
+
+    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+        out, positions = self.output_channels(space, channels), self.output_space(space)
+        return (*positions, channels * math.prod(self.patch_in(space)), out), (*positions, out)
+
+    def _convolved(self, x: Any, weights: Any, steps: Space, margins: list[tuple[int, int]], numbers: Any) -> Any:
+        from jax import lax
+
+        patch = self.patch_in(x.shape[1:-1])
+        return lax.conv_general_dilated_local(x, weights, steps, margins, patch, dimension_numbers=numbers)
+
+    def neurons(self, params: Any) -> Any:
+        weights = params[0]
+        return weights.reshape(-1, *weights.shape[-2:]).swapaxes(-1, -2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePool(Windowed):
-    """Mean over windows, the zeros of "same" padding counted."""
+    """Mean over windows, the zeros of padding counted."""
 
     def apply(self, params: Any, x: Any) -> Any:
         from jax import lax
 
         space = x.shape[1:-1]
-        size, steps = self._per_direction("size", space), self._per_direction("strides", space)
-        sums = lax.reduce_window(x, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), self.padding.upper())
-        return sums / math.prod(size)
+        size, steps = self.patch_in(space), per_direction("stride", self.stride, space)
+        padding = [(0, 0), *self.margins(space), (0, 0)]
+        return lax.reduce_window(x, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), padding) / math.prod(size)
 
 
 @dataclass(frozen=True)
@@ -239,11 +345,11 @@ class Flatten(Layer):
     def output_space(self, space: Space) -> Space:
         return ()
 
+    def output_channels(self, space: Space, channels: int) -> int:
+        return math.prod(space) * channels
+
     def gaussian_after(self, gaussian: bool) -> bool:
         return False  # positions have unequal variances
-
-    def init(self, key: Any, space: Space, channels: int, width: int) -> tuple[Any, int]:
-        return (), math.prod(space) * channels
 
     def apply(self, params: Any, x: Any) -> Any:
         return x.reshape(len(x), -1)
@@ -287,29 +393,32 @@ class LayerNorm(Layer):
         return centred / jnp.sqrt(self.epsilon + (centred**2).mean(axis=-1, keepdims=True))
 
 
-@dataclass(frozen=True)
-class SelfAttention(Layer):
+_ATTENTION = ("query", "key", "value", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfAttention(Weighted):
     """Self-attention over all positions, heads concatenated and mapped by W_out (Hron et al. 2020).
 
+    width: heads, keys of a head, and outputs; values have one dimension.
     mechanism: "softmax" or "identity", what the products of queries and keys go through.
     scaling: "linear": products are divided by the key dimension, and queries and keys share their weights (else
         the products would vanish at infinite width); "sqrt": by its root, independent weights; only "identity" has
         a closed form then, and uses it unless told otherwise; "softmax" is always "linear".
-    query_variance, key_variance, value_variance, out_variance: of the four weight matrices; only the products
-        query x key and value x out matter. bias_variance: of the output's bias.
+    query_precision, key_precision, value_precision, out_precision: of the four weight matrices, None: weight_precision;
+        only the products query x key and value x out matter. offset_precision: of the output's offset.
     """
 
+    width: int | None = None
     mechanism: str = "softmax"
     scaling: str | None = None
-    query_variance: float = 1.0
-    key_variance: float = 1.0
-    value_variance: float = 1.0
-    out_variance: float = 1.0
-    bias_variance: float = 0.0
-
-    has_weights = True
+    query_precision: float | None = None
+    key_precision: float | None = None
+    value_precision: float | None = None
+    out_precision: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         set_field = object.__setattr__
         mechanism: Any = self.mechanism
         named = mechanism.lower() if isinstance(mechanism, str) else mechanism
@@ -323,41 +432,55 @@ class SelfAttention(Layer):
                 'scaling "linear": the other has no closed form at infinite width (Hron et al. 2020)',
                 'leave scaling out, or use mechanism "identity"',
             )
-        for name in ("query_variance", "key_variance", "value_variance", "out_variance"):
-            set_field(self, name, checks.positive(name, getattr(self, name)))
-        set_field(self, "bias_variance", checks.not_negative("bias_variance", self.bias_variance))
+        for name in _ATTENTION:
+            value = getattr(self, f"{name}_precision")
+            if value is not None:
+                set_field(self, f"{name}_precision", checks.positive(f"{name}_precision", value))
+
+    @property
+    def precisions(self) -> dict[str, float]:
+        """Of queries, keys, values and outputs."""
+        own = {name: getattr(self, f"{name}_precision") for name in _ATTENTION}
+        return {name: self.weight_precision if value is None else value for name, value in own.items()}
+
+    def with_precision(self, precision: float) -> Self:
+        """Another ``weight_precision``, those of the four matrices in the same ratio to it as before."""
+        ratio = precision / self.weight_precision
+        own = {f"{name}_precision": getattr(self, f"{name}_precision") for name in _ATTENTION}
+        return replace(self, weight_precision=precision, **{k: v * ratio for k, v in own.items() if v is not None})
 
     @property
     def s_qk(self) -> float:
         """Product of the standard deviations of queries and keys."""
-        return math.sqrt(self.query_variance * self.key_variance)
+        return 1.0 / math.sqrt(self.precisions["query"] * self.precisions["key"])
 
     @property
     def s_ov(self) -> float:
         """Product of the standard deviations of values and outputs."""
-        return math.sqrt(self.value_variance * self.out_variance)
+        return 1.0 / math.sqrt(self.precisions["value"] * self.precisions["out"])
 
     def output_space(self, space: Space) -> Space:
         if not space:
             raise _no_sequence("self_attention")
         return space
 
-    def gaussian_after(self, gaussian: bool) -> bool:
-        return True
-
-    def init(self, key: Any, space: Space, channels: int, width: int) -> tuple[Any, int]:
-        """``width`` heads with keys of ``width`` and values of one dimension."""
+    def init(self, key: Any, space: Space, channels: int) -> Any:
         import jax
 
-        keys = jax.random.split(key, 5)
+        width = self.output_channels(space, channels)
         into = (width, channels, width)
-        shapes = {"key": into, "value": (width, channels, 1), "out": (width, width), "bias": (width,), "query": into}
-        params = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
-        if not self.bias_variance:
-            del params["bias"]
+        shapes = {"key": into, "value": (width, channels, 1), "out": (width, width), "offset": (width,), "query": into}
+        keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
+        deviations = self._deviations()
+        return {name: deviations[name] * jax.random.normal(keys[name], shapes[name]) for name in deviations}
+
+    def _deviations(self) -> dict[str, float]:
+        """Prior deviation of each parameter: queries share the keys' weights, both of precision sqrt(l_q l_k)."""
+        deviations = {name: 1.0 / math.sqrt(precision) for name, precision in self.precisions.items()}
         if self.scaling == "linear":
-            del params["query"]
-        return params, width
+            del deviations["query"]
+            deviations["key"] = math.sqrt(self.s_qk)
+        return deviations | ({} if self.offset_precision is None else {"offset": math.sqrt(self.offset_variance)})
 
     def apply(self, params: Any, x: Any) -> Any:
         import jax
@@ -368,15 +491,17 @@ class SelfAttention(Layer):
         keys = jnp.einsum("ptc,hck->phtk", tokens, params["key"])
         queries = jnp.einsum("ptc,hck->phtk", tokens, params["query"]) if "query" in params else keys
         size = keys.shape[-1] if self.scaling == "linear" else math.sqrt(keys.shape[-1])
-        weights = (self.s_qk / (channels * size)) * jnp.einsum("phqk,phtk->phqt", queries, keys)
+        weights = jnp.einsum("phqk,phtk->phqt", queries, keys) / (channels * size)
         if self.mechanism == "softmax":
             weights = jax.nn.softmax(weights, axis=-1)
         heads = jnp.einsum("phqt,ptc,hcv->pqhv", weights, tokens, params["value"], optimize=True)
         heads = heads.reshape(*heads.shape[:2], -1)
-        out = (self.s_ov / math.sqrt(channels * heads.shape[-1])) * (heads @ params["out"])
-        if "bias" in params:
-            out = out + math.sqrt(self.bias_variance) * params["bias"]
+        out = heads @ params["out"] / math.sqrt(channels * heads.shape[-1])
+        out = out + params["offset"] if "offset" in params else out
         return out.reshape(len(x), *space, -1)
+
+    def log_prior(self, params: Any) -> Any:
+        return sum(-0.5 * (params[name] ** 2).sum() / deviation**2 for name, deviation in self._deviations().items())
 
 
 @dataclass(frozen=True)
@@ -386,10 +511,20 @@ class Residual(Layer):
     branch: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
 
-    has_weights = True
+    @property
+    def parts(self) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+        """Both."""
+        return self.branch, self.shortcut
+
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        return weighted(self.branch) + weighted(self.shortcut)
+
+    def changed(self, change: Callable[[Weighted], Layer]) -> Layer:
+        return Residual(*(tuple(layer.changed(change) for layer in part) for part in self.parts))
 
     def output_space(self, space: Space) -> Space:
-        ends = [walk(layers, space)[-1] for layers in (self.branch, self.shortcut)]
+        ends = [walk(layers, space)[-1] for layers in self.parts]
         if ends[0] != ends[1]:
             raise InputError(
                 f"a residual branch that ends in {times(ends[0]) or 'a vector'} beside {times(ends[1]) or 'a vector'}",
@@ -398,9 +533,19 @@ class Residual(Layer):
             )
         return ends[0]
 
+    def output_channels(self, space: Space, channels: int) -> int:
+        branch, beside = (channels_behind(part, space, channels) for part in self.parts)
+        if branch != beside:
+            raise InputError(
+                f"a residual branch that ends in {branch} channels beside {beside}",
+                "the same channels at the end of branch and shortcut",
+                "give their last layers the same width",
+            )
+        return branch
+
     def gaussian_after(self, gaussian: bool) -> bool:
-        both = [gaussian_at_end(layers, gaussian) for layers in (self.branch, self.shortcut)]
-        if not (all(both) and any(layer.has_weights for layer in self.branch)):
+        both = [gaussian_at_end(layers, gaussian) for layers in self.parts]
+        if not (all(both) and weighted(self.branch)):
             raise InputError(
                 "a residual block whose branch or shortcut is not Gaussian and of mean zero",
                 "both behind a layer with weights, the branch ending in one",
@@ -408,19 +553,33 @@ class Residual(Layer):
             )
         return True
 
-    def init(self, key: Any, space: Space, channels: int, width: int) -> tuple[Any, int]:
+    def init(self, key: Any, space: Space, channels: int) -> Any:
         import jax
 
         keys = jax.random.split(key)
-        (branch, out), (shortcut, beside) = (
-            init_layers(layers, k, space, channels, width)
-            for layers, k in zip((self.branch, self.shortcut), keys, strict=True)
-        )
-        assert out == beside, "all layers with weights have the same width"
-        return [branch, shortcut], out
+        return [init_layers(part, k, space, channels) for part, k in zip(self.parts, keys, strict=True)]
 
     def apply(self, params: Any, x: Any) -> Any:
         return apply_layers(self.branch, params[0], x) + apply_layers(self.shortcut, params[1], x)
+
+    def log_prior(self, params: Any) -> Any:
+        return sum(log_prior(part, own) for part, own in zip(self.parts, params, strict=True))
+
+
+def weighted(layers: Iterable[Layer]) -> tuple[Weighted, ...]:
+    """Every layer with weights, those of blocks too, branch before shortcut."""
+    return tuple(own for layer in layers for own in layer.weighted)
+
+
+def nonlinearities(layers: Iterable[Layer]) -> tuple[Activation, ...]:
+    """The different activations, in the order of the layers."""
+    found: list[Activation] = []
+    for layer in layers:
+        own = layer.parts if isinstance(layer, Residual) else ()
+        phis = nonlinearities(own[0] + own[1]) if own else (layer.phi,) if isinstance(layer, Nonlinearity) else ()
+        known = [(phi, phi.function) for phi in found]  # activations compare by name alone
+        found += [phi for phi in phis if (phi, phi.function) not in known]
+    return tuple(found)
 
 
 def walk(layers: tuple[Layer, ...], space: Space) -> list[Space]:
@@ -431,6 +590,13 @@ def walk(layers: tuple[Layer, ...], space: Space) -> list[Space]:
     return spaces
 
 
+def channels_behind(layers: tuple[Layer, ...], space: Space, channels: int) -> int:
+    """Channels behind the last layer."""
+    for layer, before in zip(layers, walk(layers, space), strict=False):
+        channels = layer.output_channels(before, channels)
+    return channels
+
+
 def gaussian_at_end(layers: tuple[Layer, ...], gaussian: bool) -> bool:
     """Whether the outputs of the last layer are Gaussian; InputError where the order of layers has no kernel."""
     for layer in layers:
@@ -438,16 +604,15 @@ def gaussian_at_end(layers: tuple[Layer, ...], gaussian: bool) -> bool:
     return gaussian
 
 
-def init_layers(layers: tuple[Layer, ...], key: Any, space: Space, channels: int, width: int) -> tuple[list[Any], int]:
-    """Parameters of every layer, and the channels at the end."""
+def init_layers(layers: tuple[Layer, ...], key: Any, space: Space, channels: int) -> list[Any]:
+    """Parameters of every layer."""
     import jax
 
     params = []
     for layer, k in zip(layers, jax.random.split(key, max(len(layers), 1)), strict=False):
-        own, channels = layer.init(k, space, channels, width)
-        params.append(own)
-        space = layer.output_space(space)
-    return params, channels
+        params.append(layer.init(k, space, channels))
+        space, channels = layer.output_space(space), layer.output_channels(space, channels)
+    return params
 
 
 def apply_layers(layers: tuple[Layer, ...], params: list[Any], x: Any) -> Any:
@@ -455,6 +620,11 @@ def apply_layers(layers: tuple[Layer, ...], params: list[Any], x: Any) -> Any:
     for layer, own in zip(layers, params, strict=True):
         x = layer.apply(own, x)
     return x
+
+
+def log_prior(layers: tuple[Layer, ...], params: list[Any]) -> Any:
+    """Log density of all parameters under the prior, without the constant."""
+    return sum(layer.log_prior(own) for layer, own in zip(layers, params, strict=True))
 
 
 def _no_sequence(name: str) -> InputError:

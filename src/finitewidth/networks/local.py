@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
-from finitewidth.networks.patches import PADDINGS, PatchGrid, shape_of_input, sizes_of
+from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
+
+if TYPE_CHECKING:
+    from finitewidth.networks.stack import LayeredNetwork
 
 POOLS = ("none", "average")
 
@@ -22,7 +28,7 @@ class LocalNetwork(Network):
     ------
     channels: N. Order parameters and errors depend on it as on the width of a fully connected layer.
     patch, stride: a number or one number a direction; without ``stride`` the patches tile (stride = patch).
-    padding: "none" or "zero", see ``PatchGrid``.
+    padding: "none", "same", or zeros on either side, see ``PatchGrid``.
     pool: "none": the readout sees every patch and channel; "average": the mean over patches of each channel.
     input_shape: (height, width, channels) or (length, channels); needed for flat points, else read off the
         data, where points of two sizes are images (height, width) unless ``patch`` is a 1-tuple.
@@ -31,10 +37,12 @@ class LocalNetwork(Network):
     Raises InputError for sizes and names that cannot be.
     """
 
+    known_neurons = True
+
     channels: Any
     patch: Any
     stride: Any = None
-    padding: str = "none"
+    padding: Any = "none"
     pool: str = "none"
     input_shape: Any = None
 
@@ -44,7 +52,7 @@ class LocalNetwork(Network):
         set_field(self, "patch", sizes_of("patch", self.patch))
         stride = self.patch if self.stride is None else sizes_of("stride", self.stride)
         set_field(self, "stride", stride)
-        checks.choice("padding", self.padding, PADDINGS)
+        set_field(self, "padding", padding_of(self.padding))
         checks.choice("pool", self.pool, POOLS)
         if self.input_shape is not None:
             shape = shape_of_input(self.input_shape)
@@ -53,15 +61,43 @@ class LocalNetwork(Network):
         super().__post_init__()
 
     @property
-    def depth(self) -> int:
-        return 1
-
-    @property
     def widths(self) -> tuple[int, ...]:
         return (self.channels,)
 
-    def with_width(self, width: int) -> Self:
-        return replace(self, channels=width)
+    def with_widths(self, widths: Sequence[int]) -> Self:
+        (channels,) = widths
+        return replace(self, channels=channels)
+
+    @property
+    def patched(self) -> bool:
+        return self.pool == "none"
+
+    def n_patches(self, input_shape: tuple[int, ...]) -> int:
+        return self.grid(tuple(input_shape)).n_patches
+
+    def field_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        grid = self.grid(tuple(input_shape))
+        return (*grid.patch, grid.n_channels)
+
+    def neuron_inputs(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.grid(x).extract(x)).swapaxes(0, 1)
+
+    def as_layers(self) -> LayeredNetwork:
+        from finitewidth.networks import layers as L
+        from finitewidth.networks.stack import LayeredNetwork
+
+        first, last = self.weight_precision
+        conv = (L.Conv if self.shares_weights else L.LocallyConnected)(
+            channels=self.channels,
+            patch=self.patch,
+            stride=self.stride,
+            padding=self.padding,
+            weight_precision=first,
+            offset_precision=self.offset_precision,
+        )
+        end = L.GlobalAveragePool() if self.pool == "average" else L.Flatten()
+        layers = [conv, L.Nonlinearity(self.phi), end, L.Dense(weight_precision=last)]
+        return LayeredNetwork(layers, self.input_shape, readout=self.readout)
 
     # --- which patches ------------------------------------------------------------------------------------
 

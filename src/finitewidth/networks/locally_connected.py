@@ -19,6 +19,8 @@ class LocallyConnected(LocalNetwork):
     average over patches has no theory here, InputError.
     """
 
+    shares_weights = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pool != "none":

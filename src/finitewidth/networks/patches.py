@@ -13,7 +13,9 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 
-PADDINGS = ("none", "zero")
+PADDINGS = ("none", "same")
+_ELSEWHERE = {"zero": "same", "zeros": "same", "valid": "none"}  # what else they are called
+Padding = str | int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class PatchGrid:
     patch, stride: a number for every direction, or one number a direction; patches may overlap
         (stride < patch) and may leave gaps (stride > patch).
     padding: "none": the whole patches inside the image, ``floor((size - patch) / stride) + 1`` a direction;
-        what is left over at the end is not seen. "zero": ``ceil(size / stride)`` patches a direction, over
+        what is left over at the end is not seen. "same": ``ceil(size / stride)`` patches a direction, over
         the image padded by ``max(0, (count - 1) stride + patch - size)`` zeros, half of them (rounded down)
-        before it and the rest behind it. M counts the padded zeros: preactivations are divided by sqrt(M) at
-        the border too.
+        before it and the rest behind it. Numbers: so many zeros on either side, one number for every direction or
+        one a direction. M counts the padded zeros: preactivations are divided by sqrt(M) at the border too.
 
     Patches are numbered row by row; the M inputs of a patch run over (rows, columns, channels), channels
     fastest. Raises InputError for patches that do not fit, strides of zero and missing channels.
@@ -39,19 +41,19 @@ class PatchGrid:
     input_shape: Any
     patch: Any
     stride: Any
-    padding: str = "none"
+    padding: Any = "none"
 
     def __post_init__(self) -> None:
         shape = shape_of_input(self.input_shape)
         _refuse_missing_channels(shape, sizes_of("patch", self.patch))
         object.__setattr__(self, "input_shape", shape)
         for name in ("patch", "stride"):
-            object.__setattr__(self, name, _per_direction(name, getattr(self, name), shape))
-        checks.choice("padding", self.padding, PADDINGS)
-        if any(size > full for size, full in zip(self.patch, self.space, strict=True)):
+            object.__setattr__(self, name, per_direction(name, sizes_of(name, getattr(self, name)), shape[:-1]))
+        object.__setattr__(self, "padding", padding_of(self.padding))
+        if min(self.grid_shape) < 1:
             raise InputError(
                 f"a patch of {times(self.patch)} in an input of {times(self.space)}",
-                f"a patch of at most {times(self.space)}",
+                f"a patch of at most {times(self.space)}, or padding",
                 f"give patch={tuple(map(min, self.patch, self.space))}, for example",
             )
 
@@ -73,8 +75,7 @@ class PatchGrid:
 
     @property
     def _windows(self) -> list[tuple[int, int]]:
-        directions = zip(self.space, self.patch, self.stride, strict=True)
-        return [window(full, size, step, self.padding == "zero") for full, size, step in directions]
+        return windows(self.space, self.patch, self.stride, self.padding)
 
     @property
     def n_patches(self) -> int:
@@ -118,7 +119,7 @@ class PatchGrid:
         """
         self.check_points(x.shape)
         flat = x.reshape(x.shape[0], -1)
-        if self.padding == "zero":
+        if self.padding != "none":
             xp = x.__array_namespace__()
             flat = xp.concat([flat, xp.zeros((len(flat), 1), dtype=flat.dtype)], axis=1)
         return flat[:, self.indices]
@@ -134,15 +135,32 @@ class PatchGrid:
             )
 
 
-def window(full: int, size: int, step: int, padded: bool) -> tuple[int, int]:
-    """How often a window of ``size`` fits into ``full`` places in steps of ``step``, and the zeros before the first.
+def windows(
+    space: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...], padding: Padding
+) -> list[tuple[int, int]]:
+    """How often windows fit into a space, and the zeros before the first of them, in every direction.
 
-    Padded: ``ceil(full / step)`` windows, half of the zeros (rounded down) in front, as XLA pads "SAME".
+    "same": ``ceil(full / step)`` windows, half of the zeros (rounded down) in front, as XLA pads.
     """
-    if not padded:
-        return (full - size) // step + 1, 0
-    count = -(-full // step)
-    return count, max(0, (count - 1) * step + size - full) // 2
+    found = []
+    for axis, (full, size, step) in enumerate(zip(space, sizes, steps, strict=True)):
+        if padding == "same":
+            count = -(-full // step)
+            found.append((count, max(0, (count - 1) * step + size - full) // 2))
+        else:
+            zeros = 0 if isinstance(padding, str) else per_direction("padding", padding, space)[axis]
+            found.append(((full + 2 * zeros - size) // step + 1, zeros))
+    return found
+
+
+def padding_of(value: Any) -> Padding:
+    """Padding, checked: "none", "same", or zeros on either side, one number or one a direction."""
+    if not isinstance(value, str):
+        return sizes_of("padding", value, least=0)
+    if value.lower() in _ELSEWHERE:
+        meant = f"did you mean {_ELSEWHERE[value.lower()]!r}?"
+        raise InputError(f"padding = {value!r}", "one of 'none', 'same', or zeros on either side", meant)
+    return checks.choice("padding", value, PADDINGS)
 
 
 def shape_of_input(value: Any) -> tuple[int, ...]:
@@ -177,29 +195,33 @@ def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...
         )
 
 
-def _per_direction(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    directions = len(shape) - 1
-    sizes = sizes_of(name, value)
-    if isinstance(sizes, int):
-        return (sizes,) * directions
-    if len(sizes) != directions:
+def per_direction(name: str, value: Any, space: Sequence[int]) -> tuple[int, ...]:
+    """Sizes for every direction of a space; one number serves all."""
+    if isinstance(value, int):
+        return (value,) * len(space)
+    if len(value) != len(space) or not space:
         raise InputError(
-            f"{name} = {sizes} for an input of shape {shape}",
-            f"1 number or {directions} of them: the last entry of input_shape counts channels",
-            f"give {name}={sizes[0]}, for example",
+            f"{name} = {checks.shown(value)} on points with {len(space)} directions",
+            f"1 number or {len(space)} of them: channels are no direction",
+            f"give {name}={value[0]}, for example; and input_shape if the points are flat",
         )
-    return sizes
+    return tuple(value)
 
 
-def sizes_of(name: str, value: Any) -> int | tuple[int, ...]:
-    """A patch or stride: one whole number of at least 1, or one a direction."""
+def sizes_of(name: str, value: Any, least: int = 1) -> int | tuple[int, ...]:
+    """A patch, stride or padding: one whole number of at least ``least``, or one a direction."""
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or checks.scalar(value):
-        return checks.positive_integer(name, value)
+        return _whole(name, value, least)
     if len(value) not in (1, 2):
         raise InputError(
             f"{name} = {checks.shown(value)}", "1 or 2 whole numbers", f"give {name}=4 or {name}=(4, 4), for example"
         )
-    return tuple(checks.positive_integer(f"{name}[{i}]", size) for i, size in enumerate(value))
+    return tuple(_whole(f"{name}[{i}]", size, least) for i, size in enumerate(value))
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    zero = checks.scalar(value) and not isinstance(value, bool) and value == 0
+    return 0 if least == 0 and zero else checks.positive_integer(name, value)
 
 
 def _shape_remedy(size: int, shape: tuple[int, ...]) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.exceptions import ScaleWarning
 from finitewidth.networks.base import Network
-from finitewidth.networks.own import OwnArchitecture
 
 _PACKAGE = str(Path(__file__).parents[1])
 LEAST, MOST = 0.03, 30.0  # mean square of inputs and of targets
@@ -42,7 +41,7 @@ def unusual_scale(network: Network, train: Dataset) -> Departure | None:
 
     Encoded classes are as they should be; of an architecture of the user's own nothing is known.
     """
-    if isinstance(network, OwnArchitecture):
+    if network.own:
         return None
     first, last = network.weight_precision[0], network.weight_precision[-1]
     with np.errstate(over="ignore"):

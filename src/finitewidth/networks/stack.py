@@ -1,113 +1,96 @@
-"""A network as a stack of layers, written as plain data."""
+"""A network as a list of layers, written as plain data."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from finitewidth import checks
-from finitewidth.activations import Activation, names
-from finitewidth.display import Settings
+from finitewidth.activations import Activation, activation_of, names
+from finitewidth.display import chosen
 from finitewidth.exceptions import InputError
 from finitewidth.networks import layers as L
-from finitewidth.networks.base import Network
+from finitewidth.networks.base import READOUTS, Network
 from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.local import LocalNetwork
+from finitewidth.networks.locally_connected import LocallyConnected
 from finitewidth.networks.patches import times
 
-
-@dataclass(frozen=True)
-class _Spec:
-    """A layer in plain data: its class, fields that the name settles, and what else a setting may be called."""
-
-    layer: type[Any]
-    settled: dict[str, Any] = field(default_factory=dict)
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    needs: str = ""
-
-    def build(self, name: str, settings: Any) -> L.Layer:
-        if not isinstance(settings, Mapping):
-            raise InputError(
-                f"the settings {checks.shown(settings)} of {name}", "a mapping", f'write {{"{name}": {{...}}}}'
-            )
-        renamed = {field for (field, *more) in self.names.values() if not more and self.needs}
-        own = [f.name for f in fields(self.layer) if f.name not in {*self.settled, *renamed, "shared", "per_token"}]
-        values: dict[str, Any] = {}
-        for key, value in settings.items():
-            known = checks.choice(f"the setting of {name}", key, [*self.names, *own])
-            for target in self.names.get(known, (known,)):
-                if target in values:
-                    raise InputError(f"{target} of {name} given twice", "one value", f"leave {key} out")
-                values[target] = value
-        if self.needs and self.needs not in settings:
-            raise InputError(
-                f"{name} without a {self.needs}",
-                f"its {self.needs}, one number a direction",
-                f'write {{"{name}": {{"{self.needs}": [3, 3]}}}}, for example',
-            )
-        return self.layer(**values, **self.settled)
-
-
-_ATTENTION = {f"{name}_weight_variance": (f"{name}_variance",) for name in ("query", "key", "value", "out")} | {
-    "weight_variance": ("query_variance", "key_variance", "value_variance", "out_variance"),
-    "s_qk": ("query_variance", "key_variance"),  # the product of two deviations is s where both variances are
-    "s_ov": ("value_variance", "out_variance"),
-}
-_SPECS = {
-    "dense": _Spec(L.Dense),
-    "dense_per_token": _Spec(L.Dense, {"per_token": True}),
-    "conv": _Spec(L.Conv, names={"filter": ("size",)}, needs="filter"),
-    "locally_connected": _Spec(L.Conv, {"shared": False}, {"filter": ("size",)}, "filter"),
-    "average_pool": _Spec(L.AveragePool, names={"window": ("size",)}, needs="window"),
-    "self_attention": _Spec(L.SelfAttention, names=_ATTENTION),
-    "layer_norm": _Spec(L.LayerNorm),
-    "flatten": _Spec(L.Flatten),
-    "global_average_pool": _Spec(L.GlobalAveragePool),
+_LAYERS: dict[str, type[L.Layer]] = {
+    "dense": L.Dense,
+    "dense_per_token": L.DensePerToken,
+    "conv": L.Conv,
+    "locally_connected": L.LocallyConnected,
+    "average_pool": L.AveragePool,
+    "self_attention": L.SelfAttention,
+    "layer_norm": L.LayerNorm,
+    "flatten": L.Flatten,
+    "global_average_pool": L.GlobalAveragePool,
 }
 
 
 @dataclass(frozen=True)
-class Stack(Settings):
-    """Layers one behind the other; the finite network with whitened parameters, and the description of its kernels.
+class LayeredNetwork(Network):
+    """Layers one behind the other, ``fw.Network([...])``.
 
     layers: plain data, or layers of ``networks.layers``. A layer is a name ("flatten", "global_average_pool",
         "layer_norm", an activation), an Activation or a function, or a mapping of one name to its settings:
 
-        - ``{"dense": {"weight_variance": 1.0, "bias_variance": 0.0}}``, ``{"dense_per_token": {...}}``
-        - ``{"conv": {"filter": [3, 3], "strides": [1, 1], "padding": "valid"|"same", "weight_variance": 1.0,
-          "bias_variance": 0.0}}``, ``{"locally_connected": {...}}``: the same without shared weights
-        - ``{"average_pool": {"window": [2, 2], "strides": [2, 2], "padding": "valid"|"same"}}``
-        - ``{"self_attention": {"mechanism": "softmax"|"identity", "query_variance": 1.0, "key_variance": 1.0,
-          "value_variance": 1.0, "out_variance": 1.0, "bias_variance": 0.0, "scaling": "linear"|"sqrt"}}``
+        - ``{"dense": {"width": 40, "weight_precision": 1.0, "offset_precision": 10.0}}``; or dense_per_token
+        - ``{"conv": {"channels": 40, "patch": [3, 3], "stride": [1, 1], "padding": "none"|"same"|1,
+          "weight_precision": 1.0}}``; ``{"locally_connected": {...}}``: the same without shared weights
+        - ``{"average_pool": {"patch": [2, 2], "stride": [2, 2]}}``
+        - ``{"self_attention": {"width": 20, "mechanism": "softmax"|"identity", "weight_precision": 1.0}}``, or
+          ``query_precision``, ``key_precision``, ``value_precision``, ``out_precision``; ``"scaling": "linear"|"sqrt"``
         - ``{"layer_norm": {"epsilon": 1e-12}}``, ``{"activation": "erf"}``
         - ``{"residual": [layers]}``, or ``{"residual": {"branch": [layers], "shortcut": [layers]}}``
 
-        Settings may be left out where they are as shown (``filter`` and ``window`` may not).
+        Settings may be left out: precisions are 1, without offset_precision there is no offset, strides are 1; widths
+        and channels where kernels alone are wanted; ``patch`` never. The last layer, ``{"dense": {}}``, is the readout.
     input_shape: of one point, for flat points: (height, width, channels), (tokens, features).
+    readout: see ``Network``.
 
-    Raises InputError for unknown layers and settings, and for orders that have no kernel at infinite width.
+    A hidden layer is one with weights: widths, precisions and order parameters are one each, those of residual blocks
+    branch before shortcut. Raises InputError for unknown layers and settings, and for orders that have no kernel at
+    infinite width; and, where a readout is needed, for layers that do not end in one.
     """
 
     layers: Any
-    input_shape: tuple[int, ...] | None = None
+    input_shape: Any = None
+    activation: Any = field(init=False, repr=False, compare=False)
+    weight_precision: Any = field(init=False, repr=False, compare=False)
+    offset_precision: float | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        put = object.__setattr__
         if isinstance(self.layers, (str, Mapping)) or not isinstance(self.layers, Sequence) or not self.layers:
             raise InputError(
                 f"layers = {checks.shown(self.layers)}",
                 "a list of at least one layer",
-                'write [{"dense": {}}, "erf", {"dense": {}}], for example',
+                'write [{"dense": {"width": 40}}, "erf", {"dense": {}}], for example',
             )
-        layers = _parse_all(self.layers)
-        object.__setattr__(self, "layers", layers)
+        put(self, "layers", layers := _parse_all(self.layers))
+        checks.choice("readout", self.readout, READOUTS)
         L.gaussian_at_end(layers, False)
+        phis, offsets = L.nonlinearities(layers), [layer.offset_precision for layer in self._hidden]
+        put(self, "activation", phis[0] if phis else activation_of("linear"))
+        put(self, "weight_precision", tuple(layer.weight_precision for layer in L.weighted(layers)))
+        put(self, "offset_precision", max((o for o in offsets if o is not None), default=None))
         if self.input_shape is not None:
             shape = tuple(checks.positive_integer("input_shape", size) for size in self.input_shape)
-            object.__setattr__(self, "input_shape", shape)
+            put(self, "input_shape", shape)
             L.walk(layers, self.point_shape(shape)[:-1])
+
+    def _facts(self) -> dict[str, Any]:
+        return chosen(self)
+
+    def most_specific(self) -> Network:
+        """The same network as ``FullyConnected``, ``Convolutional`` or ``LocallyConnected`` where it is one of them."""
+        return _fully_connected(self) or _local(self) or self
+
+    # --- points -----------------------------------------------------------------------------------------------------
 
     def point_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(*space, channels) of points of the given shape, flat or without channels; InputError if they do not fit."""
@@ -132,33 +115,99 @@ class Stack(Settings):
     def _reads_images(self) -> bool:
         """Whether points of two sizes are images without channels: as everywhere, unless windows are 1-tuples."""
         first = next((layer for layer in self.layers if isinstance(layer, (L.Windowed, L.SelfAttention))), None)
-        return isinstance(first, L.Windowed) and (isinstance(first.size, int) or len(first.size) == 2)
+        return isinstance(first, L.Windowed) and (isinstance(first.patch, int) or len(first.patch) == 2)
 
     def points(self, x: Any) -> Any:
         """Points (P, *space, channels) of an array of NumPy or JAX."""
         return x.reshape(x.shape[0], *self.point_shape(tuple(int(n) for n in x.shape[1:])))
 
+    # --- the description --------------------------------------------------------------------------------------------
+
+    @property
+    def _hidden(self) -> tuple[L.Weighted, ...]:
+        """Layers with weights but for the readout."""
+        return L.weighted(self.layers)[:-1]
+
+    @property
+    def _before_readout(self) -> tuple[L.Layer, ...]:
+        """All layers but the readout. Raises InputError where there is none."""
+        last = self.layers[-1]
+        if not (_is_readout(last) and self._hidden):
+            raise InputError(
+                f"layers that end in {checks.shown(last)}",
+                "layers with weights, and behind them a readout: dense without a width (outputs follow from the "
+                "targets) and without an offset",
+                'end the list with {"dense": {}}',
+            )
+        return self.layers[:-1]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths or channels of the hidden layers. Raises InputError where one of them is left out."""
+        before = self._before_readout
+        return tuple(layer.output_channels((), 1) for layer in L.weighted(before))
+
+    @property
+    def depth(self) -> int:
+        return len(self._hidden)
+
+    @property
+    def phi(self) -> Activation:
+        if len(self.activations) > 1:
+            raise InputError(f"layers of activations {self.activation_names}", "one activation", "use it in all layers")
+        return super().phi
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        return L.nonlinearities(self.layers) or (super().phi,)
+
+    def with_widths(self, widths: Sequence[int]) -> Self:
+        rest = iter(widths)
+        return self._changed(lambda layer: layer.with_units(next(rest)), hidden=True)
+
+    def with_precision(self, weight_precision: Any) -> Self:
+        """Other prior precisions; the four of self_attention stay in the same ratio."""
+        values = iter(checks.positive_sequence("weight_precision", weight_precision, self.depth + 1))
+        return self._changed(lambda layer: layer.with_precision(next(values)))
+
+    def _changed(self, change: Any, hidden: bool = False) -> Self:
+        layers = self._before_readout if hidden else self.layers
+        changed = [layer.changed(change) for layer in layers]
+        return replace(self, layers=(*changed, *self.layers[len(layers) :]))
+
+    def as_layers(self) -> LayeredNetwork:
+        return self
+
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
-    def init(self, key: Any, input_shape: tuple[int, ...], width: int, n_outputs: int = 1) -> list[Any]:
-        """Parameters, all standard normal, with ``width`` channels (and heads) in every layer.
-
-        ``input_shape`` is that of one point. Where the last layer with weights is dense or conv, it has ``n_outputs``.
-        """
-        import jax
-
-        width = checks.positive_integer("width", width)
+    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> list[Any]:
+        """What each layer before the readout has: [weights] or [weights, offsets] where it has any."""
         *space, channels = self.point_shape(tuple(input_shape))
-        last = max((i for i, layer in enumerate(self.layers) if layer.has_weights), default=-1)
-        cut = last if last >= 0 and isinstance(self.layers[last], L.Weighted) else len(self.layers)
-        one, two = jax.random.split(key)
-        params, channels = L.init_layers(self.layers[:cut], one, tuple(space), channels, width)
-        behind = L.walk(self.layers[:cut], tuple(space))[-1]
-        return params + L.init_layers(self.layers[cut:], two, behind, channels, n_outputs)[0]
+        return L.init_layers(self._before_readout, key, tuple(space), channels)
 
-    def apply(self, params: list[Any], x: Any) -> Any:
-        """Outputs (points, [*space,] channels) at points (points, ...)."""
-        return L.apply_layers(self.layers, params, self.points(x))
+    def features(self, hidden: list[Any], x: Any) -> Any:
+        """What the readout reads, over the root of its size; mean-field: over sqrt(N_L) once more."""
+        out = L.apply_layers(self._before_readout, hidden, self.points(x))
+        scale = math.sqrt(out.shape[1])
+        return out / (scale * math.sqrt(self.widths[-1]) if self.readout == "mean-field" else scale)
+
+    def hidden_log_prior(self, hidden: list[Any]) -> Any:
+        return L.log_prior(self._before_readout, hidden)
+
+    def first_weights(self, hidden: list[Any]) -> Any:
+        place = next(i for i, layer in enumerate(self.layers) if layer.weighted)
+        layer = self.layers[place]
+        return layer.neurons(hidden[place]) if isinstance(layer, L.Weighted) else layer.weighted[0].neurons(None)
+
+    def n_features(self, input_shape: tuple[int, ...]) -> int:
+        *space, channels = self.point_shape(tuple(input_shape))
+        before = self._before_readout
+        if behind := L.walk(before, tuple(space))[-1]:
+            self.layers[-1].output_space(behind)  # refuses a readout of several positions
+        return L.channels_behind(before, tuple(space), channels)
+
+
+# --- plain data ------------------------------------------------------------------------------------------------------
 
 
 def _parse_all(items: Any) -> tuple[L.Layer, ...]:
@@ -175,7 +224,7 @@ def _parse(item: Any) -> L.Layer:
     if isinstance(item, str) and item in names():
         return L.Nonlinearity(item)
     if isinstance(item, str):
-        return _SPECS[checks.choice("layer", item, [*_SPECS, *names()])].build(item, {})
+        return _LAYERS[checks.choice("layer", item, [*_LAYERS, *names()])]()
     if not (isinstance(item, Mapping) and len(item) == 1):
         raise InputError(
             f"the layer {checks.shown(item)}",
@@ -187,7 +236,12 @@ def _parse(item: Any) -> L.Layer:
         return _residual(settings)
     if name == "activation":
         return L.Nonlinearity(settings)
-    return _SPECS[checks.choice("layer", name, [*_SPECS, "residual", "activation"])].build(name, settings)
+    made = _LAYERS[checks.choice("layer", name, [*_LAYERS, "residual", "activation"])]
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"the settings {checks.shown(settings)} of {name}", "a mapping", f'write {{"{name}": {{...}}}}'
+        )
+    return made(**{str(key): value for key, value in settings.items()})
 
 
 def _residual(settings: Any) -> L.Residual:
@@ -198,24 +252,47 @@ def _residual(settings: Any) -> L.Residual:
     return L.Residual(_parse_all(settings))
 
 
-def stack_of(network: Network, point_shape: tuple[int, ...]) -> Stack:
-    """The layers of a ``FullyConnected`` or local network on points of the given shape, with the standard readout."""
-    weights = [1.0 / precision for precision in network.weight_precision]
-    readout = L.Dense(weights[-1])
-    if isinstance(network, FullyConnected):
-        layers: list[L.Layer] = [L.Flatten()]
-        for variance in weights[:-1]:
-            layers += [L.Dense(variance, network.offset_variance), L.Nonlinearity(network.phi)]
-        return Stack([*layers, readout])
-    assert isinstance(network, LocalNetwork)
-    grid = network.grid(point_shape)
-    conv = L.Conv(
-        size=grid.patch,
-        strides=grid.stride,
-        padding="same" if grid.padding == "zero" else "valid",
-        weight_variance=weights[0],
-        bias_variance=network.offset_variance,
-        shared=isinstance(network, Convolutional),
-    )
-    end = L.GlobalAveragePool() if network.pool == "average" else L.Flatten()
-    return Stack([conv, L.Nonlinearity(network.phi), end, readout], grid.input_shape)
+# --- lists that are one of the named architectures -------------------------------------------------------------------
+def _fully_connected(network: LayeredNetwork) -> Network | None:
+    """Dense layers with widths, each behind one and the same activation, and a plain readout."""
+    layers = network.layers[1:] if isinstance(network.layers[0], L.Flatten) else network.layers
+    *pairs, last = layers
+    hidden, between = pairs[::2], pairs[1::2]
+    same = len(network.activations) == 1 and len({getattr(layer, "offset_precision", 0.0) for layer in hidden}) == 1
+    kinds = [type(layer) for layer in hidden] == [L.Dense] * len(between) and _only(L.Nonlinearity, between)
+    if not (between and same and kinds and _plain(last, hidden) and network.input_shape is None):
+        return None
+    return FullyConnected([layer.units for layer in hidden], **_prior(network))
+
+
+def _local(network: LayeredNetwork) -> Network | None:
+    """One layer on patches with channels, its activation, flatten or global_average_pool, and a plain readout."""
+    if len(network.layers) != 4 or not isinstance(network.layers[0], L.Conv):
+        return None
+    conv, between, end, last = network.layers
+    pool = {L.Flatten: "none", L.GlobalAveragePool: "average"}.get(type(end))
+    known = pool is not None and (conv.shared or pool == "none") and _only(L.Nonlinearity, [between])
+    if not (known and _plain(last, [conv])):
+        return None
+    shape = None if network.input_shape is None else network.point_shape(network.input_shape)
+    where = {"patch": conv.patch, "stride": conv.stride, "padding": conv.padding, "input_shape": shape}
+    made = Convolutional if conv.shared else LocallyConnected
+    return made(channels=conv.units, pool=str(pool), **where, **_prior(network))
+
+
+def _only(kind: type[L.Layer], layers: Sequence[L.Layer]) -> bool:
+    return all(isinstance(layer, kind) for layer in layers)
+
+
+def _plain(last: L.Layer, hidden: Sequence[Any]) -> bool:
+    """Whether the last layer is a readout, and all others have their widths."""
+    return _is_readout(last) and all(layer.units is not None for layer in hidden)
+
+
+def _is_readout(layer: L.Layer) -> bool:
+    return type(layer) is L.Dense and layer.units is None and layer.offset_precision is None
+
+
+def _prior(network: LayeredNetwork) -> dict[str, Any]:
+    shared = ("activation", "weight_precision", "offset_precision", "readout")
+    return {name: getattr(network, name) for name in shared}

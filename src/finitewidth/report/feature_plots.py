@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -22,7 +21,6 @@ from finitewidth.curves import learning_curve as solve_curve
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
 from finitewidth.features import FeatureReport
-from finitewidth.networks import FullyConnected
 from finitewidth.report.plots import (
     COLOURS,
     COLUMN,
@@ -416,11 +414,7 @@ def _solutions_along(curve: LearningCurve, solution: TheorySolution) -> list[The
         same = row.temperature == solution.theory.temperature and row.n_train == solution.train.n_points
         if same and row.converged and len(row.order_parameters) == solution.order_parameters.size:
             widths = row.width if isinstance(row.width, tuple) else (row.width,) * network.depth
-            other = (
-                replace(network, widths=widths)
-                if isinstance(network, FullyConnected)
-                else network.with_width(widths[0])
-            )
+            other = network.with_widths(widths)
             found.append(solution.at(other, np.array(row.order_parameters)))
     return found
 

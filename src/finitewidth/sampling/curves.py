@@ -14,7 +14,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.durations import Jobs
-from finitewidth.networks import LocallyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.runs import folder_of, one_after_another, same_targets
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.run import Request, sample
@@ -149,7 +149,7 @@ def _order_parameters(network: Network, draws: Draws) -> Array:
     if "order_parameter" not in draws.observables:
         return np.empty(0)
     q = draws.order_parameter
-    diagonal = isinstance(network, LocallyConnected) and network.pool == "none" and draws.mean.ndim == 3
+    diagonal = not network.shares_weights and draws.mean.ndim == 3
     return np.diagonal(q) if diagonal else q
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 
 Array = np.ndarray
 _RANK_TOLERANCE = 1e-10  # directions below this part of the largest singular value are rounding
@@ -36,7 +36,7 @@ class Inputs:
     @classmethod
     def of(cls, network: Network, train: Array, test: Array) -> Inputs:
         """Rotate where the network is fully connected and the training points span fewer than N0 directions."""
-        if not isinstance(network, FullyConnected):
+        if not network.rotates_inputs:
             return cls(train, test)
         flat, other = train.reshape(len(train), -1), test.reshape(len(test), -1)
         size = flat.shape[1]

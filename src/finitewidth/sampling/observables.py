@@ -64,7 +64,7 @@ def _hidden_kernel(target: Target, hidden: Any, phi: Array, given: Conditional |
 
 def _weight_covariance(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     """``lambda_0 w w^T`` averaged over the first layer's neurons, (inputs, inputs); one matrix a patch if unshared."""
-    weights = hidden["weights"][0]
+    weights = target.network.first_weights(hidden)
     gram = jnp.swapaxes(weights, -1, -2) @ weights
     return target.network.weight_precision[0] * gram / weights.shape[-2]
 

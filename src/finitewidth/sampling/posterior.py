@@ -58,18 +58,18 @@ class Target:
     """The posterior of one network: shapes and settings, no data; equal targets share compiled code.
 
     input_shape: of a training point as the dynamics sees it. n_extra: inputs of the test points outside the
-    training span. activation: the function itself, for networks compare their activations by name only.
+    training span. activations: ``network.jax_functions``.
     """
 
     network: Network
     input_shape: tuple[int, ...]
     n_extra: int
-    activation: Callable[[Array], Array]
+    activations: tuple[Callable[[Array], Array], ...]
 
     @classmethod
     def of(cls, network: Network, x: Array, n_extra: int) -> Target:
         """For training inputs ``x`` (P, ...)."""
-        return cls(network, tuple(x.shape[1:]), n_extra, network.phi.jax_function)
+        return cls(network, tuple(x.shape[1:]), n_extra, network.jax_functions)
 
     @property
     def n_features(self) -> int:

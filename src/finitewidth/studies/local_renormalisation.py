@@ -58,7 +58,7 @@ def entries(one: Pair, sampled: Sampled) -> tuple[np.ndarray, np.ndarray, np.nda
     Infinite width is taken off: beside its ones and zeros any two matrices would look alike.
     """
     q, s, se = np.array(one.at(sampled.width).order_parameters), sampled.q, sampled.q_se
-    if not isinstance(one.network, Convolutional):
+    if not (one.network.patched and one.network.shares_weights):
         return q - 1.0, s - 1.0, se
     identity = np.eye(math.isqrt(len(q))).ravel()
     return upper(q - identity), upper(s - identity), upper(se)

@@ -13,7 +13,7 @@ import numpy as np
 from finitewidth.curves import learning_curve
 from finitewidth.jobs import solve, theory_of
 from finitewidth.methods import Row
-from finitewidth.networks import LocallyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
 from finitewidth.sampling import Draws, sample
 from finitewidth.sampling.curves import SampledRow
@@ -104,7 +104,7 @@ def draw(work: Work, name: str, network: Network, temperature: float, data: tupl
         raise KeyboardInterrupt
     row = SampledRow.of(network, draws, temperature, train.n_points, test.y, time.perf_counter() - started)
     error = draws.observables["order_parameter"].standard_error
-    if isinstance(network, LocallyConnected) and network.pool == "none" and train.n_outputs == 1:
+    if not network.shares_weights and train.n_outputs == 1:
         error = np.diagonal(error)
     return Sampled(row, np.array(row.order_parameters), np.ravel(error), draws)
 
@@ -206,7 +206,7 @@ def bars(one: Pair, width: int) -> tuple[Bar, ...]:
 
 def q_matrix(one: Pair, width: int) -> QMatrix:
     """The theory's Q at a width."""
-    return QMatrix(one.name, square(one.at(width).order_parameters, isinstance(one.network, LocallyConnected)))
+    return QMatrix(one.name, square(one.at(width).order_parameters, not one.network.shares_weights))
 
 
 def remarks(work: Work, found: Iterable[Pair]) -> tuple[str, ...]:

@@ -91,9 +91,7 @@ def prior_variance(network: Network, x: Array) -> Array:
 
 def refuse_others(network: Network, train: Dataset) -> None:
     """Raise InputError unless the network is fully connected, of one hidden layer, with one output."""
-    from finitewidth.networks import FullyConnected
-
-    if not isinstance(network, FullyConnected) or network.depth != 1 or train.n_outputs != 1:
+    if not network.kernel_recursion or network.depth != 1 or train.n_outputs != 1:
         raise InputError(
             f"a frozen {type(network).__name__} of depth {network.depth}, {train.n_outputs} outputs",
             "one hidden layer, fully connected, one output",

@@ -1,8 +1,8 @@
 """Saddles over one scalar a hidden layer, whose covariance has to be computed anew at each of them.
 
 ``F(Q) = 1/2 rate(Q) - log evidence of y under K_R(Q)`` (docs/theory.md section 2) for any likelihood.
-``CovarianceSaddle`` is what such theories share. ``General`` needs nothing but ``rate(Q)`` and ``covariance(Q, x1, x2)``
-for architectures and likelihoods of the user's own: how K_R changes with log Q is a central difference.
+``CovarianceSaddle`` is what such theories share. ``General`` needs nothing but a rate and a covariance,
+for what is the user's own: how K_R changes with log Q is a central difference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import GaussianPosterior, Likelihood, Posterior
 from finitewidth.linalg import excess, require_memory
-from finitewidth.networks import Network, OwnArchitecture
+from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, certify, unsolved
@@ -152,7 +152,7 @@ class General(CovarianceSaddle[None]):
     @property
     def closure(self) -> str:
         """ "own" where the network states its covariance."""
-        return "own" if isinstance(self.network, OwnArchitecture) else "product"
+        return "own" if self.network.own else "product"
 
     @property
     def temperature(self) -> float:
@@ -169,11 +169,10 @@ class General(CovarianceSaddle[None]):
         return () if self.infinite else self.network.widths
 
     def rate(self, order_parameters: Array) -> float:
-        """The network's own where it has one, twice nats."""
+        """The network's own, twice nats."""
         if self.infinite:
             return 0.0
-        own = self.network.rate if isinstance(self.network, OwnArchitecture) else super().rate
-        return float(own(order_parameters))
+        return float(self.network.rate(order_parameters))
 
     def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
         """K_R, (points1, points2)."""
@@ -264,7 +263,7 @@ def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) 
     That is a finite (points1, points2) array, symmetric where it has to be; InputError otherwise.
     """
     q = np.asarray(order_parameters, dtype=float)
-    if not isinstance(network, OwnArchitecture):
+    if not network.own:
         return float(np.prod(q)) * kernels.nngp(network, x1, None if x1 is x2 else x2)
     name = f"the covariance of {type(network).__name__}"
     found = checks.real_array(name, network.covariance(q, x1, x2), (2,))

@@ -33,7 +33,7 @@ from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.kernels.tiles import Points
 from finitewidth.linalg import available_memory, left_over, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
-from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DriveTable, surplus_of_scale
@@ -78,7 +78,7 @@ class KrylovKernel:
         self.grow()
 
     @classmethod
-    def of(cls, network: FullyConnected, train: Dataset, solver: Solver, memory: float | None = None) -> KrylovKernel:
+    def of(cls, network: Network, train: Dataset, solver: Solver, memory: float | None = None) -> KrylovKernel:
         """Assemble the operator and build the space; the kernel is kept where it fits. Raises MemoryCapError first."""
         count = train.n_points
         dtype = Points.of(network, train.x, solver.dtype(count)).dtype  # double where single cannot hold the variances

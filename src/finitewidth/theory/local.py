@@ -20,7 +20,7 @@ from finitewidth.durations import Piece
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
 from finitewidth.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.linalg import Spectrum, excess, require_memory
-from finitewidth.networks import Convolutional, LocalNetwork
+from finitewidth.networks import LocalNetwork
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
@@ -55,7 +55,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
     @property
     def shared_weights(self) -> bool:
         """Whether Q couples patches."""
-        return isinstance(self.network, Convolutional)
+        return self.network.shares_weights
 
     def rate(self, order_parameters: Array) -> float:
         """``N (tr Q - log det Q - dim)``; Q is (n, n), or (n,) without weight sharing (one output)."""
@@ -92,7 +92,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
     @property
     def sharing(self) -> Hashable:
         """The local kernels serve every number of channels, temperature and readout precision."""
-        return "patches", unit_network(self.network).with_width(1), id(self.network.phi)
+        return "patches", unit_network(self.network).with_width(1), self.network.activation_ids
 
     def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
         gram = self.factorise(train)
@@ -150,7 +150,7 @@ class SymmetricPairs:
     """Symmetrised kernels, packed, or streamed where they do not fit (``LocalGram``)."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
-        self.shared_weights = isinstance(unit, Convolutional)
+        self.shared_weights = unit.shares_weights
         self.gram = LocalGram.of(unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal")
 
     @property
@@ -169,7 +169,7 @@ class FullPairs:
     """All pairs of patches in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
-        self.shared_weights, self.outputs = isinstance(unit, Convolutional), train.n_outputs
+        self.shared_weights, self.outputs = unit.shares_weights, train.n_outputs
         self.n_patches, self._count = unit.grid(train.x).n_patches, train.n_points
         require_memory(
             8.0 * (2 * self.n_patches**2 * self._count**2 + 6 * (self._count * self.outputs) ** 2),
@@ -197,7 +197,7 @@ def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
     """``K_ij / (lambda_1 n)`` of all pairs, or of i = j without weight sharing: (pairs, points1 points2)."""
     K = local_kernels(network, x1, x2)
     n = len(K)
-    K = K.reshape(n * n, -1) if isinstance(network, Convolutional) else K[np.arange(n), np.arange(n)].reshape(n, -1)
+    K = K.reshape(n * n, -1) if network.shares_weights else K[np.arange(n), np.arange(n)].reshape(n, -1)
     return K / (network.readout_precision * n)
 
 

@@ -9,7 +9,7 @@ from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import Gaussian
 from finitewidth.methods import Control, Problem
-from finitewidth.networks import FullyConnected, LocalNetwork, Network, OwnArchitecture
+from finitewidth.networks import Network
 from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
@@ -27,9 +27,10 @@ def _put_closure(method: Saddle | Integrate) -> None:
         checks.choice("closure", method.closure, CLOSURES)
 
 
-def _is_deep(network: Network) -> bool:
-    """Whether closures differ."""
-    return network.depth > 1 and not (network.phi.homogeneous and network.offset_precision is None)
+def _closures_differ(network: Network) -> bool:
+    """Whether Q inside the next activation is not Q in front of the kernel."""
+    deep = network.kernel_recursion and network.depth > 1
+    return deep and not (network.phi.homogeneous and network.offset_precision is None)
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,11 @@ class Saddle(TheoryMethod):
 
     def _theory(self, problem: Problem, solver: Solver) -> Theory[Any]:
         network, likelihood = problem
-        if isinstance(network, OwnArchitecture):
-            _refuse_closure(self.closure, network, "its own covariance")
+        _refuse_closure(self.closure, network)
+        if network.own:
             return General(stated(network), likelihood)
-        on_patches = isinstance(network, LocalNetwork) and network.pool == "none"
-        if isinstance(network, LocalNetwork):
-            _refuse_closure(self.closure, network, "one hidden layer, which has no closure")
         if not isinstance(likelihood, Gaussian):
-            if on_patches or (self.closure == "nested" and _is_deep(network)):
+            if network.patched or (self.closure == "nested" and _closures_differ(network)):
                 raise InputError(
                     f"the likelihood {likelihood!r} with order parameters of patches, or with closure 'nested'",
                     "a Gaussian likelihood there; others with one number a layer, closure 'product'",
@@ -81,8 +79,8 @@ class Saddle(TheoryMethod):
                 )
             return General(network, likelihood)
         temperature = likelihood.temperature
-        if isinstance(network, LocalNetwork) and on_patches:
-            return LocalRenormalisation(network, temperature)
+        if network.patched:
+            return LocalRenormalisation(network, temperature)  # type: ignore[arg-type]
         return scalar_theory(network, temperature, self.closure, solver)
 
 
@@ -102,14 +100,13 @@ class Integrate(TheoryMethod):
     def theory(self, problem: Problem, control: Control | None = None) -> Integrated:
         """See ``TheoryMethod``."""
         network, temperature = problem.network, gaussian_temperature(problem, self)
-        if isinstance(network, OwnArchitecture) or (isinstance(network, LocalNetwork) and network.pool == "none"):
+        if network.own or network.patched:
             raise InputError(
                 f"method = 'integrate' for {type(network).__name__}",
                 "scalar order parameters of one of the package's networks",
                 "use method='saddle'",
             )
-        if isinstance(network, LocalNetwork):
-            _refuse_closure(self.closure, network, "one hidden layer, which has no closure")
+        _refuse_closure(self.closure, network)
         return Integrated(scalar_theory(network, temperature, self.closure, EXACT))
 
 
@@ -129,10 +126,8 @@ class Infinite(TheoryMethod):
     def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
         """See ``TheoryMethod``."""
         network, likelihood = problem
-        if isinstance(network, OwnArchitecture):
+        if network.own or not isinstance(likelihood, Gaussian):
             return General(stated(network), likelihood, infinite=True)
-        if not isinstance(likelihood, Gaussian):
-            return General(network, likelihood, infinite=True)
         return ScaledKernel(network, likelihood.temperature, infinite=True, solver=Solver.of(self.solver))
 
 
@@ -140,25 +135,30 @@ def scalar_theory(
     network: Network, temperature: float, closure: str | None, solver: Solver = AUTO
 ) -> ScaledKernel | Nested:
     """One number a layer."""
-    if closure == "product" or not _is_deep(network):
+    if closure == "product" or not _closures_differ(network):
         return ScaledKernel(network, temperature, solver=solver)
-    assert isinstance(network, FullyConnected)
-    return Nested(network, temperature, by_default=closure is None)
+    return Nested(network, temperature, by_default=closure is None)  # type: ignore[arg-type]
 
 
-def stated(network: OwnArchitecture) -> OwnArchitecture:
-    """The network, if it states its covariance; InputError otherwise."""
-    name = type(network).__name__
-    if type(network).covariance is OwnArchitecture.covariance:
+def stated(network: Network) -> Network:
+    """The network, if its covariance is known; InputError otherwise."""
+    if network.own and not network.states_covariance:
+        name = type(network).__name__
         raise InputError(
             f"{name} without a covariance", "what K_R is at given Q", f"write {name}.covariance(Q, x1, x2)"
         )
     return network
 
 
-def _refuse_closure(closure: str | None, network: Network, has: str) -> None:
-    if closure is not None:
-        raise InputError(f"closure = {closure!r} with {type(network).__name__}", has, "leave closure out")
+def _refuse_closure(closure: str | None, network: Network) -> None:
+    """Closures belong to networks whose kernel follows layer by layer; product is what all others have."""
+    layered = not network.own and not network.patched and network.depth > 1
+    if closure is not None and not network.kernel_recursion and not (closure == "product" and layered):
+        raise InputError(
+            f"closure = {closure!r} with {type(network).__name__}",
+            "one hidden layer, or a covariance of its own: no closure",
+            "leave closure out",
+        )
 
 
 def with_exact(method: TheoryMethod) -> TheoryMethod:

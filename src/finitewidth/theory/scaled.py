@@ -20,7 +20,7 @@ from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum, excess, left_over, require_memory
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
@@ -71,7 +71,6 @@ class ScaledKernel(Theory["SharedKernel"]):
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths, temperatures and readout precisions share."""
         if self.uses_krylov(train, memory):
-            assert isinstance(self.network, FullyConnected)
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)
 
@@ -150,7 +149,7 @@ class ScaledKernel(Theory["SharedKernel"]):
 
 def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
     """Of theories that need the spectrum of one kernel."""
-    return "spectrum", unit_network(network).with_width(1), id(network.phi), solver
+    return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
 
 
 def in_one_go(train: Dataset) -> str:
@@ -264,7 +263,7 @@ class ScalePredictor:
 
 def unit_network(network: AnyNetwork) -> AnyNetwork:
     """The network whose kernel carries no readout scale: precision 1, standard readout."""
-    return replace(network, weight_precision=(*network.weight_precision[:-1], 1.0), readout="standard")
+    return replace(network.with_precision((*network.weight_precision[:-1], 1.0)), readout="standard")
 
 
 def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:

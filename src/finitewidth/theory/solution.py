@@ -17,7 +17,7 @@ from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import Gaussian, Likelihood
 from finitewidth.linalg import arithmetic
-from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks import Network
 from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory.learned import LearnedFeatures
@@ -86,7 +86,7 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
     @property
     def sharing(self) -> Hashable | None:
         """Equal for theories that share what ``factorise`` gives; None where nothing is worth sharing."""
-        return type(self).__name__, self.network.with_width(1), id(self.network.phi)
+        return type(self).__name__, self.network.with_width(1), self.network.activation_ids
 
     def reusable(self, shared: Shared) -> bool:
         """Whether later calls may start from it too: not where solutions change it."""
@@ -108,8 +108,7 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
 
     def operations_of_an_entry(self, train: Dataset) -> float:
         """Of a covariance matrix."""
-        patches = self.network.grid(train.x).n_patches if isinstance(self.network, LocalNetwork) else 1
-        return 10.0 * patches**2 + 50.0 * self.network.depth
+        return 10.0 * self.network.n_patches(train.x.shape[1:]) ** 2 + 50.0 * self.network.depth
 
     @abc.abstractmethod
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
@@ -458,7 +457,7 @@ _MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 
 def applies(solution: TheorySolution) -> bool:
     """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
     knows."""
-    known = isinstance(solution.theory.network, (FullyConnected, LocalNetwork))
+    known = solution.theory.network.known_neurons
     return known and solution.converged and solution.theory.method in ("saddle", "integrate")
 
 

@@ -14,7 +14,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.kernels.operator import working_bytes
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import available_memory
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 
 KINDS = ("auto", "exact", "krylov")
 EXACT_ARRAYS = 4  # P x P arrays alive in an eigendecomposition
@@ -124,7 +124,7 @@ def krylov_bytes(train: Dataset, solver: Solver) -> float:
 
 def obstacle_to_krylov(network: Network, train: Dataset) -> tuple[str, str] | None:
     """(what is given, what is wanted) where there is no Krylov way."""
-    if not isinstance(network, FullyConnected):
+    if not network.kernel_recursion:
         return f"a {type(network).__name__} network", "a fully connected one"
     if train.n_outputs > 1:
         return f"{train.n_outputs} outputs", "one output"

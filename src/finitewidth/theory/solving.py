@@ -178,7 +178,7 @@ def _krylov_seconds(
     part = _some(train, min(size, _KRYLOV_POINTS))
     block = np.ones((part.n_points, 1 + solver.probes))
     keep = KrylovKernel.keeps(train, dtype, solver, memory)
-    operator = GramOperator(unit_network(theory.network), part.x, keep, dtype)  # type: ignore[arg-type]
+    operator = GramOperator(unit_network(theory.network), part.x, keep, dtype)
     making = durations.timed(lambda: GramOperator(operator.network, part.x, keep, dtype))
     product = durations.timed(lambda: operator @ block)
     passes = _PASSES + (0 if test is None else _TEST_PASSES)

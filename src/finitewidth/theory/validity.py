@@ -9,7 +9,7 @@ Calibrated on sampled posteriors: docs/validity.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
-from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks import Network
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.pilot import OneLayer, pilot
@@ -137,11 +137,10 @@ def _effective(
     if network.depth == 1:
         design = Design.of(network, train.x)
         kernel = kernels.nngp(network, train.x)
-        unpooled = isinstance(network, LocalNetwork) and not design.pooled
+        unpooled = network.patched
         together = width * (design.n_preactivations * design.n_populations if unpooled else 1)
         rows, scale, pooled = design.rows, design.feature_scale, design.pooled
     else:
-        assert isinstance(network, FullyConnected)
         covariance = last_covariance(network, train.x, order_parameters)
         spectrum = Spectrum.of(covariance.copy(), overwrite=True)
         kept = spectrum.values > 1e-10 * spectrum.values[-1]
@@ -152,7 +151,7 @@ def _effective(
     return OneLayer(network.phi.function, rows, y, temperature, width, float(scale), pooled), kernel, together
 
 
-def last_covariance(network: FullyConnected, x: Array, order_parameters: Array) -> Array:
+def last_covariance(network: Network, x: Array, order_parameters: Array) -> Array:
     """Covariance (P, P) of the preactivations of the last hidden layer, each layer below scaled by its Q."""
     below = len(network.widths) - 1
     q = np.asarray(order_parameters, dtype=float)
@@ -160,12 +159,7 @@ def last_covariance(network: FullyConnected, x: Array, order_parameters: Array) 
     precisions = list(network.weight_precision[:-1])
     for layer in range(below):
         precisions[layer + 1] /= q[layer]
-    lower = FullyConnected(
-        widths=network.widths[:-1],
-        activation=network.activation,
-        weight_precision=precisions,
-        offset_precision=network.offset_precision,
-    )
+    lower = replace(network, widths=network.widths[:-1], weight_precision=precisions, readout="standard")  # type: ignore[call-arg]
     return kernels.nngp(lower, x) + network.offset_variance
 
 

@@ -14,7 +14,7 @@ from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.durations import Jobs
-from finitewidth.networks import LocallyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.runs import folder_of, one_after_another
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
 from finitewidth.training.run import Request, train
@@ -147,5 +147,5 @@ def _trained(
 def _order_parameters(ensemble: Ensemble) -> np.ndarray:
     """Q as the theory lays it out: without weight sharing only its diagonal has a meaning."""
     q, network = ensemble.order_parameter, ensemble.network
-    diagonal = isinstance(network, LocallyConnected) and ensemble.readouts.shape[1] == 1
+    diagonal = not network.shares_weights and ensemble.readouts.shape[1] == 1
     return np.diagonal(q) if diagonal else q

@@ -246,7 +246,9 @@ class Ensemble(Displayed):
     @property
     def first_layer(self) -> Array:
         """First-layer weights of every network, (S, N, inputs), or (S, n, N, inputs of a patch) if unshared."""
-        return np.asarray(self.parameters["hidden"]["weights"][0])
+        import jax
+
+        return np.asarray(jax.vmap(self.network.first_weights)(self.parameters["hidden"]))
 
     def _points(self, x: Any) -> Any:
         return self.train.x if x is None else x
@@ -256,15 +258,15 @@ class Ensemble(Displayed):
         import jax
 
         x = np.asarray(x, dtype=float)
-        compiled = _compiled(function, self.network, self.network.phi.jax_function)
+        compiled = _compiled(function, self.network, self.network.jax_functions)
         with single_thread():
             networks = (jax.tree.map(lambda leaf: leaf[i], parameters) for i in range(len(self.seeds)))  # noqa: B023
             return np.stack([np.asarray(compiled(network, x)) for network in networks])
 
 
 @lru_cache(maxsize=16)
-def _compiled(function: Any, network: Network, activation: Any) -> Any:
-    """``activation``: the function itself, for networks compare their activations by name only."""
+def _compiled(function: Any, network: Network, activations: Any) -> Any:
+    """``activations``: ``network.jax_functions``."""
     import jax
 
     return jax.jit(partial(function, network))

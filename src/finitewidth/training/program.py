@@ -54,12 +54,12 @@ class State(NamedTuple):
 class Program:
     """How networks of one kind are trained: no data, no seed; equal programs share compiled code.
 
-    batch: points a step, 0 for all. early: stop on the held-out part. activation: the function itself, for networks
-    compare their activations by name only.
+    batch: points a step, 0 for all. early: stop on the held-out part. activations:
+    ``network.jax_functions``.
     """
 
     network: Network
-    activation: Callable[[Array], Array]
+    activations: tuple[Callable[[Array], Array], ...]
     optimiser: str
     batch: int
     early: bool

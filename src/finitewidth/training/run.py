@@ -261,7 +261,7 @@ class Request:
         points = len(self.parts[0])
         batch = 0 if self.batch is None or self.batch == points else self.batch
         early = self.hold_out is not None
-        return Program(self.network, self.network.phi.jax_function, self.optimiser, batch, early)
+        return Program(self.network, self.network.jax_functions, self.optimiser, batch, early)
 
     def arrays(self) -> Arrays:
         """What it reads."""

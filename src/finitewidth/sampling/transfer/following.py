@@ -241,7 +241,7 @@ class _Following:
             centre=self.coupled.shift * self.layers.layers[index],
             outside=np.array(math.sqrt(self.coupled.covariance[1, 1])),
         )
-        target = FollowingTarget(network, (rank,), points.n_extra, network.phi.jax_function)
+        target = FollowingTarget(network, (rank,), points.n_extra, network.jax_functions)
         sampler = request._sampler(target)
         program = WithReadouts(sampler, ("order_parameter",))
         stages = tuple(sampler.stages(request.warmup, request.draws))

@@ -88,7 +88,7 @@ class JointRequest(Request):
             outside=np.array(math.sqrt(prior[1, 1])),
         )
         network = self.coupled.network
-        target = JointTarget(network, (rank,), points.n_extra, network.phi.jax_function)
+        target = JointTarget(network, (rank,), points.n_extra, network.jax_functions)
         sampler = self._sampler(target)
         stages = tuple(sampler.stages(self.warmup, self.draws))
         program = Program(sampler, self.observables)

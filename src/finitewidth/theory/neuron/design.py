@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth.linalg import row_basis
-from finitewidth.networks import LocallyConnected, LocalNetwork, Network
+from finitewidth.networks import Network
 
 Array = np.ndarray
 
@@ -37,8 +37,8 @@ class Design:
     def of(cls, network: Network, x: Array) -> Design:
         """For training inputs ``x`` (P, ...)."""
         rows = whitened(network, x)
-        pooled = isinstance(network, LocalNetwork) and network.pool == "average"
-        n_patches = network.grid(x).n_patches if isinstance(network, LocalNetwork) else 1
+        n_patches = network.n_patches(x.shape[1:])
+        pooled = n_patches > 1 and not network.patched
         scale = 1.0 / math.sqrt(network.readout_precision * (1 if pooled else n_patches))
         rows, basis = _rotated(rows)
         return cls(network, rows, basis, len(x), scale, pooled)
@@ -92,15 +92,12 @@ class Design:
 
 def whitened(network: Network, x: Array) -> Array:
     """Rows (G, J P, inputs) with ``h = rows @ theta``: inputs over sqrt(lambda_0 N0), one more for the offset."""
-    if isinstance(network, LocalNetwork):
-        patches = np.asarray(network.grid(x).extract(x)).swapaxes(0, 1)  # (n, P, M)
-    else:
-        patches = x.reshape(1, len(x), -1)
+    patches = network.neuron_inputs(x)
     n, points, size = patches.shape
     rows = patches / math.sqrt(network.weight_precision[0] * size)
     if network.offset_precision is not None:
         rows = np.concatenate([rows, np.full((n, points, 1), math.sqrt(network.offset_variance))], axis=2)
-    return rows if isinstance(network, LocallyConnected) else rows.reshape(1, n * points, -1)
+    return rows if not network.shares_weights else rows.reshape(1, n * points, -1)
 
 
 def _rotated(rows: Array) -> tuple[Array, Array | None]:

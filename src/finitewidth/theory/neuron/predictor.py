@@ -11,7 +11,6 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.likelihoods import GaussianPosterior
 from finitewidth.linalg import RegularisedGram
-from finitewidth.networks import LocallyConnected
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
@@ -75,7 +74,7 @@ class NeuronPredictor:
     def order_parameters(self) -> Array:
         """Q = lambda_1 E[v v^T], averaged over seeds: (n, n), (n,), (1,), (D, D), (n D, n D) or (n, D, D)."""
         order = np.mean([result.averages.order for result in self.results], axis=0)  # (G, m D, m D)
-        if not isinstance(self.theory.network, LocallyConnected):
+        if self.theory.network.shares_weights:
             return order[0]
         return order if self.train.n_outputs > 1 else order[:, 0, 0]
 
@@ -98,7 +97,7 @@ class NeuronPredictor:
             np.mean([part[0] for part in parts], axis=0),
             np.mean([part[1] for part in parts], axis=0),
             np.concatenate([part[2] for part in parts]),
-            input_shape(self.theory.network, self.train),
+            self.theory.network.field_shape(self.train.x.shape[1:]),
         )
 
     # --- predictions -------------------------------------------------------------------------------------------------
@@ -177,7 +176,7 @@ class NeuronPredictor:
                 drawn.append(_drawn(known, generator))
         count = len(result.snapshots.theta)
         covariance = design.weight_covariance(gram / count)
-        covariance = covariance if isinstance(self.theory.network, LocallyConnected) else covariance[0]
+        covariance = covariance[0] if self.theory.network.shares_weights else covariance
         kernel = hidden / count * self.theory.network.readout_precision
         return covariance, kernel, np.concatenate(drawn)
 
@@ -207,11 +206,3 @@ def _added(total: Any, moments: Any) -> Any:
 
 def _standard_error(values: list[float]) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def input_shape(network: Any, train: Dataset) -> tuple[int, ...]:
-    """Shape of what one neuron looks at: a patch, or a point."""
-    if hasattr(network, "grid"):
-        grid = network.grid(train.x)
-        return (*grid.patch, grid.n_channels)
-    return tuple(train.x.shape[1:])

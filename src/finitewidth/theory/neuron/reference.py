@@ -10,7 +10,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.linalg import RegularisedGram, Spectrum
-from finitewidth.networks import LocalNetwork, Network
+from finitewidth.networks import Network
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import DriveTable, scale_minima
 
@@ -35,9 +35,7 @@ class ScalarAction:
     def of(cls, network: Network, train: Dataset, temperature: float) -> ScalarAction:
         """Solve it."""
         kernel = kernels.nngp(network, train.x)
-        weight = network.widths[0]
-        if isinstance(network, LocalNetwork) and network.pool == "none":
-            weight *= network.grid(train.x).n_patches
+        weight = network.widths[0] * (network.n_patches(train.x.shape[1:]) if network.patched else 1)
         spectrum = Spectrum.of(kernel.copy(), overwrite=True)
         minima = scale_minima(DriveTable(SpectralEnergy.of(spectrum, train.y), temperature), (weight,), 0.0)
         return cls(kernel, float(minima[0].order_parameters[0]) if minima else 1.0, weight)

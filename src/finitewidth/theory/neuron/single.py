@@ -22,7 +22,7 @@ from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import require_memory
 from finitewidth.methods import Control
-from finitewidth.networks import FullyConnected, LocallyConnected, LocalNetwork, Network
+from finitewidth.networks import LocalNetwork, Network
 from finitewidth.runs import RunFile, folder_of, network_fingerprint, progress_bar, versions
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.bounds import KERNEL_BOUND, RESIDUAL_BOUND, RESPONSES
@@ -79,15 +79,15 @@ class SingleNeuron(TheoryMethod):
     def theory(self, problem: methods.Problem, control: Control | None = None) -> NeuronTheory:
         """For one output or several. Raises InputError for more than one hidden layer, and for other noise."""
         network, temperature = problem.network, gaussian_temperature(problem, self)
-        if network.depth != 1:
+        if network.depth != 1 or not network.known_neurons:
             raise InputError(
-                f"method = 'neuron' for {network.depth} hidden layers",
-                "one hidden layer, of any architecture of the package",
+                f"method = 'neuron' for a {type(network).__name__} of {network.depth} hidden layers",
+                "one hidden layer (fully connected, convolutional, locally connected or average-pooled)",
                 "use method='saddle'",
             )
-        if isinstance(network, FullyConnected) or (isinstance(network, LocalNetwork) and network.pool == "average"):
-            return NeuronTheory(network, temperature, self, control or Control())
-        return PatchNeuronTheory(network, temperature, self, control or Control())
+        if network.patched:
+            return PatchNeuronTheory(network, temperature, self, control or Control())  # type: ignore[arg-type]
+        return NeuronTheory(network, temperature, self, control or Control())
 
     def particles_for(self, n_values: int) -> int:
         """M for a number of training values P D.
@@ -124,7 +124,7 @@ class NeuronTheory(Theory["Continuation"]):
     @property
     def sharing(self) -> Hashable:
         """Inputs, and where the last solution ended."""
-        return "neuron", self.network.with_width(1), id(self.network.phi)
+        return "neuron", self.network.with_width(1), self.network.activation_ids
 
     def reusable(self, shared: Continuation) -> bool:
         """Each solution starts where the last one ended."""
@@ -277,23 +277,20 @@ class NeuronTheory(Theory["Continuation"]):
 class PatchNeuronTheory(NeuronTheory):
     """Convolutional and locally connected networks with a readout over all patches: Q belongs to patches."""
 
+    network: LocalNetwork
+
     @property
     def shared_weights(self) -> bool:
         """Whether Q couples patches."""
-        return not isinstance(self.network, LocallyConnected)
+        return self.network.shares_weights
 
     def rate(self, order_parameters: Array) -> float:
         """See ``LocalRenormalisation``."""
-        return LocalRenormalisation(self._local, self.temperature).rate(order_parameters)
+        return LocalRenormalisation(self.network, self.temperature).rate(order_parameters)
 
     def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
         """Q with the positions of its patches; with several outputs, averaged over them."""
-        return LocalRenormalisation(self._local, self.temperature).q_map(order_parameters, train)
-
-    @property
-    def _local(self) -> LocalNetwork:
-        assert isinstance(self.network, LocalNetwork)
-        return self.network
+        return LocalRenormalisation(self.network, self.temperature).q_map(order_parameters, train)
 
 
 @dataclass
