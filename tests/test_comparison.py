@@ -13,6 +13,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.comparison import ComparedRow, Difference
 from finitewidth.documents import json_ready
+from finitewidth.long_runs import carry_out
 
 pytest.importorskip("jax")
 pytest.importorskip("arviz")
@@ -86,7 +87,7 @@ def test_plain_data(comparison):
 
 
 def test_what_cannot_be_predicted_is_refused_before_sampling(data, monkeypatch):
-    monkeypatch.setattr("finitewidth.sampling.curves.sample", lambda *_, **__: pytest.fail("sampled"))
+    monkeypatch.setattr("finitewidth.long_runs.carry_out", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(fw.InputError, match="closure"):
         fw.compare(LINEAR, *data, closure="nest")
     with pytest.raises(fw.MemoryCapError):
@@ -96,12 +97,12 @@ def test_what_cannot_be_predicted_is_refused_before_sampling(data, monkeypatch):
 def test_an_interrupted_comparison_is_incomplete(data, monkeypatch):
     done = []
 
-    def stopping(*arguments, **options):
+    def stopping(*arguments):
         if done:
             raise KeyboardInterrupt
         done.append(1)
-        return fw.sample(*arguments, **options)
+        return carry_out(*arguments)
 
-    monkeypatch.setattr("finitewidth.sampling.curves.sample", stopping)
+    monkeypatch.setattr("finitewidth.long_runs.carry_out", stopping)
     found = fw.compare(LINEAR, *data, widths=[3, 4], temperature=0.1, draws=20, warmup=20)
     assert (len(found), found.complete) == (1, False)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
     from finitewidth.prediction import Errors, Prediction
-    from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
+    from finitewidth.sampling import Draws, Sample, sample, step_bias
     from finitewidth.theory import (
         LearnedFeatures,
         LearningCurve,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         spectral_learning_curve,
         theory_of,
     )
-    from finitewidth.training import Ensemble, lazy_training, train, trained_curve
+    from finitewidth.training import Ensemble, Train, lazy_training, train
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -66,17 +66,18 @@ _PUBLIC = {
     "MemoryCapError": "exceptions",
     "MissingExtraError": "exceptions",
     "Prediction": "prediction",
+    "Sample": "sampling",
     "ScaleWarning": "exceptions",
     "Selection": "theory",
     "Solution": "theory",
     "Solver": "theory",
     "TimeCapError": "exceptions",
+    "Train": "training",
     "compare": "comparison",
     "lazy_training": "training",
     "learning_curve": "theory",
     "predict": "theory",
     "sample": "sampling",
-    "sampled_curve": "sampling",
     "select": "theory",
     "solve": "theory",
     "spectral_learning_curve": "theory",
@@ -84,7 +85,6 @@ _PUBLIC = {
     "theory_of": "theory",
     "time_limit": "durations",
     "train": "training",
-    "trained_curve": "training",
 }
 _MODULES = ("data", "features", "kernels", "sweeps")
 
@@ -108,11 +108,13 @@ __all__ = [
     "MissingExtraError",
     "NeuronOptions",
     "Prediction",
+    "Sample",
     "ScaleWarning",
     "Selection",
     "Solution",
     "Solver",
     "TimeCapError",
+    "Train",
     "__version__",
     "compare",
     "data",
@@ -122,7 +124,6 @@ __all__ = [
     "learning_curve",
     "predict",
     "sample",
-    "sampled_curve",
     "select",
     "solve",
     "spectral_learning_curve",
@@ -131,7 +132,6 @@ __all__ = [
     "theory_of",
     "time_limit",
     "train",
-    "trained_curve",
 ]
 
 

@@ -256,13 +256,18 @@ def sample(options: SampleOptions) -> None:
     """Sample the finite network itself: errors with their standard errors."""
     job = job_of(options)
     figure = _figure_path(options.figure)
-    sampling = options.sampling() | {"memory": job.memory, "progress": _watched()}
+    sampling = options.sampling()
     from finitewidth import tables
+    from finitewidth.comparison import sampled_rows
+    from finitewidth.methods import Control
     from finitewidth.report import plots
-    from finitewidth.sampling import sampled_curve
+    from finitewidth.sampling import Sample
 
     train, test = job.load()
-    rows = list(sampled_curve(job.network, train, test, job.curve_widths, job.temperatures, **sampling))
+    folder = sampling.pop("checkpoint")
+    control = Control(job.memory, _watched(), None if folder is None else Path(folder))
+    curve = job.network, train, test, job.curve_widths, job.temperatures
+    rows = list(sampled_rows(*curve, Sample(**sampling), control))
     if figure is not None:
         plots.save(plots.sampled_figure(rows), figure)
     _report(options, job, (train, test), rows, "samples", tables.notes(rows), figure)

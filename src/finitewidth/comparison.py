@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
+from finitewidth.likelihoods import Gaussian
 from finitewidth.linalg import memory_cap
+from finitewidth.methods import Control, Problem
 from finitewidth.networks import Network
-from finitewidth.sampling.curves import SampledRow, sampled_curve
+from finitewidth.sampling import Sample, SampledRow
 from finitewidth.theory import NeuronOptions, Solver, learning_curve
 from finitewidth.theory.curves import Row
 
@@ -152,12 +156,37 @@ def compare(
     Raises InputError for what cannot be predicted or sampled, before anything is sampled.
     """
     cap = memory_cap(memory)
-    sampled = sampled_curve(network, train, test, widths, temperature, checkpoint=checkpoint, memory=cap, **sampling)
+    folder = None if checkpoint is None else checks.path("checkpoint", checkpoint)
+    control = Control(cap, bool(sampling.pop("progress", False)), folder)
+    sampled = sampled_rows(network, train, test, widths, temperature, Sample(**sampling), control)
     theory: dict[str, Any] = {"closure": closure, "method": method, "neuron": neuron, "solver": solver, "assess": True}
     curve = learning_curve(network, train, test, widths, temperature, memory=cap, **theory)
     for row in curve:
         row.validity  # noqa: B018  now, for beside the sampling its second is nothing
     return Comparison(*beside(curve.rows, sampled))
+
+
+def sampled_rows(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    widths: Sequence[int] | None,
+    temperature: float | Sequence[float],
+    method: Sample,
+    control: Control,
+) -> Iterator[SampledRow]:
+    """Sample every temperature and width, in the order of ``fw.learning_curve``."""
+    networks = [network] if widths is None else [network.with_width(w) for w in checks.sequence("widths", widths)]
+    noise = [Gaussian(t) for t in checks.one_or_more("temperature", temperature)]
+    solutions = method.solutions([Problem(net, t) for t in noise for net in networks], train, test, control=control)
+
+    def rows() -> Iterator[Any]:
+        started = time.perf_counter()
+        for solution in solutions:
+            yield solution.row(test, time.perf_counter() - started)
+            started = time.perf_counter()
+
+    return rows()
 
 
 def beside(curve: Collection[Row], sampled: Iterator[SampledRow]) -> tuple[tuple[ComparedRow, ...], bool]:

@@ -10,7 +10,7 @@ import abc
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -46,12 +46,15 @@ class Posterior(Protocol):
 
 
 class Likelihood(CheckedKeywords, Settings, abc.ABC):
-    """Targets given outputs. Subclass it for one of your own (docs/methods.md)."""
+    """Targets given outputs. Subclass it for one of your own (docs/methods.md).
 
-    @property
-    @abc.abstractmethod
-    def temperature(self) -> float:
-        """T, the variance of the noise around an output."""
+    temperature: T, the variance of the noise around an output; a field or a property.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def temperature(self) -> float: ...
 
     @abc.abstractmethod
     def posterior(self, covariance: Array, y: Array) -> Posterior:

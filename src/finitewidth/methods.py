@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction
 
 Array = np.ndarray
+Noise = float | Likelihood  # a number is the temperature of a Gaussian likelihood
 
 
 class Problem(NamedTuple):
@@ -36,12 +37,14 @@ class Control:
     """How work is done, which decides no number.
 
     memory: cap in bytes; None: what is free. progress: a bar on stderr. checkpoints: a folder where long runs are
-    saved, one file each, and from which they go on.
+    saved, one file each, and from which they go on. shared: what solutions on one training set have in common, such as
+    factorisations: give the same ``Control`` to share them between calls.
     """
 
     memory: float | None = None
     progress: bool = False
     checkpoints: Path | None = None
+    shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Row(Protocol):
@@ -125,6 +128,7 @@ class Solution(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Method(CheckedKeywords, Settings, abc.ABC):
     """A way from a network, a likelihood and a training set to a solution; its fields are its settings.
 
@@ -132,6 +136,10 @@ class Method(CheckedKeywords, Settings, abc.ABC):
     """
 
     name: ClassVar[str]
+
+    def likelihood(self, noise: Noise) -> Likelihood:
+        """What a temperature stands for; a likelihood stands for itself."""
+        return Likelihood.of(noise)
 
     @abc.abstractmethod
     def serves(self, problem: Problem, n_outputs: int = 1) -> None:
@@ -144,7 +152,7 @@ class Method(CheckedKeywords, Settings, abc.ABC):
         train: Dataset,
         test: Dataset | None = None,
         sizes: Sequence[int] | None = None,
-        control: Control = Control(),
+        control: Control | None = None,
     ) -> Iterator[Solution]:
         """Solve every problem on the first ``sizes`` training points (None: on all), one after another.
 
@@ -153,7 +161,7 @@ class Method(CheckedKeywords, Settings, abc.ABC):
         solutions with an incomplete one, or is passed on where there is nothing yet.
         """
 
-    def solve(self, problem: Problem, train: Dataset, control: Control = Control()) -> Solution:
+    def solve(self, problem: Problem, train: Dataset, control: Control | None = None) -> Solution:
         """The solution of one problem."""
         self.serves(problem, train.n_outputs)
         (solution,) = self.solutions([problem], train, control=control)
@@ -163,3 +171,8 @@ class Method(CheckedKeywords, Settings, abc.ABC):
 def parts(train: Dataset, sizes: Sequence[int] | None) -> list[Dataset]:
     """The first points of a training set, so many each; all of it without sizes."""
     return [train] if sizes is None else [train.subset(np.arange(size)) for size in sizes]
+
+
+def setting(default: Any, metavar: str, meaning: str) -> Any:
+    """A field of a method, with what the command line says of it."""
+    return field(default=default, metadata={"metavar": metavar, "help": meaning})

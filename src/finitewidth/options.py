@@ -95,7 +95,7 @@ class SamplingOptions(JobOptions):
     def sampling(self) -> dict[str, Any]:
         """Arguments of ``sample``; raises InputError."""
         from finitewidth import checks
-        from finitewidth.sampling.run import SAMPLERS
+        from finitewidth.sampling.method import SAMPLERS
 
         options: dict[str, Any] = {
             "sampler": checks.choice("sampler", self.sampler, SAMPLERS),
@@ -139,7 +139,7 @@ class TrainingOptions(JobOptions):
     def training(self) -> dict[str, Any]:
         """Arguments of ``train``; raises InputError."""
         from finitewidth import checks
-        from finitewidth.training.run import OPTIMISERS
+        from finitewidth.training.method import OPTIMISERS
 
         given: dict[str, Any] = {
             "optimiser": checks.choice("optimiser", self.optimiser, OPTIMISERS),

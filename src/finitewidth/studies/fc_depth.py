@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
-from finitewidth.sampling.curves import SampledRow
+from finitewidth.sampling import SampledRow
 from finitewidth.studies.frame import Plan, Study, Work
 from finitewidth.studies.parts import draw
 from finitewidth.theory import learning_curve

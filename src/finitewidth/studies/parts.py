@@ -12,8 +12,7 @@ import numpy as np
 
 from finitewidth.networks import LocallyConnected, Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
-from finitewidth.sampling import Draws, sample
-from finitewidth.sampling.curves import SampledRow
+from finitewidth.sampling import Draws, SampledRow, sample
 from finitewidth.studies.frame import Work
 from finitewidth.theory import learning_curve, solve, theory_of
 from finitewidth.theory.curves import Row

@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.runs import versions
+from finitewidth.fingerprints import versions
 from finitewidth.sweeps.dealing import Dealer
 from finitewidth.sweeps.processes import DEATHS, lost
 from finitewidth.sweeps.store import Outcome

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from finitewidth.durations import now
 from finitewidth.exceptions import InputError
-from finitewidth.runs import now
 from finitewidth.sweeps.dealing import Dealer
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.work import Setting, StopSweepError, Task, Worker

@@ -17,11 +17,12 @@ from typing import Any
 
 from finitewidth import __version__
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
 from finitewidth.documents import row_document
-from finitewidth.durations import time_limit
+from finitewidth.durations import now, time_limit
 from finitewidth.exceptions import InputError
+from finitewidth.fingerprints import versions
 from finitewidth.options import Job, job_of, neuron_options
-from finitewidth.runs import now, same_targets, versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
@@ -159,8 +160,7 @@ class Worker:
     def _sample(
         self, point: Point, job: Job, sampling: dict[str, Any], train: Dataset, test: Dataset
     ) -> tuple[dict[str, Any], Any]:
-        from finitewidth.sampling.curves import SampledRow
-        from finitewidth.sampling.run import sample
+        from finitewidth.sampling import SampledRow, sample
 
         same_targets(train, test)
         temperature = job.temperatures[0]
@@ -176,8 +176,8 @@ class Worker:
         return row_document(row, job.layer_widths), draws if self.setting.keep_draws else None
 
     def _train(self, point: Point, job: Job, training: dict[str, Any], train: Dataset, test: Dataset) -> dict[str, Any]:
-        from finitewidth.training.curves import TrainedRow
-        from finitewidth.training.run import train as fit
+        from finitewidth.training import TrainedRow
+        from finitewidth.training import train as fit
 
         started = time.perf_counter()
 

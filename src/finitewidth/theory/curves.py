@@ -13,12 +13,12 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import arithmetic, memory_cap
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors
-from finitewidth.runs import same_targets
 from finitewidth.theory import rehearsal
 from finitewidth.theory.choose import for_outputs, theory_of
 from finitewidth.theory.krylov import KrylovPredictor, missed

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.jax_runs import single_thread
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import LocallyConnected
 from finitewidth.prediction import Errors, Prediction, condition_outputs
-from finitewidth.runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
