@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +23,8 @@ from cases import CASES, Case
 
 import finitewidth as fw
 from finitewidth.documents import json_ready
+from finitewidth.likelihoods import Gaussian
+from finitewidth.methods import Problem
 from finitewidth.sampling import SampledRow
 from finitewidth.tables import number, with_error
 
@@ -49,7 +52,10 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
         theories[closure or "only"] = curve[0].to_dict()
     draws = case.draws
     while True:
-        (row,) = fw.sampled_curve(case.network, train, test, temperature=case.temperature, draws=draws, seed=0)
+        problem = Problem(case.network, Gaussian(case.temperature))
+        started = time.perf_counter()
+        (solution,) = fw.Sample(draws=draws).solutions([problem], train, test)
+        row = solution.row(test, time.perf_counter() - started)
         if row.converged or draws >= LONGEST * case.draws:
             break
         draws *= 2

@@ -19,10 +19,15 @@ import finitewidth
 SOURCE = Path(finitewidth.__file__).parent
 ROOT = "finitewidth"
 ORDER = (  # a unit imports from rows above its own, and from its neighbours only in the first row
-    ("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "runs", "durations"),
+    (
+        *("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "durations", "likelihoods"),
+        *("checkpoints", "fingerprints", "jax_runs", "json_input", "progress"),
+    ),
     ("networks",),
     ("kernels", "tables"),
     ("prediction",),
+    ("methods",),
+    ("long_runs",),
     ("theory", "sampling", "training"),
     ("features", "comparison", "documents"),
     ("estimators", "options"),

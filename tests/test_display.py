@@ -19,10 +19,10 @@ from finitewidth.comparison import ComparedRow, Comparison
 from finitewidth.data.standardise import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
 from finitewidth.exceptions import KeywordError
+from finitewidth.fingerprints import every_field
 from finitewidth.networks import OwnArchitecture
 from finitewidth.networks.coupled import Joint
-from finitewidth.runs import every_field
-from finitewidth.sampling.curves import SampledRow
+from finitewidth.sampling import SampledRow
 from finitewidth.theory import curves
 from finitewidth.theory.selection import Candidate, Selection
 from finitewidth.theory.validity import Validity

@@ -32,7 +32,8 @@ INSTRUMENTED = (
     "finitewidth.data",
     "finitewidth.sweeps",
     "finitewidth.studies",
-    "finitewidth.runs",
+    "finitewidth.checkpoints",
+    "finitewidth.json_input",
     "finitewidth.report",
 )
 INSTRUMENTED += ("yaml", "zipfile", "csv", "json", "numpy.lib._format_impl")
@@ -74,11 +75,8 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
 
         return read_study, [json.dumps(readers.study(valid)).encode()]
     if name == "checkpoint":
-        from finitewidth.sampling.checkpoint import Checkpoint
-
-        (sampler, _), _ = readers.engines()
-        one = readers.checkpoints(valid)[0]
-        return (lambda data: Checkpoint(written(data), one["fingerprint"]).load(sampler)), [one["bytes"]]
+        sampling, _ = readers.long_runs()
+        return (lambda data: readers.read_run(sampling, written(data))), [readers.checkpoints(valid)[0]["bytes"]]
     pictures = [data for _, data in readers.pictures(valid)]
     root = folder / "pictures"
     for label in ("a", "b"):

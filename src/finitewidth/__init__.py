@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from finitewidth.methods import Method, Solution
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
     from finitewidth.prediction import Errors, Prediction
-    from finitewidth.sampling import Draws, sample, sampled_curve, step_bias
+    from finitewidth.sampling import Draws, Sample, sample, step_bias
     from finitewidth.selection import Selection, select
     from finitewidth.theory import (
         Infinite,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Solver,
         spectral_learning_curve,
     )
-    from finitewidth.training import Ensemble, lazy_training, train, trained_curve
+    from finitewidth.training import Ensemble, Train, lazy_training, train
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
@@ -72,18 +72,19 @@ _PUBLIC = {
     "Network": "networks",
     "Prediction": "prediction",
     "Saddle": "theory",
+    "Sample": "sampling",
     "ScaleWarning": "exceptions",
     "Selection": "selection",
     "SingleNeuron": "theory",
     "Solution": "methods",
     "Solver": "theory",
     "TimeCapError": "exceptions",
+    "Train": "training",
     "compare": "comparison",
     "lazy_training": "training",
     "learning_curve": "curves",
     "predict": "jobs",
     "sample": "sampling",
-    "sampled_curve": "sampling",
     "select": "selection",
     "solve": "jobs",
     "spectral_learning_curve": "theory",
@@ -91,7 +92,6 @@ _PUBLIC = {
     "theory_of": "jobs",
     "time_limit": "durations",
     "train": "training",
-    "trained_curve": "training",
 }
 _MODULES = ("data", "features", "kernels", "sweeps")
 
@@ -121,12 +121,14 @@ __all__ = [
     "Network",
     "Prediction",
     "Saddle",
+    "Sample",
     "ScaleWarning",
     "Selection",
     "SingleNeuron",
     "Solution",
     "Solver",
     "TimeCapError",
+    "Train",
     "__version__",
     "compare",
     "data",
@@ -136,7 +138,6 @@ __all__ = [
     "learning_curve",
     "predict",
     "sample",
-    "sampled_curve",
     "select",
     "solve",
     "spectral_learning_curve",
@@ -145,7 +146,6 @@ __all__ = [
     "theory_of",
     "time_limit",
     "train",
-    "trained_curve",
 ]
 
 

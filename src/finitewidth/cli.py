@@ -232,6 +232,7 @@ def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
     (method,) = methods_of(options)
     figure = _figure_path(options.figure)
     job = command.job(method, _watched(), options.checkpoint)  # refuses before the data are read
+    job = job.one_width() if method.name == "infinite" else job  # there, all widths are one
     from finitewidth import tables
     from finitewidth.curves import curve_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,24 +94,25 @@ class ComparedRow(Displayed):
         """Of "test_error", "train_error", "bias" or "variance", of a method (default: the first) from the last."""
         return Difference.of(self.theory if name is None else self.rows[name], self.reference, quantity)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, plain: Callable[[Row], dict[str, Any]] = lambda row: row.to_dict()) -> dict[str, Any]:
         """Plain data: ``{"width", "theory", "sample", "difference", "train_difference", "validity"}`` of two methods.
 
-        Of more, ``{"width", "methods": {name: row}, "differences": {name: {"in_se", "percent"}}}``.
+        Of more, ``{"width", "temperature", "methods": {name: row}, "differences": {name: {"in_se", "percent"}}}``.
         """
         validity = getattr(self.theory, "validity", None)
         if len(self.rows) == 2:
             return {
                 "width": self.width,
-                "theory": self.theory.to_dict(),
-                "sample": self.sample.to_dict(),
+                "theory": plain(self.theory),
+                "sample": plain(self.sample),
                 "difference": asdict(self.difference),
                 "train_difference": asdict(self.difference_of("train_error")),
                 "validity": None if validity is None else asdict(validity),
             }
         return {
             "width": self.width,
-            "methods": {name: row.to_dict() for name, row in self.rows.items()},
+            "temperature": self.temperature,
+            "methods": {name: plain(row) for name, row in self.rows.items()},
             "differences": {name: asdict(self.difference_of("test_error", name)) for name in self.others},
         }
 

@@ -40,10 +40,11 @@ def data_document(source: str, train: Dataset, test: Dataset) -> dict[str, Any]:
 
 def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, Any]:
     """One row: where a theory did not converge, every result is null; what was sampled or trained keeps them."""
-    plain: dict[str, Any] = row.to_dict()
-    if hasattr(row, "theory"):
-        plain |= {name: row_document(getattr(row, name), layer_widths) for name in ("theory", "sample")}
-    elif not hasattr(row, "test_error_se") and not row.converged:
+    if hasattr(row, "rows"):
+        plain: dict[str, Any] = row.to_dict(lambda one: row_document(one, layer_widths))
+    else:
+        plain = row.to_dict()
+    if not hasattr(row, "rows") and not hasattr(row, "test_error_se") and not row.converged:
         plain |= dict.fromkeys(RESULTS)
     if layer_widths is not None:
         plain["width"] = layer_widths

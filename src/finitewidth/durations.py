@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -269,3 +270,8 @@ def shown(seconds: float, label: str) -> Iterator[None]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         bar.add_task(label, total=None, of=format_time(seconds))
         yield
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from finitewidth import checks
+from finitewidth.checkpoints import folder_of
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import Likelihood
 from finitewidth.linalg import memory_cap
 from finitewidth.methods import Control, Method, Noise, Problem, Row, Solution
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
-from finitewidth.runs import folder_of, same_targets
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
 from finitewidth.theory.solving import TheoryMethod

@@ -227,9 +227,14 @@ class Command:
         """What is to be done with the data. Raises InputError for what the method does not serve."""
         from finitewidth.jobs import Job
 
-        widths = None if method.name == "infinite" else self.curve_widths  # there, all widths are one
         return Job.of(
-            self.network, self.noise, method, widths, memory=self.memory, progress=progress, checkpoint=checkpoint
+            self.network,
+            self.noise,
+            method,
+            self.curve_widths,
+            memory=self.memory,
+            progress=progress,
+            checkpoint=checkpoint,
         )
 
 

@@ -201,13 +201,13 @@ def _several(rows: Iterable[Any]) -> list[str]:
 
 def _validities(rows: list[Any], several: list[str]) -> Iterator[Text]:
     """One line a statement, with the rows that share it."""
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}
     for row in rows:
         found = getattr(row, "validity", None)
         if found is not None:
             apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
             place = width(row) + (f" ({apart})" if apart else "")
-            places.setdefault(found.statement, []).append(place)
+            places.setdefault(found.statement, {})[place] = None
     for statement, where in places.items():
         yield Text(f"Validity, width {', '.join(where)}: {statement}")
 

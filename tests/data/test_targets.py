@@ -9,11 +9,14 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.data import Dataset, TargetEncoding, TargetScaling, standardise, standardise_target
+from finitewidth.likelihoods import Gaussian
+from finitewidth.methods import Problem
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((30, 4))
 Y = 77.0 * np.sin(X[:, 0]) + 152.0
 NETWORK = fw.FullyConnected(widths=(20,))
+PROBLEM = Problem(NETWORK, Gaussian(0.05))
 SIGNS = np.array([-1.0, 1.0, 1.0, -1.0])
 
 
@@ -228,9 +231,9 @@ class TestWhereTheyMeet:
         [
             lambda train, test: fw.learning_curve(NETWORK, train, test),
             lambda train, test: fw.sample(NETWORK, train, test, 0.1),
-            lambda train, test: next(fw.sampled_curve(NETWORK, train, test)),
+            lambda train, test: next(fw.Sample().solutions([PROBLEM], train, test)),
             lambda train, test: fw.train(NETWORK, train, test),
-            lambda train, test: fw.trained_curve(NETWORK, train, test),
+            lambda train, test: fw.Train().solutions([PROBLEM], train, test),
             lambda train, test: fw.compare(NETWORK, train, test),
             lambda train, test: fw.lazy_training(NETWORK, train).curve(test),
         ],

@@ -515,10 +515,8 @@ FUNCTIONS = (
     _target("features of solutions", of_solutions, 0.02),
     _target("fw.lazy_training", linearised, 0.03),
     _later("sample", _SAMPLING),
-    _later("sampled_curve", _SAMPLING),
     _later("compare", _SAMPLING),
     _later("step_bias", {"step_size": (0.0, -1.0, math.nan, "x", None, 10**400)}),
     _later("train", _TRAINING),
-    _later("trained_curve", _TRAINING),
     _target("sweeps.Plan", plans, 0.01),
 )

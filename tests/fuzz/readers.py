@@ -407,28 +407,29 @@ def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def engines() -> Any:
-    """A sampler's, a training's and a transfer's run, never started."""
-    from finitewidth.sampling.run import Request
-    from finitewidth.training.run import Engine
-    from finitewidth.training.run import Request as Training
+def long_runs() -> Any:
+    """A sampler's and a training's, never started."""
+    from finitewidth.sampling.run import SamplingRun
+    from finitewidth.training.run import TrainingRun
 
     rng = np.random.default_rng(0)
     train = fw.Dataset(rng.standard_normal((5, 2)), rng.standard_normal(5), classes=())
     network = fw.FullyConnected(widths=(3,))
-    request = Request(network=network, train=train, test=train, temperature=0.1, chains=2, draws=20, warmup=40, seed=0)
-    training = Training(network=network, data=train, test=train, optimiser="adam", steps=20, seeds=2)
-    return (request.engine(), request.fingerprint()), (Engine(training), training.fingerprint())
+    parts = {"network": network, "train": train, "test": train}
+    sampling = SamplingRun(settings=fw.Sample(chains=2, draws=20, warmup=40), temperature=0.1, **parts)
+    training = TrainingRun(settings=fw.Train(steps=20, seeds=2), **parts)
+    return sampling, training
 
 
 def checkpoints(folder: Path) -> list[dict[str, Any]]:
     """Whole checkpoints of both kinds: their meta data and arrays."""
     import jax
 
-    from finitewidth.runs import RunFile
+    from finitewidth.checkpoints import RunFile
     from finitewidth.sampling.engine import BLOCKS
 
-    (sampler, own), (trainer, other) = engines()
+    sampling, training = long_runs()
+    sampler, trainer = sampling.engine, training.engine
 
     def filled(tree: Any, *sizes: int, skip: int = 0) -> list[np.ndarray]:
         return [np.ones((*sizes, *leaf.shape[skip:]), leaf.dtype) for leaf in jax.tree.leaves(tree)]
@@ -442,11 +443,11 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     iterations = 10 * sum(stage.chunks for stage in sampler.stages)
     settings = sampler.sampler.before(sampler.stages[-1], sampler.sampler.settings(), {})
     meta = {"stage": len(sampler.stages), "chunk": 0, "iterations": iterations, "settings": settings, "scores": {}}
-    found = [{"fingerprint": own, "meta": meta, "arrays": arrays}]
+    found = [{"fingerprint": sampling.fingerprint(), "meta": meta, "arrays": arrays}]
     states, records = trainer.shapes
     arrays = {f"state/{i}": leaf for i, leaf in enumerate(filled(states, 2))}
     arrays |= {f"record/{name}": leaf for name, leaf in zip(records, filled(records, 2, 21), strict=True)}
-    found.append({"fingerprint": other, "meta": {"steps": 20}, "arrays": arrays})
+    found.append({"fingerprint": training.fingerprint(), "meta": {"steps": 20}, "arrays": arrays})
     for number, one in enumerate(found):
         file = RunFile(folder / f"{number}.npz", one["fingerprint"])
         file.write(one["meta"], one["arrays"])
@@ -454,10 +455,18 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def read_run(run: Any, path: Path) -> None:
+    """What is done with the checkpoint of a run before it goes on."""
+    from finitewidth.checkpoints import RunFile
+
+    file = RunFile(path, run.fingerprint())
+    saved = file.read()
+    if saved is not None:
+        run.from_file(file, *saved)
+
+
 def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
-    from finitewidth.runs import RunFile, read_arrays
-    from finitewidth.sampling.checkpoint import Checkpoint
-    from finitewidth.training.run import _load
+    from finitewidth.checkpoints import RunFile, read_arrays
 
     which = rng.randrange(2)
     one, path = valid[which], folder / "run.npz"
@@ -489,11 +498,7 @@ def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
         mutate.archive(rng, path, members | {"meta.npy": npy_bytes(np.array(meta))})
     if rng.random() < 0.2:
         path.rename(path.with_name("run.npz.previous"))
-    (sampler, _), (trainer, _) = engines()
-    if which == 0:
-        Checkpoint(path, one["fingerprint"]).load(sampler)
-    else:
-        _load(RunFile(path, one["fingerprint"]), trainer)
+    read_run(long_runs()[which], path)
     read_arrays(path, 1000.0)
 
 

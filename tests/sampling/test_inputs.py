@@ -20,35 +20,39 @@ def inner(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def test_rotation_keeps_inner_products(n_inputs, rank, rng):
     train = rng.standard_normal((5, rank)) @ rng.standard_normal((rank, n_inputs))
     test = rng.standard_normal((4, n_inputs))
-    inputs = Inputs.of(NETWORK, train, test)
+    inputs = Inputs.of(NETWORK, train)
+    at, n_extra = inputs.at(test)
     assert inputs.train.shape == (5, rank)
-    assert inputs.test.shape == (4, rank + inputs.n_extra)
-    assert inputs.n_extra == min(4, n_inputs - rank)
+    assert at.shape == (4, rank + n_extra)
+    assert n_extra == min(4, n_inputs - rank)
     np.testing.assert_allclose(inner(inputs.train, inputs.train), inner(train, train), atol=1e-12)
-    np.testing.assert_allclose(inner(inputs.test, inputs.test), inner(test, test), atol=1e-12)
-    padded = np.pad(inputs.train, ((0, 0), (0, inputs.n_extra))) * np.sqrt(inputs.test.shape[1] / inputs.train.shape[1])
-    np.testing.assert_allclose(inner(padded, inputs.test), inner(train, test), atol=1e-12)
+    np.testing.assert_allclose(inner(at, at), inner(test, test), atol=1e-12)
+    padded = np.pad(inputs.train, ((0, 0), (0, n_extra))) * np.sqrt(at.shape[1] / inputs.train.shape[1])
+    np.testing.assert_allclose(inner(padded, at), inner(train, test), atol=1e-12)
 
 
 def test_nothing_to_rotate(rng):
     train, test = rng.standard_normal((9, 4)), rng.standard_normal((3, 4))
-    inputs = Inputs.of(NETWORK, train, test)
-    assert inputs.n_extra == 0
+    inputs = Inputs.of(NETWORK, train)
+    at, n_extra = inputs.at(test)
+    assert n_extra == 0
+    np.testing.assert_array_equal(at, test)
     np.testing.assert_array_equal(inputs.train, train)
     images = rng.standard_normal((2, 6, 6))
-    assert Inputs.of(Convolutional(channels=2, patch=3), images, images).train is images
+    assert Inputs.of(Convolutional(channels=2, patch=3), images).train is images
 
 
 def test_test_points_within_the_span(rng):
     train = rng.standard_normal((4, 10))
-    inputs = Inputs.of(NETWORK, train, train[:2])
-    assert inputs.n_extra == 0
-    np.testing.assert_allclose(inputs.test, inputs.train[:2], atol=1e-12)
+    inputs = Inputs.of(NETWORK, train)
+    at, n_extra = inputs.at(train[:2])
+    assert n_extra == 0
+    np.testing.assert_allclose(at, inputs.train[:2], atol=1e-12)
 
 
 def test_weight_covariance_returns_to_the_original_inputs(rng):
     train = rng.standard_normal((3, 7))
-    inputs = Inputs.of(NETWORK, train, train)
+    inputs = Inputs.of(NETWORK, train)
     np.testing.assert_allclose(inputs.original(np.eye(3), 7), np.eye(7), atol=1e-12)
     gram = inputs.original(2.0 * np.eye(3), 7)
     np.testing.assert_allclose(np.linalg.eigvalsh(gram), [1, 1, 1, 1, 2, 2, 2], atol=1e-12)

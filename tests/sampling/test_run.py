@@ -20,9 +20,9 @@ from finitewidth import durations  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
 from finitewidth.exceptions import InputError, MemoryCapError, TimeCapError  # noqa: E402
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
-from finitewidth.sampling import Draws, sample, step_bias  # noqa: E402
+from finitewidth.sampling import Draws, Sample, sample, step_bias  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
-from finitewidth.sampling.run import Request  # noqa: E402
+from finitewidth.sampling.run import SamplingRun  # noqa: E402
 
 NETWORK = FullyConnected(widths=(4,), activation="erf")
 SHORT = {"temperature": 0.2, "chains": 2, "draws": 15, "warmup": 30}
@@ -165,6 +165,7 @@ def test_one_chain(train, test_set):
         ({"seed": -1}, "seed"),
         ({"step_size": -0.1}, "step_size"),
         ({"sampler": "nut"}, "did you mean 'nuts'"),
+        ({"darws": 5}, "did you mean draws=5"),
         ({"observables": ("kernel",)}, "did you mean 'hidden_kernel'"),
     ],
 )
@@ -208,7 +209,7 @@ def test_out_of_memory_on_the_device(train, test_set, monkeypatch):
 
 def test_signature():
     names = list(inspect.signature(sample).parameters)
-    assert names[:6] == ["network", "train", "test", "temperature", "chains", "draws"]
+    assert names == ["network", "train", "test", "temperature", "checkpoint", "progress", "memory", "settings"]
 
 
 def test_step_bias(train, test_set):
@@ -261,7 +262,7 @@ def test_interrupt_without_draws_is_passed_on(interrupted, train, test_set):
 
 @pytest.mark.parametrize("after", [1, 6])
 def test_resume_gives_the_uninterrupted_result(after, draws, train, test_set, tmp_path, monkeypatch, interrupted):
-    monkeypatch.setattr("finitewidth.sampling.run._SAVE_EVERY", 0.0)
+    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
     path = tmp_path / "a run.npz"
     with monkeypatch.context() as context:
         whole = Engine.run
@@ -284,7 +285,7 @@ def test_resume_gives_the_uninterrupted_result(after, draws, train, test_set, tm
 def checkpoint(train, test_set, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoints") / "run.npz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finitewidth.sampling.run._SAVE_EVERY", 0.0)
+        patch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
         sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path)
     return path
 
@@ -384,7 +385,10 @@ def test_announced_once_and_the_draws_are_the_same(train, test_set, draws, monke
 def test_what_is_left_is_counted_in_gradients(sampler, train, test_set):
     """With a fixed step and trajectory the count is known: so many steps a draw, and the look at it."""
     fixed = {"step_size": 0.25, "trajectory": 1.0} if sampler == "collapsed" else {"step_size": 1e-3, "trajectory": 7}
-    engine = Request(network=NETWORK, train=train, test=test_set, sampler=sampler, **SHORT | fixed).engine()
+    short = {name: value for name, value in SHORT.items() if name != "temperature"}
+    settings = Sample(sampler=sampler, **short | fixed)
+    run = SamplingRun(settings=settings, network=NETWORK, train=train, test=test_set, temperature=0.2)
+    engine = run.engine
     state = next(engine.run(engine.start()))
     last, left = engine.effort(state)
     steps = 7 if sampler == "langevin" else 1.0 / 0.25

@@ -14,11 +14,11 @@ pytest.importorskip("arviz")
 
 from finitewidth import FullyConnected, InputError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
+from finitewidth.jax_runs import single_thread  # noqa: E402
 from finitewidth.networks.coupled import Joint, SourceFirst  # noqa: E402
-from finitewidth.runs import single_thread  # noqa: E402
+from finitewidth.sampling import Sample  # noqa: E402
 from finitewidth.sampling.transfer import (  # noqa: E402
-    JointRequest,
-    following,
+    JointRun,
     sample_following,
     sample_joint,
     sample_source,
@@ -107,8 +107,10 @@ def test_energy_and_prior_of_both_layers(tasks):
     """The joint potential is that of two collapsed networks, and whitened draws have the coupled prior."""
     source, target, test = tasks
     coupled = Joint(NETWORK, 1.5)
-    request = JointRequest(network=NETWORK, train=target, test=test, temperature=T, coupled=coupled, source=source)
-    engine = request.engine()
+    run = JointRun(
+        settings=Sample(), network=NETWORK, train=target, test=test, temperature=T, coupled=coupled, source=source
+    )
+    engine = run.engine
     joint, arrays = engine.sampler.target, engine.arrays
     with single_thread():
         theta = np.random.default_rng(0).standard_normal(arrays.scale.shape)
@@ -152,7 +154,7 @@ def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
         seen.append(index)
         return follow(self, index, settings)
 
-    monkeypatch.setattr(following, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", -1.0)
     monkeypatch.setattr(_Following, "follow", lambda *a: cut(*a) if a[1] == 2 else follow(*a))
     path = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):

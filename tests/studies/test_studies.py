@@ -28,9 +28,10 @@ from finitewidth.studies.pixel_shuffle import permuted
 from finitewidth.studies.trained import Line, distance_from_lazy
 from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
 from finitewidth.theory.transfer import transfer
+from finitewidth.training import Train
+from finitewidth.training import train as fit
 from finitewidth.training.linearised import lazy_training
-from finitewidth.training.run import Request
-from finitewidth.training.run import train as fit
+from finitewidth.training.run import TrainingRun
 
 NAMES = (
     *("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen"),
@@ -55,7 +56,9 @@ def one_training(monkeypatch):
     done = {}
 
     def shared(network, train, test, checkpoint, **options):
-        Request(network=network, data=train, test=test, **options)
+        settings = {name: value for name, value in options.items() if name != "temperature"}
+        temperature = options.get("temperature", 0.0)
+        TrainingRun(settings=Train(**settings), network=network, train=train, test=test, temperature=temperature)
         key = type(network), network.widths
         if key not in done:
             done[key] = fit(network, train, test, checkpoint=checkpoint, **options)

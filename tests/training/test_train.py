@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import brentq
 
 import finitewidth as fw
-from finitewidth.training import run
+from finitewidth.training import Train, TrainedRow, engine
+from finitewidth.training.run import TrainingRun
 
 pytest.importorskip("jax")
 pytest.importorskip("optax")
@@ -231,7 +232,7 @@ def test_same_call_same_bits(short):
 
 
 def interrupt_after(steps, monkeypatch):
-    original = run.Engine.run
+    original = engine.Engine.run
 
     def stopping(self, done):
         for state in original(self, done):
@@ -239,7 +240,7 @@ def interrupt_after(steps, monkeypatch):
             if state.steps >= steps:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.Engine, "run", stopping)
+    monkeypatch.setattr(engine.Engine, "run", stopping)
 
 
 @pytest.mark.parametrize(
@@ -269,21 +270,21 @@ def test_an_interrupt_before_the_first_step_is_passed_on(monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(run.Engine, "run", stop)
+    monkeypatch.setattr(engine.Engine, "run", stop)
     with pytest.raises(KeyboardInterrupt):
         fw.train(LINEAR, TRAIN, TEST, **SHORT)
 
 
 def test_refused_where_its_first_step_shows_that_it_takes_too_long(monkeypatch):
-    monkeypatch.setattr(run.Engine, "step_seconds", lambda engine, at: 1e4)
+    monkeypatch.setattr(engine.Engine, "step_seconds", lambda engine, at: 1e4)
     with pytest.raises(fw.TimeCapError, match="training 3 networks"):
         fw.train(LINEAR, TRAIN, TEST, **SHORT)
 
 
 def test_the_first_step_comes_to_nothing(short):
-    engine = run.Engine(run.Request(network=LINEAR, data=TRAIN, test=TEST, **SHORT))
-    start = engine.start()
-    assert engine.step_seconds(start) > 0.0
+    run = TrainingRun(settings=Train(**SHORT), network=LINEAR, train=TRAIN, test=TEST)
+    start = run.begin()
+    assert run.engine.step_seconds(start) > 0.0
     assert start.steps == 0
 
 
@@ -324,7 +325,7 @@ def test_divergence_is_never_a_number():
     assert np.isnan(ensemble.prediction().mean).all()
     with pytest.raises(fw.InputError, match="diverged"):
         fw.features.information(ensemble)
-    row = next(iter(fw.trained_curve(LINEAR, train, test, **{**SHORT, "learning_rate": 5.0, "steps": 300})))
+    row = TrainedRow.of(ensemble, 0.0)
     assert np.isnan(row.test_error)
     assert not row.converged
 

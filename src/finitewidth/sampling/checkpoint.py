@@ -1,4 +1,4 @@
-"""A sampler's run on disk: how its state becomes plain arrays and JSON (see ``finitewidth.runs``)."""
+"""A sampler's run on disk: how its state becomes plain arrays and JSON (see ``finitewidth.checkpoints``)."""
 
 from __future__ import annotations
 
@@ -7,59 +7,54 @@ from typing import Any
 import jax
 import numpy as np
 
-from finitewidth.runs import RunFile
+from finitewidth.checkpoints import RunFile
 from finitewidth.sampling.engine import BLOCKS, Engine, Progress, joined
 from finitewidth.sampling.program import CHUNK, DualAveraging
 
 
-class Checkpoint(RunFile):
-    """The file of a sampler's run."""
+def from_file(file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray], engine: Engine) -> Progress:
+    """The state that was saved; InputError unless it is one of that engine.
 
-    def save(self, progress: Progress) -> None:
-        """A whole state."""
-        self.write(*_to_arrays(progress))
-
-    def load(self, engine: Engine) -> Progress | None:
-        """The last whole state of that engine's run, or None where there is none; InputError where it does not fit."""
-        found = self.read()
-        return None if found is None else self._progress(*found, engine)
-
-    def _progress(self, meta: dict[str, Any], arrays: dict[str, np.ndarray], engine: Engine) -> Progress:
-        """Everything is held to the shapes that the engine makes: what is compiled trusts them."""
-        stage = self.whole(meta, "stage", len(engine.stages))
-        chunks = [one.chunks for one in engine.stages]
-        chunk = self.whole(meta, "chunk", 0 if stage == len(chunks) else chunks[stage] - 1)
-        if meta.get("iterations") != CHUNK * (sum(chunks[:stage]) + chunk):
-            raise self.misfit("iterations")
-        states, tuners, records, sums = engine.shapes
-        leaves, structure = jax.tree.flatten(states)
-        current, chains = engine.stages[min(stage, len(chunks) - 1)], engine.chains
-        done = current.iterations if stage == len(chunks) else CHUNK * chunk
-        wanted: dict[str, Any] = {"counts": np.zeros(BLOCKS)}
-        wanted |= {f"state/{i}": _like(leaf, chains) for i, leaf in enumerate(leaves)}
-        wanted |= {f"tuner/{name}": _like(value, chains) for name, value in tuners._asdict().items()}
-        if done:
-            wanted |= {f"record/{name}": _like(value, chains, done, skip=1) for name, value in records.items()}
-        if done and current.kept:
-            wanted |= {f"sum/{name}": _like(value, chains, BLOCKS) for name, value in sums.items()}
-        fitting = self.fitting(arrays, wanted)
-        settings, scores = self.numbers(meta, "settings"), self.numbers(meta, "scores")
-        chosen = engine.sampler.before(current, engine.sampler.settings(), scores) | {"step_size": 0.0}
-        if settings | {"step_size": 0.0} != chosen or settings.get("step_size", 1.0) <= 0.0:
-            raise self.misfit("settings")
-        recorded = _under(fitting, "record/")
-        return Progress(
-            stage=stage,
-            chunk=chunk,
-            iterations=meta["iterations"],
-            states=jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
-            tuners=DualAveraging(**_under(fitting, "tuner/")),
-            settings=settings,
-            scores=scores,
-            records=[recorded] if recorded else [],
-            sums=_under(fitting, "sum/"),
-            counts=fitting["counts"],
-        )
+    Everything is held to the shapes that the engine makes: what is compiled trusts them.
+    """
+    stage = file.whole(meta, "stage", len(engine.stages))
+    chunks = [one.chunks for one in engine.stages]
+    chunk = file.whole(meta, "chunk", 0 if stage == len(chunks) else chunks[stage] - 1)
+    if meta.get("iterations") != CHUNK * (sum(chunks[:stage]) + chunk):
+        raise file.misfit("iterations")
+    states, tuners, records, sums = engine.shapes
+    leaves, structure = jax.tree.flatten(states)
+    current, chains = engine.stages[min(stage, len(chunks) - 1)], engine.chains
+    done = current.iterations if stage == len(chunks) else CHUNK * chunk
+    wanted: dict[str, Any] = {"counts": np.zeros(BLOCKS)}
+    wanted |= {f"state/{i}": _like(leaf, chains) for i, leaf in enumerate(leaves)}
+    wanted |= {f"tuner/{name}": _like(value, chains) for name, value in tuners._asdict().items()}
+    if done:
+        wanted |= {f"record/{name}": _like(value, chains, done, skip=1) for name, value in records.items()}
+    if done and current.kept:
+        wanted |= {f"sum/{name}": _like(value, chains, BLOCKS) for name, value in sums.items()}
+    count = (chunk if stage < len(chunks) else chunks[-1]) // engine.spacing if engine.spacing and current.kept else 0
+    if count:
+        wanted["positions"] = _like(engine.sampler.position(states), count, chains)
+    fitting = file.fitting(arrays, wanted)
+    settings, scores = file.numbers(meta, "settings"), file.numbers(meta, "scores")
+    chosen = engine.sampler.before(current, engine.sampler.settings(), scores) | {"step_size": 0.0}
+    if settings | {"step_size": 0.0} != chosen or settings.get("step_size", 1.0) <= 0.0:
+        raise file.misfit("settings")
+    recorded = _under(fitting, "record/")
+    return Progress(
+        stage=stage,
+        chunk=chunk,
+        iterations=meta["iterations"],
+        states=jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
+        tuners=DualAveraging(**_under(fitting, "tuner/")),
+        settings=settings,
+        scores=scores,
+        records=[recorded] if recorded else [],
+        sums=_under(fitting, "sum/"),
+        counts=fitting["counts"],
+        positions=tuple(fitting["positions"]) if count else (),
+    )
 
 
 def _like(leaf: Any, *sizes: int, skip: int = 0) -> jax.ShapeDtypeStruct:
@@ -67,7 +62,8 @@ def _like(leaf: Any, *sizes: int, skip: int = 0) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((*sizes, *leaf.shape[skip:]), leaf.dtype)
 
 
-def _to_arrays(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def to_file(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What ``from_file`` reads."""
     meta = {
         "stage": progress.stage,
         "chunk": progress.chunk,
@@ -79,6 +75,8 @@ def _to_arrays(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray
     arrays |= {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(progress.states))}
     arrays |= {f"tuner/{name}": value for name, value in progress.tuners._asdict().items()}
     arrays |= {f"record/{name}": value for name, value in joined(progress.records).items()}
+    if progress.positions:
+        arrays["positions"] = np.stack(progress.positions)
     return meta, arrays | {f"sum/{name}": value for name, value in progress.sums.items()}
 
 

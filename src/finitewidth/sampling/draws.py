@@ -120,10 +120,7 @@ class Draws(Displayed):
         accuracy = self._accuracy_series(y)
         test = diagnose(error_series)
         watched = {"test error": test, **self._watched}
-        divergences = int(self.diverged.sum())
-        converged, message = verdict(watched, divergences, self.n_draws)
-        if not self.complete:
-            converged, message = False, f"interrupted after {self.n_draws} draws a chain; {message}"
+        converged, message = self.verdict({"test error": test})
         errors = SampledErrors(
             test_error=test_error,
             bias=bias,
@@ -137,11 +134,17 @@ class Draws(Displayed):
             accuracy_se=None if accuracy is None else standard_error(accuracy),
             r_hat=_worst([d.r_hat for d in watched.values()]),
             ess=test.ess,
-            divergences=divergences,
+            divergences=int(self.diverged.sum()),
             converged=converged,
             message=message,
         )
         return in_own_units(errors, self.encoding)
+
+    def verdict(self, others: dict[str, Diagnosis] | None = None) -> tuple[bool, str]:
+        """Whether energy, train error and ``others`` converged, and if not, why and what to do."""
+        draws = self.energy.shape[1]
+        converged, message = verdict((others or {}) | self._watched, int(self.diverged.sum()), draws)
+        return (converged, message) if self.complete else (False, f"interrupted after {draws} draws a chain; {message}")
 
     @property
     def order_parameter(self) -> Array:

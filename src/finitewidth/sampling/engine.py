@@ -21,8 +21,8 @@ import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its
 from threadpoolctl import threadpool_limits
 
 from finitewidth.durations import timed
+from finitewidth.jax_runs import on_cpu
 from finitewidth.linalg import n_threads
-from finitewidth.runs import on_cpu
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
@@ -44,6 +44,7 @@ class Progress:
 
     stage, chunk: what is done of which stage. states, tuners: one pytree of NumPy arrays, chains first.
     records: of the current stage. sums: (chains, BLOCKS, ...), with their ``counts`` (BLOCKS,).
+    positions: weights of some draws, (chains, dim) each.
     """
 
     stage: int
@@ -56,17 +57,19 @@ class Progress:
     records: list[Records] = field(default_factory=list)
     sums: dict[str, np.ndarray] = field(default_factory=dict)
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS))
+    positions: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One program on one data set."""
+    """One program on one data set. spacing: chunks of draws between two positions that are kept; 0: none are."""
 
     program: Program
     arrays: Arrays
     chains: int
     seed: int
     stages: tuple[Stage, ...]
+    spacing: int = 0
 
     @property
     def sampler(self) -> Sampler:
@@ -101,8 +104,13 @@ class Engine:
 
     @property
     def chunks(self) -> int:
-        """Chunks of a whole run."""
+        """Of a whole run."""
         return sum(stage.chunks for stage in self.stages)
+
+    def iteration(self, index: int) -> int:
+        """Of the whole run, after which the position of that index was kept."""
+        before = sum(stage.chunks for stage in self.stages if not stage.kept)
+        return CHUNK * (before + self.spacing * (index + 1)) - 1
 
     def first_seconds(self) -> float:
         """Of the first state of one chain, compiled already: of a gradient, or of all warmup where ``init`` does it."""
@@ -113,6 +121,11 @@ class Engine:
     def rounds(self) -> int:
         """How often as many chains run as there are threads."""
         return -(-self.chains // min(n_threads(), self.chains)) if on_cpu() else 1
+
+    def where(self, state: Progress) -> tuple[str, int, int]:
+        """The stage, and chunks done and in all."""
+        stage = self.stages[min(state.stage, len(self.stages) - 1)]
+        return stage.name, state.iterations // CHUNK, self.chunks
 
     def effort(self, at: Progress) -> tuple[float, float]:
         """Gradients of the last chunk, and of all that is left; looking at a draw counts for one."""
@@ -140,6 +153,8 @@ class Engine:
         )
         if stage.kept:
             following = _added(following, sums, kept, done.chunk * BLOCKS // stage.chunks)
+            if self.spacing and following.chunk % self.spacing == 0:
+                following = replace(following, positions=(*done.positions, self.sampler.position(states)))
         return self._finished(following, stage) if following.chunk == stage.chunks else following
 
     def _finished(self, done: Progress, stage: Stage) -> Progress:

@@ -9,11 +9,11 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.likelihoods import Gaussian
 from finitewidth.networks import Network
 from finitewidth.prediction import in_own_units
-from finitewidth.runs import same_targets
 
 Array = np.ndarray
 

@@ -23,32 +23,37 @@ _RANK_TOLERANCE = 1e-10  # directions below this part of the largest singular va
 class Inputs:
     """Inputs as the sampler sees them.
 
-    train: (P, ...). test: (P*, ...), with ``n_extra`` more inputs than ``train`` where rotated. basis: (N0,
-    r) of the training span, None where nothing was rotated. ``FullyConnected`` divides by the root of the
-    number of inputs it is given; the inputs are scaled so that the original 1/sqrt(N0) is what remains.
+    train: (P, ...). basis: (N0, r) of the training span, None where nothing was rotated. largest: singular value of the
+    training points. ``FullyConnected`` divides by the root of the number of inputs it is given; the inputs are scaled
+    so that the original 1/sqrt(N0) is what remains.
     """
 
     train: Array
-    test: Array
-    n_extra: int = 0
+    flat: bool = False
     basis: Array | None = None
+    largest: float = 0.0
 
     @classmethod
-    def of(cls, network: Network, train: Array, test: Array) -> Inputs:
+    def of(cls, network: Network, train: Array) -> Inputs:
         """Rotate where the network is fully connected and the training points span fewer than N0 directions."""
         if not network.rotates_inputs:
-            return cls(train, test)
-        flat, other = train.reshape(len(train), -1), test.reshape(len(test), -1)
-        size = flat.shape[1]
-        basis, largest = _span(flat, 0.0)
-        if basis.shape[1] in (0, size):
-            return cls(flat, other)
-        inside = other @ basis
-        extra, _ = _span(other - inside @ basis.T, largest)
-        outside = other @ extra
-        rank, full = basis.shape[1], basis.shape[1] + extra.shape[1]
-        rotated = np.concatenate([inside, outside], axis=1)
-        return cls(flat @ basis * math.sqrt(rank / size), rotated * math.sqrt(full / size), extra.shape[1], basis)
+            return cls(train)
+        train = train.reshape(len(train), -1)
+        basis, largest = _span(train, 0.0)
+        rank, size = basis.shape[1], train.shape[1]
+        if rank in (0, size):
+            return cls(train, True)
+        return cls(train @ basis * math.sqrt(rank / size), True, basis, largest)
+
+    def at(self, x: Array) -> tuple[Array, int]:
+        """Other points (P*, ...), and how many inputs they have more than ``train``, for what is outside its span."""
+        x = x.reshape(len(x), -1) if self.flat else x
+        if self.basis is None:
+            return x, 0
+        inside = x @ self.basis
+        extra, _ = _span(x - inside @ self.basis.T, self.largest)
+        size, full = len(self.basis), self.basis.shape[1] + extra.shape[1]
+        return np.concatenate([inside, x @ extra], axis=1) * math.sqrt(full / size), extra.shape[1]
 
     def original(self, gram: Array, n_inputs: int) -> Array:
         """``lambda_0 <w w^T>`` (N0, N0) from that of the rotated weights; outside the span it is the prior's, 1."""

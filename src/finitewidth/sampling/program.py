@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from finitewidth.runs import compiler_options, on_cpu
+from finitewidth.jax_runs import compiler_options, on_cpu
 from finitewidth.sampling.observables import observe
 from finitewidth.sampling.posterior import Array, Arrays, Target
 
@@ -190,6 +190,11 @@ def _compiled_advance(program: Program) -> Any:
 def _key(seed: Any, chain: Any, iteration: Any) -> Array:
     key = jax.random.key(seed, impl="threefry2x32")
     return jax.random.fold_in(jax.random.fold_in(key, chain), iteration + 1)
+
+
+def observing_key(seed: Any, chain: Any, iteration: Any) -> Array:
+    """Of what is drawn to observe the state after an iteration."""
+    return jax.random.split(_key(seed, chain, iteration))[1]
 
 
 def van_der_corput(index: Array) -> Array:

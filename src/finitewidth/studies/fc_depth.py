@@ -9,7 +9,7 @@ from finitewidth.curves import learning_curve
 from finitewidth.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
-from finitewidth.sampling.curves import SampledRow
+from finitewidth.sampling import SampledRow
 from finitewidth.studies.frame import Plan, Study, Work
 from finitewidth.studies.parts import draw
 from finitewidth.theory import Saddle

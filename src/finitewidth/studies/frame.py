@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import __version__, checks
+from finitewidth.checkpoints import refuse_links
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.documents import data_document, json_ready
 from finitewidth.durations import Jobs
 from finitewidth.exceptions import InputError
+from finitewidth.json_input import parse_json
 from finitewidth.report.findings import Findings
-from finitewidth.runs import parse_json, refuse_links
 
 FILE = "study.json"
 SCALES = ("small", "full")

@@ -22,9 +22,9 @@ from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.parts import square
+from finitewidth.training import train
 from finitewidth.training.ensemble import Ensemble, TrainedErrors, standard_error
 from finitewidth.training.linearised import LazyTraining, lazy_training
-from finitewidth.training.run import train
 
 SGD, ADAM, MEAN_FIELD = "SGD", "Adam", "SGD, mean-field"
 RUNS = {SGD: "standard", ADAM: "standard", MEAN_FIELD: "mean-field"}  # scaling of the readout

@@ -18,8 +18,9 @@ from importlib import metadata
 from multiprocessing import resource_tracker
 from typing import Any
 
+from finitewidth.durations import now
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.runs import now, versions
+from finitewidth.fingerprints import versions
 from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from finitewidth.durations import now
 from finitewidth.exceptions import InputError
-from finitewidth.runs import now, parse_json
+from finitewidth.json_input import parse_json
 
 FILE = ".lock"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}  # file systems without locks

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
+from finitewidth.json_input import parse_json
 from finitewidth.linalg import available_memory, format_bytes
-from finitewidth.runs import parse_json
 
 META = "zarr.json"
 _MOST_META, _MOST_CHUNKS, _MOST_NODES, _DEEPEST = 2**20, 100_000, 1000, 3

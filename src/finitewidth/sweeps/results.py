@@ -13,7 +13,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.checks import shown
 from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.runs import parse_json
+from finitewidth.json_input import parse_json
 from finitewidth.sweeps.plan import Plan
 from finitewidth.sweeps.read_draws import read_draws
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from finitewidth import __version__
 from finitewidth.data import Dataset
 from finitewidth.documents import row_document
-from finitewidth.durations import time_limit
+from finitewidth.durations import now, time_limit
 from finitewidth.exceptions import InputError, ScaleWarning
+from finitewidth.fingerprints import versions
 from finitewidth.jobs import Job
 from finitewidth.methods import Control, Method, Problem, Solution
 from finitewidth.options import Command, command_of, methods_of
-from finitewidth.runs import now, versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome

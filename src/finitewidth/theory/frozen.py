@@ -15,12 +15,12 @@ from scipy import optimize
 
 from finitewidth import checks, kernels
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, in_own_units
-from finitewidth.runs import same_targets
 
 Array = np.ndarray
 

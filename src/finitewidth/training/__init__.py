@@ -1,9 +1,11 @@
 """Networks trained by gradient descent: finite ones as they are, infinitely wide ones linearised."""
 
-from finitewidth.training.curves import TrainedRow, trained_curve
 from finitewidth.training.ensemble import Ensemble, History, TrainedErrors
+from finitewidth.training.least_squares import LeastSquares
 from finitewidth.training.linearised import LazyCurve, LazyRow, LazyTraining, lazy_training
-from finitewidth.training.run import train
+from finitewidth.training.method import Train, train
+from finitewidth.training.rows import TrainedRow
+from finitewidth.training.solution import Trained
 
 __all__ = [
     "Ensemble",
@@ -11,9 +13,11 @@ __all__ = [
     "LazyCurve",
     "LazyRow",
     "LazyTraining",
+    "LeastSquares",
+    "Train",
+    "Trained",
     "TrainedErrors",
     "TrainedRow",
     "lazy_training",
     "train",
-    "trained_curve",
 ]

@@ -12,9 +12,9 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
+from finitewidth.jax_runs import single_thread
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction, in_own_units
-from finitewidth.runs import single_thread
 
 Array = np.ndarray
 _STILL = 0.01  # change of the objective in the second half of a run, above which a network is not at rest

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from finitewidth.jax_runs import compiler_options
 from finitewidth.networks import Network
-from finitewidth.runs import compiler_options
 
 Array = Any  # a JAX array
 

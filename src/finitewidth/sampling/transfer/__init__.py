@@ -6,14 +6,14 @@ N(c W_s, s^2) (following.py). All are targets of the collapsed sampler and run i
 """
 
 from finitewidth.sampling.transfer.following import FollowingDraws, sample_following
-from finitewidth.sampling.transfer.joint import JointRequest, sample_joint
-from finitewidth.sampling.transfer.source import SourceLayers, SourceRequest, sample_source
+from finitewidth.sampling.transfer.joint import JointRun, sample_joint
+from finitewidth.sampling.transfer.source import SourceLayers, SourceRun, sample_source
 
 __all__ = [
     "FollowingDraws",
-    "JointRequest",
+    "JointRun",
     "SourceLayers",
-    "SourceRequest",
+    "SourceRun",
     "sample_following",
     "sample_joint",
     "sample_source",

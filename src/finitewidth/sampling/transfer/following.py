@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checkpoints import RunFile, now_and_then
 from finitewidth.data import TargetEncoding
 from finitewidth.data.targets import NUMBERS
 from finitewidth.exceptions import InputError
+from finitewidth.fingerprints import every_field
 from finitewidth.networks.coupled import SourceFirst
 from finitewidth.prediction import Prediction, in_own_units
-from finitewidth.runs import RunFile, every, every_field
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.frozen import squared_bias
-from finitewidth.sampling.run import _SAVE_EVERY, Request
+from finitewidth.sampling.method import Sample
+from finitewidth.sampling.run import SamplingRun
 from finitewidth.sampling.transfer.points import Points
 from finitewidth.sampling.transfer.source import SourceLayers
 
@@ -137,13 +139,13 @@ def sample_following(
     """
     if coupled.network != layers.network:
         raise InputError(f"layers of {layers.network!r}", f"layers of {coupled.network!r}", "draw them again")
-    run = _Following(coupled, layers, checks.positive_integer("draws", draws), warmup, seed)
-    file = None if checkpoint is None else RunFile(Path(checkpoint), run.fingerprint())
+    following = _Following(coupled, layers, checks.positive_integer("draws", draws), warmup, seed)
+    file = None if checkpoint is None else RunFile(Path(checkpoint), following.fingerprint())
     found = None if file is None else file.read()
-    settings, arrays = ({}, {}) if file is None or found is None else run.fitting(file, *found)
-    save = every(_SAVE_EVERY, None if file is None else lambda state: file.write(*state))
+    settings, arrays = ({}, {}) if file is None or found is None else following.fitting(file, *found)
+    save = now_and_then(lambda state: None if file is None else file.write(*state))
     for index in range(len(arrays["energy"]) if arrays else 0, len(layers)):
-        one, settings = run.follow(index, settings)
+        one, settings = following.follow(index, settings)
         arrays = {name: np.concatenate([arrays[name], value]) for name, value in one.items()} if arrays else one
         save((settings, arrays))
     if file is not None:
@@ -173,20 +175,23 @@ class _Following:
     warmup: int
     seed: int
 
-    def request(self, seed: int, settings: dict[str, float]) -> Request:
+    def run(self, seed: int, settings: dict[str, float]) -> SamplingRun:
         """The target task, with a seed of its own for every layer, and the settings that the first one chose."""
         given = self.layers
-        return Request(
-            network=given.network,
-            train=given.target,
-            test=given.test,
-            temperature=given.temperature,
+        sample = Sample(
             chains=_CHAINS,
             draws=self.draws,
             warmup=self.warmup // 4 if settings else self.warmup,
             seed=seed,
             step_size=settings.get("step_size"),
             trajectory=settings.get("trajectory"),
+        )
+        return SamplingRun(
+            settings=sample,
+            network=given.network,
+            train=given.target,
+            test=given.test,
+            temperature=given.temperature,
         )
 
     def fingerprint(self) -> str:
@@ -196,7 +201,7 @@ class _Following:
             "source": given.source.fingerprint(),
             "layers": hashlib.sha256(given.layers.tobytes()).hexdigest(),
         }
-        return json.dumps(json.loads(self.request(self.seed, {}).fingerprint()) | own)
+        return json.dumps(json.loads(self.run(self.seed, {}).fingerprint()) | own)
 
     def fitting(
         self, file: RunFile, meta: dict[str, Any], arrays: dict[str, Array]
@@ -227,28 +232,25 @@ class _Following:
     def follow(self, index: int, settings: dict[str, float]) -> tuple[dict[str, Array], dict[str, float]]:
         """The draws that follow one layer, (1, 2, n, ...), and the settings that they were made with."""
         from finitewidth.sampling.coupled import FollowingArrays, FollowingTarget, WithReadouts
-        from finitewidth.sampling.engine import Engine, joined
+        from finitewidth.sampling.engine import joined
 
         seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
-        request, points, network = self.request(seed, settings), self.points, self.coupled.network
+        run, points, network = self.run(seed, settings), self.points, self.coupled.network
         rank = points.target.shape[1]
         arrays = FollowingArrays(
             train=points.target,
-            y=request.y,
+            y=run.y,
             test=points.test,
             scale=np.full(self.layers.layers.shape[1], math.sqrt(self.coupled.spread)),
-            temperature=np.array(request.temperature),
+            temperature=np.array(run.temperature),
             centre=self.coupled.shift * self.layers.layers[index],
             outside=np.array(math.sqrt(self.coupled.covariance[1, 1])),
         )
         target = FollowingTarget(network, (rank,), points.n_extra, network.jax_functions)
-        sampler = request._sampler(target)
-        program = WithReadouts(sampler, ("order_parameter",))
-        stages = tuple(sampler.stages(request.warmup, request.draws))
-        engine = Engine(program, arrays, _CHAINS, seed, stages)  # type: ignore[arg-type]
+        engine = run.engine_of(target, arrays, WithReadouts)
         *_, state = engine.run(engine.start())
         records = joined(state.records)
-        sums = {name: state.sums[name].sum(1) / request.draws for name in ("readout", "order_parameter")}
+        sums = {name: state.sums[name].sum(1) / self.draws for name in ("readout", "order_parameter")}
         found = {
             "mean": records["mean"][..., 0],
             **{name: records[name] for name in ("variance", "train_error", "energy", "diverged")},

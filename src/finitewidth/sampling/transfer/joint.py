@@ -6,16 +6,20 @@ import json
 import math
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finitewidth.data import Dataset
+from finitewidth.fingerprints import every_field
+from finitewidth.long_runs import carry_out
 from finitewidth.networks.coupled import Joint
-from finitewidth.runs import every_field
 from finitewidth.sampling.draws import Draws
-from finitewidth.sampling.run import Request, _run
-from finitewidth.sampling.transfer.points import Points, require_jax
+from finitewidth.sampling.method import Sample
+from finitewidth.sampling.run import SamplingRun, require_jax
+from finitewidth.sampling.transfer.points import Points
 
 if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine, Progress
@@ -43,24 +47,21 @@ def sample_joint(
     """
     coupled.check(source, target, test)
     require_jax(coupled.network)
-    request = JointRequest(
+    run = JointRun(
+        settings=Sample(chains=chains, draws=draws, warmup=warmup, seed=seed),
         network=coupled.network,
         train=target,
         test=test,
         temperature=temperature,
-        chains=chains,
-        draws=draws,
-        warmup=warmup,
-        seed=seed,
         coupled=coupled,
         source=source,
     )
-    return request.collect(*_run(request.engine(), request, progress, checkpoint))
+    return run.collect(carry_out(run, None if checkpoint is None else Path(checkpoint), progress))
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointRequest(Request):
-    """A request for both networks; ``train`` and ``test`` are of the target task."""
+class JointRun(SamplingRun):
+    """A run of both networks; ``train`` and ``test`` are of the target task."""
 
     coupled: Joint
     source: Dataset
@@ -69,10 +70,9 @@ class JointRequest(Request):
         own = {"coupled": every_field(self.coupled), "source": self.source.fingerprint()}
         return json.dumps(json.loads(super().fingerprint()) | own)
 
+    @cached_property
     def engine(self) -> Engine:
         from finitewidth.sampling.coupled import JointArrays, JointTarget, Tasks
-        from finitewidth.sampling.engine import Engine
-        from finitewidth.sampling.program import Program
 
         points = Points.of(self.coupled, self.source, self.train, self.test)
         width, rank = self.coupled.width, points.source.shape[1]
@@ -89,13 +89,10 @@ class JointRequest(Request):
         )
         network = self.coupled.network
         target = JointTarget(network, (rank,), points.n_extra, network.jax_functions)
-        sampler = self._sampler(target)
-        stages = tuple(sampler.stages(self.warmup, self.draws))
-        program = Program(sampler, self.observables)
-        return Engine(program, arrays, self.chains, self.seed, stages)  # type: ignore[arg-type]
+        return self.engine_of(target, arrays)
 
-    def collect(self, state: Progress, complete: bool) -> Draws:
-        draws, count = super().collect(state, complete), len(self.test)
+    def collect(self, state: Progress) -> Draws:
+        draws, count = super().collect(state), len(self.test)
         own = (self.train.y - draws.mean[..., count:]) ** 2 + draws.variance[..., count:]
         return replace(
             draws, mean=draws.mean[..., :count], variance=draws.variance[..., :count], train_error=own.mean(-1)

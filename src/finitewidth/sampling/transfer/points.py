@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.exceptions import MissingExtraError
-from finitewidth.networks import Network
 from finitewidth.networks.coupled import Coupled
-from finitewidth.runs import refuse_numpy_only
 from finitewidth.sampling.inputs import Inputs
 
 Array = np.ndarray
@@ -29,19 +26,10 @@ class Points:
     @classmethod
     def of(cls, coupled: Coupled, source: Dataset, target: Dataset, test: Dataset) -> Points:
         both = np.concatenate([source.flat, target.flat])
-        inputs = Inputs.of(coupled.network, both, test.flat)
-        first = len(source)
-        return cls(inputs.train[:first], inputs.train[first:], inputs.test, inputs.n_extra)
+        inputs, first = Inputs.of(coupled.network, both), len(source)
+        return cls(inputs.train[:first], inputs.train[first:], *inputs.at(test.flat))
 
     def padded(self, x: Array) -> Array:
         """Training points as test points: a longer row, whose root the network divides by."""
         full, rank = self.test.shape[1], x.shape[1]
         return np.pad(x * math.sqrt(full / rank), ((0, 0), (0, full - rank)))
-
-
-def require_jax(network: Network) -> None:
-    try:
-        import jax  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "sampling") from error
-    refuse_numpy_only(network)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checkpoints import RunFile
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError
+from finitewidth.jax_runs import single_thread
 from finitewidth.networks import Network
 from finitewidth.networks.coupled import SourceFirst
-from finitewidth.runs import RunFile, single_thread
 from finitewidth.sampling.convergence import diagnose
-from finitewidth.sampling.run import Request
-from finitewidth.sampling.transfer.points import Points, require_jax
+from finitewidth.sampling.method import Sample
+from finitewidth.sampling.run import SamplingRun, require_jax
+from finitewidth.sampling.transfer.points import Points
 
 if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine
@@ -74,25 +77,22 @@ def sample_source(
     require_jax(network)
     if checks.positive_integer("sources", sources) < 2:
         raise InputError(f"sources = {sources}", "at least two layers", "give more, for a standard error")
-    request = SourceRequest(
+    run = SourceRun(
+        settings=Sample(chains=chains, draws=_SPACING * -(-sources // chains), warmup=warmup, seed=seed),
         network=network,
         train=source,
         test=target,
         temperature=temperature,
-        chains=chains,
-        draws=_SPACING * -(-sources // chains),
-        warmup=warmup,
-        seed=seed,
         sources=sources,
         at=test,
     )
-    meta, arrays = request.done(None if checkpoint is None else Path(checkpoint))
+    meta, arrays = run.done(None if checkpoint is None else Path(checkpoint))
     return SourceLayers(
         network=network,
         source=source,
         target=target,
         test=test,
-        temperature=request.temperature,
+        temperature=run.temperature,
         layers=arrays["layers"],
         readouts=arrays["readouts"],
         order_parameter=arrays["order_parameter"],
@@ -102,8 +102,8 @@ def sample_source(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceRequest(Request):
-    """A request for source layers; ``test`` holds the target's points, ``at`` those it will be tested on."""
+class SourceRun(SamplingRun):
+    """A run for source layers; ``test`` holds the target's points, ``at`` those it will be tested on."""
 
     sources: int
     at: Dataset
@@ -115,8 +115,8 @@ class SourceRequest(Request):
         own = {"sources": self.sources, "at": self.at.fingerprint()}
         return json.dumps(json.loads(super().fingerprint()) | own)
 
+    @cached_property
     def engine(self) -> Engine:
-        from finitewidth.sampling.engine import Engine
         from finitewidth.sampling.posterior import Arrays, Target
         from finitewidth.sampling.program import Program
 
@@ -125,10 +125,7 @@ class SourceRequest(Request):
         with single_thread():
             scale, temperature = target.prior_deviation(), np.array(self.temperature)
             arrays = Arrays(points.source, self.y, points.target, scale, temperature)
-        sampler = self._sampler(target)
-        return Engine(
-            Program(sampler, ()), arrays, self.chains, self.seed, tuple(sampler.stages(self.warmup, self.draws))
-        )
+        return self.engine_of(target, arrays, lambda sampler, _: Program(sampler, ()))
 
     def done(self, checkpoint: Path | None) -> tuple[dict[str, Any], dict[str, Array]]:
         """What ``draw`` gives, read from the checkpoint where it is done, else drawn and written there."""
@@ -159,11 +156,11 @@ class SourceRequest(Request):
         from finitewidth.sampling.engine import joined
         from finitewidth.sampling.program import CHUNK
 
-        engine, kept = self.engine(), []
+        engine, kept = self.engine, []
         state, last = engine.start(), len(engine.stages) - 1
         for whole in engine.run(state):
             state = whole
-            done = state.chunk * CHUNK if state.stage == last else self.draws * (state.stage > last)
+            done = state.chunk * CHUNK if state.stage == last else self.settings.draws * (state.stage > last)
             if done and done % _SPACING == 0:
                 kept.append(state.states.theta)
         theta = np.concatenate(kept)[: self.sources]

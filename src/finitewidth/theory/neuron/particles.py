@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from finitewidth.runs import compiler_options
+from finitewidth.jax_runs import compiler_options
 
 Array = Any  # a JAX array
 STEPS = 4  # leapfrog steps of one trajectory

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth.checkpoints import RunFile, now_and_then
+from finitewidth.jax_runs import single_thread
 from finitewidth.linalg import RegularisedGram
-from finitewidth.runs import RunFile, every, single_thread
 from finitewidth.theory.neuron import particles as compiled
 from finitewidth.theory.neuron.bounds import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.design import Design
@@ -28,7 +29,6 @@ SHIFT = 0.3  # nats by which one change of the field may move the particles apar
 REFRESH = 20  # rounds between two looks at the directions of the jumps
 JUMPS = 3  # directions
 SNAPSHOTS = 24  # states of the particles that are kept for predictions
-SAVE_EVERY = 15.0  # seconds
 _SAVED = ("s", "kernel", "frozen", "potential")
 _DIRECTIONS = ("vectors", "deviations", "log_odds")
 
@@ -205,7 +205,7 @@ class _Run:
         self.sums: dict[str, Array] = {}  # of the stage
         self.kept: list[State] = []
         self._restore()
-        self._save_now_and_then = every(SAVE_EVERY, None if file is None else lambda _: self.save())
+        self._save_if_due = now_and_then(lambda _: self.save())
 
     def go(self, kind: str, rounds: int) -> None:
         """The rounds of a stage, or those that are left of it."""
@@ -216,7 +216,7 @@ class _Run:
         while self.done < rounds:
             work(self.done, rounds, R)
             self.done += 1
-            self._save_now_and_then(None)
+            self._save_if_due(None)
 
     def _begin(self, kind: str) -> None:
         size = len(self.s)

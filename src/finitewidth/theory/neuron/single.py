@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks, durations, methods
+from finitewidth.checkpoints import RunFile, folder_of
 from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.fingerprints import network_fingerprint, versions
 from finitewidth.linalg import require_memory
+from finitewidth.long_runs import reporting
 from finitewidth.methods import Control
 from finitewidth.networks import LocalNetwork, Network
-from finitewidth.runs import RunFile, folder_of, network_fingerprint, progress_bar, versions
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.bounds import KERNEL_BOUND, RESIDUAL_BOUND, RESPONSES
 from finitewidth.theory.neuron.design import Design
@@ -325,13 +327,12 @@ def _bar(options: SingleNeuron, progress: bool, what: str) -> Iterator[Callable[
     first, second = options.rounds
     # what has not converged takes more rounds, and what starts from the last solution less
     total = options.seeds * (first + second + second // 2)
-    pace, done = durations.Pace(what, _REMEDY, _PACED), 0
-    with progress_bar(progress, "single neuron", total, 0) as advance:
+    pace, left = durations.Pace(what, _REMEDY, _PACED), total
+    with reporting(pace, progress, "single neuron", total) as report:
 
         def tell() -> None:
-            nonlocal done
-            done += 1
-            advance("single neuron")
-            pace(done, max(0, total - done))
+            nonlocal left
+            left = max(0, left - 1)
+            report("single neuron", (1.0, left))
 
         yield tell

@@ -1,4 +1,4 @@
-"""What long runs share. Checkpoints of real runs: tests/sampling/test_run.py and tests/training/test_train.py."""
+"""Long runs on disk, their bar and their fingerprint. Those of real runs: tests of sampling and training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from finitewidth import InputError
-from finitewidth.runs import RunFile, every, progress_bar, save_arrays, versions
+from finitewidth.checkpoints import RunFile, now_and_then, save_arrays
+from finitewidth.fingerprints import versions
+from finitewidth.progress import progress_bar
 
 ONE, TWO = json.dumps({"seed": 1}), json.dumps({"seed": 2})
 
@@ -37,14 +39,14 @@ def test_other_runs_and_places_are_refused(tmp_path):
         RunFile(tmp_path / "nowhere" / "run.npz", ONE)
 
 
-def test_saves_now_and_then():
+def test_saves_now_and_then(monkeypatch):
     saved = []
     for seconds, expected in ((1e6, []), (-1.0, [1, 2])):
-        save = every(seconds, saved.append)
+        monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", seconds)
+        save = now_and_then(saved.append)
         save(1)
         save(2)
         assert saved == expected
-    every(-1.0, None)(3)
 
 
 def test_a_bar_only_where_it_is_wanted(capsys):

@@ -1,0 +1,190 @@
+"""Long runs on disk: the last whole state of one, to resume from; arrays and JSON only, never pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.data.archive import read_archive
+from finitewidth.exceptions import InputError
+from finitewidth.json_input import parse_json
+from finitewidth.linalg import available_memory
+
+_FORMAT = 1
+SAVE_EVERY = 15.0  # seconds between two states that are saved
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """The last whole state of a run at ``path``, the one before it at ``path`` + ".previous"; arrays and JSON only.
+
+    fingerprint: JSON of all that decides the numbers; a file of another run is refused.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if self.path.is_dir() or not self.path.absolute().parent.is_dir():
+            raise InputError(
+                f"checkpoint {self.path}, which cannot be written",
+                "a file in a folder that exists",
+                "create the folder first, or give another path",
+            )
+
+    @property
+    def previous(self) -> Path:
+        """Where the state before the last is kept."""
+        return self.path.with_name(self.path.name + ".previous")
+
+    def write(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Write beside, then rename: whenever this is cut short, one whole state is left."""
+        meta = {"format": _FORMAT, "fingerprint": self.fingerprint, **meta}
+        draft = self.path.with_name(self.path.name + ".part")
+        draft.unlink(missing_ok=True)  # a link there would lead elsewhere
+        with open(draft, "xb") as file:
+            save_arrays(file, meta=np.array(json.dumps(meta)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.path.exists():
+            os.replace(self.path, self.previous)
+        os.replace(draft, self.path)
+
+    def read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """The last whole state, or None where there is none.
+
+        Raises InputError for a file of another run, and where files exist and none can be read.
+        """
+        found = [path for path in (self.path, self.previous) if path.exists()]
+        for path in found:
+            arrays = read_arrays(path)
+            meta = None if arrays is None else _meta(arrays)
+            if arrays is not None and meta is not None:
+                self._refuse_other(path, meta)
+                return meta, arrays
+        if found:
+            raise InputError(
+                f"checkpoint {self.path}, which cannot be read",
+                "a checkpoint written by finitewidth",
+                "delete it, or give another path",
+            )
+        return None
+
+    def misfit(self, what: str) -> InputError:
+        """Of a file whose fingerprint is right and whose contents are not those of this run."""
+        return InputError(
+            f"checkpoint {self.path}, of which {what} does not fit this run",
+            "a checkpoint written by finitewidth",
+            "delete it, or give another path",
+        )
+
+    def fitting(self, arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays of the names in ``wanted``, each of the shape and type of its value there; raises InputError."""
+        for name, like in wanted.items():
+            found = arrays.get(name)
+            if found is None or found.shape != tuple(like.shape) or found.dtype != like.dtype:
+                raise self.misfit(f"array {name!r}")
+        return {name: arrays[name] for name in wanted}
+
+    def whole(self, meta: dict[str, Any], name: str, most: int) -> int:
+        """A number of the meta data, from 0 to ``most``; raises InputError."""
+        value = meta.get(name)
+        if type(value) is not int or not 0 <= value <= most:
+            raise self.misfit(name)
+        return value
+
+    def numbers(self, meta: dict[str, Any], name: str) -> dict[str, float]:
+        """A mapping of numbers of the meta data; raises InputError."""
+        values = meta.get(name)
+        if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
+            raise self.misfit(name)
+        return values
+
+    def _refuse_other(self, path: Path, meta: dict[str, Any]) -> None:
+        ours, theirs = json.loads(self.fingerprint), parse_json(meta["fingerprint"])
+        differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        if differ:
+            raise InputError(
+                f"checkpoint {path} of another run ({', '.join(differ)} differ)",
+                "a checkpoint of this very run",
+                "give another path, or delete the checkpoint to start afresh",
+            )
+
+
+def _meta(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """The JSON of a checkpoint, taken out of its arrays; None where it is none of ours."""
+    text = arrays.pop("meta", None)
+    if text is None or text.ndim or text.dtype.kind != "U":
+        return None
+    try:
+        meta = parse_json(str(text), finite=False)  # R-hat of one chain is NaN
+        theirs = parse_json(meta["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return meta if isinstance(theirs, dict) else None
+
+
+def save_arrays(file: IO[bytes], **arrays: np.ndarray) -> None:
+    """Numbers and text as an npz file; objects, which NumPy before 2.2 would pickle unasked, are a defect of ours."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"array {name} holds objects")
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path, max_bytes: float | None = None) -> dict[str, np.ndarray] | None:
+    """All arrays of an npz file, each checked against its checksum.
+
+    None if the file is missing, cut short or of another kind, or would take more than ``max_bytes`` (half of what is
+    free): nothing is read then.
+    """
+    if not path.is_file():  # a pipe would never end
+        return None
+    try:
+        return read_archive(path, available_memory() / 2.0 if max_bytes is None else max_bytes)
+    except InputError:
+        return None
+
+
+def folder_of(path: str | os.PathLike[str], what: str = "checkpoint") -> Path:
+    """A folder for ``what``, made if need be; InputError where there can be none."""
+    folder = checks.path(what, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{what} {str(path)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
+        ) from error
+    return folder
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """InputError where a name in a folder of results is a symbolic link, through which a write would leave it."""
+    for name in names:
+        if (folder / name).is_symlink():
+            raise InputError(
+                f"{str(folder / name)!r}, a symbolic link",
+                "results that lie in their own folder",
+                "put the folder itself elsewhere, or remove the link",
+            )
+
+
+def now_and_then(save: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``save``, at most every 15 seconds."""
+    saved = time.monotonic()
+
+    def save_if_due(state: Any) -> None:
+        nonlocal saved
+        if time.monotonic() - saved > SAVE_EVERY:
+            save(state)
+            saved = time.monotonic()
+
+    return save_if_due

@@ -1,0 +1,69 @@
+"""How this package uses JAX: double precision and one thread a lane, out of memory said plainly."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from finitewidth.exceptions import InputError
+
+
+def on_cpu() -> bool:
+    """Whether JAX computes on a CPU."""
+    import jax
+
+    return bool(jax.default_backend() == "cpu")
+
+
+def compiler_options() -> dict[str, Any]:
+    """Of a compiled function that is one lane of several: on a CPU it keeps to its own thread."""
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
+
+
+@contextlib.contextmanager
+def memory_errors(what: str, remedy: str) -> Iterator[None]:
+    """Out of memory as Python says it, whatever the estimate was."""
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(f"{what} ran out of memory; {remedy}") from error
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
+    """One BLAS thread, in all threads, for as long as the context lasts."""
+    import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Float64 in JAX (in this thread), and one BLAS thread, for as long as the context lasts."""
+    import jax
+
+    with one_blas_thread(), jax.enable_x64(True):
+        yield
+
+
+def refuse_numpy_only(network: Any) -> None:
+    """An activation that JAX cannot differentiate is refused before anything is compiled."""
+    import jax
+
+    try:
+        for function in network.jax_functions:
+            jax.eval_shape(function, jax.ShapeDtypeStruct((2,), np.float32))
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
+        raise InputError(
+            f"activation {network.activation_names!r}, which does not take JAX arrays",
+            "a function of operators and jax.numpy",
+            "write it with jax.numpy, or name one of finitewidth's own",
+        ) from error

@@ -1,0 +1,204 @@
+"""One engine for long runs: begin or go on from a file, state by state, saved, shown, timed, and stopped whole."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from finitewidth import durations
+from finitewidth.checkpoints import RunFile, folder_of, now_and_then
+from finitewidth.checks import instance
+from finitewidth.data import Dataset
+from finitewidth.exceptions import InputError
+from finitewidth.jax_runs import memory_errors
+from finitewidth.linalg import require_memory
+from finitewidth.methods import Control, Solution
+from finitewidth.networks import Network
+from finitewidth.networks.scale import warn_of_scale
+from finitewidth.progress import progress_bar
+
+State = TypeVar("State")
+_OF_WEIGHTS = ("init_hidden", "features", "hidden_log_prior")
+
+
+class LongRun(abc.ABC, Generic[State]):
+    """What the engine asks of a run, whose text says what it does. Its states are whole, and stay as they are.
+
+    verb: what it does to networks. remedy: what would make it smaller. paced: states that show its pace.
+    """
+
+    verb: ClassVar[str]
+    remedy: ClassVar[str]
+    paced: ClassVar[int] = 1
+    network: Network
+    train: Dataset
+    temperature: float
+
+    @abc.abstractmethod
+    def bytes(self) -> float:
+        """Memory that it takes at most, roughly."""
+
+    @property
+    @abc.abstractmethod
+    def cost(self) -> float:
+        """Its work beside that of other runs on the same data, in any unit."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """All that decides the numbers, as JSON."""
+
+    @abc.abstractmethod
+    def begin(self) -> State:
+        """The first state."""
+
+    @abc.abstractmethod
+    def go_on(self, state: State) -> Iterator[State]:
+        """Do what is left, one state after another."""
+
+    @abc.abstractmethod
+    def usable(self, state: State) -> bool:
+        """Whether there is a solution where an interrupt leaves it in this state."""
+
+    @abc.abstractmethod
+    def solution(self, state: State) -> Solution:
+        """Of a run in its last state, or in one that is usable."""
+
+    @abc.abstractmethod
+    def to_file(self, state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Plain data and arrays that are the state."""
+
+    @abc.abstractmethod
+    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
+        """The state that these are; InputError (``file.misfit``) where they fit no state of this run."""
+
+    @abc.abstractmethod
+    def where(self, state: State) -> tuple[str, int, int]:
+        """What it is doing, how many states it has been through, and through how many it goes."""
+
+    @abc.abstractmethod
+    def effort(self, state: State) -> tuple[float, float] | None:
+        """Work that led to this state from the last one, and that is left, in one unit; None where nobody knows."""
+
+    @abc.abstractmethod
+    def least_seconds(self, state: State) -> float:
+        """A lower bound on the time that is left, from a small measured piece."""
+
+
+def carry_out(run: LongRun[State], checkpoint: Path | None = None, progress: bool | str = False) -> State:
+    """Its last state, or the one that an interrupt (Ctrl-C) left it in; that is passed on where none is usable.
+
+    checkpoint: a file that it is saved to every 15 seconds and at the end, and goes on from. progress: a bar on stderr;
+    a text stands in front of it. Raises TimeCapError, MemoryError, InputError for a file of another run.
+    """
+    file = None if checkpoint is None else RunFile(checkpoint, run.fingerprint())
+    saved = None if file is None else file.read()
+
+    def save(state: State) -> None:
+        if file is not None:
+            file.write(*run.to_file(state))
+
+    with memory_errors(str(run), run.remedy):
+        start = state = run.begin() if file is None or saved is None else run.from_file(file, *saved)
+        if durations.wanted():
+            durations.refuse_beyond(run.least_seconds(start), str(run), run.remedy)
+        try:
+            with _watched(run, start, save, progress) as watch:
+                for state in run.go_on(start):
+                    watch(state)
+        except KeyboardInterrupt:
+            if not run.usable(state):
+                save(state)
+                raise
+        save(state)
+    return state
+
+
+@contextlib.contextmanager
+def _watched(
+    run: LongRun[State], state: State, save: Callable[[State], None], progress: bool | str
+) -> Iterator[Callable[[State], None]]:
+    """Called after every state: moves the bar, saves now and then, and requires the time of the rest."""
+    save_if_due = now_and_then(save)
+    label, done, total = run.where(state)
+    with reporting(durations.Pace(str(run), run.remedy, run.paced), progress, label, total, done) as report:
+
+        def watch(state: State) -> None:
+            report(run.where(state)[0], run.effort(state))
+            save_if_due(state)
+
+        yield watch
+
+
+@contextlib.contextmanager
+def reporting(
+    pace: durations.Pace, progress: bool | str, label: str, total: int, done: int = 0
+) -> Iterator[Callable[[str, tuple[float, float] | None], None]]:
+    """Called with a label and with ``LongRun.effort`` after every step: moves the bar, and paces the rest."""
+    work = 0.0
+    with progress_bar(progress, label, total, done) as advance:
+
+        def report(label: str, effort: tuple[float, float] | None) -> None:
+            nonlocal work
+            advance(label)
+            if effort is not None:
+                work += effort[0]
+                pace(work, effort[1])
+
+        yield report
+
+
+def solutions_of(runs: Sequence[LongRun[Any]], control: Control) -> Iterator[Solution]:
+    """One after another, as ``Method.solutions`` promises. Memory is required of all before the first begins."""
+    for run in runs:
+        require_memory(run.bytes(), str(run), run.remedy, control.memory)
+    folder = None if control.checkpoints is None else folder_of(control.checkpoints)
+    return _one_by_one(runs, folder, control.progress)
+
+
+def _one_by_one(runs: Sequence[LongRun[Any]], folder: Path | None, progress: bool) -> Iterator[Solution]:
+    points = max(run.train.n_points for run in runs)
+    what = f"{runs[0].verb} {len(runs)} networks on {points} training points" if len(runs) > 1 else ""
+    jobs = durations.Jobs(sum(run.cost for run in runs), what)
+    for done, (run, name) in enumerate(zip(runs, _names(runs), strict=True)):
+        warn_of_scale(run.network, run.train)
+        file = None if folder is None else folder / f"{name}.npz"
+        try:
+            with jobs.one(run.cost):
+                solution = run.solution(carry_out(run, file, name.replace("-", " ") if progress else False))
+        except KeyboardInterrupt:
+            if done == 0:
+                raise
+            return
+        yield solution
+        if not solution.complete:
+            return
+
+
+def _names(runs: Sequence[LongRun[Any]]) -> list[str]:
+    """What tells the runs apart, as names of files."""
+    names = [f"width-{'-'.join(map(str, run.network.widths))}-temperature-{run.temperature:g}" for run in runs]
+    if len({run.train.n_points for run in runs}) > 1:
+        names = [f"{name}-n-train-{run.train.n_points}" for name, run in zip(names, runs, strict=True)]
+    seen: Counter[str] = Counter()
+    for k, name in enumerate(names):
+        seen[name] += 1
+        names[k] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return names
+
+
+def refuse_without_weights(network: Any, method: str) -> None:
+    """InputError for what is no network, or one of the user's own that only states its covariance."""
+    instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    missing = [name for name in _OF_WEIGHTS if getattr(type(network), name) is getattr(Network, name)]
+    if missing:
+        raise InputError(
+            f"method {method!r} with {type(network).__name__}, which has no {', '.join(missing)}",
+            "a network that can draw its weights and compute with them",
+            "write these methods too (see OwnArchitecture), or use a method of theory",
+        )
