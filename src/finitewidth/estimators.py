@@ -69,7 +69,9 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
 
     def _solve(self, train: Dataset) -> Self:
         self.n_outputs_ = train.n_outputs
-        self.solution_: Solution = Job.of(_network_of(self), self.temperature, self.method).solve(train)
+        job = Job.of(_network_of(self), self.temperature, self.method)
+        self.solution_: Solution = job.solve(train)
+        self.usable_ = self.solution_.converged or job.method.averages
         self.order_parameters_ = self.solution_.order_parameters
         self.log_evidence_ = float(self.solution_.log_evidence) if self.solution_.converged else math.nan
         if not self.solution_.converged:
@@ -79,7 +81,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
     def _predict(self, X: Any) -> Prediction:
         check_is_fitted(self)
         x = _validated(self, X, dtype=np.float64, reset=False)
-        if not self.solution_.converged:
+        if not self.usable_:
             raise InputError(
                 f"a {type(self).__name__} whose fit did not converge ({self.solution_.message})",
                 "a converged solution",

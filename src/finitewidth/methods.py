@@ -132,10 +132,12 @@ class Solution(Protocol):
 class Method(CheckedKeywords, Settings, abc.ABC):
     """A way from a network, a likelihood and a training set to a solution; its fields are its settings.
 
-    Subclass it for a method of your own (docs/methods.md). name: what rows call it.
+    Subclass it for a method of your own (docs/methods.md). name: what rows call it. averages: whether results are
+    averages over draws or networks, which stay, marked, where they have not converged; others are no numbers then.
     """
 
     name: ClassVar[str]
+    averages: ClassVar[bool] = False
 
     def likelihood(self, noise: Noise) -> Likelihood:
         """What a temperature stands for; a likelihood stands for itself."""

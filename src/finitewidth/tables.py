@@ -64,7 +64,7 @@ def trained(rows: Iterable[Any], heading: str) -> Table:
     named = any(row.accuracy is not None for row in rows)
     columns = [
         *("width", *_several(rows), "test error", "bias", "variance"),
-        *("train error", *(["accuracy"] if named else []), "networks", "steps"),
+        *("train error", *(["accuracy"] if named else []), "networks"),
     ]
     return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
 
@@ -125,7 +125,7 @@ def side_by_side(rows: Iterable[Any], heading: str) -> Table:
             cells += [
                 NOTHING if off is None or x is None else f"{x:+.1f}" for x in (off and off.in_se, off and off.percent)
             ]
-            table.add_row(*cells, _cell(one, "bias"), _cell(one, "variance"), _error(one, "train error"))
+            table.add_row(*cells, *(_error(one, name) for name in ("bias", "variance", "train error")))
     return table
 
 
@@ -273,8 +273,8 @@ def _cell(row: Any, column: str) -> str:
 def _sample_cell(row: Any, column: str) -> str:
     if column in ("width", "T", "P"):
         return _cell(row, column)
-    if column in ("networks", "steps"):
-        return str(getattr(row, column))
+    if column == "networks":
+        return str(row.networks)
     if column == "R-hat":
         return NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
     if column == "ESS":

@@ -44,6 +44,7 @@ class Sample(Method):
     """
 
     name = "sample"
+    averages = True
     chains: int = 4
     draws: int = 500
     warmup: int | None = None

@@ -50,6 +50,7 @@ class Train(Method):
     """
 
     name = "train"
+    averages = True
     optimiser: str = "adam"
     learning_rate: float | None = None
     momentum: float | None = None
