@@ -13,6 +13,7 @@ from finitewidth.activations import activation_of
 from finitewidth.kernels import stack as implementation
 from finitewidth.kernels.stack import StackKernel
 from finitewidth.networks import LayeredNetwork
+from finitewidth.networks.stack import layers_of
 
 KEYS = ("nngp", "ntk")
 
@@ -259,7 +260,7 @@ def test_finite_network_of_a_kernel():
 
 
 def test_stack_of_a_network_keeps_the_shape():
-    assert fw.Convolutional(channels=4, patch=2, input_shape=(4, 4, 1)).as_layers().input_shape == (4, 4, 1)
+    assert layers_of(fw.Convolutional(channels=4, patch=2, input_shape=(4, 4, 1))).input_shape == (4, 4, 1)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

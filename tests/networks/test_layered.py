@@ -9,10 +9,12 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.networks import LayeredNetwork
+from finitewidth.networks.stack import layers_of
 
 TWO = [{"dense": {"width": 40}}, "relu", {"dense": {"width": 40}}, "relu", {"dense": {}}]
 CONV = {"conv": {"channels": 6, "patch": [2, 2], "padding": "same", "weight_precision": 0.7}}
 PADDED = {"conv": {"channels": 5, "patch": 3, "stride": 2, "padding": 1, "offset_precision": 4.0}}
+FOUR = {"dense": {"weight_precision": 4.0}}
 DEEP = [CONV, "erf", PADDED, "relu", "global_average_pool", {"dense": {"weight_precision": 0.5}}]
 
 
@@ -55,7 +57,7 @@ def test_a_list_of_layers_is_a_network_like_any_other():
     [
         (["flatten", *TWO], fw.FullyConnected((40, 40), activation="relu")),
         (
-            [{"dense": {"width": 3, "offset_precision": 2.0, "weight_precision": 0.5}}, "erf", {"dense": {"weight_precision": 4.0}}],
+            [{"dense": {"width": 3, "offset_precision": 2.0, "weight_precision": 0.5}}, "erf", FOUR],
             fw.FullyConnected(3, weight_precision=(0.5, 4.0), offset_precision=2.0),
         ),
         (
@@ -107,7 +109,7 @@ BOTH_WAYS = {
 
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_layers_describe_the_same_network(name):
-    network, layers, x = BOTH_WAYS[name], BOTH_WAYS[name].as_layers(), TRAIN.x
+    network, layers, x = BOTH_WAYS[name], layers_of(BOTH_WAYS[name]), TRAIN.x
     close = {"rtol": 1e-9, "atol": 1e-12}
     calls = (fw.kernels.nngp, fw.kernels.nngp_diagonal, fw.kernels.feature_mean, fw.kernels.ntk)
     for call in calls:
@@ -118,14 +120,14 @@ def test_layers_describe_the_same_network(name):
     for one, other in ((layers.widths, network.widths), (layers.weight_precision, network.weight_precision)):
         assert one == other
     assert layers.n_features((4, 4)) == network.n_features((4, 4))
-    assert layers.with_width(9).as_layers() == network.with_width(9).as_layers()
-    assert layers.with_precision(2.0).as_layers() == network.with_precision(2.0).as_layers()
+    assert layers_of(layers.with_width(9)) == layers_of(network.with_width(9))
+    assert layers_of(layers.with_precision(2.0)) == layers_of(network.with_precision(2.0))
 
 
 @pytest.mark.parametrize("name", ["dense", "mean field", "pooled"])
 def test_the_saddle_of_layers_is_that_of_the_product_closure(name):
     network = BOTH_WAYS[name]
-    one, other = (fw.solve(fw.theory_of(n, 0.1, "product"), TRAIN) for n in (network.as_layers(), network))
+    one, other = (fw.solve(fw.theory_of(n, 0.1, "product"), TRAIN) for n in (layers_of(network), network))
     assert one.converged
     np.testing.assert_allclose(one.order_parameters, other.order_parameters, rtol=1e-6)
     assert one.log_evidence == pytest.approx(other.log_evidence, rel=1e-9)
@@ -137,11 +139,11 @@ def test_the_saddle_of_layers_is_that_of_the_product_closure(name):
 def test_the_prior_of_the_finite_layers(name):
     """Weights have the deviations that ``hidden_log_prior`` states: its slope at them is minus precision times them."""
     jax = pytest.importorskip("jax")
-    network = BOTH_WAYS[name].as_layers()
+    network = layers_of(BOTH_WAYS[name])
     params = network.init(jax.random.key(1), (4, 4))
     slope = jax.grad(network.log_prior)(params)
     for layer, own, change in zip(network.layers, params["hidden"], slope["hidden"], strict=False):
-        for precision, w, s in zip((l for l in _precisions(layer)), own, change, strict=False):
+        for precision, w, s in zip(_precisions(layer), own, change, strict=False):
             np.testing.assert_allclose(s, -precision * w, rtol=1e-5)
     np.testing.assert_allclose(slope["readout"], -network.weight_precision[-1] * params["readout"], rtol=1e-5)
 
@@ -164,7 +166,8 @@ def test_a_deep_convolutional_list_in_every_method():
         assert np.isfinite(draws.mean).all()
     trained = fw.train(network, TRAIN, TEST, steps=40, seeds=1)
     assert trained.first_layer.shape == (1, 6, 4)
-    assert ((trained.apply(TRAIN.x)[0, :, 0] - TRAIN.y) ** 2).mean() < np.mean(TRAIN.y**2)
+    before, after = (trained.outputs(TRAIN.x, initial)[0].ravel() for initial in (True, False))
+    assert np.mean((after - TRAIN.y) ** 2) < np.mean((before - TRAIN.y) ** 2)
     solution = fw.solve(fw.theory_of(network, 0.1), TRAIN)
     assert solution.converged
     assert solution.theory.closure == "product"
