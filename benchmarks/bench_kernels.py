@@ -23,7 +23,7 @@ def images(count: int, side: int = 14) -> np.ndarray:
 
 
 def conv(size: int, stride: int = 1) -> dict[str, dict[str, object]]:
-    return {"conv": {"filter": [size, size], "strides": [stride, stride], "padding": "same"}}
+    return {"conv": {"patch": [size, size], "stride": [stride, stride], "padding": "same"}}
 
 
 DEEP = ["dense", "erf", "dense", "erf", "dense", "erf", "dense"]

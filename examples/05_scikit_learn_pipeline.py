@@ -76,7 +76,7 @@ print(f"95 % intervals hold {100 * inside.mean():.0f} % of {len(inside)} others"
 
 # %%
 scaled = StandardScaler().fit_transform(x)
-kernel = fw.kernels.NetworkKernel(depth=1, activation="erf", bias_variance=0.0)
+kernel = fw.kernels.NetworkKernel(depth=1, activation="erf", offset_precision=None)
 process = GaussianProcessRegressor(kernel, alpha=0.5, optimizer=None, normalize_y=True).fit(scaled[:300], y[:300])
 infinite = fw.FiniteWidthRegressor(temperature=0.5, method="infinite").fit(scaled[:300], y[:300])
 difference = np.abs(process.predict(scaled[300:]) - infinite.predict(scaled[300:])).max()

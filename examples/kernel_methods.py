@@ -29,9 +29,9 @@ labels, test_labels = train.y.argmax(1), test.y.argmax(1)
 dense = NetworkKernel(depth=2, activation="relu")
 conv = NetworkKernel(
     layers=[
-        {"conv": {"filter": [3, 3], "padding": "same"}},
+        {"conv": {"patch": [3, 3], "padding": "same"}},
         "relu",
-        {"conv": {"filter": [3, 3], "strides": [2, 2], "padding": "same"}},
+        {"conv": {"patch": [3, 3], "stride": [2, 2], "padding": "same"}},
         "relu",
         "flatten",
         "dense",
@@ -73,6 +73,8 @@ start = NetworkKernel(depth=1, activation="erf")
 process = GaussianProcessRegressor(kernel=start, alpha=0.05).fit(zero_one.flat, zero_one.y)
 before = process.log_marginal_likelihood(start.theta)
 print(f"GaussianProcessRegressor: log evidence {before:.2f} -> {process.log_marginal_likelihood_value_:.2f}")
-print(f"weight variance {process.kernel_.weight_variance:.3g}, bias variance {process.kernel_.bias_variance:.3g}")
+print(
+    f"weight precision {process.kernel_.weight_precision:.3g}, offset precision {process.kernel_.offset_precision:.3g}"
+)
 mean, std = process.predict(zero_one_test.flat, return_std=True)
 print(f"test error {((mean - zero_one_test.y) ** 2 + std**2).mean():.4f}")

@@ -20,7 +20,6 @@ from finitewidth.data.standardise import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
 from finitewidth.exceptions import KeywordError
 from finitewidth.fingerprints import every_field
-from finitewidth.networks import OwnArchitecture
 from finitewidth.networks.coupled import Joint
 from finitewidth.sampling import SampledRow
 from finitewidth.theory import curves
@@ -37,19 +36,20 @@ IMAGES = fw.Dataset(X.reshape(40, 6, 1), TRAIN.y)
 NETWORK = FullyConnected(widths=20)
 CONVOLUTIONAL = Convolutional(channels=10, patch=(2, 1))
 Kernel = fw.kernels.NetworkKernel
-LAYERS = [{"conv": {"filter": [3, 3]}}, "relu", "flatten", "dense"]
+LAYERS = [{"conv": {"patch": [3, 3]}}, "relu", "flatten", "dense"]
 NETWORKS = [
     NETWORK,
     FullyConnected(widths=(20, 30), activation="relu", offset_precision=2.0),
     FullyConnected(widths=(20, 20), weight_precision=(1.0, 2.5, 1 / 3), readout="mean-field"),
     CONVOLUTIONAL,
-    Convolutional(channels=10, patch=(2, 1), stride=(1, 1), pool="average", padding="zero"),
+    Convolutional(channels=10, patch=(2, 1), stride=(1, 1), pool="average", padding="same"),
     LocallyConnected(channels=10, patch=2, input_shape=(4, 4, 1)),
 ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Skip(OwnArchitecture):
+class Skip(fw.Network):
+    widths: object = 100
     strength: float = 0.5
 
     def covariance(self, q, x1, x2):
@@ -243,8 +243,8 @@ def test_kernels_that_differ_print_differently():
         Kernel(kind="ntk"),
         Kernel(layers=LAYERS, input_shape=(8, 8, 1)),
         Kernel(layers=LAYERS, input_shape=(8, 8, 1), depth=3),
-        Kernel(weight_variance=1.0 + 1e-12),
-        Kernel(weight_variance_bounds="fixed"),
+        Kernel(weight_precision=1.0 + 1e-12),
+        Kernel(weight_precision_bounds="fixed"),
     ]
     assert all(a != b for i, a in enumerate(kernels) for b in kernels[:i])
     assert len({repr(kernel) for kernel in kernels}) == len(kernels)
@@ -258,7 +258,7 @@ def test_a_fitted_kernel_can_be_read():
     kernel = Kernel(depth=2)
     fitted = GaussianProcessRegressor(kernel.clone_with_theta(kernel.theta + 0.1), optimizer=None).fit(X, X[:, 0])
     text = repr(fitted.kernel_)  # values of theta are NumPy's
-    assert text.startswith("NetworkKernel(depth=2, activation='erf', weight_variance=1.105")
+    assert text.startswith("NetworkKernel(depth=2, activation='erf', weight_precision=1.105")
     assert "np.float64" not in text
     assert eval(text, {"NetworkKernel": Kernel}) == fitted.kernel_
 
@@ -377,7 +377,7 @@ def test_a_data_frame(monkeypatch, counted):
         (fw.Dataset, (), {"X": np.ones((30, 40)), "y": np.ones(30)}, "did you mean x=...?"),
         (fw.FiniteWidthRegressor, (), {"width": 30}, "did you mean widths=(30,)?"),
         (fw.FiniteWidthClassifier, (), {"n_layers": 2, "widths": 30}, "did you mean widths=(30, 30)?"),
-        (Kernel, (), {"weight_varianse": 2.0}, "did you mean weight_variance=2.0?"),
+        (Kernel, (), {"weight_precisian": 2.0}, "did you mean weight_precision=2.0?"),
     ],
 )
 def test_a_keyword_that_is_none(kind, args, keywords, remedy):
@@ -393,7 +393,7 @@ def test_a_keyword_that_is_none(kind, args, keywords, remedy):
 
 
 def test_constructors_of_ones_own_take_what_they_like():
-    class Open(OwnArchitecture):
+    class Open(fw.FullyConnected):
         def __init__(self, **anything):
             super().__init__(widths=anything.pop("size"))
 

@@ -30,26 +30,33 @@ PLAIN = {
 }
 
 
-def deviation(variance):
-    return variance**0.5 if variance else None
+def deviation(precision):
+    return precision**-0.5 if precision else None
+
+
+def padding(name):
+    return {"none": "VALID", "same": "SAME"}[name]
 
 
 def layer(item):
     if isinstance(item, str):
         return PLAIN[item]
     ((name, s),) = item.items()
-    w, b = deviation(s.get("weight_variance", 1.0)), deviation(s.get("bias_variance")) if name != "residual" else None
+    w, b = (
+        deviation(s.get("weight_precision", 1.0)),
+        deviation(s.get("offset_precision")) if name != "residual" else None,
+    )
     if name in ("dense", "dense_per_token"):
         return stax.Dense(1, w, b)
     if name in ("conv", "locally_connected"):
         kind = stax.Conv if name == "conv" else stax.ConvLocal
-        return kind(1, tuple(s["filter"]), tuple(s["strides"]), s["padding"].upper(), w, b)
+        return kind(1, tuple(s["patch"]), tuple(s["stride"]), padding(s["padding"]), w, b)
     if name == "average_pool":
-        return stax.AvgPool(tuple(s["window"]), tuple(s["strides"]), s["padding"].upper())
+        return stax.AvgPool(tuple(s["patch"]), tuple(s["stride"]), padding(s["padding"]))
     if name == "layer_norm":
         return stax.LayerNorm(eps=s["epsilon"])
     if name == "self_attention":
-        q, k, v, o = (deviation(s.get(f"{n}_variance", 1.0)) for n in ("query", "key", "value", "out"))
+        q, k, v, o = (deviation(s.get(f"{n}_precision", 1.0)) for n in ("query", "key", "value", "out"))
         linear = s.get("scaling", "linear" if s["mechanism"] == "softmax" else "sqrt") == "linear"
         return stax.GlobalSelfAttention(1, 1, 1, 1, linear, k, v, q, o, b, s["mechanism"].upper())
     assert name == "residual"

@@ -31,5 +31,5 @@ def test_another_variance_would_be_seen():
     case = CASES["conv_gap"]
     rng = np.random.default_rng(3)
     x1, x2 = rng.standard_normal((3, *case["point_shape"])), rng.standard_normal((2, *case["point_shape"]))
-    kernel = fw.kernels.from_layers([*case["layers"][:-1], {"dense": {"weight_variance": 2.0001}}])
+    kernel = fw.kernels.from_layers([*case["layers"][:-1], {"dense": {"weight_precision": 1.0 / 2.0001}}])
     assert worst(kernel.nngp(x1, x2), case["nngp"]) > 1e-8

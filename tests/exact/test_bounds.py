@@ -16,7 +16,6 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.features import hidden_kernel
-from finitewidth.networks import OwnArchitecture
 from finitewidth.networks.coupled import Joint, SourceFirst
 from finitewidth.prediction import Errors
 from finitewidth.theory.frozen import frozen
@@ -29,8 +28,11 @@ SCALES = [1.0, 100.0]
 Points = Callable[[float], fw.Dataset]
 
 
-class Renormalised(OwnArchitecture):
+@dataclass(frozen=True)
+class Renormalised(fw.Network):
     """``K_R = prod_l Q_l K`` of a fully connected network with offsets, as a user would write it."""
+
+    widths: object = 100
 
     def covariance(self, Q, x1, x2):
         network = fw.FullyConnected(self.widths, activation=self.phi, offset_precision=1.0)
@@ -281,7 +283,10 @@ def test_sines_at_a_tiny_temperature():
     x, train = sines()
     settings = {"activation": "relu", "weight_precision": 1.0 / 2.25, "offset_precision": 400.0}
 
-    class Same(OwnArchitecture):
+    @dataclass(frozen=True)
+    class Same(fw.Network):
+        widths: object = 100
+
         def covariance(self, Q, x1, x2):
             return fw.kernels.nngp(fw.FullyConnected(self.widths, **settings), x1, x2)
 

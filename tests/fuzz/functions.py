@@ -146,7 +146,7 @@ def network(rng: random.Random, share: float = 0.97, dense: bool = False, quick:
         return fw.FullyConnected(widths=often(rng, (width, (width,) * depth), share), **options)
     local = rng.choice((fw.Convolutional, fw.LocallyConnected))
     more = some(
-        rng, 0.3, stride=(1, 2), padding=("none", "zero"), pool=("none", "average"), input_shape=((2, 2, 1), (4, 1))
+        rng, 0.3, stride=(1, 2), padding=("none", "same", 1), pool=("none", "average"), input_shape=((2, 2, 1), (4, 1))
     )
     return local(channels=width, patch=often(rng, (1, 2, (2, 1)), share), **options, **more)
 
@@ -212,8 +212,8 @@ def tangent_kernel(rng: random.Random) -> None:
 
 
 def layers(rng: random.Random) -> None:
-    dense = {"dense": some(rng, 0.7, weight_variance=(1.0, 2.0), bias_variance=(0.0, 0.1))}
-    conv = {"conv": some(rng, 0.8, filter=([2, 2], [1, 1]), strides=([1, 1], [2, 2]), padding=("same", "valid"))}
+    dense = {"dense": some(rng, 0.7, weight_precision=(1.0, 2.0), offset_precision=(None, 10.0))}
+    conv = {"conv": some(rng, 0.8, patch=([2, 2], [1, 1]), stride=([1, 1], [2, 2]), padding=("same", "none", 1))}
     attend = {"self_attention": some(rng, 0.9, mechanism=("softmax", "identity"))}
     known = (dense, dense, "erf", "relu", conv, "flatten", "global_average_pool", attend, {"dense_per_token": {}})
     stack = [often(rng, known, 0.95) for _ in range(rng.randrange(5))] + [dense]

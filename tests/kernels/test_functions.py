@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 
 import numpy as np
 import pytest
@@ -22,9 +22,6 @@ from finitewidth.kernels.local import (
     local_nngp,
     local_nngp_diagonal,
 )
-from finitewidth.kernels.stack import StackKernel
-from finitewidth.networks.own import OwnArchitecture
-from finitewidth.networks.stack import stack_of
 
 
 def points(count, *shape, seed=0):
@@ -86,7 +83,11 @@ def test_kernels_of_local_networks_written_out(name):
 
 
 def test_of_layers_the_whitened_parameters_are_meant():
-    layers = [{"dense": {"weight_variance": 2.0, "bias_variance": 0.3}}, "relu", {"dense": {"weight_variance": 0.7}}]
+    layers = [
+        {"dense": {"weight_precision": 0.5, "offset_precision": 3.0}},
+        "relu",
+        {"dense": {"weight_precision": 1.4}},
+    ]
     stack, x = kernels.from_layers(layers), points(4, 3)
     whitened, raw = (stack.ntk(x, parameters=p) for p in ("whitened", "weights"))
     assert (np.abs(raw / whitened - 1.0) > 1e-3).all()
@@ -106,8 +107,11 @@ def test_mean_field_divides_by_the_last_width():
         np.testing.assert_allclose(3.0 * other.ntk, one.ntk, rtol=1e-13)
 
 
-class Affine(OwnArchitecture):
+@dataclass(frozen=True)
+class Affine(fw.Network):
     """One whose covariance tells what it was given."""
+
+    widths: object = 100
 
     def covariance(self, order_parameters, x1, x2):
         assert order_parameters.tolist() == [1.0] * self.depth
@@ -119,7 +123,7 @@ def test_an_own_architecture_is_asked_for_its_covariance():
     np.testing.assert_allclose(kernels.nngp(network, x, y), x @ y.T + 2.0)
     np.testing.assert_allclose(kernels.nngp(network, x), x @ x.T + 2.0)
     for call in (kernels.both, kernels.ntk, kernels.nngp_diagonal):
-        with pytest.raises(InputError, match=r"a Affine.*FullyConnected, Convolutional or Locally.*kernels.empirical"):
+        with pytest.raises(InputError, match=r"a Affine.*FullyConnected, Convolutional, Locally.*kernels.empirical"):
             call(network, x)
 
 
@@ -238,7 +242,7 @@ LOCAL_CALLS = {
     "nngp diagonal": local_nngp_diagonal,
     "any": kernels.nngp,
     "tangent": kernels.ntk,
-    "stack": lambda network, x: StackKernel(stack_of(network, (4, 4, 1))).nngp(x),
+    "stack": lambda network, x: kernels.from_layers(network).nngp(x),
 }
 
 

@@ -17,11 +17,11 @@ import finitewidth as fw
 NetworkKernel = fw.kernels.NetworkKernel
 X = np.random.default_rng(0).standard_normal((12, 16))
 Y = np.sin(X[:, 0]) + 0.3 * X[:, 1]
-CONV = [{"conv": {"filter": [2, 2]}}, {"residual": ["relu", {"conv": {"filter": [1, 1]}}]}, "relu", "flatten", "dense"]
+CONV = [{"conv": {"patch": [2, 2]}}, {"residual": ["relu", {"conv": {"patch": [1, 1]}}]}, "relu", "flatten", "dense"]
 KERNELS = {
-    "dense": NetworkKernel(depth=2, weight_variance=1.3, bias_variance=0.2, output_variance=0.7),
+    "dense": NetworkKernel(depth=2, weight_precision=1 / 1.3, offset_precision=5.0, output_variance=0.7),
     "ntk": NetworkKernel(depth=1, activation="relu", kind="ntk"),
-    "no bias": NetworkKernel(bias_variance=0.0),
+    "no bias": NetworkKernel(offset_precision=None),
     "conv": NetworkKernel(CONV, input_shape=(4, 4, 1), output_variance=2.0),
 }
 
@@ -59,16 +59,20 @@ def test_gradient(name):
 def test_fixed_hyperparameters():
     assert len(KERNELS["dense"].theta) == 3
     assert len(KERNELS["no bias"].theta) == 2
-    fixed = NetworkKernel(weight_variance_bounds="fixed", bias_variance_bounds="fixed", output_variance_bounds="fixed")
+    fixed = NetworkKernel(
+        weight_precision_bounds="fixed", offset_precision_bounds="fixed", output_variance_bounds="fixed"
+    )
     assert fixed(X, eval_gradient=True)[1].shape == (12, 12, 0)
 
 
-def test_variances_set_in_the_layers_stay():
-    own = NetworkKernel([{"dense": {"weight_variance": 1.0}}, "erf", "dense"], weight_variance=3.0, bias_variance=0.5)
+def test_precisions_set_in_the_layers_stay():
+    own = NetworkKernel(
+        [{"dense": {"weight_precision": 1.0}}, "erf", "dense"], weight_precision=3.0, offset_precision=0.5
+    )
     layers = [
-        {"dense": {"weight_variance": 1.0, "bias_variance": 0.5}},
+        {"dense": {"weight_precision": 1.0, "offset_precision": 0.5}},
         "erf",
-        {"dense": {"weight_variance": 3.0, "bias_variance": 0.5}},
+        {"dense": {"weight_precision": 3.0, "offset_precision": 0.5}},
     ]
     np.testing.assert_allclose(own(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
 
@@ -86,7 +90,7 @@ def test_gaussian_process_fits_the_evidence():
 
 
 def test_gaussian_process_equals_infinite_width():
-    kernel = NetworkKernel([{"dense": {"bias_variance": 0.0}}, "erf", {"dense": {"bias_variance": 0.0}}])
+    kernel = NetworkKernel([{"dense": {"offset_precision": None}}, "erf", {"dense": {"offset_precision": None}}])
     process = GaussianProcessRegressor(kernel=kernel, alpha=0.05, optimizer=None).fit(X, Y)
     train = fw.Dataset(X, Y, classes=())
     solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.05, method="infinite"), train)
@@ -132,7 +136,7 @@ def test_gradient_of_two_sets_is_refused():
 
 # --- layers with hyperparameters filled in ---------------------------------------------------------------------------
 
-V = {"weight_variance": 1.7, "bias_variance": 0.4}
+V = {"weight_precision": 0.6, "offset_precision": 2.5}
 TOKENS = np.random.default_rng(2).standard_normal((5, 12))
 
 
@@ -145,20 +149,20 @@ def full(name, **settings):
     [
         (["dense", "erf", "dense"], [full("dense"), "erf", full("dense")]),
         (
-            [{"dense": {"bias_variance": 0.1}}, "erf", {"dense": {"weight_variance": 0.3}}],
-            [full("dense", bias_variance=0.1), "erf", full("dense", weight_variance=0.3)],
+            [{"dense": {"offset_precision": 10.0}}, "erf", {"dense": {"weight_precision": 3.3}}],
+            [full("dense", offset_precision=10.0), "erf", full("dense", weight_precision=3.3)],
         ),
         (
             ["dense_per_token", {"layer_norm": {"epsilon": 0.2}}, "relu", "flatten", {"dense": {}}],
             [full("dense_per_token"), {"layer_norm": {"epsilon": 0.2}}, "relu", "flatten", full("dense")],
         ),
         (
-            ["dense_per_token", {"activation": "relu"}, {"locally_connected": {"filter": [2]}}, "flatten"],
-            [full("dense_per_token"), "relu", full("locally_connected", filter=[2]), "flatten"],
+            ["dense_per_token", {"activation": "relu"}, {"locally_connected": {"patch": [2]}}, "flatten"],
+            [full("dense_per_token"), "relu", full("locally_connected", patch=[2]), "flatten"],
         ),
         (
-            [{"conv": {"filter": [2]}}, {"average_pool": {"window": [2]}}, "relu", "global_average_pool", "dense"],
-            [full("conv", filter=[2]), {"average_pool": {"window": [2]}}, "relu", "global_average_pool", full("dense")],
+            [{"conv": {"patch": [2]}}, {"average_pool": {"patch": [2]}}, "relu", "global_average_pool", "dense"],
+            [full("conv", patch=[2]), {"average_pool": {"patch": [2]}}, "relu", "global_average_pool", full("dense")],
         ),
         (
             ["dense_per_token", {"residual": ["relu", "dense_per_token"]}, "flatten"],
@@ -177,14 +181,13 @@ def full(name, **settings):
             ],
         ),
         (["self_attention", "flatten"], [full("self_attention"), "flatten"]),
-        # attention takes one weight variance or those of its own, each of which keeps the other out; biases apart
-        *(
-            ([{"self_attention": own}, "flatten"], [{"self_attention": {"bias_variance": 0.4, **own}}, "flatten"])
-            for own in ({"s_qk": 1.3}, {"s_ov": 0.6}, {"key_weight_variance": 0.8}, {"s_qk": 1.3, "bias_variance": 0.2})
+        (
+            [{"self_attention": {"key_precision": 0.8}}, "flatten"],
+            [full("self_attention", key_precision=0.8), "flatten"],
         ),
         (
-            [{"self_attention": {"mechanism": "identity", "bias_variance": 0.2}}, "flatten"],
-            [full("self_attention", mechanism="identity", bias_variance=0.2), "flatten"],
+            [{"self_attention": {"mechanism": "identity", "offset_precision": 5.0}}, "flatten"],
+            [full("self_attention", mechanism="identity", offset_precision=5.0), "flatten"],
         ),
         (
             [{"self_attention": {"mechanism": "identity"}}, "flatten"],
@@ -208,7 +211,7 @@ def test_layers_that_cannot_be_are_refused_as_ever():
         (["dense", 3], "the layer 3"),
         ([{"dense": 3}], "a mapping"),
         ([{"dense": {}, "conv": {}}], "one name with its settings"),
-        ([{"dense": {"wieght_variance": 1.0}}], "weight_variance"),
+        ([{"dense": {"wieght_precision": 1.0}}], "weight_precision"),
         ([{}], "one name with its settings"),
     ):
         with pytest.raises(fw.InputError, match=message):
@@ -216,19 +219,19 @@ def test_layers_that_cannot_be_are_refused_as_ever():
 
 
 def test_what_is_meant_when_nothing_is_said():
-    """One hidden layer of erf, weights of variance 1, biases of 0.1, NNGP; three decades of variances either way."""
+    """One hidden layer of erf, weights of precision 1, offsets of 10, NNGP; three decades either way."""
     layers = [
-        {"dense": {"weight_variance": 1.0, "bias_variance": 0.1}},
+        {"dense": {"weight_precision": 1.0, "offset_precision": 10.0}},
         "erf",
-        {"dense": {"weight_variance": 1.0, "bias_variance": 0.1}},
+        {"dense": {"weight_precision": 1.0, "offset_precision": 10.0}},
     ]
     kernel = NetworkKernel()
     np.testing.assert_allclose(kernel(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
     bounds = {h.name: 10.0 ** np.array([-3.0, 3.0]) for h in kernel.hyperparameters}
-    bounds["bias_variance"][0] = 1e-4
-    assert list(bounds) == ["bias_variance", "output_variance", "weight_variance"]  # scikit-learn sorts
+    bounds["offset_precision"][1] = 1e4
+    assert list(bounds) == ["offset_precision", "output_variance", "weight_precision"]  # scikit-learn sorts
     np.testing.assert_allclose(kernel.bounds, np.log(list(bounds.values())), rtol=1e-12)
-    np.testing.assert_allclose(kernel.theta, np.log([0.1, 1.0, 1.0]), atol=1e-15)
+    np.testing.assert_allclose(kernel.theta, np.log([10.0, 1.0, 1.0]), atol=1e-15)
     deep = NetworkKernel(depth=3)
     hidden = layers[:2] * 3
     np.testing.assert_allclose(deep(X), fw.kernels.from_layers([*hidden, layers[-1]]).nngp(X), rtol=1e-14)
@@ -237,7 +240,7 @@ def test_what_is_meant_when_nothing_is_said():
 
 
 def test_bounds_are_those_given():
-    for name in ("weight_variance", "bias_variance", "output_variance"):
+    for name in ("weight_precision", "offset_precision", "output_variance"):
         kernel = NetworkKernel(**{f"{name}_bounds": (0.02, 30.0)})
         place = [h.name for h in kernel.hyperparameters].index(name)
         np.testing.assert_allclose(np.exp(kernel.bounds[place]), (0.02, 30.0))

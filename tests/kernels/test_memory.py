@@ -14,8 +14,8 @@ from finitewidth.kernels import local, tiles
 from finitewidth.kernels import stack as implementation
 from finitewidth.kernels.local import LocalGram, LocalPoints, local_cross, local_kernels, memory_estimate
 from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
+from finitewidth.networks import LayeredNetwork
 from finitewidth.networks.patches import PatchGrid
-from finitewidth.networks.stack import Stack
 
 
 def points(count, *shape, seed=0):
@@ -40,13 +40,13 @@ def one_thread(monkeypatch):
 
 
 def conv(size, strides=1, padding="same"):
-    return {"conv": {"filter": size, "strides": strides, "padding": padding}}
+    return {"conv": {"patch": size, "stride": strides, "padding": padding}}
 
 
 DENSE = (["dense", "erf", "dense", "quadratic", "dense"], (7,))
 FLAT = ([conv([3, 2]), "erf", "flatten", "dense"], (6, 5, 2))
 SQUARE = ([conv(3, 2), "relu", conv(3), "erf", "flatten", "dense"], (6, 4, 1))
-POOLED = ([conv([2, 3], padding="valid"), "erf", "global_average_pool", "dense"], (4, 5, 1))
+POOLED = ([conv([2, 3], padding="none"), "erf", "global_average_pool", "dense"], (4, 5, 1))
 TOKENS = (["self_attention", "relu", "global_average_pool"], (5, 3))
 RESIDUAL = (["dense", {"residual": ["erf", "dense", {"residual": ["erf", "dense"]}]}, "erf", "dense"], (7,))
 TWO = (["dense", {"residual": {"branch": ["erf", "dense"], "shortcut": ["dense"]}}, "erf", "dense"], (7,))
@@ -113,8 +113,8 @@ def test_a_pair_that_fills_more_than_a_block_goes_alone(threads, monkeypatch):
 def test_what_is_kept_of_a_point_is_what_is_counted(name, one_thread):
     """The prepared arrays of a point itself: of what is counted, all but the variances and their copy."""
     layers, shape, _, kept, _, _, _ = COUNTED[name]
-    stack, x = Stack(layers), points(3, *shape)
-    program = implementation._Program.of(stack, stack.point_shape(shape))
+    stack, x = LayeredNetwork(layers), points(3, *shape)
+    program = implementation._Program.of(stack.layers, stack.point_shape(shape))
     found = implementation._Points.of(program, stack.points(x), implementation._Want(True))
     prepared = sum(p.size for p in found.prepared if p is not None and len(p)) / 3
     assert kept / 4 <= prepared <= kept

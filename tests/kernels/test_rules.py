@@ -18,8 +18,8 @@ from finitewidth.kernels import rules
 from finitewidth.kernels import stack as implementation
 from finitewidth.kernels.rules import State, Step, window_sum
 from finitewidth.kernels.stack import StackKernel, _Program, _Want
+from finitewidth.networks import LayeredNetwork
 from finitewidth.networks import layers as L
-from finitewidth.networks.stack import Stack
 
 
 def points(count, *shape, seed=0):
@@ -32,7 +32,7 @@ def points(count, *shape, seed=0):
 def offset_matrices(layer, space):
     """One 0/1 matrix (positions out, positions in) for every place in a window, and the space that comes out."""
     rank = len(space)
-    size, steps = ((v,) * rank if isinstance(v, int) else v for v in (layer.size, layer.strides))
+    size, steps = ((v,) * rank if isinstance(v, int) else v for v in (layer.patch, layer.stride))
     if layer.padding == "same":
         out = tuple(math.ceil(n / s) for n, s in zip(space, steps, strict=True))
         pad = [max((o - 1) * s + f - n, 0) // 2 for o, s, f, n in zip(out, steps, size, space, strict=True)]
@@ -61,7 +61,7 @@ def weighted(K, T, w, b, raw):
 
 def reference(layers, x, raw=False):
     """(K, Theta) between all points, (points, points)."""
-    stack = Stack(layers)
+    stack = LayeredNetwork(layers)
     x = x.reshape(len(x), *stack.point_shape(x.shape[1:]))
     space, flat = x.shape[1:-1], x.reshape(len(x), -1, x.shape[-1])
     K, T, space = through(stack.layers, np.einsum("apc,bqc->abpq", flat, flat) / x.shape[-1], None, space, raw)
@@ -74,11 +74,11 @@ def through(layers, K, T, space, raw):
     for layer in layers:
         own = np.einsum("aapp->ap", K)
         if isinstance(layer, L.Dense):
-            K, T = weighted(K, T, layer.weight_variance, layer.bias_variance, raw)
+            K, T = weighted(K, T, layer.weight_variance, layer.offset_variance, raw)
         elif isinstance(layer, L.Conv):
             matrices, space = offset_matrices(layer, space)
             K, T = (None if A is None else sum(both_sides(m, A) for m in matrices) / len(matrices) for A in (K, T))
-            K, T = weighted(K, T, layer.weight_variance, layer.bias_variance, raw)
+            K, T = weighted(K, T, layer.weight_variance, layer.offset_variance, raw)
             if not layer.shared:
                 K, T = (A * np.eye(A.shape[2]) for A in (K, T))
         elif isinstance(layer, (L.Flatten, L.GlobalAveragePool, L.AveragePool)):
@@ -107,9 +107,10 @@ def through(layers, K, T, space, raw):
 
 
 def attention(layer, K, T, raw):
-    qk, ov = layer.query_variance * layer.key_variance, layer.value_variance * layer.out_variance
-    b, shift = layer.bias_variance, float(layer.bias_variance > 0.0) if raw else layer.bias_variance
-    variances = (layer.query_variance, layer.key_variance, layer.value_variance, layer.out_variance)
+    variances = {name: 1.0 / precision for name, precision in layer.precisions.items()}
+    qk, ov = variances["query"] * variances["key"], variances["value"] * variances["out"]
+    b, shift = layer.offset_variance, float(layer.offset_variance > 0.0) if raw else layer.offset_variance
+    variances = tuple(variances.values())
     if layer.scaling == "sqrt":
         s, power = qk * ov, np.einsum("abkl,abkl->ab", K, K)[..., None, None]
         own = s * power * K * (sum(1.0 / v for v in variances) if raw else 4.0) + shift
@@ -125,23 +126,28 @@ def attention(layer, K, T, raw):
 
 def conv(size, strides=1, padding="same", w=1.0, b=0.0, name="conv"):
     return {
-        name: {"filter": size, "strides": strides, "padding": padding, "weight_variance": w, "bias_variance": b},
+        name: {"patch": size, "stride": strides, "padding": padding, **precisions(w, b)},
     }
 
 
-def pool(window, strides, padding="valid"):
-    return {"average_pool": {"window": window, "strides": strides, "padding": padding}}
+def pool(window, strides, padding="none"):
+    return {"average_pool": {"patch": window, "stride": strides, "padding": padding}}
 
 
 def dense(w=1.0, b=0.0, name="dense"):
-    return {name: {"weight_variance": w, "bias_variance": b}}
+    return {name: precisions(w, b)}
+
+
+def precisions(w, b):
+    """Of weights of variance w and offsets of variance b."""
+    return {"weight_precision": 1.0 / w, "offset_precision": 1.0 / b if b else None}
 
 
 VARIANCES = {"query": 1.4, "key": 0.6, "value": 0.7, "out": 1.9}
-FOUR = {f"{name}_weight_variance": variance for name, variance in VARIANCES.items()}
-SOFTMAX = {"self_attention": {**FOUR, "bias_variance": 0.3}}
+FOUR = {f"{name}_precision": 1.0 / variance for name, variance in VARIANCES.items()}
+SOFTMAX = {"self_attention": {**FOUR, "offset_precision": 1.0 / 0.3}}
 LINEAR = {"self_attention": {**FOUR, "mechanism": "identity", "scaling": "linear"}}
-ROOT = {"self_attention": {**FOUR, "mechanism": "identity", "bias_variance": 0.3}}
+ROOT = {"self_attention": {**FOUR, "mechanism": "identity", "offset_precision": 1.0 / 0.3}}
 PER_TOKEN = dense(1.3, 0.2, "dense_per_token")
 FIRST = conv([3, 2], [2, 1], w=1.7, b=0.2)
 LOCAL = conv([2, 3], w=0.6, b=0.4, name="locally_connected")
@@ -150,11 +156,11 @@ IMAGE, TOKENS, SIGNAL = (5, 4, 2), (4, 3), (7, 2)
 STACKS = {
     "dense": ([dense(1.7, 0.3), "erf", dense(0.4), "relu", dense(2.5, 0.7)], (6,)),
     "one weight": ([dense(1.7, 0.3)], (5,)),
-    "flat": ([FIRST, "erf", conv([2, 3], [1, 2], "valid", 0.5, 0.3), "relu", "flatten", dense(2.0, 0.1)], IMAGE),
+    "flat": ([FIRST, "erf", conv([2, 3], [1, 2], "none", 0.5, 0.3), "relu", "flatten", dense(2.0, 0.1)], IMAGE),
     "pooled": ([FIRST, "relu", conv([2, 2], [2, 1], w=0.5), "erf", "global_average_pool", dense(2.0, 0.1)], IMAGE),
     "points of size one": ([conv([1, 1], b=0.1), "erf", conv([1, 1], [2, 3]), "global_average_pool"], IMAGE),
     "window larger than the image": ([conv([5, 6]), "relu", conv([6, 5]), "global_average_pool"], (2, 3, 1)),
-    "steps over": ([conv([2, 1], [3, 2], "valid"), "erf", conv([1, 2], [2, 2]), "global_average_pool"], (7, 6, 1)),
+    "steps over": ([conv([2, 1], [3, 2], "none"), "erf", conv([1, 2], [2, 2]), "global_average_pool"], (7, 6, 1)),
     "local first": ([LOCAL, "relu", conv([3, 2], b=0.2), "quadratic", "global_average_pool", "dense"], IMAGE),
     "local behind": ([FIRST, "relu", LOCAL, "relu", pool([2, 2], [1, 2]), "flatten", "dense"], IMAGE),
     "local behind a pool": ([FIRST, pool(2, 1), LOCAL, "relu", "global_average_pool"], IMAGE),
@@ -219,7 +225,7 @@ STACKS = {
     "root flat": ([PER_TOKEN, "relu", ROOT, "erf", "flatten", "dense"], TOKENS),
     "root without biases": ([{"self_attention": {**FOUR, "mechanism": "identity"}}, "flatten"], TOKENS),
     "attention to pixels": ([FIRST, "erf", SOFTMAX, "relu", "global_average_pool"], (3, 4, 1)),
-    "signal": ([conv([3], [2], b=0.2), "relu", conv([2], [1], "valid"), "erf", "flatten", "dense"], SIGNAL),
+    "signal": ([conv([3], [2], b=0.2), "relu", conv([2], [1], "none"), "erf", "flatten", "dense"], SIGNAL),
     "signal pooled": ([conv([4], w=1.4), "relu", pool([2], [2], "same"), "global_average_pool", "dense"], SIGNAL),
 }
 
@@ -337,8 +343,8 @@ def sizes_seen(layers, shape, monkeypatch):
 @pytest.mark.parametrize("name", stacks("alone", "one weight"))
 def test_the_largest_layer_is_the_largest_seen(name, monkeypatch):
     layers, shape = STACKS[name]
-    stack = Stack(layers)
-    program = _Program.of(stack, stack.point_shape(shape))
+    stack = LayeredNetwork(layers)
+    program = _Program.of(stack.layers, stack.point_shape(shape))
     seen = sizes_seen(layers, shape, monkeypatch)
     assert program.largest == max(size for size, _ in seen)
     assert program.pairwise == any(full for _, full in seen)
@@ -355,8 +361,8 @@ def test_the_largest_layer_is_the_largest_seen(name, monkeypatch):
 )
 def test_pairs_of_positions_only_where_a_layer_mixes_them(name, pairwise):
     layers, shape = STACKS[name]
-    stack = Stack(layers)
-    assert _Program.of(stack, stack.point_shape(shape)).pairwise == pairwise
+    stack = LayeredNetwork(layers)
+    assert _Program.of(stack.layers, stack.point_shape(shape)).pairwise == pairwise
 
 
 def test_nothing_in_front_of_unshared_weights_has_pairs(monkeypatch):
@@ -376,8 +382,8 @@ def test_blocks_are_as_large_as_they_may_be(name, scale, rows, columns):
     """At most 128 x 256 points, and entries at most what a block holds; one more would be too many."""
     layers, shape = STACKS[name]
     shape = tuple(scale * s for s in shape[:-1]) + shape[-1:]
-    stack = Stack(layers)
-    program = _Program.of(stack, stack.point_shape(shape))
+    stack = LayeredNetwork(layers)
+    program = _Program.of(stack.layers, stack.point_shape(shape))
     most = 2**16 if program.pairwise else 2**17
     height, width = program.block(rows, columns)
     assert 1 <= height <= min(rows, 128)
@@ -391,8 +397,8 @@ def test_blocks_are_as_large_as_they_may_be(name, scale, rows, columns):
 def test_single_points_go_in_parts(name, monkeypatch):
     """Parts of the first pass hold what a block may, and fit together: prepared data and results are those of all."""
     layers, shape = STACKS[name]
-    x, stack = points(7, *shape), Stack(layers)
-    program = _Program.of(stack, stack.point_shape(shape))
+    x, stack = points(7, *shape), LayeredNetwork(layers)
+    program = _Program.of(stack.layers, stack.point_shape(shape))
     whole = implementation._Points.of(program, stack.points(x), _Want(True, True))
     sizes, through_all = [], _Program.through
 
@@ -421,8 +427,8 @@ def test_single_points_go_in_parts(name, monkeypatch):
 def test_features_give_the_first_covariance(name):
     """Products of features are the inputs' covariance, or that behind the first convolution, before its variances."""
     layers, shape = STACKS[name]
-    stack, x = Stack(layers), points(3, *shape)
-    program = _Program.of(stack, stack.point_shape(shape))
+    stack, x = LayeredNetwork(layers), points(3, *shape)
+    program = _Program.of(stack.layers, stack.point_shape(shape))
     F = program.features(stack.points(x))
     found = np.einsum("pam,qbm->abpq", F, F)
     x = stack.points(x)
@@ -490,17 +496,10 @@ def test_the_memory_allowed_is_compared_with_that_of_the_kernels_asked_for():
                 call(x, other, memory=need - 1.0)
 
 
-def test_the_finite_network_has_one_output_unless_told():
-    jax = pytest.importorskip("jax")
-    kernel = fw.kernels.from_layers([dense(), "erf", dense()])
-    params = jax.eval_shape(lambda: kernel.init(jax.random.key(0), (3,), 7))
-    assert jax.eval_shape(kernel.apply, params, points(2, 3)).shape == (2, 1)
-
-
 def test_descriptions_do_not_change():
     kernel = fw.kernels.from_layers(["dense"])
     assert isinstance(kernel, StackKernel)
-    program = _Program.of(kernel.stack, (3,))
+    program = _Program.of(kernel.network.layers, (3,))
     kept = implementation._Points.of(program, points(2, 3), _Want(True))
     sides = implementation._Between(kept, kept, slice(0, 1), slice(0, 1))
     for thing in (kernel, kernel.both(points(2, 3)), program, _Want(False), kept, sides):

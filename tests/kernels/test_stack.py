@@ -12,14 +12,15 @@ import finitewidth as fw
 from finitewidth.activations import activation_of
 from finitewidth.kernels import stack as implementation
 from finitewidth.kernels.stack import StackKernel
-from finitewidth.networks.stack import Stack, stack_of
+from finitewidth.networks import LayeredNetwork
+from finitewidth.networks.stack import layers_of
 
 KEYS = ("nngp", "ntk")
 
 
 def conv(size=3, stride=1, padding="same", w=1.0, b=0.0, name="conv"):
-    settings = {"filter": [size, size], "strides": [stride, stride], "padding": padding}
-    return {name: {**settings, "weight_variance": w, "bias_variance": b}}
+    settings = {"patch": [size, size], "stride": [stride, stride], "padding": padding}
+    return {name: {**settings, "weight_precision": 1.0 / w, "offset_precision": 1.0 / b if b else None}}
 
 
 def images(count, *shape, seed=0):
@@ -91,8 +92,8 @@ def plain_deep_convolution(x, y, activation, geometry, w, b, end):
     [
         ("erf", [(3, 1, "same"), (3, 1, "same")]),
         ("relu", [(3, 1, "same"), (2, 2, "same"), (3, 2, "same")]),
-        ("relu", [(2, 1, "valid"), (3, 2, "same")]),
-        ("quadratic", [(4, 1, "same"), (2, 2, "valid")]),
+        ("relu", [(2, 1, "none"), (3, 2, "same")]),
+        ("quadratic", [(4, 1, "same"), (2, 2, "none")]),
     ],
 )
 def test_deep_convolutions_against_direct_sums(activation, geometry, end):
@@ -118,7 +119,8 @@ def test_attention_against_direct_sums(mechanism):
         K = s_ov**2 * z[0] @ C[0, 1] @ z[1].T
     else:
         K = (s_qk * s_ov) ** 2 * C[0, 1] * (C[0, 1] ** 2).sum()
-    settings = {"mechanism": mechanism, "s_qk": s_qk, "s_ov": s_ov, "bias_variance": b}
+    precisions = {"query_precision": 1.0 / s_qk**2, "value_precision": 1.0 / s_ov**2, "offset_precision": 1.0 / b}
+    settings = {"mechanism": mechanism, **precisions}
     for end, value in (("flatten", np.trace(K) / 4), ("global_average_pool", K.mean())):
         kernels = fw.kernels.from_layers([{"self_attention": settings}, end]).both(x)
         close(kernels.nngp[0, 1], value + b)
@@ -136,7 +138,7 @@ LOCAL = {"weight_precision": (2.0, 0.5), "offset_precision": 3.0, "activation": 
     [
         fw.FullyConnected(widths=(5, 6, 7), weight_precision=(2.0, 0.5, 1.5, 3.0), offset_precision=2.0),
         fw.FullyConnected(widths=(5,), activation="tanh", readout="mean-field"),
-        fw.Convolutional(channels=5, patch=3, stride=2, padding="zero", **LOCAL),
+        fw.Convolutional(channels=5, patch=3, stride=2, padding="same", **LOCAL),
         fw.Convolutional(channels=5, patch=(2, 3), stride=1, pool="average", **LOCAL),
         fw.LocallyConnected(channels=5, patch=2, stride=2, **LOCAL),
     ],
@@ -159,9 +161,7 @@ def test_ntk_of_whitened_and_of_raw_weights_by_hand():
     kappa, _, slope, _ = network.phi.kappa_gradient(own[:, None], C / l0, own)
     close(fw.kernels.ntk(network, x), kappa + C * slope / l1)
     close(fw.kernels.ntk(network, x, parameters="whitened"), kappa / l1 + C / l0 * slope / l1)
-    stack = fw.kernels.from_layers(
-        [{"dense": {"weight_variance": 1 / l0}}, "erf", {"dense": {"weight_variance": 1 / l1}}]
-    )
+    stack = fw.kernels.from_layers([{"dense": {"weight_precision": l0}}, "erf", {"dense": {"weight_precision": l1}}])
     close(stack.ntk(x), fw.kernels.ntk(network, x, parameters="whitened"))
 
 
@@ -185,7 +185,7 @@ def test_relu_ntk_on_the_diagonal_has_no_rounding_of_roots():
 # --- blocks, symmetry, shapes ----------------------------------------------------------------------------------------
 
 DEEP = {
-    "dense": ([{"dense": {"bias_variance": 0.1}}, "erf", "dense", "relu", "dense"], (7,)),
+    "dense": ([{"dense": {"offset_precision": 10.0}}, "erf", "dense", "relu", "dense"], (7,)),
     "flat": ([conv(b=0.1), "relu", conv(stride=2), "erf", "flatten", "dense"], (5, 4, 2)),
     "pooled": ([conv(b=0.1), "relu", conv(stride=2), "erf", "global_average_pool", "dense"], (5, 4, 2)),
     "attention": (["dense_per_token", "relu", "self_attention", "gelu", "global_average_pool", "dense"], (4, 3)),
@@ -194,7 +194,7 @@ DEEP = {
             conv(),
             {"residual": ["layer_norm", "relu", conv(b=0.2)]},
             "relu",
-            {"average_pool": {"window": 2}},
+            {"average_pool": {"patch": 2}},
             conv(),
             "tanh",
             "flatten",
@@ -203,7 +203,7 @@ DEEP = {
         (4, 4, 1),
     ),
     "local": ([conv(name="locally_connected"), "relu", conv(), "relu", "global_average_pool", "dense"], (4, 4, 1)),
-    "signal": ([{"conv": {"filter": [3], "padding": "same"}}, "relu", "global_average_pool", "dense"], (6, 2)),
+    "signal": ([{"conv": {"patch": [3], "padding": "same"}}, "relu", "global_average_pool", "dense"], (6, 2)),
 }
 
 
@@ -240,10 +240,10 @@ def test_pooling_and_flattening_the_inputs_is_exact():
     close(fw.kernels.from_layers(["flatten", "dense"]).nngp(x), x.reshape(4, -1) @ x.reshape(4, -1).T / 18.0)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", ["same", "none"])
 def test_a_window_may_be_larger_than_a_padded_image_only(padding):
     kernel = fw.kernels.from_layers([conv(5, 1, padding), "relu", "flatten", "dense"])
-    if padding == "valid":
+    if padding == "none":
         with pytest.raises(fw.InputError, match="window of at most 2 x 2"):
             kernel.nngp(images(2, 2, 2, 1))
     else:
@@ -252,17 +252,15 @@ def test_a_window_may_be_larger_than_a_padded_image_only(padding):
 
 def test_finite_network_of_a_kernel():
     jax = pytest.importorskip("jax")
-    kernel = fw.kernels.from_layers(DEEP["residual"][0])
+    network = LayeredNetwork(DEEP["residual"][0]).with_width(8)
     x = images(3, 4, 4, 1)
-    params = kernel.init(jax.random.key(0), x.shape[1:], 8, 2)
-    assert kernel.apply(params, x).shape == (3, 2)
-    assert isinstance(kernel, StackKernel)
+    params = network.init(jax.random.key(0), x.shape[1:], 2)
+    assert network.apply(params, x).shape == (3, 2)
+    assert isinstance(fw.kernels.from_layers(network), StackKernel)
 
 
 def test_stack_of_a_network_keeps_the_shape():
-    stack = stack_of(fw.Convolutional(channels=4, patch=2, input_shape=(4, 4, 1)), (16,))
-    assert isinstance(stack, Stack)
-    assert stack.input_shape == (4, 4, 1)
+    assert layers_of(fw.Convolutional(channels=4, patch=2, input_shape=(4, 4, 1))).input_shape == (4, 4, 1)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -300,18 +298,23 @@ def test_estimate_covers_what_is_used():
         (["dense", "erf", "relu"], "put a layer with weights before it"),
         ([conv(), "flatten", "erf"], "flatten after it"),
         (["dens"], "did you mean 'dense'"),
-        ([{"dense": {"weight_varience": 1.0}}], "did you mean 'weight_variance'"),
-        ([{"dense": {"weight_variance": -1.0}}], "above 0"),
-        ([{"dense": {"bias_variance": -1.0}}], "at least 0"),
+        ([{"dense": {"weight_precison": 1.0}}], "did you mean weight_precision=1.0"),
+        ([{"dense": {"weight_precision": -1.0}}], "above 0"),
+        ([{"dense": {"offset_precision": -1.0}}], "above 0"),
+        ([{"dense": {"weight_variance": 2.0}}], "did you mean weight_precision=0.5"),
+        ([{"dense": {"bias_variance": 0.0}}], "did you mean offset_precision=None"),
+        ([{"conv": {"filter": 3}}], "did you mean patch=3"),
+        ([{"conv": {"patch": 3, "strides": 2}}], "did you mean stride=2"),
+        ([{"conv": {"patch": 3, "padding": "valid"}}], "did you mean 'none'"),
+        ([{"self_attention": {"key_variance": 2.0}}], "did you mean key_precision=0.5"),
         ([{"dense": 3}], "a mapping"),
-        ([{"conv": {}}], "conv without a filter"),
-        ([{"conv": {"filter": [3, 0]}}], "at least 1"),
-        ([{"conv": {"filter": [3, 3], "padding": "circular"}}], "'valid', 'same'"),
+        ([{"conv": {}}], "Conv without a patch"),
+        ([{"conv": {"patch": [3, 0]}}], "at least 1"),
+        ([{"conv": {"patch": [3, 3], "padding": "circular"}}], "'none', 'same'"),
         ([{"dense": {}, "conv": {}}], "one name with its settings"),
         ([3], "one name with its settings"),
         ([{"self_attention": {"mechanism": "relu"}}], "'softmax', 'identity'"),
         ([{"self_attention": {"scaling": "sqrt"}}], "no closed form"),
-        ([{"self_attention": {"s_qk": 1.0, "key_variance": 2.0}}], "given twice"),
         (["dense", "relu", {"residual": ["dense"]}], "residual block"),
         (["dense", {"residual": ["erf"]}], "residual block"),
         (["dense", {"residual": {"brench": []}}], "did you mean 'branch'"),
@@ -331,8 +334,8 @@ def test_layers_that_cannot_be(layers, message):
         ([conv(), "relu", "dense"], (4, 4, 1), 'put "flatten" or "global_average_pool" before it'),
         ([conv(), "relu"], (4, 4, 1), "layers that end in 4 x 4 positions"),
         ([conv(), "relu", "flatten"], (5,), "points with 0 directions"),
-        ([{"conv": {"filter": [3]}}, "relu", "flatten"], (4, 4, 1), "points with 2 directions"),
-        ([conv(5, padding="valid"), "relu", "flatten"], (4, 4, 1), "a window of 5 x 5 on an input of 4 x 4"),
+        ([{"conv": {"patch": [3]}}, "relu", "flatten"], (4, 4, 1), "points with 2 directions"),
+        ([conv(5, padding="none"), "relu", "flatten"], (4, 4, 1), "a window of 5 x 5 on an input of 4 x 4"),
         ([conv(), {"residual": ["relu", conv(stride=2)]}, "flatten"], (4, 4, 1), "ends in 2 x 2 beside 4 x 4"),
     ],
 )
@@ -355,7 +358,9 @@ def test_sets_and_shapes_that_do_not_fit():
 
 @pytest.mark.parametrize("parameters", ["weights", "whitened", None])
 def test_the_diagonal_alone_is_that_of_the_whole(parameters):
-    stack = fw.kernels.from_layers([{"dense": {"weight_variance": 2.0, "bias_variance": 0.3}}, "relu", {"dense": {}}])
+    stack = fw.kernels.from_layers(
+        [{"dense": {"weight_precision": 0.5, "offset_precision": 3.0}}, "relu", {"dense": {}}]
+    )
     network = fw.FullyConnected(widths=(20, 30), activation="relu", weight_precision=(0.5, 1.0, 2.0))
     x = np.random.default_rng(0).standard_normal((7, 4))
     for described in (stack, network):

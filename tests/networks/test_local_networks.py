@@ -13,7 +13,7 @@ from finitewidth.networks.locally_connected import LocallyConnected
 
 CASES = [
     Convolutional(3, patch=(2, 3), activation="tanh"),
-    Convolutional(3, patch=2, stride=1, padding="zero", offset_precision=2.0, weight_precision=(0.5, 3.0)),
+    Convolutional(3, patch=2, stride=1, padding="same", offset_precision=2.0, weight_precision=(0.5, 3.0)),
     Convolutional(3, patch=2, pool="average", activation="relu", offset_precision=0.7),
     Convolutional(3, patch=2, readout="mean-field"),
     Convolutional(3, patch=2, pool="average", readout="mean-field"),
@@ -59,7 +59,7 @@ def test_features_equal_those_of_a_loop(network):
 
 PRIOR_CASES = [
     Convolutional(4, patch=2, activation="erf", weight_precision=(0.5, 2.0)),
-    Convolutional(4, patch=2, stride=1, padding="zero", activation="relu", offset_precision=1.5),
+    Convolutional(4, patch=2, stride=1, padding="same", activation="relu", offset_precision=1.5),
     Convolutional(4, patch=2, stride=1, pool="average", activation="relu"),
     Convolutional(4, patch=2, stride=1, pool="average", offset_precision=0.5, readout="mean-field"),
     LocallyConnected(4, patch=2, stride=1, activation="relu", offset_precision=1.5),

@@ -14,11 +14,13 @@ GRIDS = [
     PatchGrid((6, 9, 2), (2, 3), (2, 3)),
     PatchGrid((6, 9, 2), (3, 4), (1, 2)),  # overlapping
     PatchGrid((7, 10, 1), 2, 3),  # gaps, and a remainder that is not seen
-    PatchGrid((7, 10, 3), 3, 2, "zero"),
-    PatchGrid((5, 6, 1), (4, 5), (2, 5), "zero"),
-    PatchGrid((5, 5, 1), 1, 2, "zero"),  # no padding needed
+    PatchGrid((7, 10, 3), 3, 2, "same"),
+    PatchGrid((5, 6, 1), (4, 5), (2, 5), "same"),
+    PatchGrid((5, 5, 1), 1, 2, "same"),  # no padding needed
     PatchGrid((11, 2), (3,), (2,)),
-    PatchGrid((11, 2), 4, 3, "zero"),
+    PatchGrid((11, 2), 4, 3, "same"),
+    PatchGrid((7, 10, 3), 3, 2, 1),
+    PatchGrid((3, 4, 1), (4, 3), 2, (2, 0)),
     PatchGrid((5, 4, 3), (5, 4), 1),  # one patch, the image
 ]
 
@@ -27,9 +29,14 @@ def by_loop(grid, x):
     """Patches one by one, from the definition of the padding."""
     image = x.reshape(len(x), *grid.input_shape)
     counts, widths = [], [(0, 0)]
-    for full, size, step in zip(grid.space, grid.patch, grid.stride, strict=True):
-        counts.append(math.ceil(full / step) if grid.padding == "zero" else (full - size) // step + 1)
-        total = max(0, (counts[-1] - 1) * step + size - full) if grid.padding == "zero" else 0
+    zeros = (0, 0) if isinstance(grid.padding, str) else np.broadcast_to(grid.padding, 2)
+    for full, size, step, beside in zip(grid.space, grid.patch, grid.stride, zeros, strict=False):
+        if beside or not isinstance(grid.padding, str):
+            counts.append((full + 2 * beside - size) // step + 1)
+            widths.append((beside, beside))
+            continue
+        counts.append(math.ceil(full / step) if grid.padding == "same" else (full - size) // step + 1)
+        total = max(0, (counts[-1] - 1) * step + size - full) if grid.padding == "same" else 0
         widths.append((total // 2, total - total // 2))
     image = np.pad(image, [*widths, (0, 0)])
     patches = []
@@ -61,15 +68,15 @@ def test_jax_arrays_pass_through_and_under_jit(grid):
 def test_positions_are_first_corners_in_the_input():
     np.testing.assert_array_equal(PatchGrid((4, 6, 1), 2, (2, 4)).positions, [(0, 0), (0, 4), (2, 0), (2, 4)])
     # 3 patches of 3 at stride 2 on 6 pixels need 7: the odd zero goes behind
-    np.testing.assert_array_equal(PatchGrid((6, 1), 3, 2, "zero").positions[:, 0], [0, 2, 4])
-    np.testing.assert_array_equal(PatchGrid((6, 1), 3, 1, "zero").positions[:, 0], [-1, 0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(PatchGrid((6, 1), 3, 2, "same").positions[:, 0], [0, 2, 4])
+    np.testing.assert_array_equal(PatchGrid((6, 1), 3, 1, "same").positions[:, 0], [-1, 0, 1, 2, 3, 4])
 
 
 def test_every_pixel_is_seen_with_zero_padding():
     for size, patch in itertools.product(range(1, 12), range(1, 5)):
         for stride in range(1, patch + 1):
             if patch <= size:
-                grid = PatchGrid((size, 1), patch, stride, "zero")
+                grid = PatchGrid((size, 1), patch, stride, "same")
                 assert set(grid.indices.ravel()) >= set(range(size))
                 assert grid.n_patches == math.ceil(size / stride)
 
@@ -90,7 +97,9 @@ def test_every_pixel_is_seen_with_zero_padding():
         (((8,), 4, 4), "input_shape"),
         (((8, 0, 1), 4, 4), "input_shape[1]"),
         ((64, 4, 4), "input_shape"),
-        (((8, 8, 1), 4, 4, "same"), "zero"),
+        (((8, 8, 1), 4, 4, "zero"), "same"),
+        (((8, 8, 1), 4, 4, -1), "padding"),
+        (((8, 8, 1), 4, 4, (1, 1, 1)), "padding"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(arguments, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -81,8 +82,9 @@ def test_outputs_of_different_units():
 
 
 def test_nothing_is_known_of_architectures_of_ones_own():
-    class Own(fw.networks.OwnArchitecture):
-        pass
+    @dataclass(frozen=True)
+    class Own(fw.Network):
+        widths: object = 100
 
     assert unusual_scale(Own(widths=50), data(1e6)) is None
 

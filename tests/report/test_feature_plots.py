@@ -86,7 +86,7 @@ def test_q_on_image_averages_the_patches_over_a_pixel(network, ax):
 
 
 def test_padding_hangs_over_the_edge(ax):
-    qmap = solved(fw.Convolutional(channels=10, patch=3, stride=2, padding="zero")).q_map()
+    qmap = solved(fw.Convolutional(channels=10, patch=3, stride=2, padding="same")).q_map()
     draw.q_on_image(qmap, TRAIN.x, ax)
     assert picture(ax).shape == (8, 8)
     assert np.isfinite(picture(ax)).all()

@@ -12,26 +12,38 @@ jax = pytest.importorskip("jax")
 
 pytestmark = pytest.mark.statistical
 
-CONV = {"conv": {"filter": [3, 3], "padding": "same", "weight_variance": 1.5, "bias_variance": 0.2}}
-STRIDED = {"conv": {"filter": [2, 2], "strides": [2, 2]}}
-LOCAL = {"locally_connected": {"filter": [2, 2], "bias_variance": 0.2}}
-TOKENS = {"dense_per_token": {"weight_variance": 1.5}}
+CONV = {"conv": {"patch": [3, 3], "padding": "same", "weight_precision": 0.7, "offset_precision": 5.0}}
+STRIDED = {"conv": {"patch": [2, 2], "stride": [2, 2]}}
+LOCAL = {"locally_connected": {"patch": [2, 2], "offset_precision": 5.0}}
+TOKENS = {"dense_per_token": {"weight_precision": 0.7}}
 STACKS = {
     "deep convolutional": ([CONV, "relu", STRIDED, "erf", "flatten", "dense"], (4, 4, 1)),
     "pooled": ([CONV, "erf", CONV, "relu", "global_average_pool", "dense"], (3, 3, 2)),
     "windows pooled": (
-        [CONV, "relu", {"average_pool": {"window": [2, 2]}}, STRIDED, "relu", "flatten", "dense"],
+        [CONV, "relu", {"average_pool": {"patch": [2, 2]}}, STRIDED, "relu", "flatten", "dense"],
         (4, 4, 1),
     ),
     "locally connected": ([LOCAL, "relu", CONV, "relu", "global_average_pool", "dense"], (3, 3, 1)),
     "residual": ([CONV, {"residual": ["relu", CONV]}, "relu", "flatten", "dense"], (3, 3, 1)),
-    "layer norm": ([CONV, "layer_norm", "relu", "flatten", {"dense": {"bias_variance": 0.3}}], (3, 3, 2)),
+    "layer norm": ([CONV, "layer_norm", "relu", "flatten", "dense"], (3, 3, 2)),
     "softmax attention": (
-        [TOKENS, "relu", {"self_attention": {"s_qk": 1.5, "bias_variance": 0.1}}, "relu", "flatten", "dense"],
+        [
+            TOKENS,
+            "relu",
+            {"self_attention": {"query_precision": 0.5, "offset_precision": 10.0}},
+            "relu",
+            "flatten",
+            "dense",
+        ],
         (3, 4),
     ),
     "identity attention": (
-        [{"self_attention": {"mechanism": "identity", "bias_variance": 0.1}}, "relu", "global_average_pool", "dense"],
+        [
+            {"self_attention": {"mechanism": "identity", "offset_precision": 10.0}},
+            "relu",
+            "global_average_pool",
+            "dense",
+        ],
         (3, 4),
     ),
 }
@@ -51,10 +63,9 @@ def standard_errors(difference, se):
 @pytest.mark.parametrize("name", STACKS)
 def test_every_layer(name):
     layers, shape = STACKS[name]
-    kernel, x = fw.kernels.from_layers(layers), points(shape)
-    width = 64 if "attention" in name else 96
-    expected = kernel.both(x)
-    result = fw.kernels.empirical(lambda key: kernel.init(key, shape, width, 4), kernel.apply, x, n_samples=60)
+    network, x = fw.Network(layers).with_width(64 if "attention" in name else 96), points(shape)
+    expected = fw.kernels.both(network, x)
+    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=60)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
     # negative control: 60 % more would be seen
@@ -64,9 +75,10 @@ def test_every_layer(name):
 
 @pytest.mark.parametrize("activation", names())
 def test_every_activation(activation):
-    kernel, x = fw.kernels.from_layers([{"dense": {"bias_variance": 0.2}}, activation, "dense"]), points((4,))
-    result = fw.kernels.empirical(lambda key: kernel.init(key, (4,), 512, 8), kernel.apply, x, n_samples=60)
-    expected = kernel.both(x)
+    network = fw.Network([{"dense": {"width": 512, "offset_precision": 5.0}}, activation, "dense"])
+    x = points((4,))
+    result = fw.kernels.empirical(lambda key: network.init(key, (4,), 8), network.apply, x, n_samples=60)
+    expected = fw.kernels.both(network, x)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,6 @@ import finitewidth as fw
 import finitewidth.theory as package
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum
-from finitewidth.networks import OwnArchitecture
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory import spectrum_cache
 from finitewidth.theory.choose import for_outputs
@@ -30,7 +30,15 @@ from finitewidth.theory.validity import Validity
 ONE, DEEP = fw.FullyConnected(widths=(9,)), fw.FullyConnected(widths=(9, 9))
 
 
-class Own(OwnArchitecture):
+@dataclass(frozen=True)
+class Bare(fw.Network):
+    widths: object = 100
+
+
+@dataclass(frozen=True)
+class Own(fw.Network):
+    widths: object = 100
+
     def covariance(self, order_parameters, x1, x2):
         return np.prod(order_parameters) * (x1 @ x2.T)
 
@@ -100,7 +108,7 @@ def test_solvers_go_where_they_can():
             lambda: fw.theory_of(fw.Convolutional(channels=5, patch=2), 0.1, method="integrate"),
             "method = 'integrate' for a network on patches; wanted: scalar",
         ),
-        (lambda: fw.theory_of(OwnArchitecture(), 0.1), "OwnArchitecture without a covariance"),
+        (lambda: fw.theory_of(Bare(), 0.1), "Bare without a covariance"),
         (lambda: fw.theory_of(Own(), 0.1, "product"), "closure = 'product' with Own; wanted: its own covariance"),
         (lambda: fw.theory_of(Own(), 0.1, method="integrate"), "method = 'integrate' with Own"),
         (lambda: fw.solve(ONE, None), "a theory; write fw.theory_of"),

@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.networks import OwnArchitecture
 from finitewidth.theory.rows import row_of
 from finitewidth.theory.validity import validity
 
 
-class Dense(OwnArchitecture):
+@dataclass(frozen=True)
+class Bare(fw.Network):
+    widths: object = 100
+
+
+@dataclass(frozen=True)
+class Dense(fw.Network):
     """Fully connected, in the nested closure: ``K_l = Q_l kappa[K_{l-1}] / lambda_l``."""
+
+    widths: object = 100
 
     def covariance(self, order_parameters, x1, x2):
         precisions = np.asarray(self.weight_precision)
@@ -23,8 +30,11 @@ class Dense(OwnArchitecture):
         return fw.kernels.nngp(dense, x1, x2)
 
 
-class Skip(OwnArchitecture):
+@dataclass(frozen=True)
+class Skip(fw.Network):
     """``f = v.phi(W x / sqrt(N0)) / sqrt(N) + u.x / sqrt(N0)``: the skip has no hidden layer to renormalise."""
+
+    widths: object = 100
 
     def covariance(self, order_parameters, x1, x2):
         linear = x1 @ x2.T / x1.shape[1]
@@ -184,7 +194,7 @@ def test_a_covariance_that_cannot_be(fault, said, train):
 
 def test_refusals(train):
     with pytest.raises(fw.InputError, match="without a covariance"):
-        fw.theory_of(OwnArchitecture(), 0.1)
+        fw.theory_of(Bare(), 0.1)
     with pytest.raises(fw.InputError, match="closure"):
         fw.theory_of(Skip(), 0.1, closure="nested")
     for method in ("integrate", "neuron"):

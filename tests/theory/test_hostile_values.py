@@ -120,7 +120,7 @@ def test_the_scales_that_coordinates_can_have():
 
 
 def test_a_stack_whose_kernel_overflows_is_refused():
-    layers = [{"dense": {"weight_variance": 1e160}}, "relu", {"dense": {"weight_variance": 1e160}}]
+    layers = [{"dense": {"weight_precision": 1e-160}}, "relu", {"dense": {"weight_precision": 1e-160}}]
     stack = fw.kernels.from_layers(layers)
     for kernel, scale in itertools.product((stack.nngp, stack.ntk), (1.0, 1e150)):
         with pytest.raises(InputError, match="covariance"):

@@ -90,7 +90,7 @@ CASES = {
     "cnn": (cnn(), (4, 4)),
     "overlapping": (cnn(patch=(3, 2), stride=(1, 2)), (4, 4)),
     "gaps": (cnn(stride=3), (5, 5)),
-    "padded": (cnn(patch=3, stride=2, padding="zero"), (4, 4)),
+    "padded": (cnn(patch=3, stride=2, padding="same"), (4, 4)),
     "colours": (cnn(weight_precision=(0.5, 2.0)), (4, 4, 3)),
     "signal": (cnn(patch=(3,), stride=(2,), activation="tanh"), (9, 2)),
     "offsets": (cnn(offset_precision=2.0, activation="relu"), (4, 4)),
@@ -98,7 +98,7 @@ CASES = {
     "relu": (cnn(activation="relu"), (4, 4)),
     "lcn": (lcn(), (4, 4)),
     "lcn overlapping signal": (lcn(patch=(3,), stride=(2,)), (9, 2)),
-    "lcn padded colours": (lcn(patch=3, stride=2, padding="zero"), (4, 4, 3)),
+    "lcn padded colours": (lcn(patch=3, stride=2, padding="same"), (4, 4, 3)),
 }
 
 

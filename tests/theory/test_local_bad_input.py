@@ -119,7 +119,7 @@ def test_a_class_unseen_in_training():
 def test_what_has_no_theory():
     refused("pool", fw.LocallyConnected, channels=5, patch=2, pool="average")
     refused("pool", fw.Convolutional, channels=5, patch=2, pool="max")
-    refused("padding", fw.Convolutional, channels=5, patch=2, padding="same")
+    refused("padding", fw.Convolutional, channels=5, patch=2, padding="zero")
     refused("integrate", fw.theory_of, fw.Convolutional(channels=5, patch=2), 0.05, method="integrate")
     pooled = solve(fw.Convolutional(channels=5, patch=2, pool="average"))
     refused("no patches", pooled.q_map)

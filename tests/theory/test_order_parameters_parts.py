@@ -12,7 +12,6 @@ from scipy import stats
 
 import finitewidth as fw
 from finitewidth.kernels.local import local_kernels
-from finitewidth.networks import OwnArchitecture
 from finitewidth.theory import local, nested, outputs, own, scaled
 from finitewidth.theory.choose import for_outputs
 from finitewidth.theory.nested import Nested, NestedScan
@@ -402,8 +401,11 @@ def test_one_prior_deviation_is_one_unit_of_a_matrix(case, train, monkeypatch):
 # --- own architectures ------------------------------------------------------------------------------------------------
 
 
-class Product(OwnArchitecture):
+@dataclass(frozen=True)
+class Product(fw.Network):
     """Linear layers, by their covariance alone."""
+
+    widths: object = 100
 
     def covariance(self, order_parameters, x1, x2):
         return np.prod(order_parameters) * (x1 @ x2.T) / (x1.shape[1] * np.prod(self.weight_precision))

@@ -11,7 +11,7 @@ from scipy.linalg import expm, inv
 import finitewidth as fw
 
 NETWORK = fw.FullyConnected(widths=(30,), activation="erf", weight_precision=(0.5, 2.0), offset_precision=4.0)
-STACK = fw.kernels.from_layers([{"conv": {"filter": [2, 2]}}, "relu", "flatten", "dense"])
+STACK = fw.kernels.from_layers([{"conv": {"patch": [2, 2]}}, "relu", "flatten", "dense"])
 
 
 def data(n=7, seed=0, shape=(4,), outputs=None):

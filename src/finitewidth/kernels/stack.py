@@ -23,7 +23,7 @@ from finitewidth.kernels.rules import State, Step
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import Network
 from finitewidth.networks.patches import times
-from finitewidth.networks.stack import LayeredNetwork
+from finitewidth.networks.stack import LayeredNetwork, layers_of
 
 Array = np.ndarray
 PARAMETERS = ("whitened", "weights")
@@ -38,7 +38,7 @@ def from_layers(layers: Any, input_shape: tuple[int, ...] | None = None) -> Stac
     layers, settings and orders that cannot be.
     """
     if isinstance(layers, Network):
-        return StackKernel(layers.as_layers())
+        return StackKernel(layers_of(layers))
     return StackKernel(LayeredNetwork(layers, input_shape))
 
 

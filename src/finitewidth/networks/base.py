@@ -17,34 +17,30 @@ from finitewidth.exceptions import InputError
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import excess
 
-if TYPE_CHECKING:
-    from finitewidth.networks.stack import LayeredNetwork
-
 Array = np.ndarray
 READOUTS = ("standard", "mean-field")
 
 
-class _Making(type):
-    """``Network([...])`` is the most specific description of its layers; subclasses are made as ever."""
+class Making(type):
+    """``Network([...])`` is the most specific description of its layers; subclasses are made as ever.
+
+    layered: the class that reads lists, set where it is defined, for it knows all others.
+    """
+
+    layered: Any
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is not Network:
-            return super().__call__(*args, **kwargs)
-        from finitewidth.networks.stack import LayeredNetwork
-
-        return LayeredNetwork(*args, **kwargs).most_specific()
+        return super().__call__(*args, **kwargs) if cls is not Network else cls.layered(*args, **kwargs).most_specific()
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        from finitewidth.networks.stack import LayeredNetwork
-
-        made: Any = LayeredNetwork if cls is Network else cls
+        made: Any = cls.layered if cls is Network else cls
         own = inspect.signature(made.__init__)
         return own.replace(parameters=list(own.parameters.values())[1:])
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class Network(CheckedKeywords, Settings, metaclass=_Making):
+class Network(CheckedKeywords, Settings, metaclass=Making):
     """A description of an architecture and of its Gaussian prior; it holds no weights and no data.
 
     ``Network([...])`` is a list of layers (``LayeredNetwork`` says what they are); where one of the classes describes
@@ -65,6 +61,7 @@ class Network(CheckedKeywords, Settings, metaclass=_Making):
 
     What methods ask of an architecture
     -----------------------------------
+    own: whether it is an architecture of the user's own, of whose layers nothing is known.
     kernel_recursion: whether the kernel of each layer follows from that of the layer before, point pair by point pair.
     known_neurons: whether ``neuron_inputs`` says what the neurons of the first layer read.
     rotates_inputs: whether the first weights (..., N, inputs) see inputs only through a product with them.
@@ -72,6 +69,7 @@ class Network(CheckedKeywords, Settings, metaclass=_Making):
     shares_weights: whether one neuron looks at all patches.
     """
 
+    own: ClassVar[bool] = True
     kernel_recursion: ClassVar[bool] = False
     known_neurons: ClassVar[bool] = False
     rotates_inputs: ClassVar[bool] = False
@@ -131,11 +129,6 @@ class Network(CheckedKeywords, Settings, metaclass=_Making):
     # --- what methods ask of it -------------------------------------------------------------------------------------
 
     @property
-    def own(self) -> bool:
-        """Whether it is an architecture of the user's own, of whose layers nothing is known."""
-        return type(self).as_layers is Network.as_layers
-
-    @property
     def states_covariance(self) -> bool:
         """Whether it is an architecture of the user's own that says what its covariance is."""
         return type(self).covariance is not Network.covariance
@@ -155,15 +148,7 @@ class Network(CheckedKeywords, Settings, metaclass=_Making):
 
     def neuron_inputs(self, x: Array) -> Array:
         """What the neurons of the first layer read of points ``x`` (P, ...): (patches, P, inputs)."""
-        raise InputError(f"the neurons of a {type(self).__name__}", "a network whose neurons are known", _KNOWN)
-
-    def as_layers(self) -> LayeredNetwork:
-        """The same network as a list of layers. Raises InputError where these are not known."""
-        raise InputError(
-            f"a {type(self).__name__}, whose layers are not known here",
-            _KNOWN,
-            "use fw.kernels.empirical, which takes any network",
-        )
+        raise InputError(f"the neurons of a {type(self).__name__}", "a network whose neurons are known", "use another")
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array) -> Array:
         """K_R(Q), (points1, points2), readout precision included; Q = 1 in every layer is infinite width.
@@ -259,9 +244,6 @@ class Network(CheckedKeywords, Settings, metaclass=_Making):
     def offset_variance(self) -> float:
         """1 / lambda_b, or 0 without offsets."""
         return 0.0 if self.offset_precision is None else 1.0 / self.offset_precision
-
-
-_KNOWN = "FullyConnected, Convolutional, LocallyConnected, or a list of layers"
 
 
 def _checked_widths(given: Any) -> tuple[int, ...]:

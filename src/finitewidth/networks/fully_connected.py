@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from finitewidth.networks.base import Network
-
-if TYPE_CHECKING:
-    from finitewidth.networks.stack import LayeredNetwork
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,7 @@ class FullyConnected(Network):
     """
 
     kernel_recursion = True
+    own = False
     known_neurons = True
     rotates_inputs = True
 
@@ -32,17 +30,6 @@ class FullyConnected(Network):
 
     def neuron_inputs(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(1, len(x), -1)
-
-    def as_layers(self) -> LayeredNetwork:
-        from finitewidth.networks import layers as L
-        from finitewidth.networks.stack import LayeredNetwork
-
-        *inner, readout = self.weight_precision
-        layers: list[L.Layer] = [L.Flatten()]
-        for width, precision in zip(self.widths, inner, strict=True):
-            dense = L.Dense(width=width, weight_precision=precision, offset_precision=self.offset_precision)
-            layers += [dense, L.Nonlinearity(self.phi)]
-        return LayeredNetwork([*layers, L.Dense(weight_precision=readout)], readout=self.readout)
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 

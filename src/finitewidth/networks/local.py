@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
-
-if TYPE_CHECKING:
-    from finitewidth.networks.stack import LayeredNetwork
 
 POOLS = ("none", "average")
 
@@ -37,6 +34,7 @@ class LocalNetwork(Network):
     Raises InputError for sizes and names that cannot be.
     """
 
+    own = False
     known_neurons = True
 
     channels: Any
@@ -81,23 +79,6 @@ class LocalNetwork(Network):
 
     def neuron_inputs(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(self.grid(x).extract(x)).swapaxes(0, 1)
-
-    def as_layers(self) -> LayeredNetwork:
-        from finitewidth.networks import layers as L
-        from finitewidth.networks.stack import LayeredNetwork
-
-        first, last = self.weight_precision
-        conv = (L.Conv if self.shares_weights else L.LocallyConnected)(
-            channels=self.channels,
-            patch=self.patch,
-            stride=self.stride,
-            padding=self.padding,
-            weight_precision=first,
-            offset_precision=self.offset_precision,
-        )
-        end = L.GlobalAveragePool() if self.pool == "average" else L.Flatten()
-        layers = [conv, L.Nonlinearity(self.phi), end, L.Dense(weight_precision=last)]
-        return LayeredNetwork(layers, self.input_shape, readout=self.readout)
 
     # --- which patches ------------------------------------------------------------------------------------
 

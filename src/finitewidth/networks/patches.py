@@ -197,15 +197,14 @@ def _refuse_missing_channels(shape: tuple[int, ...], patch: int | tuple[int, ...
 
 def per_direction(name: str, value: Any, space: Sequence[int]) -> tuple[int, ...]:
     """Sizes for every direction of a space; one number serves all."""
-    if isinstance(value, int):
-        return (value,) * len(space)
-    if len(value) != len(space) or not space:
+    sizes = (value,) * len(space) if isinstance(value, int) else tuple(value)
+    if len(sizes) != len(space) or not space:
         raise InputError(
             f"{name} = {checks.shown(value)} on points with {len(space)} directions",
-            f"1 number or {len(space)} of them: channels are no direction",
-            f"give {name}={value[0]}, for example; and input_shape if the points are flat",
+            "points of 1 or 2 directions, and 1 number or one a direction: channels are no direction",
+            f"give {name}={sizes[0] if sizes else value}, for example; and input_shape if the points are flat",
         )
-    return tuple(value)
+    return sizes
 
 
 def sizes_of(name: str, value: Any, least: int = 1) -> int | tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import singledispatch
 from typing import Any, Self
 
 from finitewidth import checks
@@ -12,9 +13,10 @@ from finitewidth.activations import Activation, activation_of, names
 from finitewidth.display import chosen
 from finitewidth.exceptions import InputError
 from finitewidth.networks import layers as L
-from finitewidth.networks.base import READOUTS, Network
+from finitewidth.networks.base import READOUTS, Making, Network
 from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
+from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.locally_connected import LocallyConnected
 from finitewidth.networks.patches import times
 
@@ -56,6 +58,8 @@ class LayeredNetwork(Network):
     branch before shortcut. Raises InputError for unknown layers and settings, and for orders that have no kernel at
     infinite width; and, where a readout is needed, for layers that do not end in one.
     """
+
+    own = False
 
     layers: Any
     input_shape: Any = None
@@ -175,9 +179,6 @@ class LayeredNetwork(Network):
         changed = [layer.changed(change) for layer in layers]
         return replace(self, layers=(*changed, *self.layers[len(layers) :]))
 
-    def as_layers(self) -> LayeredNetwork:
-        return self
-
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
     def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> list[Any]:
@@ -206,6 +207,8 @@ class LayeredNetwork(Network):
             self.layers[-1].output_space(behind)  # refuses a readout of several positions
         return L.channels_behind(before, tuple(space), channels)
 
+
+Making.layered = LayeredNetwork
 
 # --- plain data ------------------------------------------------------------------------------------------------------
 
@@ -296,3 +299,43 @@ def _is_readout(layer: L.Layer) -> bool:
 def _prior(network: LayeredNetwork) -> dict[str, Any]:
     shared = ("activation", "weight_precision", "offset_precision", "readout")
     return {name: getattr(network, name) for name in shared}
+
+
+# --- the other way round ---------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def layers_of(network: Any) -> LayeredNetwork:
+    """A network as a list of layers. Raises InputError where these are not known."""
+    raise InputError(
+        f"a {type(network).__name__}, whose layers are not known here",
+        "FullyConnected, Convolutional, LocallyConnected, or a list of layers",
+        "use fw.kernels.empirical, which takes any network",
+    )
+
+
+@layers_of.register
+def _(network: LayeredNetwork) -> LayeredNetwork:
+    return network
+
+
+@layers_of.register
+def _(network: FullyConnected) -> LayeredNetwork:
+    *inner, last = network.weight_precision
+    layers: list[L.Layer] = [L.Flatten()]
+    for width, precision in zip(network.widths, inner, strict=True):
+        dense = L.Dense(width=width, weight_precision=precision, offset_precision=network.offset_precision)
+        layers += [dense, L.Nonlinearity(network.phi)]
+    return LayeredNetwork([*layers, L.Dense(weight_precision=last)], readout=network.readout)
+
+
+@layers_of.register
+def _(network: LocalNetwork) -> LayeredNetwork:
+    first, last = network.weight_precision
+    where = {"patch": network.patch, "stride": network.stride, "padding": network.padding}
+    prior = {"weight_precision": first, "offset_precision": network.offset_precision}
+    kind = L.Conv if network.shares_weights else L.LocallyConnected
+    conv = kind(channels=network.channels, **where, **prior)
+    end = L.GlobalAveragePool() if network.pool == "average" else L.Flatten()
+    layers = [conv, L.Nonlinearity(network.phi), end, L.Dense(weight_precision=last)]
+    return LayeredNetwork(layers, network.input_shape, readout=network.readout)
