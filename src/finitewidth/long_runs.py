@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -165,19 +165,23 @@ def solutions_of(runs: Sequence[LongRun[Any]], control: Control) -> Iterator[Sol
 
 
 def _one_by_one(runs: Sequence[LongRun[Any]], folder: Path | None, progress: bool) -> Iterator[Solution]:
-    points = max(run.train.n_points for run in runs)
+    points = max((run.train.n_points for run in runs), default=0)
     what = f"{runs[0].verb} {len(runs)} networks on {points} training points" if len(runs) > 1 else ""
     jobs = durations.Jobs(sum(run.cost for run in runs), what)
-    for done, (run, name) in enumerate(zip(runs, _names(runs), strict=True)):
+    waiting, solved = deque(zip(runs, _names(runs), strict=True)), False
+    del runs  # an engine holds data of its own: none outlives its run
+    while waiting:
+        run, name = waiting.popleft()
         warn_of_scale(run.network, run.train)
         file = None if folder is None else folder / f"{name}.npz"
         try:
             with jobs.one(run.cost):
                 solution = run.solution(carry_out(run, file, name.replace("-", " ") if progress else False))
         except KeyboardInterrupt:
-            if done == 0:
+            if not solved:
                 raise
             return
+        solved = True
         yield solution
         if not solution.complete:
             return

@@ -18,7 +18,7 @@ from finitewidth.fingerprints import network_fingerprint, versions
 from finitewidth.jax_runs import refuse_numpy_only, single_thread
 from finitewidth.likelihoods import Gaussian
 from finitewidth.long_runs import LongRun
-from finitewidth.networks import Network
+from finitewidth.networks import FullyConnected, Network
 from finitewidth.sampling.draws import Draws, Observable
 from finitewidth.sampling.inputs import Inputs
 from finitewidth.sampling.solution import Sampled
@@ -118,11 +118,13 @@ class SamplingRun(LongRun["Progress"]):
 
     @property
     def _weights(self) -> int:
-        """Weights of the network, as the sampler sees its inputs."""
+        """Weights of the network where its inputs are rotated into the training span, readouts included."""
         require_jax(self.network)
         import jax
 
-        shape = self.inputs.train.shape[1:]
+        shape = self.train.x.shape[1:]
+        if isinstance(self.network, FullyConnected):
+            shape = (min(len(self.train), self.train.n_inputs),)
         hidden = jax.eval_shape(lambda key: self.network.init_hidden(key, shape), jax.random.key(0))
         return sum(leaf.size for leaf in jax.tree.leaves(hidden)) + self.network.n_features(shape) * self.y.shape[1]
 
