@@ -258,6 +258,7 @@ def sample(options: SampleOptions) -> None:
     figure = _figure_path(options.figure)
     sampling = options.sampling()
     from finitewidth import tables
+    from finitewidth.checkpoints import folder_of
     from finitewidth.comparison import sampled_rows
     from finitewidth.methods import Control
     from finitewidth.report import plots
@@ -265,7 +266,7 @@ def sample(options: SampleOptions) -> None:
 
     train, test = job.load()
     folder = sampling.pop("checkpoint")
-    control = Control(job.memory, _watched(), None if folder is None else Path(folder))
+    control = Control(job.memory, _watched(), None if folder is None else folder_of(folder))
     curve = job.network, train, test, job.curve_widths, job.temperatures
     rows = list(sampled_rows(*curve, Sample(**sampling), control))
     if figure is not None:
