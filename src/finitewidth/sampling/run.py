@@ -81,6 +81,10 @@ class SamplingRun(LongRun["Progress"]):
         """The training points as the sampler sees them."""
         return Inputs.of(self.network, self.train.x)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled, which cannot be pickled; with the inputs, in whose basis weights are."""
+        return {name: value for name, value in vars(self).items() if name != "engine"}
+
     # --- what it takes --------------------------------------------------------------------------------------------
 
     @property
