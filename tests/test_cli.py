@@ -314,17 +314,17 @@ def test_tables_and_figures_of_samples(capsys, command):
 
 def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
     pytest.importorskip("arviz")
-    from finitewidth.sampling import curves, sample
+    from finitewidth import long_runs
 
-    calls = []
+    calls, carry_out = [], long_runs.carry_out
 
-    def stopping(*arguments, **options):
+    def stopping(*arguments):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return sample(*arguments, **options)
+        return carry_out(*arguments)
 
-    monkeypatch.setattr(curves, "sample", stopping)
+    monkeypatch.setattr(long_runs, "carry_out", stopping)
     assert main(["sample", *QUICK, *SHORT, "--width", "5,8", "--json"]) == 130
     out, err = capsys.readouterr()
     assert [row["width"] for row in json.loads(out)["rows"]] == [5]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,8 +27,33 @@ State = TypeVar("State")
 _OF_WEIGHTS = ("init_hidden", "features", "hidden_log_prior")
 
 
+class Engine(Protocol[State]):
+    """What does the work of a run. Its states are whole, and stay as they are."""
+
+    def start(self) -> State:
+        """The first state."""
+
+    def run(self, state: State, /) -> Iterator[State]:
+        """Do what is left, one state after another."""
+
+    def where(self, state: State, /) -> tuple[str, int, int]:
+        """What it is doing, how many states it has been through, and through how many it goes."""
+
+    def effort(self, state: State, /) -> tuple[float, float] | None:
+        """Work that led to this state from the last one, and that is left, in one unit; None where nobody knows."""
+
+    def least_seconds(self, state: State, /) -> float:
+        """A lower bound on the time that is left, from a small measured piece."""
+
+    def to_file(self, state: State, /) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Plain data and arrays that are the state."""
+
+    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray], /) -> State:
+        """The state that these are; InputError (``file.misfit``) where they fit no state of this run."""
+
+
 class LongRun(abc.ABC, Generic[State]):
-    """What the engine asks of a run, whose text says what it does. Its states are whole, and stay as they are.
+    """Settings, a network and data, whose text says what is done with them; an engine carries it out.
 
     verb: what it does to networks. remedy: what would make it smaller. paced: states that show its pace.
     """
@@ -53,13 +78,10 @@ class LongRun(abc.ABC, Generic[State]):
     def fingerprint(self) -> str:
         """All that decides the numbers, as JSON."""
 
+    @property
     @abc.abstractmethod
-    def begin(self) -> State:
-        """The first state."""
-
-    @abc.abstractmethod
-    def go_on(self, state: State) -> Iterator[State]:
-        """Do what is left, one state after another."""
+    def engine(self) -> Engine[State]:
+        """What carries it out, nothing done yet."""
 
     @abc.abstractmethod
     def usable(self, state: State) -> bool:
@@ -68,26 +90,6 @@ class LongRun(abc.ABC, Generic[State]):
     @abc.abstractmethod
     def solution(self, state: State) -> Solution:
         """Of a run in its last state, or in one that is usable."""
-
-    @abc.abstractmethod
-    def to_file(self, state: State) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Plain data and arrays that are the state."""
-
-    @abc.abstractmethod
-    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> State:
-        """The state that these are; InputError (``file.misfit``) where they fit no state of this run."""
-
-    @abc.abstractmethod
-    def where(self, state: State) -> tuple[str, int, int]:
-        """What it is doing, how many states it has been through, and through how many it goes."""
-
-    @abc.abstractmethod
-    def effort(self, state: State) -> tuple[float, float] | None:
-        """Work that led to this state from the last one, and that is left, in one unit; None where nobody knows."""
-
-    @abc.abstractmethod
-    def least_seconds(self, state: State) -> float:
-        """A lower bound on the time that is left, from a small measured piece."""
 
 
 def carry_out(run: LongRun[State], checkpoint: Path | None = None, progress: bool | str = False) -> State:
@@ -98,18 +100,19 @@ def carry_out(run: LongRun[State], checkpoint: Path | None = None, progress: boo
     """
     file = None if checkpoint is None else RunFile(checkpoint, run.fingerprint())
     saved = None if file is None else file.read()
+    engine = run.engine
 
     def save(state: State) -> None:
         if file is not None:
-            file.write(*run.to_file(state))
+            file.write(*engine.to_file(state))
 
     with memory_errors(str(run), run.remedy):
-        start = state = run.begin() if file is None or saved is None else run.from_file(file, *saved)
+        start = state = engine.start() if file is None or saved is None else engine.from_file(file, *saved)
         if durations.wanted():
-            durations.refuse_beyond(run.least_seconds(start), str(run), run.remedy)
+            durations.refuse_beyond(engine.least_seconds(start), str(run), run.remedy)
         try:
             with _watched(run, start, save, progress) as watch:
-                for state in run.go_on(start):
+                for state in engine.run(start):
                     watch(state)
         except KeyboardInterrupt:
             if not run.usable(state):
@@ -125,11 +128,11 @@ def _watched(
 ) -> Iterator[Callable[[State], None]]:
     """Called after every state: moves the bar, saves now and then, and requires the time of the rest."""
     save_if_due = now_and_then(save)
-    label, done, total = run.where(state)
+    label, done, total = run.engine.where(state)
     with reporting(durations.Pace(str(run), run.remedy, run.paced), progress, label, total, done) as report:
 
         def watch(state: State) -> None:
-            report(run.where(state)[0], run.effort(state))
+            report(run.engine.where(state)[0], run.engine.effort(state))
             save_if_due(state)
 
         yield watch
@@ -139,7 +142,7 @@ def _watched(
 def reporting(
     pace: durations.Pace, progress: bool | str, label: str, total: int, done: int = 0
 ) -> Iterator[Callable[[str, tuple[float, float] | None], None]]:
-    """Called with a label and with ``LongRun.effort`` after every step: moves the bar, and paces the rest."""
+    """Called with a label and with ``Engine.effort`` after every step: moves the bar, and paces the rest."""
     work = 0.0
     with progress_bar(progress, label, total, done) as advance:
 
@@ -162,19 +165,23 @@ def solutions_of(runs: Sequence[LongRun[Any]], control: Control) -> Iterator[Sol
 
 
 def _one_by_one(runs: Sequence[LongRun[Any]], folder: Path | None, progress: bool) -> Iterator[Solution]:
-    points = max(run.train.n_points for run in runs)
+    points = max((run.train.n_points for run in runs), default=0)
     what = f"{runs[0].verb} {len(runs)} networks on {points} training points" if len(runs) > 1 else ""
     jobs = durations.Jobs(sum(run.cost for run in runs), what)
-    for done, (run, name) in enumerate(zip(runs, _names(runs), strict=True)):
+    waiting, solved = deque(zip(runs, _names(runs), strict=True)), False
+    del runs  # an engine holds data of its own: none outlives its run
+    while waiting:
+        run, name = waiting.popleft()
         warn_of_scale(run.network, run.train)
         file = None if folder is None else folder / f"{name}.npz"
         try:
             with jobs.one(run.cost):
                 solution = run.solution(carry_out(run, file, name.replace("-", " ") if progress else False))
         except KeyboardInterrupt:
-            if done == 0:
+            if not solved:
                 raise
             return
+        solved = True
         yield solution
         if not solution.complete:
             return

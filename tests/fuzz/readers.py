@@ -426,7 +426,7 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     import jax
 
     from finitewidth.checkpoints import RunFile
-    from finitewidth.sampling.engine import BLOCKS
+    from finitewidth.sampling.checkpoint import BLOCKS
 
     sampling, training = long_runs()
     sampler, trainer = sampling.engine, training.engine
@@ -462,7 +462,7 @@ def read_run(run: Any, path: Path) -> None:
     file = RunFile(path, run.fingerprint())
     saved = file.read()
     if saved is not None:
-        run.from_file(file, *saved)
+        run.engine.from_file(file, *saved)
 
 
 def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:

@@ -283,7 +283,7 @@ def test_refused_where_its_first_step_shows_that_it_takes_too_long(monkeypatch):
 
 def test_the_first_step_comes_to_nothing(short):
     run = TrainingRun(settings=Train(**SHORT), network=LINEAR, train=TRAIN, test=TEST)
-    start = run.begin()
+    start = run.engine.start()
     assert run.engine.step_seconds(start) > 0.0
     assert start.steps == 0
 

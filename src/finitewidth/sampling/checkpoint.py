@@ -1,15 +1,42 @@
-"""A sampler's run on disk: how its state becomes plain arrays and JSON (see ``finitewidth.checkpoints``)."""
+"""The state of a sampler's run, and how it becomes plain arrays and JSON (see ``finitewidth.checkpoints``)."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from finitewidth.checkpoints import RunFile
-from finitewidth.sampling.engine import BLOCKS, Engine, Progress, joined
-from finitewidth.sampling.program import CHUNK, DualAveraging
+from finitewidth.sampling.program import CHUNK, DualAveraging, Records, Settings
+
+if TYPE_CHECKING:
+    from finitewidth.sampling.engine import Engine
+
+BLOCKS = 10  # parts of a run that sums are kept for, so that they have error bars
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Everything a run is: all that a checkpoint holds.
+
+    stage, chunk: what is done of which stage. states, tuners: one pytree of NumPy arrays, chains first.
+    records: of the current stage. sums: (chains, BLOCKS, ...), with their ``counts`` (BLOCKS,).
+    positions: weights of some draws, (chains, dim) each.
+    """
+
+    stage: int
+    chunk: int
+    iterations: int
+    states: Any
+    tuners: DualAveraging
+    settings: Settings
+    scores: dict[str, float] = field(default_factory=dict)
+    records: list[Records] = field(default_factory=list)
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS))
+    positions: tuple[np.ndarray, ...] = ()
 
 
 def from_file(file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray], engine: Engine) -> Progress:
@@ -82,3 +109,10 @@ def to_file(progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def joined(records: list[Records]) -> Records:
+    """Chunks after one another, (chains, iterations, ...)."""
+    if not records:
+        return {}
+    return {name: np.concatenate([part[name] for part in records], axis=1) for name in records[0]}

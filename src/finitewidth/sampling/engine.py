@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,44 +20,22 @@ import numpy as np
 import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
 from threadpoolctl import threadpool_limits
 
+from finitewidth.checkpoints import RunFile
 from finitewidth.durations import timed
 from finitewidth.jax_runs import on_cpu
 from finitewidth.linalg import n_threads
+from finitewidth.sampling import checkpoint
+from finitewidth.sampling.checkpoint import BLOCKS, Progress, joined
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
     DualAveraging,
     Program,
-    Records,
     Sampler,
     Settings,
     Stage,
     When,
 )
-
-BLOCKS = 10  # parts of a run that sums are kept for, so that they have error bars
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Everything a run is: all that a checkpoint holds.
-
-    stage, chunk: what is done of which stage. states, tuners: one pytree of NumPy arrays, chains first.
-    records: of the current stage. sums: (chains, BLOCKS, ...), with their ``counts`` (BLOCKS,).
-    positions: weights of some draws, (chains, dim) each.
-    """
-
-    stage: int
-    chunk: int
-    iterations: int
-    states: Any
-    tuners: DualAveraging
-    settings: Settings
-    scores: dict[str, float] = field(default_factory=dict)
-    records: list[Records] = field(default_factory=list)
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS))
-    positions: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,8 +105,24 @@ class Engine:
         stage = self.stages[min(state.stage, len(self.stages) - 1)]
         return stage.name, state.iterations // CHUNK, self.chunks
 
-    def effort(self, at: Progress) -> tuple[float, float]:
+    def least_seconds(self, state: Progress) -> float:
+        """Of iterations at their shortest, two gradients; where ``init`` adapts, and in resumed runs, nobody knows."""
+        if state.iterations or not self.sampler.settings():
+            return 0.0
+        return 2.0 * sum(stage.iterations for stage in self.stages) * self.rounds * self.first_seconds()
+
+    def to_file(self, state: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What ``from_file`` reads."""
+        return checkpoint.to_file(state)
+
+    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
+        """The state that was saved; InputError unless it is one of this engine."""
+        return checkpoint.from_file(file, meta, arrays, self)
+
+    def effort(self, at: Progress) -> tuple[float, float] | None:
         """Gradients of the last chunk, and of all that is left; looking at a draw counts for one."""
+        if not at.records or at.stage == len(self.stages):
+            return None
         records = at.records[-1]
         settings = at.settings
         if self.stages[at.stage].adapt:
@@ -191,13 +185,6 @@ class Engine:
 
     def _tuners(self, settings: Settings) -> DualAveraging:
         return DualAveraging.start(np.full(self.chains, settings.get("step_size", 1.0)))
-
-
-def joined(records: list[Records]) -> Records:
-    """Chunks after one another, (chains, iterations, ...)."""
-    if not records:
-        return {}
-    return {name: np.concatenate([part[name] for part in records], axis=1) for name in records[0]}
 
 
 def _added(done: Progress, sums: dict[str, np.ndarray], count: int, block: int) -> Progress:

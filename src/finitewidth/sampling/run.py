@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checkpoints import RunFile
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_points
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -19,14 +18,15 @@ from finitewidth.fingerprints import network_fingerprint, versions
 from finitewidth.jax_runs import refuse_numpy_only, single_thread
 from finitewidth.likelihoods import Gaussian
 from finitewidth.long_runs import LongRun
-from finitewidth.networks import Network
+from finitewidth.networks import FullyConnected, Network
 from finitewidth.sampling.draws import Draws, Observable
 from finitewidth.sampling.inputs import Inputs
 from finitewidth.sampling.solution import Sampled
 from finitewidth.sampling.weights import Weights
 
 if TYPE_CHECKING:
-    from finitewidth.sampling.engine import Engine, Progress
+    from finitewidth.sampling.checkpoint import Progress
+    from finitewidth.sampling.engine import Engine
     from finitewidth.sampling.method import Sample
 
 MOST_WEIGHTS = 100  # draws of a chain whose weights are kept
@@ -81,12 +81,16 @@ class SamplingRun(LongRun["Progress"]):
         """The training points as the sampler sees them."""
         return Inputs.of(self.network, self.train.x)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled, which cannot be pickled; with the inputs, in whose basis weights are."""
+        return {name: value for name, value in vars(self).items() if name != "engine"}
+
     # --- what it takes --------------------------------------------------------------------------------------------
 
     @property
     def _patches(self) -> int:
         """Readout weights of a neuron."""
-        return self.network.n_features(self.train.x.shape[1:]) // self.network.widths[-1]
+        return max(1, self.network.n_features(self.train.x.shape[1:]) // self.network.widths[-1])
 
     @property
     def _layers(self) -> int:
@@ -95,7 +99,6 @@ class SamplingRun(LongRun["Progress"]):
         return sum(a * b for a, b in zip(sizes, self.network.widths, strict=False))
 
     def bytes(self) -> float:
-        """See ``LongRun``."""
         settings, points, outputs = self.settings, len(self.train), self.y.shape[1]
         square = {
             "order_parameter": (self._patches * outputs) ** 2,
@@ -119,10 +122,13 @@ class SamplingRun(LongRun["Progress"]):
 
     @property
     def _weights(self) -> int:
-        """Weights of the network, as the sampler sees its inputs."""
+        """Weights of the network where its inputs are rotated into the training span, readouts included."""
+        require_jax(self.network)
         import jax
 
-        shape = self.inputs.train.shape[1:]
+        shape = self.train.x.shape[1:]
+        if isinstance(self.network, FullyConnected):
+            shape = (min(len(self.train), self.train.n_inputs),)
         hidden = jax.eval_shape(lambda key: self.network.init_hidden(key, shape), jax.random.key(0))
         return sum(leaf.size for leaf in jax.tree.leaves(hidden)) + self.network.n_features(shape) * self.y.shape[1]
 
@@ -133,7 +139,6 @@ class SamplingRun(LongRun["Progress"]):
         return points * (6.0 * self._layers * self._patches + 4.0 * features * min(features, points))
 
     def fingerprint(self) -> str:
-        """See ``LongRun``."""
         settings = self.settings
         parts = {
             "network": network_fingerprint(self.network),
@@ -189,55 +194,19 @@ class SamplingRun(LongRun["Progress"]):
 
         return Langevin(target, settings.step_size, settings.trajectory, settings.sampler == "langevin")
 
-    def begin(self) -> Progress:
-        """States from the prior."""
-        return self.engine.start()
-
-    def go_on(self, state: Progress) -> Iterator[Progress]:
-        """See ``LongRun``."""
-        return self.engine.run(state)
-
-    def to_file(self, state: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """See ``LongRun``."""
-        from finitewidth.sampling.checkpoint import to_file
-
-        return to_file(state)
-
-    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
-        """See ``LongRun``."""
-        from finitewidth.sampling.checkpoint import from_file
-
-        return from_file(file, meta, arrays, self.engine)
-
-    def where(self, state: Progress) -> tuple[str, int, int]:
-        """See ``LongRun``."""
-        return self.engine.where(state)
-
-    def effort(self, state: Progress) -> tuple[float, float] | None:
-        """Gradients."""
-        return self.engine.effort(state) if state.records and state.stage < len(self.engine.stages) else None
-
-    def least_seconds(self, state: Progress) -> float:
-        """Of iterations at their shortest, two gradients; NUTS adapts before the first state, and resumed runs know."""
-        if state.iterations or self.settings.sampler == "nuts":
-            return 0.0
-        iterations = sum(stage.iterations for stage in self.engine.stages)
-        return 2.0 * iterations * self.engine.rounds * self.engine.first_seconds()
-
     def usable(self, state: Progress) -> bool:
         """Whether there are draws, and weights where these are wanted."""
         drawing = state.stage >= len(self.engine.stages) - 1 and bool(state.records)
         return drawing and (not self.keeps_weights or bool(state.positions))
 
     def solution(self, state: Progress) -> Sampled:
-        """See ``LongRun``."""
         weights = Weights(self, np.stack(state.positions, axis=1)) if self.keeps_weights else None
         likelihood = Gaussian(self.temperature)
         return Sampled(self.network, likelihood, self.train, self.collect(state), self.test.x, weights)
 
     def collect(self, state: Progress) -> Draws:
         """Draws of a run, whole or interrupted."""
-        from finitewidth.sampling.engine import joined
+        from finitewidth.sampling.checkpoint import joined
 
         records = joined(state.records)
         mean, variance = self.outputs(records["mean"], records["variance"])

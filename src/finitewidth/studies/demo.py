@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from finitewidth import __version__, documents
+from finitewidth import __version__, checkpoints, documents
 from finitewidth import tables as report_tables
-from finitewidth.checkpoints import folder_of as results_folder
 from finitewidth.curves import LearningCurve, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.networks import FullyConnected
@@ -167,7 +166,7 @@ def _theory_at(result: Result) -> LearningCurve:
 def folder_of(text: str) -> Path:
     """The folder for the figures, made if need be; raises InputError where it cannot be."""
     plots.require_matplotlib()
-    return results_folder(text, "--out")
+    return checkpoints.folder_of(text, "--out")
 
 
 def draw(result: Result, folder: Path) -> list[Path]:

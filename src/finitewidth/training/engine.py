@@ -49,7 +49,12 @@ class Engine:
             return self.program.shapes(self.settings, self.arrays)
 
     def start(self) -> Progress:
-        """Networks from the prior, and their errors; on one thread, or each would compile what all of them share."""
+        """Networks from the prior, and their errors; once, for an ensemble remembers them."""
+        return self._first
+
+    @cached_property
+    def _first(self) -> Progress:
+        """On one thread, or each would compile what all of them share."""
         with self._lanes(1) as lanes:
             states = lanes(lambda part, seeds: self.program.start(seeds, self.arrays))
             return self._advanced(Progress(0, states, {}), 0, lanes)
@@ -65,6 +70,44 @@ class Engine:
             while done.steps < self.steps and not done.states.stopped.all():
                 done = self._advanced(done, min(self.every, self.steps - done.steps), lanes)
                 yield done
+
+    def where(self, state: Progress) -> tuple[str, int, int]:
+        """The optimiser, and records done and in all."""
+        return self.program.optimiser, -(-state.steps // self.every), -(-self.steps // self.every)
+
+    def effort(self, state: Progress) -> tuple[float, float]:
+        """Steps since the last record, and left."""
+        return (state.steps - 1) % self.every + 1.0, float(self.steps - state.steps)
+
+    def least_seconds(self, state: Progress) -> float:
+        """Half a step with a look at the errors, which only every hundredth has, for every step."""
+        left = self.steps - state.steps
+        return 0.5 * left * self.step_seconds(state) if left else 0.0
+
+    def to_file(self, done: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What ``from_file`` reads."""
+        leaves = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(done.states))}
+        return {"steps": done.steps}, leaves | {f"record/{name}": value for name, value in done.records.items()}
+
+    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
+        """The state that was saved; InputError unless it is one of that self."""
+        networks, every = len(self.seeds), self.every
+        steps = file.whole(meta, "steps", self.steps)
+        if steps % every and steps != self.steps:
+            raise file.misfit("steps")
+        states, records = self.shapes
+        leaves, structure = jax.tree.flatten(states)
+        wanted = {
+            f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)
+        }
+        count = 1 - (-steps // every)
+        wanted |= {f"record/{name}": jax.ShapeDtypeStruct((networks, count), of.dtype) for name, of in records.items()}
+        fitting = file.fitting(arrays, wanted)
+        return Progress(
+            steps,
+            jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
+            {name: fitting[f"record/{name}"] for name in records},
+        )
 
     def _advanced(self, done: Progress, count: int, lanes: Callable[[_Work], Any]) -> Progress:
         def work(part: slice, seeds: np.ndarray) -> Any:
@@ -94,28 +137,3 @@ class Engine:
 
         with one_blas_thread(), ThreadPoolExecutor(min(threads, len(parts))) as pool:
             yield lanes
-
-
-def to_file(done: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A state as plain data and arrays."""
-    leaves = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(done.states))}
-    return {"steps": done.steps}, leaves | {f"record/{name}": value for name, value in done.records.items()}
-
-
-def from_file(file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray], engine: Engine) -> Progress:
-    """The state that was saved; InputError unless it is one of that engine."""
-    networks, every = len(engine.seeds), engine.every
-    steps = file.whole(meta, "steps", engine.steps)
-    if steps % every and steps != engine.steps:
-        raise file.misfit("steps")
-    states, records = engine.shapes
-    leaves, structure = jax.tree.flatten(states)
-    wanted = {f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)}
-    count = 1 - (-steps // every)
-    wanted |= {f"record/{name}": jax.ShapeDtypeStruct((networks, count), of.dtype) for name, of in records.items()}
-    fitting = file.fitting(arrays, wanted)
-    return Progress(
-        steps,
-        jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
-        {name: fitting[f"record/{name}"] for name in records},
-    )

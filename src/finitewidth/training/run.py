@@ -8,15 +8,13 @@ the step only: a run that was interrupted and resumed equals one that was not, b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from finitewidth import checks, kernels
-from finitewidth.checkpoints import RunFile
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import split
 from finitewidth.data.pairs import same_points, same_targets
@@ -117,7 +115,6 @@ class TrainingRun(LongRun["Progress"]):
         return self.network.widths[-1] if mean_field else 1
 
     def bytes(self) -> float:
-        """See ``LongRun``."""
         program, arrays = self.program(), self.arrays()
         import jax
 
@@ -168,7 +165,6 @@ class TrainingRun(LongRun["Progress"]):
         return sum(self.network.widths)
 
     def fingerprint(self) -> str:
-        """See ``LongRun``."""
         settings = self.settings
         parts = {
             "network": network_fingerprint(self.network),
@@ -194,50 +190,11 @@ class TrainingRun(LongRun["Progress"]):
         work = self.program(), self.arrays(), self.numbers()
         return Engine(*work, settings.each_seed, settings.steps, self.every)
 
-    @cached_property
-    def _first(self) -> Progress:
-        """Networks from the prior."""
-        return self.engine.start()
-
-    def begin(self) -> Progress:
-        """Networks from the prior."""
-        return self._first
-
-    def go_on(self, state: Progress) -> Iterator[Progress]:
-        """See ``LongRun``."""
-        return self.engine.run(state)
-
-    def to_file(self, state: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """See ``LongRun``."""
-        from finitewidth.training.engine import to_file
-
-        return to_file(state)
-
-    def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
-        """See ``LongRun``."""
-        from finitewidth.training.engine import from_file
-
-        return from_file(file, meta, arrays, self.engine)
-
-    def where(self, state: Progress) -> tuple[str, int, int]:
-        """See ``LongRun``."""
-        return self.settings.optimiser, -(-state.steps // self.every), -(-self.settings.steps // self.every)
-
-    def effort(self, state: Progress) -> tuple[float, float]:
-        """Steps."""
-        return (state.steps - 1) % self.every + 1.0, float(self.settings.steps - state.steps)
-
-    def least_seconds(self, state: Progress) -> float:
-        """Half a step with a look at the errors, which only every hundredth has, for every step."""
-        left = self.settings.steps - state.steps
-        return 0.5 * left * self.engine.step_seconds(state) if left else 0.0
-
     def usable(self, state: Progress) -> bool:
         """Whether any step was done."""
         return state.steps > 0
 
     def solution(self, state: Progress) -> Trained:
-        """See ``LongRun``."""
         return Trained(self.collect(state))
 
     def collect(self, done: Progress) -> Ensemble:
@@ -252,7 +209,7 @@ class TrainingRun(LongRun["Progress"]):
             test=self.test,
             seeds=settings.each_seed,
             parameters=state.best if early else state.parameters,
-            initial=self._first.states.parameters,
+            initial=self.engine.start().states.parameters,
             history=in_own_units(History(step=steps, **recorded), self.train.encoding),
             stopped=state.stopped,
             settings={

@@ -231,8 +231,8 @@ class _Following:
 
     def follow(self, index: int, settings: dict[str, float]) -> tuple[dict[str, Array], dict[str, float]]:
         """The draws that follow one layer, (1, 2, n, ...), and the settings that they were made with."""
+        from finitewidth.sampling.checkpoint import joined
         from finitewidth.sampling.coupled import FollowingArrays, FollowingTarget, WithReadouts
-        from finitewidth.sampling.engine import joined
 
         seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
         run, points, network = self.run(seed, settings), self.points, self.coupled.network

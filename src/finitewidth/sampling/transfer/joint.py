@@ -22,7 +22,8 @@ from finitewidth.sampling.run import SamplingRun, require_jax
 from finitewidth.sampling.transfer.points import Points
 
 if TYPE_CHECKING:
-    from finitewidth.sampling.engine import Engine, Progress
+    from finitewidth.sampling.checkpoint import Progress
+    from finitewidth.sampling.engine import Engine
 
 
 def sample_joint(

@@ -152,8 +152,8 @@ class SourceRun(SamplingRun):
 
     def draw(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The numbers and arrays of ``SourceLayers``."""
+        from finitewidth.sampling.checkpoint import joined
         from finitewidth.sampling.coupled import overlaps
-        from finitewidth.sampling.engine import joined
         from finitewidth.sampling.program import CHUNK
 
         engine, kept = self.engine, []
