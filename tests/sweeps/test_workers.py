@@ -111,23 +111,24 @@ def gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.slow
-def test_interrupted_watched_and_refused_meanwhile(tmp_path, undisturbed):
-    plan, reference = undisturbed
-    out = tmp_path / "out"
-    process = subprocess.Popen(command(plan, out, LOCAL), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_interrupted_watched_and_refused_meanwhile(tmp_path):
+    plan, out = tmp_path / "plan.yaml", tmp_path / "out"
+    temperatures = [number / 200 for number in range(1, 101)]
+    plan.write_text(json.dumps(PLAN | {"grid": PLAN["grid"] | {"temperature": temperatures}}))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(plan, out, LOCAL), **pipes, start_new_session=True)
     wait_for(out, 2, 0.0, process)
     status = fw.sweeps.status(out)
     assert status.state == "running"
-    assert status.planned == len(reference)
+    assert status.planned == 800
     assert 0 < status.done < status.planned
     assert status.rate > 0.0
     assert status.seconds_left > 0.0
     with pytest.raises(fw.InputError, match=f"process {process.pid} on"):
         fw.sweeps.run(plan, out)
-    process.send_signal(signal.SIGINT)
-    out_text, said = process.communicate()
-    assert (process.returncode, out_text) == (130, ""), said
-    assert 0 < len(moments(out)) < len(reference)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert (*process.communicate(), process.returncode) == ("", "", 130)
+    assert 0 < len(moments(out)) < 800
     assert fw.sweeps.status(out).outcome == "interrupted"
 
 
@@ -144,9 +145,13 @@ class StandIn:
     def submit(self, work, batch, setting, workers, pure):
         self.calls.append((workers, ids(batch)))
         found = self.perform(batch, workers)
-        error = found if isinstance(found, Exception) else None
-        future = SimpleNamespace(key=str(len(self.calls)), cancelled=lambda: False, exception=lambda: error)
-        future.result, future.cancel = (lambda: found), (lambda: None)
+
+        def result():
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        future = SimpleNamespace(key=str(len(self.calls)), result=result, cancel=lambda: None)
         future.add_done_callback = lambda tell: None if found is None else tell(future)
         return future
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import importlib.util
@@ -30,6 +32,7 @@ _LOOK = 1.0  # seconds between looks at which workers there are
 _RETURN = 0.5  # seconds after which a worker returns what it has done of a batch
 _DEATHS = 3  # of its worker, after which a point counts as failed
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
 
 
@@ -200,7 +203,7 @@ class _Dispatch:
         self.address = str(client.scheduler.address)
         self.batches = Batches(tasks)
         self.running: dict[str, tuple[Any, str | None, list[Task]]] = {}
-        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.suspects: list[Task] = []
         self.workers: list[str] = []
         self.looked = -math.inf
@@ -221,23 +224,22 @@ class _Dispatch:
     def finished(self) -> Iterator[Outcome]:
         """Of a batch, as soon as one ends, or of none after a moment."""
         try:
-            future, worker, batch = self.running.pop(self.ended.get(timeout=_LOOK))
+            key, found = self.ended.get(timeout=_LOOK)
+            _, worker, batch = self.running.pop(key)
         except (queue.Empty, KeyError):  # a key that is missing was cancelled
             return
-        if future.cancelled():
-            raise _gone(self.address)
-        failure = future.exception()
         alone = bool(self.suspects) and batch == self.suspects[-1:]
         if alone:
             self.suspects.pop()
-        if failure is None:
-            found = future.result()
+        if isinstance(found, list):
             self.batches.give_back(worker, batch[len(found) :])
             yield from found
-        elif isinstance(failure, StopSweepError):
-            raise failure
+        elif isinstance(found, StopSweepError):
+            raise found
+        elif isinstance(found, _CANCELLED):
+            raise _gone(self.address)
         elif alone:
-            yield _lost(batch[0], failure)
+            yield _lost(batch[0], found)
         else:
             self.suspects += batch
 
@@ -252,7 +254,14 @@ class _Dispatch:
             where = None if worker is None else [worker]
             future = self.client.submit(work, batch, self.setting, workers=where, pure=False)
             self.running[future.key] = (future, worker, batch)
-            future.add_done_callback(lambda future: self.ended.put(future.key))
+            future.add_done_callback(self._collect)
+
+    def _collect(self, future: Any) -> None:
+        """In a thread of Dask's, for a result may be lost with its worker just before it is fetched."""
+        try:
+            self.ended.put((future.key, future.result()))
+        except BaseException as error:  # one that is cancelled is no Exception
+            self.ended.put((future.key, error))
 
     def _look(self) -> None:
         """Which workers there are; what waits for one that has gone goes to any other."""
