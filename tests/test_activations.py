@@ -129,7 +129,7 @@ class TestSeriesAgainstTensorQuadrature:
             )
 
     @pytest.mark.parametrize("name", SERIES)
-    @pytest.mark.parametrize(("c11", "c22"), [(30.0, 30.0), (10.0, 100.0), (100.0, 100.0)])
+    @pytest.mark.parametrize(("c11", "c22"), [(10.0, 100.0), (100.0, 100.0)])
     def test_large_variances(self, name, c11, c22):
         phi = SERIES[name]
         for rho in [-0.999, 0.9, 1.0 - 1e-5]:

@@ -253,7 +253,7 @@ def test_figures_of_other_methods_and_temperatures(capsys, more):
     assert "a.svg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+@pytest.mark.parametrize("ending", ["png", "pdf"])
 def test_figure(capsys, ending):
     pytest.importorskip("matplotlib")
     assert main(["predict", *QUICK, "--width", "20,40", "--figure", f"curve.{ending}"]) == 0

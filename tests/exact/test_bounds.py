@@ -238,7 +238,7 @@ def test_transfer(points, protocol):
 
 @over("temperature", TEMPERATURES)
 @over("points", IMAGES, ids=[named(points) for points in VECTORS])
-@over("activation", ["relu", "linear"])
+@over("activation", ["relu"])
 class TestImages:
     @over("make", [fw.Convolutional, fw.LocallyConnected])
     def test_patches(self, points, make, activation, temperature):

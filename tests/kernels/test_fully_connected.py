@@ -28,7 +28,7 @@ def naive_kernel(network, x1, x2):
 
 
 @pytest.mark.parametrize("activation", ALL, ids=str)
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [1, 3])
 def test_equals_the_naive_recursion(activation, depth, rng):
     x1, x2 = rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
     precision = tuple(1.0 + 0.3 * k for k in range(depth + 1))
@@ -138,7 +138,7 @@ def test_unequal_input_sizes():
 
 
 @pytest.mark.parametrize("activation", ALL, ids=str)
-@pytest.mark.parametrize(("depth", "offset"), [(1, None), (2, 1.5), (3, None)])
+@pytest.mark.parametrize(("depth", "offset"), [(1, None), (3, 1.5)])
 def test_pullback_against_differences(activation, depth, offset, rng):
     x, G = rng.standard_normal((6, 3)), rng.standard_normal((6, 6))
     G = G + G.T

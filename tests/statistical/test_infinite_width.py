@@ -65,7 +65,7 @@ def test_every_layer(name):
     layers, shape = STACKS[name]
     network, x = fw.Network(layers).with_width(64 if "attention" in name else 96), points(shape)
     expected = fw.kernels.both(network, x)
-    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=60)
+    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=40)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
     # negative control: 60 % more would be seen
@@ -77,7 +77,7 @@ def test_every_layer(name):
 def test_every_activation(activation):
     network = fw.Network([{"dense": {"width": 512, "offset_precision": 5.0}}, activation, "dense"])
     x = points((4,))
-    result = fw.kernels.empirical(lambda key: network.init(key, (4,), 8), network.apply, x, n_samples=60)
+    result = fw.kernels.empirical(lambda key: network.init(key, (4,), 8), network.apply, x, n_samples=40)
     expected = fw.kernels.both(network, x)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0

@@ -93,14 +93,14 @@ def test_collapsed(name):
 
 @lru_cache
 def collapsed() -> dict[str, np.ndarray]:
-    return misses(T, 24, draws=400)
+    return misses(T, 12, draws=400)
 
 
 @pytest.mark.parametrize("sampler", ["langevin", "nuts"])
 def test_other_samplers(sampler):
     if sampler == "nuts":
         pytest.importorskip("blackjax")
-    z = misses(T, 5, draws=400, sampler=sampler)
+    z = misses(T, 3, draws=400, sampler=sampler)
     check_coverage(z["test_error"])
     check_coverage(z["train_error"])
 

@@ -15,7 +15,6 @@ from finitewidth.theory.neuron.reference import ScalarAction
 
 jax = pytest.importorskip("jax")
 P, RANK, T = 4, 3, 0.3
-HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 class Case:
@@ -156,7 +155,7 @@ def ran(function, *given):
     from finitewidth.theory.neuron import particles as cp
 
     with single_thread():
-        return cp.numpy_of(jax.jit(function, static_argnums=0, compiler_options=HASTY)(*given))
+        return cp.numpy_of(jax.jit(function, static_argnums=0)(*given))
 
 
 def close(got, want, **tolerance):

@@ -164,10 +164,10 @@ class Descent:
 
 @pytest.mark.slow
 @pytest.mark.statistical
-def test_gradient_descent_at_width_4096():
+def test_gradient_descent_at_width_2048():
     pytest.importorskip("jax")
     descent = Descent()
-    after = descent.run(4096, 64)
+    after = descent.run(2048, 32)
     predicted = descent.lazy.predict(descent.test.x, descent.step * descent.steps, descent.step)
     se = after.std(0, ddof=1) / np.sqrt(len(after))
     assert np.abs((after.mean(0) - predicted.mean) / se).max() < 3.0

@@ -117,7 +117,7 @@ def test_the_minimum_with_weight_decay():
 def test_langevin_has_the_posterior():
     """Of a linear network: exact (the theory, integrated), and sampled; each trained network is one draw."""
     T, network = 0.2, fw.FullyConnected(widths=(4,), activation="linear")
-    options = {"optimiser": "langevin", "learning_rate": 0.01, "steps": 1500, "seeds": range(100, 740)}
+    options = {"optimiser": "langevin", "learning_rate": 0.01, "steps": 1500, "seeds": range(100, 420)}
     ensemble = fw.train(network, TRAIN, TEST, T, **options)
     errors, outputs = ensemble.errors(), ensemble.outputs(TEST.x)
     assert errors.converged
@@ -148,7 +148,7 @@ def test_wide_networks_are_lazy():
     gain = np.linalg.solve(theta, np.eye(6) - np.linalg.matrix_power(np.eye(6) - step * theta, steps))
     lazy = fw.lazy_training(fw.FullyConnected(widths=(1,)), TRAIN)
     np.testing.assert_allclose(kernel[:, :6] @ gain @ TRAIN.y, lazy.predict(x, step * steps, step).mean, rtol=1e-8)
-    for width in (48, 768):
+    for width in (24, 384):
         network = fw.FullyConnected(widths=(width,))
         ensemble = fw.train(network, TRAIN, TEST, optimiser="sgd", learning_rate=step, steps=steps, seeds=160)
         start = ensemble.outputs(x, initial=True)
