@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from finitewidth.theory.choose import for_outputs
 from pairs import Ratio, compare
 
 import finitewidth as fw
-from finitewidth.theory.choose import for_outputs
 from finitewidth.theory.rows import row_of
 
 SEEDS, TEMPERATURES = range(10), (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from finitewidth.theory.selection import Candidate, Selection
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 
@@ -23,7 +24,6 @@ from finitewidth.fingerprints import every_field
 from finitewidth.networks.coupled import Joint
 from finitewidth.sampling import SampledRow
 from finitewidth.theory import curves
-from finitewidth.theory.selection import Candidate, Selection
 from finitewidth.theory.validity import Validity
 from finitewidth.training.ensemble import History
 

@@ -150,7 +150,7 @@ def _timed(solutions: Iterator[Solution], test: Dataset) -> Iterator[Row]:
 
 
 def theory_of(
-    network: Network, temperature: Noise = 0.05, *, method: str | Method = "saddle", closure: str | None = None
+    network: Network, temperature: Noise = 0.05, closure: str | None = None, method: str | Method = "saddle"
 ) -> Theory[Any]:
     """The theory of a network at a temperature (variance of the Gaussian likelihood), or under a likelihood.
 

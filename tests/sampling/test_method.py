@@ -14,13 +14,14 @@ import pytest
 pytest.importorskip("jax")
 pytest.importorskip("arviz")
 
+from finitewidth.networks.own import OwnArchitecture
+
 from finitewidth import long_runs
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.likelihoods import Gaussian, Likelihood
 from finitewidth.methods import Control, Method, Problem, Row, Solution
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
-from finitewidth.networks.own import OwnArchitecture
 from finitewidth.sampling import Sample, sample
 from finitewidth.sampling import run as sampling_run
 from finitewidth.sampling.engine import Engine

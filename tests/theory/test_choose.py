@@ -9,20 +9,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from finitewidth.theory.choose import for_outputs
 
 import finitewidth as fw
-import finitewidth.theory as package
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import Spectrum
 from finitewidth.prediction import Errors, Prediction
-from finitewidth.theory import spectrum_cache
-from finitewidth.theory.choose import for_outputs
-from finitewidth.theory.rows import TheoryRow as Row, row_of
+from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.general import General
+from finitewidth.theory.rows import TheoryRow as Row
+from finitewidth.theory.rows import row_of
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 from finitewidth.theory.solver import Solver
 from finitewidth.theory.validity import Validity

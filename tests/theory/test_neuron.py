@@ -214,9 +214,7 @@ def test_what_did_not_converge_shows_no_number(digits):
 def test_a_curve_goes_on_from_width_to_width(digits):
     train, test = digits
     options = fw.SingleNeuron(particles=600, rounds=(40, 80))
-    curve = fw.learning_curve(
-        fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=options
-    )
+    curve = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=options)
     alone = fw.predict(solved(fw.FullyConnected(widths=(40,)), train), test.x).errors(test.y)
     assert [row.converged for row in curve] == [True, True]
     assert curve[1].test_error == pytest.approx(alone.test_error, rel=0.05)

@@ -18,8 +18,8 @@ from finitewidth.checkpoints import RunFile
 from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
 from finitewidth.jax_runs import single_thread
 from finitewidth.theory.neuron import rounds, single
-from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.bounds import SingleNeuron
+from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
 

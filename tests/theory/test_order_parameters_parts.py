@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from finitewidth.theory.choose import for_outputs
 from scipy import stats
 
 import finitewidth as fw
 from finitewidth.kernels.local import local_kernels
 from finitewidth.theory import local, nested, outputs, own, scaled
-from finitewidth.theory.choose import for_outputs
-from finitewidth.theory.nested import Nested, NestedScan
 from finitewidth.theory.general import General
+from finitewidth.theory.nested import Nested, NestedScan
 from finitewidth.theory.saddle import LogCholesky
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from finitewidth.theory.choose import for_outputs
 from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
@@ -12,7 +13,6 @@ from sklearn.gaussian_process.kernels import Kernel
 import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.prediction import Prediction, class_probabilities
-from finitewidth.theory.choose import for_outputs
 from finitewidth.theory.saddle import LogCholesky
 from finitewidth.theory.scaled import KernelSpectrum
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from finitewidth.theory.choose import for_outputs
 
 import finitewidth as fw
 from finitewidth import durations
 from finitewidth.data import Dataset
 from finitewidth.theory import rehearsal
-from finitewidth.theory.choose import for_outputs
 
 RNG = np.random.default_rng(0)
 ONE, TWO = fw.FullyConnected(widths=(50,)), fw.FullyConnected(widths=(50, 50))

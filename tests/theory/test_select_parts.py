@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from finitewidth.theory.selection import Candidate, Selection, _candidates, _with_depth
 
 import finitewidth as fw
 from finitewidth.exceptions import InputError
 from finitewidth.theory import selection as module
-from finitewidth.theory.selection import Candidate, Selection, _candidates, _with_depth
 
 
 def test_candidates_are_all_combinations_in_order():
