@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.display import Settings
+from finitewidth.display import Displayed, Settings
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.likelihoods import Likelihood
 from finitewidth.networks import Network
@@ -173,3 +173,74 @@ class Method(CheckedKeywords, Settings, abc.ABC):
 def parts(train: Dataset, sizes: Sequence[int] | None) -> list[Dataset]:
     """The first points of a training set, so many each; all of it without sizes."""
     return [train] if sizes is None else [train.subset(np.arange(size)) for size in sizes]
+
+
+# --- for methods of one's own -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlainRow(Displayed):
+    """A ``Row`` of nothing but errors."""
+
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    order_parameters: list[float]
+    log_evidence: float
+    converged: bool
+    complete: bool
+    message: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class PlainSolution(abc.ABC):
+    """A ``Solution`` of which a subclass writes ``predict``; its fields are network, likelihood and train.
+
+    method: what rows call it.
+    """
+
+    method: ClassVar[str]
+    network: Network
+    likelihood: Likelihood
+    train: Dataset
+    order_parameters: Array = np.empty(0)
+    log_evidence: float = np.nan
+    converged: bool = True
+    complete: bool = True
+    message: str = ""
+
+    @abc.abstractmethod
+    def predict(self, x: Any) -> Prediction:
+        """Predictive mean and variance at points ``x``, an array or a ``Dataset``."""
+
+    def errors(self, test: Dataset) -> Errors:
+        """On a test set."""
+        return self.predict(test).trained_on(self.train).errors(test)
+
+    def row(self, test: Dataset, seconds: float) -> PlainRow:
+        """The line of a learning curve."""
+        return PlainRow(
+            width=self.network.common_width,
+            depth=self.network.depth,
+            temperature=self.likelihood.temperature,
+            n_train=self.train.n_points,
+            method=self.method,
+            order_parameters=[float(q) for q in np.ravel(self.order_parameters)],
+            log_evidence=self.log_evidence,
+            converged=self.converged,
+            complete=self.complete,
+            message=self.message,
+            seconds=seconds,
+            **asdict(self.errors(test)),
+        )
