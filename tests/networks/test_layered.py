@@ -152,6 +152,21 @@ def _precisions(layer):
     return [p for p in (getattr(layer, "weight_precision", None), getattr(layer, "offset_precision", None)) if p]
 
 
+@pytest.mark.parametrize("kind", [fw.Convolutional, fw.LocallyConnected])
+def test_first_weights_are_those_of_the_neurons(kind):
+    """In the order of the patches that they look at: with them, the classes' own finite network has these features."""
+    jax = pytest.importorskip("jax")
+    network = kind(3, patch=(2, 3), stride=(1, 2), padding="same", activation="relu", offset_precision=2.0)
+    layers, x = layers_of(network), np.random.default_rng(3).standard_normal((5, 4, 5, 2))
+    hidden = layers.init_hidden(jax.random.key(2), (4, 5, 2))
+    weights, offsets = layers.first_weights(hidden), hidden[0][1]
+    offsets = offsets if network.shares_weights else offsets.reshape(-1, 3)
+    own = {"weights": [weights], "offsets": [offsets]}
+    assert weights.shape[-2:] == (3, math.prod(layers.field_shape((4, 5, 2))))
+    np.testing.assert_allclose(layers.features(hidden, x), network.features(own, x), rtol=1e-4, atol=1e-6)
+    assert network.hidden_log_prior(own) == pytest.approx(float(layers.hidden_log_prior(hidden)), rel=1e-5)
+
+
 # --- a deep convolutional network ------------------------------------------------------------------------------------
 
 

@@ -60,6 +60,14 @@ class Layer(CheckedKeywords, Settings):
         """Log density of its parameters under the prior, without the constant."""
         return 0.0
 
+    def neurons(self, params: Any) -> Any:
+        """W as (..., outputs, inputs of one neuron)."""
+        raise InputError(
+            f"weights of neurons in a first layer {type(self).__name__}",
+            "dense, conv or locally_connected",
+            "look at the parameters themselves",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted(Layer):
@@ -126,14 +134,6 @@ class Weighted(Layer):
     def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
         """W x and the fan-in."""
         raise NotImplementedError
-
-    def neurons(self, params: Any) -> Any:
-        """W as (..., outputs, inputs of one neuron)."""
-        raise InputError(
-            f"weights of neurons in a first layer {type(self).__name__}",
-            "dense, conv or locally_connected",
-            "look at the parameters themselves",
-        )
 
     def init(self, key: Any, space: Space, channels: int) -> Any:
         import jax
@@ -290,8 +290,10 @@ class LocallyConnected(Conv):
         return lax.conv_general_dilated_local(x, weights, steps, margins, patch, dimension_numbers=numbers)
 
     def neurons(self, params: Any) -> Any:
-        weights = params[0]
-        return weights.reshape(-1, *weights.shape[-2:]).swapaxes(-1, -2)
+        *positions, inputs, out = params[0].shape
+        patch = math.prod(self.patch_in(tuple(positions)))
+        by_channel = params[0].reshape(-1, inputs // patch, patch, out)  # as XLA has them: channels slowest
+        return by_channel.swapaxes(1, 2).reshape(-1, inputs, out).swapaxes(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

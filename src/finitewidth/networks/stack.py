@@ -179,6 +179,11 @@ class LayeredNetwork(Network):
         changed = [layer.changed(change) for layer in layers]
         return replace(self, layers=(*changed, *self.layers[len(layers) :]))
 
+    def field_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        *space, channels = self.point_shape(tuple(input_shape))
+        first = self.layers[0]
+        return (*first.patch_in(tuple(space)), channels) if isinstance(first, L.Conv) else tuple(input_shape)
+
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
     def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> list[Any]:
@@ -197,14 +202,12 @@ class LayeredNetwork(Network):
 
     def first_weights(self, hidden: list[Any]) -> Any:
         place = next(i for i, layer in enumerate(self.layers) if layer.weighted)
-        layer = self.layers[place]
-        return layer.neurons(hidden[place]) if isinstance(layer, L.Weighted) else layer.weighted[0].neurons(None)
+        return self.layers[place].neurons(hidden[place])
 
     def n_features(self, input_shape: tuple[int, ...]) -> int:
         *space, channels = self.point_shape(tuple(input_shape))
         before = self._before_readout
-        if behind := L.walk(before, tuple(space))[-1]:
-            self.layers[-1].output_space(behind)  # refuses a readout of several positions
+        L.walk(self.layers, tuple(space))  # refuses a readout of several positions
         return L.channels_behind(before, tuple(space), channels)
 
 

@@ -248,7 +248,9 @@ class Ensemble(Displayed):
         """First-layer weights of every network, (S, N, inputs), or (S, n, N, inputs of a patch) if unshared."""
         import jax
 
-        return np.asarray(jax.vmap(self.network.first_weights)(self.parameters["hidden"]))
+        hidden = jax.tree.map(np.asarray, self.parameters["hidden"])
+        networks = (jax.tree.map(lambda leaf: leaf[i], hidden) for i in range(len(self.seeds)))  # noqa: B023
+        return np.stack([self.network.first_weights(one) for one in networks])
 
     def _points(self, x: Any) -> Any:
         return self.train.x if x is None else x
