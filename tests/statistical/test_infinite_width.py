@@ -53,7 +53,7 @@ def test_every_layer(name):
     layers, shape = STACKS[name]
     kernel, x = fw.kernels.from_layers(layers), points(shape)
     expected = kernel.both(x)
-    result = fw.kernels.empirical(lambda key: kernel.init(key, shape, 64, 4), kernel.apply, x, n_samples=40)
+    result = fw.kernels.empirical(lambda key: kernel.init(key, shape, 40, 4), kernel.apply, x, n_samples=24)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
     # negative control: 60 % more would be seen
