@@ -63,9 +63,9 @@ def standard_errors(difference, se):
 @pytest.mark.parametrize("name", STACKS)
 def test_every_layer(name):
     layers, shape = STACKS[name]
-    network, x = fw.Network(layers).with_width(64 if "attention" in name else 96), points(shape)
+    network, x = fw.Network(layers).with_width(40), points(shape)
     expected = fw.kernels.both(network, x)
-    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=40)
+    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=24)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
     # negative control: 60 % more would be seen
