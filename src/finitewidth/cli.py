@@ -238,26 +238,28 @@ def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
 
     data = command.load()
     curve = curve_of(job, *data)
-    infinite = _infinite(options, job, data)
+    infinite = _infinite(job, data) if not options.json or figure is not None else None
     if figure is not None:
-        _draw(job, curve, data, figure)
+        _draw(job, curve, data, infinite, figure)
     _report(options, command, data, curve.rows, tables.curve, tables.notes(curve, infinite), figure)
     _end(curve, job)
 
 
-def _infinite(options: PredictOptions | SampleOptions | TrainOptions, job: Job, data: tuple[Dataset, Dataset]) -> Any:
+def _infinite(job: Job, data: tuple[Dataset, Dataset]) -> LearningCurve | None:
     """The limit that the table of a theory compares with; None where it says nothing new, or would take long."""
     from finitewidth.curves import curve_of
     from finitewidth.theory import Infinite
     from finitewidth.theory.solving import TheoryMethod
 
     theory = isinstance(job.method, TheoryMethod) and job.method.name != "infinite"
-    if options.json or not theory or data[0].n_points > COMPARED_WITH_INFINITE:
+    if not theory or data[0].n_points > COMPARED_WITH_INFINITE:
         return None
     return curve_of(job.one_width().by(Infinite()), *data)
 
 
-def _draw(job: Job, curve: LearningCurve, data: tuple[Dataset, Dataset], figure: Path) -> None:
+def _draw(
+    job: Job, curve: LearningCurve, data: tuple[Dataset, Dataset], infinite: LearningCurve | None, figure: Path
+) -> None:
     """The figure that fits method and architecture, with the features of the narrowest network."""
     from finitewidth.report import plots
     from finitewidth.report.feature_plots import figure_for
@@ -269,7 +271,7 @@ def _draw(job: Job, curve: LearningCurve, data: tuple[Dataset, Dataset], figure:
     else:
         solution = narrowest.solve(data[0])
         assert isinstance(solution, TheorySolution)
-        drawn = figure_for(curve, solution, data[1])
+        drawn = figure_for(curve, solution, data[1], infinite)
     plots.save(drawn, figure)
 
 

@@ -260,10 +260,13 @@ def information_against_width(
 _PATCHES: list[Any] = [["errors", "errors", "matrix", "diagonal"], ["first", "second", "before", "after"]]
 
 
-def figure_for(curve: LearningCurve, solution: TheorySolution, test: Dataset) -> Figure:
+def figure_for(
+    curve: LearningCurve, solution: TheorySolution, test: Dataset, infinite: LearningCurve | None = None
+) -> Figure:
     """The figure that fits a solution's architecture, a page wide.
 
     curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
+    infinite: the limit, if it is at hand; else it is solved where the figure shows it.
     Patches: learning curve, Q, its diagonal and leading eigenvectors over the mean image, kernels on test points before
     and after. Others: learning curve, order parameters along it (or Q between outputs), information against width where
     widths vary, kernels before and after. Kernels are ordered by class, or by target.
@@ -281,7 +284,7 @@ def figure_for(curve: LearningCurve, solution: TheorySolution, test: Dataset) ->
     with style():
         figure = Figure(figsize=(PAGE, 2.6 if len(mosaic) == 1 else 3.9 if patches else 4.9))
         axes = figure.subplot_mosaic(mosaic)
-        _draw_errors(axes["errors"], curve, solution, test)
+        _draw_errors(axes["errors"], curve, solution, test, infinite)
         if patches:
             _draw_patches(axes, solution)
         for name, draw in plain.items():
@@ -299,7 +302,9 @@ def _mosaic(curves: list[str], kernels: list[str]) -> list[Any]:
     return [[name for name in row for _ in range(6 // len(row))] for row in (curves, kernels)]
 
 
-def _draw_errors(ax: Axes, curve: LearningCurve, solution: TheorySolution, test: Dataset) -> None:
+def _draw_errors(
+    ax: Axes, curve: LearningCurve, solution: TheorySolution, test: Dataset, infinite: LearningCurve | None
+) -> None:
     """The learning curve with its limit, or the errors of a single row as bars."""
     rows = list(curve)
     if not any(row.converged for row in rows):
@@ -310,12 +315,12 @@ def _draw_errors(ax: Axes, curve: LearningCurve, solution: TheorySolution, test:
         _error_bars(ax, rows[0])
         return
     temperature = solution.theory.temperature
-    infinite = None
+    limit = None
     if len({row.temperature for row in rows}) == len({row.n_train for row in rows}) == 1:
-        infinite = solve_curve(
-            solution.theory.network, solution.train, test, temperature=temperature, method="infinite"
+        limit = infinite or solve_curve(
+            solution.network, solution.train, test, temperature=temperature, method="infinite"
         )
-    learning_curve(rows, ax, infinite.rows[0] if infinite else None)
+    learning_curve(rows, ax, limit.rows[0] if limit else None)
     legend_above(ax)
     ax.set_title(_fixed(rows), loc="left")
 

@@ -1,0 +1,70 @@
+"""One factorisation a job, whatever is drawn or printed from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from finitewidth import cli
+from finitewidth.linalg import RegularisedGram, Spectrum
+
+P = 37  # training points, like no other size in a job
+DATA = ["--data", "digits", "--classes", "0,1", "--n-train", str(P), "--n-test", "20"]
+
+
+@pytest.fixture
+def factorised(monkeypatch):
+    """How often matrices of the size of the training set are decomposed into eigenvectors, and into triangles."""
+    counts: Counter[str] = Counter()
+    spectrum, gram = Spectrum.of.__func__, RegularisedGram.__init__
+
+    def counted(cls, matrix, overwrite=False):
+        counts["eigen"] += len(matrix) == P
+        return spectrum(cls, matrix, overwrite)
+
+    def triangle(self, matrix, ridge):
+        counts["cholesky"] += len(matrix) == P
+        gram(self, matrix, ridge)
+
+    monkeypatch.setattr(Spectrum, "of", classmethod(counted))
+    monkeypatch.setattr(RegularisedGram, "__init__", triangle)
+    return counts
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--width", "5,20,80"],
+        ["--width", "5,20", "--temperature", "0.05,0.2"],
+        ["--method", "infinite"],
+        ["--depth", "2", "--closure", "product", "--width", "5,20"],
+        ["--depth", "2", "--activation", "relu"],
+    ],
+)
+def test_a_job_with_its_limit_factorises_once(more, factorised, monkeypatch, capsys):
+    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution: None)
+    assert cli.main(["predict", *DATA, *more]) == 0
+    assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
+
+
+@pytest.mark.parametrize("more", [[], ["--width", "5,20,80"], ["--width", "5,20", "--temperature", "0.05,0.2"]])
+def test_and_with_a_figure(more, factorised, monkeypatch, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution: None)
+    assert cli.main(["predict", *DATA, *more, "--figure", str(tmp_path / "figure.png")]) == 0
+    assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
+
+
+def test_several_outputs_too(factorised, monkeypatch, capsys):
+    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution: None)
+    assert cli.main(["predict", *DATA[:3], "0,1,2", *DATA[4:], "--width", "5,20"]) == 0
+    assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
+
+
+def test_validity_adds_one_and_its_short_run(factorised, capsys):
+    """The spectrum of the effective last layer, and the field of the short run, which moves at each of 100 rounds."""
+    assert cli.main(["predict", *DATA, "--width", "20"]) == 0
+    assert factorised["eigen"] == 2
+    assert factorised["cholesky"] <= 205
