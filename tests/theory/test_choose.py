@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from finitewidth.theory.choose import for_outputs
 
 import finitewidth as fw
 from finitewidth.exceptions import InputError
@@ -121,14 +120,14 @@ def test_refusals(call, said):
 
 def test_what_several_outputs_make_of_it():
     for theory in (fw.theory_of(ONE, 0.2), fw.theory_of(DEEP, 0.2), fw.theory_of(DEEP, 0.2, "product")):
-        assert for_outputs(theory, 1) is theory
-        several = for_outputs(theory, 2)
+        assert theory.for_outputs(1) is theory
+        several = theory.for_outputs(2)
         assert (type(several), several.network, several.temperature) == (SeveralOutputs, theory.network, 0.2)
     for theory in (
         fw.theory_of(fw.Convolutional(channels=5, patch=2), 0.2),
         fw.theory_of(DEEP, 0.2, method="infinite"),
     ):
-        assert for_outputs(theory, 3) is theory
+        assert theory.for_outputs(3) is theory
     for theory, said in (
         (fw.theory_of(ONE, 0.2, method="integrate"), "method = 'integrate' with 3 outputs; wanted: one output"),
         (fw.theory_of(DEEP, 0.2, "nested"), "closure = 'nested' with 3 outputs"),
@@ -138,14 +137,14 @@ def test_what_several_outputs_make_of_it():
         ),
     ):
         with pytest.raises(InputError, match=said):
-            for_outputs(theory, 3)
-        assert for_outputs(theory, 1) is theory
+            theory.for_outputs(3)
+        assert theory.for_outputs(1) is theory
 
 
 def test_a_closure_named_by_hand_was_asked_for():
     assert not Nested(DEEP, 0.1).by_default
     with pytest.raises(InputError, match="closure = 'nested' with 2 outputs"):
-        for_outputs(Nested(DEEP, 0.1), 2)
+        Nested(DEEP, 0.1).for_outputs(2)
     assert (ScaledKernel(ONE, 0.1).method, ScaledKernel(ONE, 0.1).solver) == ("saddle", Solver())
 
 

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from finitewidth.theory.choose import for_outputs
 from scipy import stats
 
 import finitewidth as fw
@@ -210,7 +209,7 @@ def test_covariances_of_two_sets(train, test_set, dense, unchangeable):
         with pytest.raises(ValueError, match="zip"):
             theory.rate(np.ones(3))
     Q = np.array([[1.5, 0.2], [0.2, 0.7]])
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     K = dense.kernel(ONE, both)
     np.testing.assert_allclose(theory.covariance(Q.ravel(), train.x, test_set.x), np.kron(K[:12, 12:], Q), rtol=1e-9)
     np.testing.assert_allclose(theory.covariance(Q, train.x), np.kron(K[:12, :12], Q), rtol=1e-9)
@@ -325,7 +324,7 @@ def test_descents_start_where_they_are_told(train, images, monkeypatch):
     General(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), 0.1)._minima(train)
     np.testing.assert_allclose(seen["starts"], np.outer([-1.5, 2.0], deviation), rtol=1e-9)
     data = several(train)
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     theory.solve(data)
     shared = theory.factorise(data)
     coordinates = LogCholesky(theory._common_scale(shared) * np.eye(2), math.sqrt(18.0))
@@ -506,7 +505,7 @@ def test_what_is_taken_for_symmetric(train):
 
 def test_wild_steps_of_several_outputs(train):
     data = several(train)
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     shared, coordinates = theory.factorise(data), LogCholesky(np.eye(2), 1.0)
     for v in ([0.0, 0.0, -20.0], [800.0, 0.0, 0.0]):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -518,7 +517,7 @@ def test_wild_steps_of_several_outputs(train):
 def test_starts_of_several_outputs(train, monkeypatch):
     """The best multiple of the identity, the identity, and the targets' covariance at a trace of D, on a floor."""
     data = several(train, 3)
-    theory = for_outputs(fw.theory_of(DEEP, 0.1, "product"), 3)
+    theory = fw.theory_of(DEEP, 0.1, "product").for_outputs(3)
     shared = theory.factorise(data)
     scale, one, spread = theory._starts(shared)
     s = theory._common_scale(shared)
@@ -539,7 +538,7 @@ def test_starts_of_several_outputs(train, monkeypatch):
         monkeypatch.setattr(ScaledKernel, "best_common_scale", lambda *_, found=found: found)
         assert theory._common_scale(shared) == wanted
     constant = fw.Dataset(train.x, np.ones((12, 2)), classes=())
-    assert np.isfinite(for_outputs(fw.theory_of(ONE, 0.1), 2)._starts(KernelSpectrum.of(ONE, constant))).all()
+    assert np.isfinite(fw.theory_of(ONE, 0.1).for_outputs(2)._starts(KernelSpectrum.of(ONE, constant))).all()
 
 
 # --- networks on patches ----------------------------------------------------------------------------------------------

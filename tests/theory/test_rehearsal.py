@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from finitewidth.theory.choose import for_outputs
 
 import finitewidth as fw
 from finitewidth import durations
@@ -86,7 +85,7 @@ def test_several_outputs_and_user_covariances_have_pieces():
         fw.theory_of(fw.Convolutional(channels=5, patch=2), 0.1),
         fw.theory_of(fw.Convolutional(channels=5, patch=2, pool="average"), 0.1),
     ):
-        for piece in rehearsal._pieces(for_outputs(theory, 3), 2, train, train.x[:5]):
+        for piece in rehearsal._pieces(theory.for_outputs(3), 2, train, train.x[:5]):
             piece.work()
             assert piece.times >= 1
 
