@@ -200,7 +200,9 @@ def test_a_solution_is_one_of_any_method(solution, train, test_set):
     assert 3.0 < row.seconds < 60.0
     (q,) = solution.order_parameters
     assert solution.information == pytest.approx(0.5 * 9 * (q - np.log(q) - 1.0), rel=1e-9)
-    np.testing.assert_allclose(solution.kernel(test_set.x), q * fw.kernels.nngp(solution.network, test_set.x), rtol=1e-12)
+    np.testing.assert_allclose(
+        solution.kernel(test_set.x), q * fw.kernels.nngp(solution.network, test_set.x), rtol=1e-12
+    )
     assert solution.rated
     assert not solution.on_patches
 
