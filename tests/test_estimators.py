@@ -107,11 +107,12 @@ class TestRegressor:
         widths = (30,) if closure == "product" else (30, 20)
         given = {"activation": activation, "weight_precision": 0.8, "offset_precision": 2.0}
         given |= {"readout": "mean-field"}
-        own = {"temperature": 0.2, "closure": closure, "method": method, "standardise_target": False}
-        ours = FiniteWidthRegressor(widths, **given, **own)
+        closed = {"saddle": fw.Saddle(closure), "integrate": fw.Integrate(closure)}
+        method = closed.get(method, method) if len(widths) > 1 else method
+        ours = FiniteWidthRegressor(widths, **given, temperature=0.2, method=method, standardise_target=False)
         ours.fit(X, Y)
         network = fw.FullyConnected(widths=widths, **given)
-        solution = fw.solve(fw.theory_of(network, 0.2, closure, method), fw.Dataset(X, Y))
+        solution = fw.solve(network, fw.Dataset(X, Y), 0.2, method)
         wanted = fw.predict(solution, X_NEW)
         mean, std = ours.predict(X_NEW, return_std=True)
         np.testing.assert_array_equal(mean, wanted.mean)
@@ -120,6 +121,30 @@ class TestRegressor:
         np.testing.assert_array_equal(ours.order_parameters_, solution.order_parameters)
         assert ours.log_evidence_ == solution.log_evidence
         assert (ours.n_features_in_, ours.n_outputs_) == (5, 1)
+
+    def test_a_method_by_name_and_as_an_object(self):
+        """The same bits; a likelihood in place of the temperature too, and after cloning, as in a grid search."""
+        named = FiniteWidthRegressor((30, 20), temperature=0.2).fit(X, Y)
+        for given in ({"method": fw.Saddle()}, {"method": fw.Saddle(closure="nested")}):
+            ours = clone(FiniteWidthRegressor((30, 20), temperature=fw.Gaussian(0.2), **given)).fit(X, Y)
+            np.testing.assert_array_equal(ours.predict(X_NEW, True), named.predict(X_NEW, True))
+        product = FiniteWidthRegressor((30, 20), temperature=0.2, method=fw.Saddle(closure="product")).fit(X, Y)
+        assert np.abs(product.predict(X_NEW) - named.predict(X_NEW)).max() > 1e-6
+        with pytest.raises(TypeError, match="closure"):
+            FiniteWidthRegressor(closure="product")
+
+    @pytest.mark.parametrize(
+        "method", [fw.Sample(draws=10, warmup=10, chains=2), fw.Train(steps=20, seeds=2)], ids=["sample", "train"]
+    )
+    def test_averages_stay_where_they_have_not_converged(self, method):
+        """A warning, and predictions all the same: those of the method on standardised targets."""
+        pytest.importorskip("jax")
+        with pytest.warns(fw.ConvergenceWarning, match="not converged"):
+            ours = FiniteWidthRegressor((9,), temperature=0.3, method=method).fit(X, Y)
+        train = fw.Dataset(X, (Y - Y.mean()) / Y.std(), classes=())
+        wanted = fw.predict(fw.FullyConnected(widths=(9,)), X_NEW, train, 0.3, method).mean * Y.std() + Y.mean()
+        np.testing.assert_allclose(ours.predict(X_NEW), wanted, rtol=1e-9)
+        assert np.isnan(ours.log_evidence_)
 
     def test_ready_network(self):
         network = fw.FullyConnected(widths=(30, 20), activation="erf", weight_precision=(1.0, 2.0, 3.0))
@@ -331,7 +356,7 @@ class TestInScikitLearn:
         [
             {"activation": "erf"},
             {"activation": "leaky_relu", "widths": (9, 8)},
-            {"activation": np.tanh, "widths": (9, 8), "closure": "product"},
+            {"activation": np.tanh, "widths": (9, 8), "method": fw.Saddle(closure="product")},
             {"activation": "gelu", "widths": (9, 8)},
             {"activation": "relu", "method": "integrate"},
             {"activation": "erf", "widths": (9, 8), "method": "integrate"},
@@ -364,8 +389,10 @@ class TestBadInput:
             ({"widths": ()}, r"widths = \(\)"),
             ({"weight_precision": -1.0}, "weight_precision"),
             ({"activation": "rellu"}, "did you mean 'relu'"),
-            ({"closure": "nest"}, "did you mean 'nested'"),
             ({"method": "sadle"}, "did you mean 'saddle'"),
+            ({"method": 3}, "method = 3; .*write method='saddle'"),
+            ({"method": "neuron", "widths": (9, 8)}, "method = 'neuron'.*2 hidden layers"),
+            ({"method": fw.Saddle("product"), "network": "cnn", "patch": 1, "input_shape": (1, 5, 1)}, "closure"),
             ({"network": "fcc"}, "did you mean 'fc'"),
             ({"patch": 2}, "the option patch for network 'fc'"),
             ({"network": "cnn"}, "without a patch"),

@@ -1,4 +1,4 @@
-"""Gaussian conditioning and errors against dense formulas and sampled functions."""
+"""Errors and probabilities of predictions against dense formulas and sampled functions."""
 
 from __future__ import annotations
 
@@ -9,72 +9,12 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import RegularisedGram
 from finitewidth.prediction import (
     Prediction,
     _orthant_probability,
     class_probabilities,
-    condition,
-    condition_outputs,
     sign_probability,
-    train_error,
 )
-
-
-@pytest.fixture
-def joint(rng):
-    """Joint covariance of 5 training and 3 test points, ridge, targets."""
-    half = rng.standard_normal((8, 10))
-    return half @ half.T / 10.0, 0.2, rng.standard_normal(5)
-
-
-def posterior_of_train(K, ridge, y):
-    """Mean and covariance of f at the training points."""
-    A = np.linalg.inv(K + ridge * np.eye(len(K)))
-    return K @ A @ y, K - K @ A @ K
-
-
-class TestCondition:
-    @pytest.mark.parametrize("outputs", [None, 1, 3])
-    def test_equals_the_dense_inverse(self, outputs, joint, rng):
-        K, ridge, y = joint
-        y = y if outputs is None else rng.standard_normal((5, outputs))
-        mean, variance = condition(RegularisedGram(K[:5, :5], ridge), y, K[5:, :5], np.diag(K)[5:])
-        A = np.linalg.inv(K[:5, :5] + ridge * np.eye(5))
-        np.testing.assert_allclose(mean, K[5:, :5] @ A @ y, rtol=1e-11)
-        exact = np.diag(K[5:, 5:] - K[5:, :5] @ A @ K[:5, 5:])
-        np.testing.assert_allclose(variance, exact if outputs is None else np.tile(exact[:, None], outputs), rtol=1e-11)
-        assert mean.shape == variance.shape
-
-    def test_rounding_never_makes_a_negative_variance(self):
-        K = np.ones((4, 4))
-        mean, variance = condition(RegularisedGram(K, 1e-15), np.ones(4), K[:2], np.ones(2))
-        assert (variance >= 0.0).all()
-        np.testing.assert_allclose(mean, 1.0, rtol=1e-6)
-
-
-class TestTrainError:
-    def test_is_the_posterior_mean_of_the_squared_residual(self, joint):
-        K, ridge, y = joint
-        mean, covariance = posterior_of_train(K[:5, :5], ridge, y)
-        exact = np.mean((y - mean) ** 2) + np.trace(covariance) / 5
-        assert train_error(RegularisedGram(K[:5, :5], ridge), y) == pytest.approx(exact, rel=1e-12)
-
-    def test_several_outputs_are_averaged(self, joint, rng):
-        K, ridge, _ = joint
-        gram, y = RegularisedGram(K[:5, :5], ridge), rng.standard_normal((5, 3))
-        assert train_error(gram, y) == pytest.approx(np.mean([train_error(gram, c) for c in y.T]), rel=1e-12)
-
-    @pytest.mark.statistical
-    @pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), pytest.param(1.2, False, marks=pytest.mark.control)])
-    def test_against_draws_of_the_posterior(self, factor, agrees, joint, rng):
-        """Second route: draws of f | y; a temperature 20 % off is the negative control."""
-        K, ridge, y = joint
-        mean, covariance = posterior_of_train(K[:5, :5], ridge, y)
-        draws = rng.multivariate_normal(mean, covariance, 20000)
-        errors = ((y - draws) ** 2).mean(1)
-        theory = train_error(RegularisedGram(K[:5, :5], factor * ridge), y)
-        assert (abs(errors.mean() - theory) < 4.0 * errors.std() / np.sqrt(len(errors))) == agrees
 
 
 class TestErrors:
@@ -247,37 +187,3 @@ class TestClasses:
         columns = Prediction(np.zeros((2, 2)), np.ones((2, 2)), 0.0)
         assert columns.errors(np.array([[1.0, -1.0], [-1.0, 1.0]])).accuracy is None
         assert columns.errors(np.array([[0.5, -0.5], [-0.5, 0.5]])).accuracy == pytest.approx(0.5)
-
-
-class TestCoupledOutputs:
-    @pytest.mark.parametrize("outputs", [1, 2, 3])
-    def test_equals_the_dense_inverse(self, outputs, rng):
-        train, test, ridge = 4, 3, 0.2
-        half = rng.standard_normal(((train + test) * outputs, 30))
-        K, y = half @ half.T / 30.0, rng.standard_normal(train * outputs)
-        n = train * outputs
-        A = np.linalg.inv(K[:n, :n] + ridge * np.eye(n))
-        blocks = np.array(
-            [K[n + a : n + a + outputs, n + a : n + a + outputs] for a in range(0, test * outputs, outputs)]
-        )
-        mean, covariance = condition_outputs(RegularisedGram(K[:n, :n], ridge), y, K[n:, :n], blocks)
-        whole = K[n:, n:] - K[n:, :n] @ A @ K[:n, n:]
-        assert mean.shape == (test, outputs)
-        np.testing.assert_allclose(mean.ravel(), K[n:, :n] @ A @ y, rtol=1e-10)
-        for p in range(test):
-            part = slice(p * outputs, (p + 1) * outputs)
-            np.testing.assert_allclose(covariance[p], whole[part, part], rtol=1e-9, atol=1e-12)
-
-    def test_variances_of_several_outputs_are_their_own_arrays(self, joint):
-        """Writing into one output's variance must not write into the others'."""
-        K, ridge, y = joint
-        _, variance = condition(RegularisedGram(K[:5, :5], ridge), np.tile(y[:, None], 2), K[5:, :5], np.diag(K)[5:])
-        before = variance[0, 1]
-        variance[0, 0] += 1.0
-        assert variance[0, 1] == before
-
-    def test_interpolated_points_leave_no_negative_error(self):
-        """K of rank one and a ridge of rounding size: the trace that is left must not come out below zero."""
-        for ridge in (1e-15, 1e-13, 1e-10, 1.0):
-            error = train_error(RegularisedGram(np.zeros((4, 4)), ridge), np.array([1.0, -1.0, 1.0, 1.0]))
-            assert error == pytest.approx(1.0)  # f = 0: all of y^2 is left, and no variance

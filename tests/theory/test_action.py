@@ -1,4 +1,4 @@
-"""The energy and its derivatives: SciPy's multivariate normal, differences, and sums written out."""
+"""The action over scales of a kernel: SciPy's multivariate normal, differences, and sums written out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import Spectrum
 from finitewidth.linalg.krylov import TraceQuadrature
 from finitewidth.theory import action as module
 from finitewidth.theory.action import (
     QuadratureEnergy,
     SpectralEnergy,
     action,
-    energy_by_temperature,
-    energy_cotangent,
-    gaussian_energy,
     scalar_rate,
 )
 
@@ -42,37 +39,6 @@ def test_the_action_of_one_neuron_and_one_point():
     F = action(scalar_rate(3.0, 1.0), nats(np.ones((1, 1)), np.array([0.7]), 2.0))
     density = 2.0**1.5 * math.exp(-1.5 * (2.0 - 1.0)) * math.exp(-0.49 / (2 * 2.3)) / math.sqrt(2 * math.pi * 2.3)
     assert pytest.approx(-math.log(density), rel=1e-12) == F
-
-
-@pytest.mark.parametrize("outputs", [0, 1, 3])
-def test_dense_energy_and_cotangent(outputs):
-    K, y = gram_and_targets(outputs)
-    gram = RegularisedGram(K.copy(), T)
-    assert gaussian_energy(gram, y) == pytest.approx(nats(K, y), rel=1e-12)
-    move = np.random.default_rng(1).standard_normal(K.shape)
-    move = 1e-5 * (move + move.T)
-    numeric = nats(K + move, y) - nats(K - move, y)
-    assert 2.0 * np.vdot(energy_cotangent(gram, y), move) == pytest.approx(numeric, rel=1e-7)
-
-
-@pytest.mark.parametrize("outputs", [0, 1, 3])
-def test_energy_by_temperature(outputs):
-    K, y = gram_and_targets(outputs)
-    numeric = nats(K, y, temperature=T + 1e-6) - nats(K, y, temperature=T - 1e-6)
-    assert energy_by_temperature(RegularisedGram(K, T), y) == pytest.approx(numeric / 2e-6, rel=1e-6)
-
-
-@pytest.mark.parametrize("temperature", [1e-18, 1e-12, 1e-6])
-def test_derivatives_on_a_singular_kernel(temperature):
-    """Two equal points by hand: eigenvalues 2 and 0. K itself changes by rounding, which is not divided by T^2."""
-    K, y = np.ones((2, 2)), np.array([0.3, -1.1])
-    known, unknown = 0.5 * (y[0] + y[1]) ** 2, 0.5 * (y[0] - y[1]) ** 2
-    gram, rounding = RegularisedGram(K, temperature), 1e-16 * np.diag([1.0, 0.0])
-    shifted = 2.0 + temperature
-    by_scale = 0.5 * (2.0 / shifted - 2.0 * known / shifted**2)
-    assert np.vdot(energy_cotangent(gram, y), K + rounding) == pytest.approx(by_scale, rel=1e-3)
-    by_temperature = 0.5 * (1.0 / shifted + 1.0 / temperature - known / shifted**2 - unknown / temperature**2)
-    assert energy_by_temperature(gram, y) == pytest.approx(by_temperature, rel=1e-9)
 
 
 @pytest.mark.parametrize("outputs", [0, 1, 3])

@@ -198,7 +198,7 @@ def test_refusals(train):
     with pytest.raises(fw.InputError, match="closure"):
         fw.theory_of(Skip(), 0.1, closure="nested")
     for method in ("integrate", "neuron"):
-        with pytest.raises(fw.InputError, match=f"method = '{method}' with Skip"):
+        with pytest.raises(fw.InputError, match=f"method = '{method}' for Skip"):
             fw.theory_of(Skip(), 0.1, method=method)
     with pytest.raises(fw.InputError, match="krylov"):
         fw.theory_of(Skip(), 0.1, method=fw.Saddle(solver="krylov"))

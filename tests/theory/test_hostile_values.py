@@ -38,10 +38,18 @@ def test_parameters_of_any_kind_are_refused(parameters):
             fw.kernels.ntk(network, X, parameters=parameters)
 
 
-@pytest.mark.parametrize("neuron", ODD, ids=kind_of)
-def test_options_of_any_kind_are_refused(neuron):
-    with pytest.raises(InputError, match="neuron"):
-        fw.theory_of(fw.FullyConnected(widths=5), 0.1, method=neuron)
+@pytest.mark.parametrize("value", ODD, ids=kind_of)
+def test_methods_and_options_of_any_kind_are_refused(value):
+    with pytest.raises(InputError, match="method"):
+        fw.theory_of(fw.FullyConnected(widths=5), 0.1, method=value)
+    for name in ("closure", "solver"):
+        with pytest.raises(InputError, match=name):
+            fw.Saddle(**{name: value})
+    for name in ("particles", "rounds", "response", "seed", "seeds"):
+        if name == "seed" and type(value) is int and value == 0:
+            continue  # it is one
+        with pytest.raises(InputError, match=name):
+            fw.SingleNeuron(**{name: value})
 
 
 def test_widths_of_uneven_lists_are_refused():

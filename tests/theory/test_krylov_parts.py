@@ -225,12 +225,12 @@ def test_a_space_grows_until_it_is_enough_or_full():
         first = shared.space.size
         assert first == min(80, most)
         solution = theory.solve(train, shared)
-        enough = max(solution.errors.residual, solution.errors.log_scale) <= 0.5 * accuracy
+        enough = max(solution.solver_errors.residual, solution.solver_errors.log_scale) <= 0.5 * accuracy
         assert enough or shared.space.full
         assert (shared.space.size > first) is grows
         assert (shared.space.size - first) % 40 == 0 or shared.space.full
-        assert solution.errors.dimensions == shared.space.size
-        e = solution.errors
+        assert solution.solver_errors.dimensions == shared.space.size
+        e = solution.solver_errors
         assert solution.converged == (e.residual + e.noise <= accuracy and e.log_scale <= accuracy)
         if grows:
             exact = fw.solve(fw.theory_of(NETWORK, 0.01, method=fw.Saddle(solver="exact")), train)

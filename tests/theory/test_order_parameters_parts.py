@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from finitewidth.theory.choose import for_outputs
 from scipy import stats
 
 import finitewidth as fw
 from finitewidth.kernels.local import local_kernels
-from finitewidth.theory import local, nested, outputs, own, scaled
+from finitewidth.likelihoods import Gaussian
+from finitewidth.theory import general, local, nested, outputs, scaled
 from finitewidth.theory.general import General
 from finitewidth.theory.nested import Nested, NestedScan
 from finitewidth.theory.saddle import LogCholesky
@@ -120,7 +120,7 @@ def test_an_action_without_a_minimum_is_not_converged(case, train, monkeypatch):
         "lcn": (fw.LocallyConnected(channels=5, patch=2), images, 2),
         "cnn of two outputs": (fw.Convolutional(channels=5, patch=2), several(images), 16),
     }[case]
-    for module in (nested, outputs, local):
+    for module in (general, outputs, local):
         monkeypatch.setattr(module, "local_minima", lambda *_: [])
     monkeypatch.setattr(scaled, "scale_minima", lambda *_: [])
     solution = fw.solve(fw.theory_of(network, 0.1), data)
@@ -210,7 +210,7 @@ def test_covariances_of_two_sets(train, test_set, dense, unchangeable):
         with pytest.raises(ValueError, match="zip"):
             theory.rate(np.ones(3))
     Q = np.array([[1.5, 0.2], [0.2, 0.7]])
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     K = dense.kernel(ONE, both)
     np.testing.assert_allclose(theory.covariance(Q.ravel(), train.x, test_set.x), np.kron(K[:12, 12:], Q), rtol=1e-9)
     np.testing.assert_allclose(theory.covariance(Q, train.x), np.kron(K[:12, :12], Q), rtol=1e-9)
@@ -271,31 +271,31 @@ def test_energies_on_the_line_are_computed_once(train, monkeypatch):
 
 
 def test_the_nested_action_and_its_gradient(train, dense):
-    theory, unit = Nested(DEEP, 0.1), np.array([2.0, 5.0])
+    theory = Nested(DEEP, 0.1)
     assert not theory.by_default
     log_q = np.array([0.4, -0.3])
-    value, slope = theory._action(train, log_q, unit)
+    value, slope = theory.action(train, log_q)
     assert value == pytest.approx(dense.action(DEEP, train, 0.1, np.exp(log_q), "nested"), rel=1e-11)
     exact = dense.slope(DEEP, train, 0.1, np.exp(log_q), "nested")
-    np.testing.assert_allclose(slope, exact / unit, rtol=1e-6)
+    np.testing.assert_allclose(slope, exact, rtol=1e-6)
     assert theory.energy(train, np.exp(log_q)) == pytest.approx(value - 0.5 * theory.rate(np.exp(log_q)), rel=1e-11)
-    assert math.isfinite(theory._action(train, np.array([30.0, 0.0]), unit)[0])
+    assert math.isfinite(theory.action(train, np.array([30.0, 0.0]))[0])
     for wild in ([300.0, 0.0], [0.0, -300.0]):
-        value, slope = theory._action(train, np.array(wild), unit)
+        value, slope = theory.action(train, np.array(wild))
         assert (value, slope.tolist()) == (math.inf, [0.0, 0.0])
 
 
 def test_one_prior_deviation_is_one_unit(train, monkeypatch):
     """The coordinates of descents: without data the action's curvature in each is one (nested and own)."""
     silent = fw.Dataset(train.x, 0.0 * train.y, classes=())
-    for module, theory in ((nested, Nested(DEEP, 1e9)), (own, General(Product(widths=(9, 30)), 1e9))):
+    for theory in (Nested(DEEP, 1e9), General(Product(widths=(9, 30)), Gaussian(1e9))):
         seen = {}
 
         def watch(objective, starts, tolerance, seen=seen):
             seen.update(objective=objective, tolerance=tolerance)
             return [(np.zeros(2), 0.0, 0.0)]
 
-        monkeypatch.setattr(module, "local_minima", watch)
+        monkeypatch.setattr(general, "local_minima", watch)
         theory.solve(silent)
         at = seen["objective"]
         hessian = np.array([(at(h)[1] - at(-h)[1]) / 2e-3 for h in 1e-3 * np.eye(2)])
@@ -316,16 +316,16 @@ def test_descents_start_where_they_are_told(train, images, monkeypatch):
         seen["starts"] = starts
         return []
 
-    for module in (nested, own, outputs, local):
+    for module in (general, outputs, local):
         monkeypatch.setattr(module, "local_minima", watch)
     deviation = np.sqrt(0.5 * np.array([9.0, 30.0]))
     Nested(DEEP, 0.1).solve(train)
     product = ScaledKernel(DEEP, 0.1).solve(train).order_parameters
     np.testing.assert_allclose(seen["starts"][0] / deviation, np.log(product), rtol=1e-9)
-    General(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), 0.1)._minima(train)
+    General(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), Gaussian(0.1)).minima(train, None)
     np.testing.assert_allclose(seen["starts"], np.outer([-1.5, 2.0], deviation), rtol=1e-9)
     data = several(train)
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     theory.solve(data)
     shared = theory.factorise(data)
     coordinates = LogCholesky(theory._common_scale(shared) * np.eye(2), math.sqrt(18.0))
@@ -351,7 +351,7 @@ def test_of_several_minima_the_best_is_the_solution(case, train, images, monkeyp
         "cnn": (CNN, images, None),
         "lcn": (LCN, images, None),
     }[case]
-    for module in (nested, own, outputs, local):
+    for module in (general, outputs, local):
         monkeypatch.setattr(
             module,
             "local_minima",
@@ -398,7 +398,7 @@ def test_one_prior_deviation_is_one_unit_of_a_matrix(case, train, monkeypatch):
     assert seen["tolerance"] == pytest.approx(1e-7 * data.y.size)
 
 
-# --- own architectures ------------------------------------------------------------------------------------------------
+# --- architectures of the user's own ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -424,15 +424,15 @@ class Bumpy(Product):
 
 @pytest.mark.parametrize("dips", [(-3.0,), (3.0,), (-1.5, 2.0), (0.0,), (-0.5, 1.0, 3.0)])
 def test_own_descents_start_from_every_dip(dips, train):
-    theory = General(Bumpy(widths=(9, 30), dips=dips), 0.1)
-    starts = theory._starts(train)
+    theory = General(Bumpy(widths=(9, 30), dips=dips), Gaussian(0.1))
+    starts = theory.starts(train, None)
     assert [round(float(s[0]), 9) for s in starts] == list(dips)
     assert all(s.shape == (2,) and s[0] == s[1] for s in starts)
 
 
 def test_own_theories_are_those_of_the_package(train, test_set):
     network = Product(widths=(9, 30), weight_precision=(0.8, 1.4, 0.7))
-    theory = General(network, 0.1)
+    theory = General(network, Gaussian(0.1))
     solution = theory.solve(train)
     known = ScaledKernel(replace(DEEP, activation="linear"), 0.1)
     truth = known.solve(train)
@@ -451,8 +451,8 @@ def test_own_theories_are_those_of_the_package(train, test_set):
     np.testing.assert_allclose(found["weight_precision"], expected["weight_precision"], rtol=1e-4)
     assert np.isnan(found["width"]).all()
     assert found["width"].shape == (2,)
-    infinite = General(network, 0.1, infinite=True)
-    assert (infinite.widths, infinite.method, infinite.rate(np.ones(2)), General(network, 0.1).infinite) == (
+    infinite = General(network, Gaussian(0.1), infinite=True)
+    assert (infinite.widths, infinite.method, infinite.rate(np.ones(2)), General(network, Gaussian(0.1)).infinite) == (
         *((), "infinite"),
         *(0.0, False),
     )
@@ -461,19 +461,19 @@ def test_own_theories_are_those_of_the_package(train, test_set):
     exact = fw.solve(fw.theory_of(replace(DEEP, activation="linear"), 0.1, method="infinite"), train)
     assert limit.log_evidence == pytest.approx(exact.log_evidence, rel=1e-9)
     with pytest.raises(fw.InputError, match="2 outputs with Product; wanted: one output"):
-        theory.solve(several(train))
+        fw.solve(theory, several(train))
 
 
 def test_derivatives_in_logarithms(unchangeable):
     """sum_l l log q_l in both of two functions of three: exactly l, weighted with the cotangent."""
-    unchangeable(own)
+    unchangeable(general)
     at, weight = np.array([0.5, 2.0, 3.0]), np.array([2.0, -1.0])
 
     def function(q):
         return np.array([np.log(q) @ [1.0, 2.0, 3.0], np.log(q[0])])
 
-    np.testing.assert_allclose(own.by_log(function, at, weight), [2.0 - 1.0, 4.0, 6.0], rtol=1e-9)
-    cubic = own.by_log(lambda q: q**3, np.array([2.0]), np.ones(1))
+    np.testing.assert_allclose(general.by_log(function, at, weight), [2.0 - 1.0, 4.0, 6.0], rtol=1e-9)
+    cubic = general.by_log(lambda q: q**3, np.array([2.0]), np.ones(1))
     assert cubic[0] == pytest.approx(24.0, rel=1e-6)
 
 
@@ -488,17 +488,17 @@ def test_what_is_taken_for_symmetric(train):
             return found
 
     q, (well, badly) = np.ones(1), (Leaning(widths=(9,), lean=lean) for lean in (1e-9, 1e-7))
-    own.covariance(well, q, train.x, train.x)
-    own.covariance(badly, q, train.x, train.x.copy())  # two sets need not be alike
+    general.covariance(well, q, train.x, train.x)
+    general.covariance(badly, q, train.x, train.x.copy())  # two sets need not be alike
     with pytest.raises(fw.InputError, match="not symmetric"):
-        own.covariance(badly, q, train.x, train.x)
+        general.covariance(badly, q, train.x, train.x)
 
     class Wide(Product):
         def covariance(self, order_parameters, x1, x2):
             return np.ones((len(x1), len(x2) + 1))
 
     with pytest.raises(fw.InputError, match=r"of shape \(12, 13\); wanted: shape \(12, 12\)"):
-        own.covariance(Wide(widths=(9,)), q, train.x, train.x)
+        general.covariance(Wide(widths=(9,)), q, train.x, train.x)
 
 
 # --- several outputs --------------------------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ def test_what_is_taken_for_symmetric(train):
 
 def test_wild_steps_of_several_outputs(train):
     data = several(train)
-    theory = for_outputs(fw.theory_of(ONE, 0.1), 2)
+    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
     shared, coordinates = theory.factorise(data), LogCholesky(np.eye(2), 1.0)
     for v in ([0.0, 0.0, -20.0], [800.0, 0.0, 0.0]):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -518,7 +518,7 @@ def test_wild_steps_of_several_outputs(train):
 def test_starts_of_several_outputs(train, monkeypatch):
     """The best multiple of the identity, the identity, and the targets' covariance at a trace of D, on a floor."""
     data = several(train, 3)
-    theory = for_outputs(fw.theory_of(DEEP, 0.1, "product"), 3)
+    theory = fw.theory_of(DEEP, 0.1, "product").for_outputs(3)
     shared = theory.factorise(data)
     scale, one, spread = theory._starts(shared)
     s = theory._common_scale(shared)
@@ -539,7 +539,7 @@ def test_starts_of_several_outputs(train, monkeypatch):
         monkeypatch.setattr(ScaledKernel, "best_common_scale", lambda *_, found=found: found)
         assert theory._common_scale(shared) == wanted
     constant = fw.Dataset(train.x, np.ones((12, 2)), classes=())
-    assert np.isfinite(for_outputs(fw.theory_of(ONE, 0.1), 2)._starts(KernelSpectrum.of(ONE, constant))).all()
+    assert np.isfinite(fw.theory_of(ONE, 0.1).for_outputs(2)._starts(KernelSpectrum.of(ONE, constant))).all()
 
 
 # --- networks on patches ----------------------------------------------------------------------------------------------

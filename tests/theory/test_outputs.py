@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from finitewidth.theory.choose import for_outputs
 from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
@@ -122,7 +121,7 @@ def test_the_rate_of_equal_widths_is_the_matrix_formula():
         values, vectors = np.linalg.eigh(Q)
         root = (vectors * values ** (1 / depth)) @ vectors.T
         expected = 20 * (depth * np.trace(root) - np.linalg.slogdet(Q)[1] - depth * 4)
-        theory = for_outputs(fw.theory_of(network, T, closure="product"), 4)
+        theory = fw.theory_of(network, T, closure="product").for_outputs(4)
         assert theory.rate(Q.ravel()) == pytest.approx(expected, rel=1e-10)
         assert dense_rate(network, values) == pytest.approx(expected, rel=1e-8)
 

@@ -60,18 +60,18 @@ def test_predictions_are_gaussian_conditioning(case, dense, train, test_set):
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("method", ["saddle", "infinite"])
+@pytest.mark.parametrize("method", [fw.Saddle("product"), fw.Infinite()], ids=str)
 def test_evidence_gradients(case, method, train):
     """Differences of the solved evidence (the saddle moves too: envelope theorem)."""
     network, step = network_of(case), 1e-5
 
     def log_evidence(network=network, temperature=0.1):
-        return fw.solve(fw.theory_of(network, temperature, "product", method), train).log_evidence
+        return fw.solve(fw.theory_of(network, temperature, method=method), train).log_evidence
 
     def slope(at, value):
         return (at(value * (1 + step)) - at(value * (1 - step))) / (2 * step * value)
 
-    gradient = fw.solve(fw.theory_of(network, 0.1, "product", method), train).evidence_gradient()
+    gradient = fw.solve(fw.theory_of(network, 0.1, method=method), train).evidence_gradient()
     assert gradient["temperature"] == pytest.approx(slope(lambda t: log_evidence(temperature=t), 0.1), rel=1e-6)
     for k, precision in enumerate(network.weight_precision):
 

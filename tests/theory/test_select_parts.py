@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from finitewidth.theory.selection import Candidate, Selection, _candidates, _with_depth
 
 import finitewidth as fw
 from finitewidth.exceptions import InputError
-from finitewidth.theory import selection as module
+from finitewidth import selection as module
+from finitewidth.selection import Candidate, Selection, _candidates, _with_depth
+from finitewidth.theory.solution import TheorySolution
 
 
 def test_candidates_are_all_combinations_in_order():
@@ -46,9 +47,9 @@ def outcomes(monkeypatch):
     """Candidates solve to what is listed: (log evidence, converged), in the order in which they are tried."""
     listed = []
 
-    def climb(network, train, temperature, names, closure, method):
+    def climb(network, train, temperature, names, method):
         evidence, converged = listed.pop(0)
-        solution = fw.theory.Solution(None, train, np.ones(1), evidence, converged, "", (), None)
+        solution = TheorySolution(None, train, np.ones(1), evidence, converged, "", (), None)
         line = Candidate("erf", 1, network.widths[0], temperature, (1.0, 1.0), evidence, converged, "")
         return network, temperature, solution, line
 

@@ -14,7 +14,7 @@ from finitewidth.theory import learned
 from finitewidth.theory import solution as solution_module
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import Minimum
-from finitewidth.theory.solution import QMap, Solution, conditioned, finite, predict, unsolved
+from finitewidth.theory.solution import QMap, TheorySolution, conditioned, unsolved
 
 
 def qmap(matrix, grid):
@@ -115,9 +115,9 @@ def test_what_a_solution_says_of_itself(solution, train):
     assert (solution.action, solution.gradient_norm) == (best.action, best.gradient_norm)
     infinite = fw.solve(fw.theory_of(fw.FullyConnected(widths=(9,)), 0.1, method="infinite"), train)
     assert (infinite.action, infinite.gradient_norm) == (-infinite.log_evidence, 0.0)
-    two = Solution(None, train, np.ones(1), -1.0, True, "", (Minimum(np.ones(1), 1.0, 0.25), best), None)
+    two = TheorySolution(None, train, np.ones(1), -1.0, True, "", (Minimum(np.ones(1), 1.0, 0.25), best), None)
     assert (two.action, two.gradient_norm, two.solver) == (1.0, 0.25, "exact")
-    krylov = Solution(None, train, np.ones(1), -1.0, True, "", (), None, None, SimpleNamespace())
+    krylov = TheorySolution(None, train, np.ones(1), -1.0, True, "", (), None, None, SimpleNamespace())
     assert krylov.solver == "krylov"
 
 
@@ -157,14 +157,14 @@ class Fixed:
 @pytest.mark.parametrize("converged", [True, False])
 def test_predictions_that_are_not_finite_are_refused(part, converged, train):
     def made(**parts):
-        return Solution(None, train, np.ones(1), 0.0, converged, "", (), Fixed(**parts))
+        return TheorySolution(None, train, np.ones(1), 0.0, converged, "", (), Fixed(**parts))
 
     x = train.x[:3]
-    assert finite(made(), x).train_error == 0.5
+    assert made().predict(x).train_error == 0.5
     for value in (np.nan, np.inf):
         bad = made(**{part: value})
         with pytest.raises(InputError, match="NaN or infinite") as caught:
-            finite(bad, x)
+            bad.predict(x)
         assert ("did not converge" in str(caught.value)) is not converged
         assert "rescale" in str(caught.value)
         assert not np.isfinite(conditioned(bad, x).mean + conditioned(bad, x).variance).all() or part == "train_error"
@@ -172,17 +172,51 @@ def test_predictions_that_are_not_finite_are_refused(part, converged, train):
 
 def test_points_of_other_inputs(solution):
     with pytest.raises(InputError, match="x with 6 inputs a point; wanted: 5, as in training"):
-        predict(solution, np.ones((2, 2, 3)))
+        solution.predict(np.ones((2, 2, 3)))
     for shape in ((5,), (2, 5, 1, 1, 1)):
         with pytest.raises(InputError, match="x"):
-            predict(solution, np.ones(shape))
-    images = predict(solution, np.ones((2, 5, 1, 1))).mean
-    np.testing.assert_array_equal(images, predict(solution, np.ones((2, 5))).mean)
-    assert predict(solution, np.ones((2, 5))).mean.shape == (2,)
+            solution.predict(np.ones(shape))
+    images = solution.predict(np.ones((2, 5, 1, 1))).mean
+    np.testing.assert_array_equal(images, solution.predict(np.ones((2, 5))).mean)
+    assert solution.predict(np.ones((2, 5))).mean.shape == (2,)
 
 
 def test_a_data_set_or_its_inputs(solution):
     points = fw.Dataset(np.arange(15.0).reshape(3, 5), np.arange(3.0))
-    np.testing.assert_array_equal(predict(solution, points).mean, predict(solution, points.x).mean)
-    with pytest.raises(InputError, match=r"wanted: a Solution; write fw.predict\(fw.solve"):
-        predict(solution.theory, points.x)
+    np.testing.assert_array_equal(solution.predict(points).mean, solution.predict(points.x).mean)
+
+
+def test_a_solution_is_one_of_any_method(solution, train, test_set):
+    """What ``fw.Solution`` promises, by second routes: errors of the prediction, the row's line, rate and kernel."""
+    assert isinstance(solution, fw.Solution)
+    assert (solution.network, solution.likelihood, solution.complete) == (
+        fw.FullyConnected(widths=(9,)),
+        fw.Gaussian(0.1),
+        True,
+    )
+    assert solution.errors(test_set) == solution.predict(test_set.x).errors(test_set.y)
+    row = solution.row(test_set, 3.0)
+    assert row.test_error == solution.errors(test_set).test_error
+    assert 3.0 < row.seconds < 60.0
+    (q,) = solution.order_parameters
+    assert solution.information == pytest.approx(0.5 * 9 * (q - np.log(q) - 1.0), rel=1e-9)
+    np.testing.assert_allclose(
+        solution.kernel(test_set.x), q * fw.kernels.nngp(solution.network, test_set.x), rtol=1e-12
+    )
+    assert solution.rated
+    assert not solution.on_patches
+
+
+def test_a_solution_without_its_matrices(solution, test_set):
+    """Enough for its validity, not to predict with; another width with the same Q."""
+    bare = solution.bare()
+    for call in (lambda: bare.predict(test_set), lambda: bare.errors(test_set)):
+        with pytest.raises(InputError, match="a solution without its matrices; wanted: .*solve again"):
+            call()
+    wider = solution.at(solution.network.with_width(90), solution.order_parameters)
+    assert (wider.network.widths, wider.information) == ((90,), pytest.approx(10.0 * solution.information))
+    integrated = fw.solve(solution.network, solution.train, 0.1, "integrate")
+    assert not integrated.rated
+    for call in (lambda: integrated.information, lambda: integrated.kernel(test_set.x)):
+        with pytest.raises(InputError, match="integrated order parameters.*use method='saddle'"):
+            call()

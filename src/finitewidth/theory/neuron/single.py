@@ -72,10 +72,9 @@ class SingleNeuron(TheoryMethod):
 
         if self.particles is not None:
             put("particles", checks.positive_integer("particles", self.particles))
-        first, second = (checks.positive_integer("rounds", count) for count in self.rounds)
-        put("rounds", (first, second))
+        put("rounds", _pair("rounds", self.rounds))
         checks.choice("response", self.response, RESPONSES)
-        put("seed", checks.positive_integer("seed", self.seed + 1) - 1)
+        put("seed", checks.seed("seed", self.seed))
         put("seeds", checks.positive_integer("seeds", self.seeds))
 
     def theory(self, problem: methods.Problem, control: Control | None = None) -> NeuronTheory:
@@ -83,7 +82,7 @@ class SingleNeuron(TheoryMethod):
         network, temperature = problem.network, gaussian_temperature(problem, self)
         if network.depth != 1 or not network.known_neurons:
             raise InputError(
-                f"method = 'neuron' for a {type(network).__name__} of {network.depth} hidden layers",
+                f"method = 'neuron' for {type(network).__name__} with {network.depth} hidden layers",
                 "one hidden layer (fully connected, convolutional, locally connected or average-pooled)",
                 "use method='saddle'",
             )
@@ -107,6 +106,14 @@ class SingleNeuron(TheoryMethod):
                 "give more particles, or leave the number out",
             )
         return self.particles
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    """Two whole numbers of at least one."""
+    counts = [checks.positive_integer(name, count) for count in checks.sequence(name, value)]
+    if len(counts) != 2:
+        raise InputError(f"{name} = {checks.shown(value)}", "two whole numbers", f"write {name}=(150, 150), for example")
+    return counts[0], counts[1]
 
 
 @dataclass(frozen=True)

@@ -11,29 +11,33 @@ import pytest
 import finitewidth as fw
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import Spectrum
+from finitewidth.theory.validity import Validity
 
 
 @pytest.mark.parametrize(
-    ("widths", "closure", "method"),
+    ("widths", "method"),
     [
-        ((9,), None, "saddle"),
-        ((9,), None, "infinite"),
-        ((9,), None, "integrate"),
-        ((9, 9), "product", "saddle"),
-        ((9, 9), "nested", "saddle"),
+        ((9,), "saddle"),
+        ((9,), "infinite"),
+        ((9,), "integrate"),
+        ((9, 9), fw.Saddle(closure="product")),
+        ((9, 9), fw.Saddle(closure="nested")),
     ],
 )
 @pytest.mark.parametrize("activation", ["erf", "relu"])
-def test_rows_equal_separate_solutions(widths, closure, method, activation, train, test_set):
+def test_rows_equal_separate_solutions(widths, method, activation, train, test_set):
     network = fw.FullyConnected(widths=widths, activation=activation, weight_precision=1.2)
-    curve = fw.learning_curve(network, train, test_set, widths=[4, 30], temperature=[0.05, 0.5], n_train=[5, 12])
+    grid = {"widths": [4, 30], "temperature": [0.05, 0.5], "n_train": [5, 12]}
+    curve = fw.learning_curve(network, train, test_set, **grid, method=method)
+    assert curve.complete
     assert len(curve) == 8
     assert [(r.n_train, r.temperature, r.width) for r in curve][:3] == [(5, 0.05, 4), (5, 0.05, 30), (5, 0.5, 4)]
     for row in curve:
         part = train.subset(np.arange(row.n_train))
-        solution = fw.solve(fw.theory_of(network.with_width(row.width), row.temperature, closure, method), part)
+        solution = fw.solve(network.with_width(row.width), part, row.temperature, method)
         errors = fw.predict(solution, test_set.x).errors(test_set.y)
-        assert (row.method, row.depth, row.converged) == (method, len(widths), True)
+        name = method if isinstance(method, str) else method.name
+        assert (row.method, row.depth, row.converged, row.complete) == (name, len(widths), True, True)
         got = (row.test_error, row.train_error, row.bias, row.variance, row.log_evidence)
         want = (errors.test_error, errors.train_error, errors.bias, errors.variance, solution.log_evidence)
         np.testing.assert_allclose(got, want, rtol=1e-7)
@@ -54,12 +58,19 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("widths", "closure", "method"),
-    [((9,), None, "saddle"), ((9, 9), "product", "saddle"), ((9, 9), "nested", "saddle")],
+    ("widths", "method"),
+    [
+        ((9,), "saddle"),
+        ((9,), "infinite"),
+        ((9,), "integrate"),
+        ((9, 9), fw.Saddle(closure="product")),
+        ((9, 9), fw.Saddle(closure="nested")),
+    ],
 )
-def test_one_factorisation_a_training_size(widths, closure, method, train, test_set, monkeypatch):
+def test_one_factorisation_a_training_size(widths, method, train, test_set, monkeypatch):
+    network = fw.FullyConnected(widths=widths)
     calls = counted(monkeypatch)
-    fw.learning_curve(fw.FullyConnected(widths=widths), train, test_set, [5, 20, 300], [0.05, 0.5], [6, 12])
+    fw.learning_curve(network, train, test_set, [5, 20, 300], [0.05, 0.5], [6, 12], method)
     assert calls == [6, 12]
 
 
@@ -83,6 +94,48 @@ def test_columns_and_plain_data(train, test_set):
         curve.column("test_eror")
 
 
+def test_a_curve_is_its_rows(train, test_set):
+    network = fw.FullyConnected(widths=(9,))
+    curve = fw.learning_curve(network, train, test_set, widths=[5, 20], temperature=0.3)
+    assert (len(curve), [row.width for row in curve], curve[1].width, curve[-1].width) == (2, [5, 20], 20, 20)
+    assert curve.column("temperature").tolist() == [0.3, 0.3]
+    (row,) = fw.learning_curve(network, train, test_set)
+    assert (row.temperature, row.method, row.n_train) == (0.05, "saddle", 12)
+    whole = fw.learning_curve(network, train, test_set, n_train=[12, 3])
+    assert whole.column("n_train").tolist() == [12, 3]
+    for arguments, said in (
+        (("erf", train, test_set), "network = 'erf'; wanted: a Network"),
+        ((network, 3, test_set), "train = 3; wanted: a Dataset"),
+        ((network, train, 4), "test = 4; wanted: a Dataset"),
+    ):
+        with pytest.raises(InputError, match=said):
+            fw.learning_curve(*arguments)
+
+
+def test_of_many_rows_none_has_a_validity(train, test_set, monkeypatch):
+    """Up to twelve have one, computed when first read."""
+    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution: Validity(0.5, "words"))
+    network = fw.FullyConnected(widths=(9,))
+    for count, wanted in ((12, Validity(0.5, "words")), (13, None)):
+        curve = fw.learning_curve(network, train, test_set, widths=range(5, 5 + count))
+        assert [row.validity for row in curve] == [wanted] * count
+    infinite = fw.learning_curve(network, train, test_set, method="infinite")
+    assert infinite[0].validity is None
+
+
+@pytest.mark.statistical
+def test_a_curve_of_samples(train, test_set):
+    """The same rows whatever the method; linear, so that the integral is exact: a width off is the control."""
+    pytest.importorskip("jax")
+    network = fw.FullyConnected(widths=(4,), activation="linear")
+    (drawn,) = fw.learning_curve(network, train, test_set, temperature=0.3, method=fw.Sample(draws=300, warmup=100))
+    exact, wrong = fw.learning_curve(network, train, test_set, [4, 400], 0.3, method="integrate")
+    assert (drawn.width, drawn.depth, drawn.n_train, drawn.temperature) == (4, 1, 12, 0.3)
+    assert (drawn.complete, drawn.test_error) == (True, pytest.approx(drawn.bias + drawn.variance))
+    assert abs(drawn.test_error - exact.test_error) < 4.0 * drawn.test_error_se
+    assert abs(drawn.test_error - wrong.test_error) > 4.0 * drawn.test_error_se
+
+
 def test_what_did_not_converge_shows_no_numbers(train, test_set, monkeypatch):
     from finitewidth.theory.scaled import ScaledKernel
 
@@ -104,7 +157,10 @@ def test_what_did_not_converge_shows_no_numbers(train, test_set, monkeypatch):
         ({"n_train": [13]}, "at most 12 points"),
         ({"n_train": [0]}, "whole number"),
         ({"method": "sadle"}, "did you mean 'saddle'"),
-        ({"closure": "nest"}, "did you mean 'nested'"),
+        ({"method": 3}, r"method = 3; wanted: .*write method='saddle'"),
+        ({"method": fw.Saddle(closure="product"), "temperature": []}, "temperature"),
+        ({"n_train": []}, "n_train"),
+        ({"widths": []}, "widths"),
     ],
 )
 def test_bad_arguments(arguments, message, train, test_set):
