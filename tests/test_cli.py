@@ -138,7 +138,7 @@ def test_method_neuron(capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--particles", "500"), "--method neuron"),
+        (("--particles", "500"), "--particles with method saddle; wanted: one of its settings"),
         (("--method", "neuron", "--depth", "2"), "one hidden layer"),
         (("--method", "neuron", "--response", "cubic"), "nonlinear"),
         (("--method", "neuron", "--particles", "10"), "at least 200"),
@@ -290,7 +290,9 @@ def test_one_chain_has_no_r_hat(capsys):
 
 def test_json_of_compare(capsys):
     pytest.importorskip("arviz")
-    (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--method", "infinite", command="compare")["rows"]
+    (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--methods", "infinite,sample", command="compare")[
+        "rows"
+    ]
     assert set(row) >= {"width", "theory", "sample", "difference"}
     assert set(row["theory"]) >= ROW_KEYS
     assert set(row["sample"]) >= SAMPLED_KEYS
@@ -328,7 +330,7 @@ def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
     assert main(["sample", *QUICK, *SHORT, "--width", "5,8", "--json"]) == 130
     out, err = capsys.readouterr()
     assert [row["width"] for row in json.loads(out)["rows"]] == [5]
-    assert err == "finitewidth: interrupted: 1 of 2 networks sampled\n"
+    assert err == "finitewidth: interrupted: 1 of 2 networks done\n"
 
 
 SAMPLING_REFUSED = [
@@ -357,13 +359,13 @@ def test_interrupt_is_130(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("finitewidth.theory.learning_curve", interrupt)
+    monkeypatch.setattr("finitewidth.curves.curve_of", interrupt)
     assert main(["predict", *QUICK]) == 130
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
 def test_what_takes_too_long_is_refused(capsys, monkeypatch, as_json):
-    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 5000.0)
+    monkeypatch.setattr("finitewidth.theory.solving._seconds", lambda *_: 5000.0)
     said = refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []))
     assert "would take about 1.4 hours; wanted: at most 1 hour; use fewer training points" in said
     assert said.endswith("--time 3h, fw.time_limit('3h')\n")
@@ -371,7 +373,7 @@ def test_what_takes_too_long_is_refused(capsys, monkeypatch, as_json):
 
 
 def test_what_takes_long_is_announced_beside_the_result(capsys, monkeypatch):
-    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 100.0)
+    monkeypatch.setattr("finitewidth.theory.solving._seconds", lambda *_: 100.0)
     monkeypatch.setattr(durations, "SHORT", 5.0)
     assert main(["predict", *QUICK, "--json"]) == 0
     out, err = capsys.readouterr()

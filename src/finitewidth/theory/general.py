@@ -146,8 +146,13 @@ class General(CovarianceSaddle[None]):
     """
 
     network: Network
-    likelihood: Likelihood
+    noise: Likelihood
     infinite: bool = False
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of the targets, any."""
+        return self.noise
 
     @property
     def closure(self) -> str:
@@ -157,7 +162,7 @@ class General(CovarianceSaddle[None]):
     @property
     def temperature(self) -> float:
         """Of the likelihood."""
-        return self.likelihood.temperature
+        return self.noise.temperature
 
     @property
     def method(self) -> str:

@@ -21,7 +21,8 @@ from finitewidth.linalg import arithmetic
 from finitewidth.methods import Control, Method, Problem, parts
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.scaled import ScaledKernel, unit_network
-from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
+from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.validated import warn_outside_validated
 
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many
