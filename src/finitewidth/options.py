@@ -15,6 +15,7 @@ from finitewidth import option_values as values
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
+    from finitewidth.exceptions import InputError
     from finitewidth.jobs import Job
     from finitewidth.methods import Method, Noise
     from finitewidth.networks import Network
@@ -161,24 +162,34 @@ def methods_of(options: PredictOptions | SampleOptions | TrainOptions | CompareO
     from finitewidth.exceptions import InputError
 
     names = options.methods.split(",") if isinstance(options, CompareOptions) else [options.method]
+    if isinstance(options, CompareOptions) and len(names) < 2:
+        raise InputError(f"--methods {options.methods!r}", "two of them at least", f"write --methods {names[0]},sample")
     classes = [_method_class(name.strip()) for name in names]
     taken = [{field.name for field in dataclasses.fields(kind)} for kind in classes]
     given = {name: text for name in _READ if (text := getattr(options, name, None)) is not None}
     for name in given:
         if name != "seed" and not any(name in fields for fields in taken):
-            flag = name.replace("_", "-")
-            own = ", ".join(f"--{field.replace('_', '-')}" for field in _READ if any(field in t for t in taken))
-            raise InputError(
-                f"--{flag} with method {', '.join(names)}",
-                f"a setting of it ({own or 'it has none'})",
-                f"leave --{flag} out",
-            )
+            raise _of_another_method(name, names, set().union(*taken))
     return [
         kind(
             **{name: _READ[name](f"--{name.replace('_', '-')}", text) for name, text in given.items() if name in fields}
         )
         for kind, fields in zip(classes, taken, strict=True)
     ]
+
+
+def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> InputError:
+    from finitewidth.exceptions import InputError
+    from finitewidth.jobs import METHODS, method_class
+
+    option = f"--{setting.replace('_', '-')}"
+    own = ", ".join(f"--{name.replace('_', '-')}" for name in _READ if name in theirs)
+    others = [name for name in METHODS if setting in {field.name for field in dataclasses.fields(method_class(name))}]
+    return InputError(
+        f"{option} with method {', '.join(methods)}",
+        f"one of its settings ({own})" if own else "no such option, for it has none",
+        f"leave {option} out, or use method {' or '.join(others)}",
+    )
 
 
 def _method_class(name: str) -> type[Method]:
