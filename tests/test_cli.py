@@ -147,7 +147,7 @@ def test_method_neuron(capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--particles", "500"), "--method neuron"),
+        (("--particles", "500"), "use method neuron"),
         (("--method", "neuron", "--depth", "2"), "one hidden layer"),
         (("--method", "neuron", "--response", "cubic"), "nonlinear"),
         (("--method", "neuron", "--particles", "10"), "at least 200"),
@@ -299,7 +299,9 @@ def test_one_chain_has_no_r_hat(capsys):
 
 def test_json_of_compare(capsys):
     pytest.importorskip("arviz")
-    (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--method", "infinite", command="compare")["rows"]
+    (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--methods", "infinite,sample", command="compare")[
+        "rows"
+    ]
     assert set(row) >= {"width", "theory", "sample", "difference"}
     assert set(row["theory"]) >= ROW_KEYS
     assert set(row["sample"]) >= SAMPLED_KEYS
@@ -337,7 +339,152 @@ def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
     assert main(["sample", *QUICK, *SHORT, "--width", "5,8", "--json"]) == 130
     out, err = capsys.readouterr()
     assert [row["width"] for row in json.loads(out)["rows"]] == [5]
-    assert err == "finitewidth: interrupted: 1 of 2 networks sampled\n"
+    assert err == "finitewidth: interrupted: 1 of 2 networks done\n"
+
+
+TRAINED = ("--steps", "20", "--seeds", "2", "--width", "5")
+
+
+def without_seconds(document: dict) -> dict:
+    for row in document["rows"]:
+        del row["seconds"]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("sample", (*SHORT, "--seed", "3", "--width", "5")), ("train", TRAINED)]
+)
+def test_predict_by_a_method_is_its_command(capsys, method, options):
+    pytest.importorskip("arviz")
+    found = [
+        without_seconds(document(capsys, *QUICK, *options, *more, command=command))
+        for command, more in (("predict", ("--method", method)), (method, ()))
+    ]
+    assert found[0] == found[1]
+    assert found[0]["rows"][0]["test_error_se"] > 0.0
+
+
+def test_json_of_train(capsys):
+    pytest.importorskip("optax")
+    (row,) = document(capsys, *QUICK, *TRAINED, "--temperature", "0.1", command="train")["rows"]
+    train, test = fw.data.digits(classes=(0, 1), n_train=30, n_test=20)
+    networks = fw.train(fw.FullyConnected(widths=5), train, test, 0.1, steps=20, seeds=2)
+    assert (row["networks"], row["steps"], row["method"]) == (2, 20, "adam")
+    assert row["test_error"] == networks.errors().test_error
+    (plain,) = document(capsys, *QUICK, *TRAINED, "--temperature", "0", command="train")["rows"]
+    assert (plain["temperature"], plain["test_error"] == row["test_error"]) == (0.0, False)
+
+
+def test_several_methods_side_by_side(capsys):
+    given = ("--methods", "saddle,integrate,infinite", "--width", "10,20")
+    rows = document(capsys, *QUICK, *given, command="compare")["rows"]
+    assert [row["width"] for row in rows] == [10, 20]
+    for row in rows:
+        assert list(row["methods"]) == ["saddle", "integrate", "infinite"]
+        assert list(row["differences"]) == ["saddle", "integrate"]
+        saddle, infinite = (row["methods"][name]["test_error"] for name in ("saddle", "infinite"))
+        assert row["differences"]["saddle"] == {"in_se": None, "percent": pytest.approx(100 * (saddle / infinite - 1))}
+    assert main(["compare", *QUICK, *given]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert [word for line in out.splitlines() for word in line.split() if word in given[1].split(",")] == [
+        *("saddle", "integrate", "infinite") * 2
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("predict", "--draws", "30"), "--draws with method saddle; wanted: one of its settings (--closure, --solver)"),
+        (("predict", "--method", "sample", "--closure", "nested"), "use method saddle or integrate"),
+        (("predict", "--method", "infinite", "--closure", "nested"), "one of its settings (--solver)"),
+        (("predict", "--method", "train", "--chains", "2"), "use method sample"),
+        (("sample", "--steps", "30"), "--steps"),
+        (("train", "--draws", "30"), "--draws"),
+        (("train", "--temperature", "0", "--optimiser", "langevin"), "temperature"),
+        (("train", "--momentum", "0.9"), "a setting of sgd"),
+        (("compare", "--methods", "saddle,infinite", "--draws", "30"), "use method sample"),
+        (("compare", "--methods", "saddle"), "two of them at least"),
+        (("compare", "--methods", "saddle,sampel"), "did you mean 'sample'?"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
+)
+def test_settings_of_another_method(capsys, command, words):
+    assert words in refusal(capsys, *command, *QUICK)
+
+
+# --- classes of one's own -----------------------------------------------------------------------------
+
+OURS = """
+from dataclasses import dataclass
+import finitewidth as fw
+
+@dataclass(frozen=True)
+class Linear(fw.Network):
+    widths: object = 100
+    def covariance(self, q, x1, x2):
+        return q[0] * x1.reshape(len(x1), -1) @ x2.reshape(len(x2), -1).T / x1[0].size
+
+class Ours(fw.Saddle):
+    name = "ours"
+
+@dataclass(frozen=True)
+class Twice(fw.Likelihood):
+    temperature: float
+    def posterior(self, covariance, y):
+        return fw.Gaussian(2 * self.temperature).posterior(covariance, y)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """A module in the current folder."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("ours_of_a_test.py").write_text(OURS)
+    yield "ours_of_a_test"
+    sys.modules.pop("ours_of_a_test", None)
+
+
+def test_classes_of_the_current_folder(capsys, ours):
+    def row(*options):
+        return document(capsys, *QUICK, "--width", "20", *options)["rows"][0]
+
+    linear = row("--activation", "linear")
+    for options in (("--network", f"{ours}:Linear"), ("--method", f"{ours}:Ours", "--activation", "linear")):
+        assert row(*options)["test_error"] == pytest.approx(linear["test_error"], rel=1e-6)
+    twice = row("--method", "infinite", "--temperature", "0.1")["test_error"]
+    given = ("--method", "infinite", "--temperature", "0.05")
+    assert row(*given, "--likelihood", "finitewidth:Gaussian")["test_error"] == row(*given)["test_error"] != twice
+    assert row(*given, "--likelihood", f"{ours}:Twice")["test_error"] == pytest.approx(twice, rel=1e-6)
+    (both,) = document(capsys, *QUICK, "--width", "20", "--methods", f"{ours}:Ours,saddle", command="compare")["rows"]
+    assert both["theory"]["test_error"] == both["sample"]["test_error"]
+    assert main(["predict", *QUICK, "--width", "20", "--network", f"{ours}:Linear"]) == 0
+    assert "Linear, 1 hidden layer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("nothing_there:Class", "No module named 'nothing_there'"),
+        ("ours_of_a_test:Nothing", "has no attribute 'Nothing'"),
+        ("ours_of_a_test:number", "which is none"),
+        ("ours_of_a_test:fw", "which is none"),
+        ("ours_of_a_test:", "module:Class"),
+        (".x:Class", "module:Class"),
+        ("os:system", "which is none"),
+        ("wrong_of_a_test:Class", "ZeroDivisionError"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--network", "--method", "--likelihood"])
+def test_what_is_no_class_of_ones_own(capsys, ours, option, value, words):
+    Path("wrong_of_a_test.py").write_text("1 / 0\n")
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
+    try:
+        assert words in refusal(capsys, "predict", *QUICK, option, value)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 SAMPLING_REFUSED = [
@@ -366,13 +513,13 @@ def test_interrupt_is_130(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("finitewidth.theory.learning_curve", interrupt)
+    monkeypatch.setattr("finitewidth.curves.curve_of", interrupt)
     assert main(["predict", *QUICK]) == 130
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
 def test_what_takes_too_long_is_refused(capsys, monkeypatch, as_json):
-    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 5000.0)
+    monkeypatch.setattr("finitewidth.theory.solving._seconds", lambda *_: 5000.0)
     said = refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []))
     assert "would take about 1.4 hours; wanted: at most 1 hour; use fewer training points" in said
     assert said.endswith("--time 3h, fw.time_limit('3h')\n")
@@ -380,7 +527,7 @@ def test_what_takes_too_long_is_refused(capsys, monkeypatch, as_json):
 
 
 def test_what_takes_long_is_announced_beside_the_result(capsys, monkeypatch):
-    monkeypatch.setattr("finitewidth.theory.rehearsal._seconds", lambda *_: 100.0)
+    monkeypatch.setattr("finitewidth.theory.solving._seconds", lambda *_: 100.0)
     monkeypatch.setattr(durations, "SHORT", 5.0)
     assert main(["predict", *QUICK, "--json"]) == 0
     out, err = capsys.readouterr()

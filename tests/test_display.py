@@ -10,7 +10,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from finitewidth.theory.selection import Candidate, Selection
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 
@@ -23,7 +22,8 @@ from finitewidth.exceptions import KeywordError
 from finitewidth.fingerprints import every_field
 from finitewidth.networks.coupled import Joint
 from finitewidth.sampling import SampledRow
-from finitewidth.theory import curves
+from finitewidth.selection import Candidate, Selection
+from finitewidth.theory import rows as theory_rows
 from finitewidth.theory.validity import Validity
 from finitewidth.training.ensemble import History
 
@@ -72,7 +72,8 @@ def ensemble() -> fw.Ensemble:
 
 def compared(width: int) -> ComparedRow:
     theory = fw.learning_curve(NETWORK, TRAIN, TEST, [width])[0]
-    return ComparedRow(theory, SampledRow.of(NETWORK.with_width(width), draws(), 0.05, 40, TEST.y, 1.0))
+    sampled = SampledRow.of(NETWORK.with_width(width), draws(), 0.05, 40, TEST.y, 1.0)
+    return ComparedRow({"saddle": theory, "sample": sampled})
 
 
 def shown() -> dict[str, object]:
@@ -276,7 +277,7 @@ def counted(monkeypatch):
         width = solution.theory.network.widths[0]
         return Validity(1.0 / width, f"as good as width {width} can be")
 
-    monkeypatch.setattr(curves, "validity", compute)
+    monkeypatch.setattr(theory_rows, "validity", compute)
     return seen
 
 
@@ -304,7 +305,10 @@ def test_validity_is_computed_when_it_is_looked_at(counted):
     assert repr(curve) == str(curve)
     assert [row["validity"] for row in curve.to_dicts()] == [dataclasses.asdict(row.validity) for row in curve]
     assert len(counted) == 2
-    assert all(solution.predictor is None and solution.gradient is None for solution in counted)  # no P x P matrix
+    for solution in counted:  # no P x P matrix
+        assert solution.gradient is None
+        with pytest.raises(fw.InputError, match="without its matrices"):
+            solution.predict(TEST)
     again = pickle.loads(pickle.dumps(curve))
     assert again == curve
     assert [row.validity for row in again] == [row.validity for row in curve]
@@ -318,8 +322,6 @@ def test_which_rows_have_a_validity(counted):
 
     assert has(12) == {True}
     assert has(13) == {False}
-    assert has(13, assess=True) == {True}
-    assert has(12, assess=False) == {False}
     assert has(7, temperature=[0.1, 0.2]) == {False}
     assert has(1, method="infinite") == {False}
     assert counted == []

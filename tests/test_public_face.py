@@ -50,7 +50,7 @@ def test_what_the_public_face_shows():
     assert "    --temperature: str = 0.05" in lines
     assert "finitewidth study NAME" in lines
     assert "    n_points: int  (property)" in lines
-    assert "finitewidth.predict(solution: Solution, x: Any) -> Prediction" in lines
+    assert "finitewidth.Gaussian(temperature: float)" in lines
     assert not [line for line in lines if "0x" in line or line.strip().startswith("_")]
     listed = {line.split("(")[0].split(":")[0] for line in lines if line.startswith("finitewidth.")}
     assert {f"finitewidth.{name}" for name in fw.__all__} <= listed
@@ -96,9 +96,10 @@ def test_product_closure_of_the_snippet():
     ("function", "names"),
     [
         ("theory_of", ["network", "temperature", "closure", "method"]),
-        ("solve", ["theory", "train"]),
-        ("predict", ["solution", "x"]),
-        ("learning_curve", ["network", "train", "test", "widths", "temperature"]),
+        ("solve", ["what", "train", "temperature", "method"]),
+        ("predict", ["what", "x", "train", "temperature", "method"]),
+        ("learning_curve", ["network", "train", "test", "widths", "temperature", "n_train", "method"]),
+        ("compare", ["network", "train", "test", "widths", "temperature", "methods"]),
     ],
 )
 def test_signatures(function, names):
@@ -108,5 +109,6 @@ def test_signatures(function, names):
 def test_errors_and_solution_have_the_promised_fields():
     errors = set(fw.Errors.__dataclass_fields__)
     assert {"test_error", "bias", "variance", "accuracy", "train_error"} <= errors
-    solution = set(fw.Solution.__dataclass_fields__)
-    assert {"order_parameters", "converged", "log_evidence", "minima"} <= solution
+    solution = fw.solve(fw.FullyConnected(widths=20), fw.Dataset(np.eye(6), np.arange(6.0)))
+    assert isinstance(solution, fw.Solution)
+    assert {"order_parameters", "converged", "log_evidence", "minima"} <= set(dir(solution))

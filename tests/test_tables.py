@@ -12,7 +12,7 @@ from finitewidth import tables
 from finitewidth.comparison import ComparedRow
 from finitewidth.sampling import SampledRow
 from finitewidth.tables import with_error
-from finitewidth.theory import Row
+from finitewidth.theory import TheoryRow
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ def test_standard_error_in_the_last_digits(value, error, text):
     assert with_error(value, error) == text
 
 
-def theory_row(width: int, temperature: float) -> Row:
+def theory_row(width: int, temperature: float) -> TheoryRow:
     numbers = {"train_error": 0.0163, "test_error": 0.079, "bias": 0.0307, "variance": 0.0483, "accuracy": 0.996}
     named = {"method": "saddle", "closure": "product", "message": "", "converged": True, "log_evidence": -5.69}
-    return Row(width, 1, temperature, 60, order_parameters=[0.66], seconds=0.1, **numbers, **named)
+    return TheoryRow(width, 1, temperature, 60, order_parameters=[0.66], seconds=0.1, **numbers, **named)
 
 
 def sampled_row(width: int, temperature: float, converged: bool = False) -> SampledRow:
@@ -46,6 +46,10 @@ def sampled_row(width: int, temperature: float, converged: bool = False) -> Samp
     run = {"chains": 4, "draws": 60, "complete": True, "message": "too short", "seconds": 1.0}
     place = {"width": width, "depth": 1, "temperature": temperature, "n_train": 60, "method": "collapsed"}
     return SampledRow(**place, **numbers, **errors, **found, **run, order_parameters=[0.7], log_evidence=None)
+
+
+def beside(theory: TheoryRow, sampled: SampledRow) -> ComparedRow:
+    return ComparedRow({"saddle": theory, "sample": sampled})
 
 
 def printed(table) -> str:
@@ -60,7 +64,7 @@ def printed(table) -> str:
 def test_fits_80_columns(kind, temperatures):
     rows = [sampled_row(width, t) for t in temperatures for width in (20, 1000)]
     if kind == "comparison":
-        rows = [ComparedRow(theory_row(row.width, row.temperature), row) for row in rows]
+        rows = [beside(theory_row(row.width, row.temperature), row) for row in rows]
     text = printed(getattr(tables, kind)(rows, "digits"))
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
@@ -78,13 +82,13 @@ def test_q_is_in_every_table():
 
 
 def test_off_by():
-    text = printed(tables.comparison([ComparedRow(theory_row(20, 0.1), sampled_row(20, 0.1, converged=True))], ""))
+    text = printed(tables.comparison([beside(theory_row(20, 0.1), sampled_row(20, 0.1, converged=True))], ""))
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["20"]]
     assert line.split() == ["20", "0.0790", "0.0396(12)", "+32.0", "+99.5", "0.0163", "0.0082(12)", "1.027"]
 
 
 def test_no_difference_where_there_is_no_result():
-    text = printed(tables.comparison([ComparedRow(theory_row(20, 0.1), sampled_row(20, 0.1))], ""))
+    text = printed(tables.comparison([beside(theory_row(20, 0.1), sampled_row(20, 0.1))], ""))
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["20"]]
     assert line.split()[3:5] == [tables.NOTHING] * 2
 

@@ -24,9 +24,10 @@ from finitewidth.methods import Control, Method, Noise, Problem, Row, Solution
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.methods import Integrate, Saddle
-from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
+from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 from finitewidth.theory.solving import solve as solve_theory
+from finitewidth.theory.validated import warn_outside_validated
 
 METHODS = {  # name -> where its class is
     "saddle": "theory:Saddle",

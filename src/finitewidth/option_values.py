@@ -148,13 +148,13 @@ def imported(option: str, text: str, base: type[T]) -> type[T]:
 
     module, _, name = text.partition(":")
     if "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")  # last: a file of this folder takes no library's place
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module of the user's does when it is loaded
         remedy = "name a module that Python finds, or one in this folder"
         raise InputError(
-            f"{option} {text} ({error})", "module:Class of a class that can be imported", remedy
+            f"{option} {text} ({type(error).__name__}: {error})", "module:Class of a class that can be imported", remedy
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         wanted = f"a subclass of finitewidth.{base.__name__}"

@@ -15,6 +15,7 @@ from finitewidth import option_values as values
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
+    from finitewidth.exceptions import InputError
     from finitewidth.jobs import Job
     from finitewidth.methods import Method, Noise
     from finitewidth.networks import Network
@@ -42,7 +43,7 @@ class JobOptions:
     delimiter: str | None = _text("CHAR", "Between the columns of a csv file: ';', tab, ... Default: guessed.")
     columns: str | None = _text("A,B", "Input columns of a csv file or OpenML set. Default: all but the target.")
     drop: str | None = _text("A,B", "Columns that are no inputs.")
-    encode: str | None = _text("text|A,B", "One-hot encode these values.columns, or all that hold text.")
+    encode: str | None = _text("text|A,B", "One-hot encode these columns, or all that hold text.")
     impute: str | None = _text("KIND", "Fill missing values: mean, median or most_frequent.")
     task: str | None = _text("KIND", "regression or classification, where a csv file leaves it open.")
     classes: str | None = _text("A,B", "Keep these classes; of two, the first is -1, the second +1.")
@@ -61,7 +62,7 @@ class JobOptions:
     readout: str = _text("KIND", "standard (1/sqrt(N)) or mean-field (1/N). Default: standard.", "standard")
     patch: str | None = _text("8|8x8", "Size of a patch (cnn, lcn).")
     stride: str | None = _text("8|8x8", "Step between patches (cnn, lcn). Default: the patch.")
-    padding: str | None = _text("KIND", "none or zero (cnn, lcn). Default: none.")
+    padding: str | None = _text("KIND", "none or same (cnn, lcn). Default: none.")
     pool: str | None = _text("KIND", "none or average (cnn, lcn). Default: none.")
     input_shape: str | None = _text("16x16x1", "Height, width, channels (cnn, lcn). Default: as in the data.")
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
@@ -161,24 +162,34 @@ def methods_of(options: PredictOptions | SampleOptions | TrainOptions | CompareO
     from finitewidth.exceptions import InputError
 
     names = options.methods.split(",") if isinstance(options, CompareOptions) else [options.method]
+    if isinstance(options, CompareOptions) and len(names) < 2:
+        raise InputError(f"--methods {options.methods!r}", "two of them at least", f"write --methods {names[0]},sample")
     classes = [_method_class(name.strip()) for name in names]
     taken = [{field.name for field in dataclasses.fields(kind)} for kind in classes]
     given = {name: text for name in _READ if (text := getattr(options, name, None)) is not None}
     for name in given:
         if name != "seed" and not any(name in fields for fields in taken):
-            flag = name.replace("_", "-")
-            own = ", ".join(f"--{field.replace('_', '-')}" for field in _READ if any(field in t for t in taken))
-            raise InputError(
-                f"--{flag} with method {', '.join(names)}",
-                f"a setting of it ({own or 'it has none'})",
-                f"leave --{flag} out",
-            )
+            raise _of_another_method(name, names, set().union(*taken))
     return [
         kind(
             **{name: _READ[name](f"--{name.replace('_', '-')}", text) for name, text in given.items() if name in fields}
         )
         for kind, fields in zip(classes, taken, strict=True)
     ]
+
+
+def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> InputError:
+    from finitewidth.exceptions import InputError
+    from finitewidth.jobs import METHODS, method_class
+
+    option = f"--{setting.replace('_', '-')}"
+    own = ", ".join(f"--{name.replace('_', '-')}" for name in _READ if name in theirs)
+    others = [name for name in METHODS if setting in {field.name for field in dataclasses.fields(method_class(name))}]
+    return InputError(
+        f"{option} with method {', '.join(methods)}",
+        f"one of its settings ({own})" if own else "no such option, for it has none",
+        f"leave {option} out, or use method {' or '.join(others)}",
+    )
 
 
 def _method_class(name: str) -> type[Method]:

@@ -225,13 +225,8 @@ def layers(rng: random.Random) -> None:
 def theory(
     rng: random.Random, share: float = 0.95, methods: tuple[str, ...] = ("saddle", "integrate", "infinite")
 ) -> Any:
-    given: dict[str, Any] = some(
-        rng,
-        0.5,
-        closure=("nested", "product", None),
-        method=methods,
-        solver=("auto", "exact"),
-    )
+    chosen = (*methods, fw.Saddle(solver="exact"), fw.Integrate(closure="product"), fw.Infinite(solver="exact"))
+    given: dict[str, Any] = some(rng, 0.5, closure=("nested", "product", None), method=chosen)
     return fw.theory_of(often(rng, (network(rng),), share), temperature(rng), **given)
 
 
@@ -272,8 +267,7 @@ def curve(rng: random.Random) -> None:
             widths=([1, 10], [5], [10**12]),
             temperature=(0.1, [0.1, 1e-9], [1e6]),
             n_train=([1], [2, 1]),
-            method=("saddle", "infinite", "integrate"),
-            closure=("nested", "product"),
+            method=("saddle", "infinite", "integrate", fw.Saddle(closure="nested"), fw.Saddle(closure="product")),
             memory=(1e9,),
         ),
     )
@@ -329,12 +323,13 @@ def solver(rng: random.Random) -> None:
     )
 
 
-def neuron_options(rng: random.Random) -> None:
-    fw.SingleNeuron(
-        **some(
-            rng, 0.5, particles=(100, 512), response=("auto", "quadratic", "nonlinear"), seeds=(1, 2), progress=(False,)
-        )
-    )
+def methods(rng: random.Random) -> None:
+    kind, settings = rng.choice(_METHODS)
+    kind(**some(rng, 0.5, **settings))
+
+
+def likelihoods(rng: random.Random) -> None:
+    assert fw.Gaussian(temperature(rng)).temperature > 0.0
 
 
 def predictions(rng: random.Random) -> None:
@@ -437,6 +432,18 @@ def sampling(rng: random.Random, function: Callable[..., Any], bad: dict[str, tu
     function(often(rng, (network(rng),), 0.95), train, train, **given)
 
 
+def comparing(network: Any, train: Any, test: Any, temperature: Any, **settings: Any) -> None:
+    fw.compare(network, train, test, temperature=temperature, methods=("saddle", fw.Sample(**settings)))
+
+
+_METHODS: tuple[tuple[Any, dict[str, tuple[Any, ...]]], ...] = (
+    (fw.Saddle, {"closure": ("nested", "product", None), "solver": ("auto", "exact", fw.Solver("krylov"))}),
+    (fw.Integrate, {"closure": ("nested", "product", None)}),
+    (fw.Infinite, {"solver": ("auto", "exact", fw.Solver("krylov"))}),
+    (fw.SingleNeuron, {"particles": (200, 512), "response": ("auto", "quadratic", "nonlinear"), "seeds": (1, 2)}),
+    (fw.Sample, {"chains": (1, 4), "warmup": (0, None), "seed": (0, 3), "observables": ("order_parameter", (), ["x"])}),
+    (fw.Train, {"optimiser": ("adam", "sgd"), "batch": (5, None), "seeds": (3, [1, 2]), "learning_rate": (0.1, None)}),
+)
 _NUMBER = (0, -1, math.nan, math.inf, "x", None, 10**400, 1.5)
 _SAMPLING: dict[str, tuple[Any, ...]] = {
     "chains": (0, -1, 1.5, "x", 10**400),
@@ -507,7 +514,8 @@ FUNCTIONS = (
     _target("fw.select", selecting, 0.03),
     _target("fw.spectral_learning_curve", spectral),
     _target("fw.Solver", solver),
-    _target("fw.SingleNeuron", neuron_options),
+    _target("methods", methods),
+    _target("fw.Gaussian", likelihoods),
     _target("fw.Prediction", predictions),
     _target("fw.FiniteWidthRegressor", regressor, 0.02),
     _target("fw.FiniteWidthClassifier", classifier, 0.02),
@@ -515,7 +523,7 @@ FUNCTIONS = (
     _target("features of solutions", of_solutions, 0.02),
     _target("fw.lazy_training", linearised, 0.03),
     _later("sample", _SAMPLING),
-    _later("compare", _SAMPLING),
+    _target("fw.compare", lambda rng: sampling(rng, comparing, _SAMPLING)),
     _later("step_bias", {"step_size": (0.0, -1.0, math.nan, "x", None, 10**400)}),
     _later("train", _TRAINING),
     _target("sweeps.Plan", plans, 0.01),

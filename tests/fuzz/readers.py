@@ -591,14 +591,16 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
         "/dev/zero",
         "a" * 5000,
     ),
-    "--network": ("fc", "cnn", "lcn", "FC", ""),
+    "--network": ("fc", "cnn", "lcn", "FC", "", "os:system", "x:", ":", ".x:y", "a.b:c"),
     "--depth": ("1", "2", "0", "-1", "1e400", "9" * 5000, "1.5"),
     "--width": ("3", "3,50", "1e12", "0", "9" * 400, "x", "3,,4", ""),
     "--widths": ("3,4", "5", "x"),
     "--activation": ("erf", "relu", "tanh", "linear", "eval", "__import__('os')"),
     "--precision": ("1", "1,2", "1,2,3", "0", "inf", "1e-300", "nan"),
     "--temperature": ("0.1", "1e-12", "1e6", "0", "-1", "nan", "1e999", "0.1,0.2"),
-    "--method": ("saddle", "integrate", "infinite", "sadle"),
+    "--method": ("saddle", "integrate", "infinite", "sadle", "os:system", "json:JSONDecoder"),
+    "--likelihood": ("os:system", "x", "", "..:"),
+    "--draws": ("3", "0", "x"),
     "--closure": ("nested", "product", "x"),
     "--solver": ("auto", "exact", "krylov", "krylov:0.1", "krylov:", "auto:x", ":"),
     "--patch": ("1", "2x1", "1x", "9" * 5000, "0"),
@@ -632,7 +634,7 @@ def run_command(rng: random.Random, folder: Path, valid: Any) -> None:
     given["--data"] = valid.get(given["--data"], given["--data"])
     arguments = [part for pair in given.items() for part in pair] + (["--json"] if rng.random() < 0.5 else [])
     first = rng.choices(
-        ("predict", "status", "report", "sweep", "study", "sample", "compare", "x"), (20, 1, 1, 1, 1, 1, 1, 1)
+        ("predict", "status", "report", "sweep", "study", "sample", "compare", "train", "x"), (20, *(1,) * 8)
     )[0]
     if first in ("status", "report"):
         arguments = [rng.choice((str(folder), "nowhere", "\x1b[2J", "~nobody-here", "a" * 5000, ""))]
@@ -646,6 +648,8 @@ def run_command(rng: random.Random, folder: Path, valid: Any) -> None:
         arguments = [rng.choice(("list", "fc-witdh", "../x")), "--scale", rng.choice(("small", "huge"))]
     elif first in ("sample", "compare"):  # a run would compile for seconds: one of its options cannot be
         arguments += rng.choice((["--chains", "0"], ["--sampler", "x"], ["--draws", "9" * 400], ["--warmup", "-1"]))
+    elif first == "train":
+        arguments += rng.choice((["--steps", "0"], ["--optimiser", "x"], ["--seeds", "9" * 400], ["--momentum", "2"]))
     if rng.random() < 0.1:
         arguments.insert(
             rng.randrange(len(arguments) + 1), rng.choice(("--", "--data", "--nonsense", "\x00", "-h" * 50))

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import finitewidth as fw
+from finitewidth.jobs import METHODS
+from finitewidth.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
-from finitewidth.sweeps.plan_keys import KINDS, METHODS, options_class, used
+from finitewidth.sweeps.plan_keys import KINDS, used
 from finitewidth.sweeps.point import Point
 
 pytest.importorskip("pydantic")
@@ -121,6 +123,9 @@ REFUSED = [
     (("method: saddle", "method: neuron"), "line 10", "closure with method neuron"),
     (("method: saddle\nclosure: nested", "method: neuron"), "line 9", "one hidden layer"),
     (("method: saddle", "method: sadle"), "line 9", "did you mean 'saddle'?"),
+    (("method: saddle", "method: os:system"), "line 9", "one of 'saddle'"),
+    (("network: fc", "network: os:system"), "line 6", "one of 'fc'"),
+    (("network: fc", "likelihood: os:system"), "line 6", "unknown key 'likelihood'"),
     (("erf", "erg"), "line 8", "did you mean 'erf'?"),
     (("closure: nested", "closure: nestled"), "line 10", "did you mean 'nested'?"),
     (("precision: 1.0", "precision: [1, 2]"), "line 11", "1 value or 3"),
@@ -163,7 +168,7 @@ def test_columns_of_a_table(plan_of, tmp_path):
     names = "target: [price, 'a, b']\ndrop: size\nencode: text\nimpute: mean\ndelimiter: tab\n"
     (point,) = plan_of("data: rooms.csv\n" + names).points()
     assert (point.config["target"], point.config["drop"], point.config["encode"]) == ('price,"a, b"', "size", "text")
-    data = fw.options.job_of(point.options(str(tmp_path / "rooms.csv"))).data_options
+    data = command_of(point.options(str(tmp_path / "rooms.csv"))).data_options
     assert (data["target"], data["drop"], data["delimiter"]) == (("price", "a, b"), ("size",), "\t")
     (other,) = plan_of("data: rooms.csv\n" + names.replace("drop: size", "drop: rooms")).points()
     assert (point.data_key, point.group) != (other.data_key, other.group)
@@ -187,10 +192,27 @@ def test_no_file(tmp_path, monkeypatch, path):
 
 
 def test_every_option_of_the_command_line_is_a_key():
-    for method in METHODS:
-        fields = {field.name for field in dataclasses.fields(options_class(method))}
-        assert fields - {"json", "figure", "checkpoint", "memory", "time"} <= set(KINDS)
-        assert used(method, "cnn") <= set(KINDS)
+    fields = {field.name for field in dataclasses.fields(PredictOptions)}
+    assert fields - {"json", "figure", "checkpoint", "memory", "time", "likelihood"} == set(KINDS)
+    assert set().union(*(used(method, network) for method in METHODS for network in ("fc", "cnn"))) == set(KINDS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_point_holds_every_default(method):
+    """So that another default of a later version is another point."""
+    point = Point.of({"data": "digits", "method": method})
+    settings = {
+        "saddle": {"solver": "auto"},
+        "infinite": {"solver": "auto"},
+        "neuron": {"response": "auto", "seeds": 1},
+    }
+    settings |= {
+        "sample": {"chains": 4, "draws": 500, "sampler": "collapsed"},
+        "train": {"optimiser": "adam", "steps": 2000, "seeds": 8},
+    }
+    job = {"data": "digits", "network": "fc", "depth": 1, "width": 100, "activation": "erf", "precision": 1.0}
+    job |= {"readout": "standard", "temperature": 0.05, "seed": 0, "method": method}
+    assert point.config == job | settings.get(method, {})
 
 
 def test_the_example_is_a_plan():

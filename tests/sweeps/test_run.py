@@ -163,16 +163,16 @@ def test_a_point_that_fails_is_recorded_and_the_sweep_goes_on(monkeypatch):
 
 
 def test_what_did_not_converge_is_recorded_as_such(monkeypatch):
-    from finitewidth.theory import curves
+    from finitewidth.theory import rows
 
-    row_of = curves.row_of
+    row_of = rows.row_of
 
     def doubtful(solution, test, started):
         object.__setattr__(solution, "converged", False)
         object.__setattr__(solution, "message", "gradient too large")
         return row_of(solution, test, started)
 
-    monkeypatch.setattr(curves, "row_of", doubtful)
+    monkeypatch.setattr(rows, "row_of", doubtful)
     status = fw.sweeps.run(QUICK | {"grid": {"width": [20]}}, "out")
     assert (status.done, status.not_converged) == (1, 1)
     (row,) = table()

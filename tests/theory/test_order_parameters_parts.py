@@ -16,8 +16,10 @@ from finitewidth.likelihoods import Gaussian
 from finitewidth.theory import general, local, nested, outputs, scaled
 from finitewidth.theory.general import General
 from finitewidth.theory.nested import Nested, NestedScan
+from finitewidth.theory import spectrum
 from finitewidth.theory.saddle import LogCholesky
-from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
+from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
+from finitewidth.theory.spectrum import ScalePredictor
 
 ONE = fw.FullyConnected(widths=(9,), weight_precision=(0.8, 1.4))
 DEEP = fw.FullyConnected(widths=(9, 30), weight_precision=(0.8, 1.4, 0.7))
@@ -141,11 +143,12 @@ def test_an_action_without_a_minimum_is_not_converged(case, train, monkeypatch):
 def test_the_common_scale(train, monkeypatch):
     shared = KernelSpectrum.of(DEEP, train)
     product = ScaledKernel(DEEP, 0.1)
-    assert product.best_common_scale(shared) == pytest.approx(np.prod(product.solve(train).order_parameters))
+    place = (0.1, product.widths, product.log_prior_scale)
+    assert shared.best_common_scale(*place) == pytest.approx(np.prod(product.solve(train).order_parameters))
     minima = [SimpleNamespace(order_parameters=np.array(q)) for q in ([2.0, 0.25], [3.0, 3.0])]
     for found, wanted in ((minima, 0.5), ([], 1.0)):
-        monkeypatch.setattr(scaled, "scale_minima", lambda *_, found=found: found)
-        assert product.best_common_scale(shared) == wanted
+        monkeypatch.setattr(spectrum, "scale_minima", lambda *_, found=found: found)
+        assert shared.best_common_scale(*place) == wanted
 
 
 # --- a mixture of scales, test points ---------------------------------------------------------------------------------
@@ -536,7 +539,7 @@ def test_starts_of_several_outputs(train, monkeypatch):
 
     assert F(math.log(s)) < min(F(math.log(s) + step) for step in (-0.02, 0.02))
     for found, wanted in ((1e-151, 1.0), (1e151, 1.0), (0.5, 0.5)):  # a scale without a square is no centre
-        monkeypatch.setattr(ScaledKernel, "best_common_scale", lambda *_, found=found: found)
+        monkeypatch.setattr(KernelSpectrum, "best_common_scale", lambda *_, found=found: found)
         assert theory._common_scale(shared) == wanted
     constant = fw.Dataset(train.x, np.ones((12, 2)), classes=())
     assert np.isfinite(fw.theory_of(ONE, 0.1).for_outputs(2)._starts(KernelSpectrum.of(ONE, constant))).all()

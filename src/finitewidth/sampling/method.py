@@ -56,7 +56,8 @@ class Sample(Method):
 
     def __post_init__(self) -> None:
         checks.choice("sampler", self.sampler, SAMPLERS)
-        names = (self.observables,) if isinstance(self.observables, str) else self.observables
+        given = self.observables
+        names = (given,) if isinstance(given, str) else checks.sequence("observables", given, empty=True)
         checked: dict[str, Any] = {
             "observables": tuple(dict.fromkeys(checks.choice("observables", name, OBSERVABLES) for name in names)),
             "seed": checks.seed("seed", self.seed),

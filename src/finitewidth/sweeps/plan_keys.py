@@ -182,9 +182,9 @@ def _given(value: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def meanings() -> dict[str, str]:
-    """What every key means, in the words of the command line's help."""
+    """What every key means, in the words of the command line's help; a plan names no code."""
     return {
-        field.name: field.metadata["help"].replace("--", "")
+        field.name: field.metadata["help"].replace("--", "").replace(", or module:Class", "")
         for field in dataclasses.fields(options.PredictOptions)
         if field.name in KINDS
     }

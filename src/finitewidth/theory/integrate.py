@@ -30,8 +30,9 @@ from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.saddle import Minimum, surplus_of_scale
-from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, ScalePredictor, unit_network
+from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution
+from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
 
 Array = np.ndarray
 _DEPTH = 42.0  # nats below its maximum at which an integrand is cut; e^-42 = 6e-19

@@ -23,12 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import special
 
 from finitewidth.data import Dataset
+from finitewidth.display import Displayed
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.kernels.tiles import Points
 from finitewidth.linalg import available_memory, left_over, require_memory
@@ -37,14 +38,42 @@ from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DriveTable, surplus_of_scale
-from finitewidth.theory.solution import KrylovErrors, TheorySolution
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import TheorySolution
 
 Array = np.ndarray
 _GROWTH = 8  # blocks by which a space grows
 _TEST_GROWTH = 6
 _CONFIDENCE = 0.99
 _BAND = 2.6  # standard deviations of that confidence, for what is Gaussian by many small terms
+
+
+@dataclass(frozen=True)
+class KrylovErrors(Displayed):
+    """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
+
+    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
+    and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
+    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
+    whether its tiles are float32.
+    """
+
+    log_det: float
+    quadratic_form: float
+    log_scale: float
+    residual: float
+    noise: float
+    dimensions: int
+    passes: int
+    stored: bool
+    single_precision: bool
+
+    @property
+    def log_evidence(self) -> float:
+        """Nats."""
+        return 0.5 * (self.log_det + self.quadratic_form)
 
 
 class _Noise(NamedTuple):

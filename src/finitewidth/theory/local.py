@@ -33,8 +33,8 @@ from finitewidth.theory.saddle import (
     scale_minima,
     squarable,
 )
-from finitewidth.theory.scaled import unit_network
 from finitewidth.theory.solution import QMap, Theory, TheorySolution, certify, unsolved
+from finitewidth.theory.spectrum import unit_network
 
 Array = np.ndarray
 

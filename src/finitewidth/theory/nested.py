@@ -22,8 +22,9 @@ from finitewidth.networks import FullyConnected
 from finitewidth.theory.action import scalar_rate
 from finitewidth.theory.general import CovarianceSaddle, dips
 from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
+from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import EvidenceGradient, Theory
+from finitewidth.theory.spectrum import KernelSpectrum
 
 Array = np.ndarray
 _SCAN = np.linspace(-2.0, 2.0, 9)  # log Q, all layers alike, around the product closure's best scale

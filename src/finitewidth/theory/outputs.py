@@ -32,8 +32,8 @@ from finitewidth.theory.saddle import (
     squarable,
     surplus_of_scale,
 )
-from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, in_one_go, sharing
 from finitewidth.theory.solution import Theory, TheorySolution, certify, unsolved
+from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing
 
 Array = np.ndarray
 
@@ -98,7 +98,8 @@ class SeveralOutputs(Theory[KernelSpectrum]):
         return in_one_go(train), "use fewer training points (n_train)"
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
-        scale = ScaledKernel(self.network, self.temperature).best_common_scale(shared)
+        log_prior_scale = -math.log(self.network.readout_precision)
+        scale = shared.best_common_scale(self.temperature, self.widths, log_prior_scale)
         return scale if squarable(scale) else 1.0
 
     def _starts(self, shared: KernelSpectrum) -> list[Array]:

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from finitewidth.display import Displayed
 from finitewidth.methods import Row
 from finitewidth.prediction import Errors
 from finitewidth.theory.krylov import KrylovPredictor, missed
-from finitewidth.theory.solution import TheorySolution, applies, conditioned
+from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import Validity, validity
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import TheorySolution
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
     errors = Errors(nan, nan, nan, None, nan)
     converged, message, solver_error = solution.converged, solution.message, None
     if solution.converged:
-        found = conditioned(solution, test.x).errors(test.y)
+        found = solution.conditioned(test.x).errors(test.y)
         if not math.isfinite(found.test_error + found.train_error):
             converged, message = False, "errors beyond double precision; rescale inputs and targets"
         elif isinstance(solution.predictor, KrylovPredictor):

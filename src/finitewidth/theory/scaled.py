@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +19,17 @@ from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import Spectrum, excess, left_over, require_memory
+from finitewidth.linalg import excess
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
-from finitewidth.theory import spectrum_cache
-from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
-from finitewidth.theory.saddle import DriveTable, Minimum, scale_minima
+from finitewidth.theory.outputs import SeveralOutputs
+from finitewidth.theory.saddle import Minimum, scale_minima
 from finitewidth.theory.solution import Theory, TheorySolution, certify
-from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
+from finitewidth.theory.solver import AUTO, Solver, obstacle_to_krylov
+from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing, unit_network
 
 Array = np.ndarray
-AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+SharedKernel = KernelSpectrum | KrylovKernel
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,6 @@ class ScaledKernel(Theory["SharedKernel"]):
             return self
         if self.solver.kind == "krylov":
             raise InputError(f"solver 'krylov' with {n_outputs} outputs", "one output", "use solver='exact'")
-        from finitewidth.theory.outputs import SeveralOutputs
-
         return SeveralOutputs(self.network, self.temperature)
 
     # --- how long it takes ----------------------------------------------------------------------------------------
@@ -130,11 +127,6 @@ class ScaledKernel(Theory["SharedKernel"]):
             return TheorySolution(self, train, nothing, math.nan, False, message, (), predictor)
         return self._solution(train, shared, minima[0].order_parameters, minima)
 
-    def best_common_scale(self, shared: KernelSpectrum) -> float:
-        """prod_l Q_l of the best minimum; with several outputs, of the multiples of the identity."""
-        minima = scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale)
-        return float(np.prod(minima[0].order_parameters)) if minima else 1.0
-
     def _solution(self, train: Dataset, shared: SharedKernel, q: Array, minima: tuple[Minimum, ...]) -> TheorySolution:
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
@@ -145,125 +137,6 @@ class ScaledKernel(Theory["SharedKernel"]):
             log_evidence = -float(shared.energy.energy(scale, self.temperature))
             converged, message = math.isfinite(log_evidence), ""
         return TheorySolution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
-
-
-def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
-    """Of theories that need the spectrum of one kernel."""
-    return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
-
-
-def in_one_go(train: Dataset) -> str:
-    """What an eigendecomposition is called before it begins."""
-    return f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
-
-
-class KernelSpectrum:
-    """One training set under one kernel of unit readout precision: Gram matrix, spectrum, rotated targets.
-
-    Also keeps what test points need, so that a learning curve computes their kernel once.
-    """
-
-    def __init__(self, network: Network, train: Dataset, spectrum: Spectrum) -> None:
-        self.network, self.train, self.spectrum = network, train, spectrum
-        self.energy = SpectralEnergy.of(spectrum, train.y)
-        self._tables: dict[float, DriveTable] = {}
-        self._points: tuple[Array, TestPoints] | None = None
-
-    @classmethod
-    def of(cls, network: Network, train: Dataset, memory: float | None = None) -> KernelSpectrum:
-        """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
-        count = train.n_points
-        require_memory(
-            exact_bytes(train),
-            f"the eigendecomposition of a {count} x {count} Gram matrix",
-            "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
-            memory,
-        )
-        unit = unit_network(network)
-        spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
-        return cls(unit, train, spectrum)
-
-    def table(self, temperature: float) -> DriveTable:
-        if temperature not in self._tables:
-            self._tables[temperature] = DriveTable(self.energy, temperature)
-        return self._tables[temperature]
-
-    def predictor(
-        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
-    ) -> ScalePredictor:
-        """At one scale."""
-        return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
-
-    def settled(self, solution: TheorySolution) -> bool:
-        """Always: see ``KrylovKernel``."""
-        return True
-
-    def stated(self, solution: TheorySolution) -> TheorySolution:
-        """The solution as it is."""
-        return solution
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
-
-    def points(self, x: Array) -> TestPoints:
-        """Kernel between test points and the eigenvectors of the training set; kept for the last read-only ``x``."""
-        known = self._points
-        if known is not None and known[0] is x:
-            return known[1]
-        cross = self.spectrum.project(kernels.nngp(self.network, x, self.train.x))
-        points = TestPoints(cross, kernels.nngp_diagonal(self.network, x))
-        if not x.flags.writeable:  # one that can be written to may come again with other contents
-            self._points = (x, points)
-        return points
-
-
-SharedKernel = KernelSpectrum | KrylovKernel
-
-
-@dataclass(frozen=True)
-class TestPoints:
-    """cross: k(x, X) U, (P*, P). prior: k(x, x), (P*,)."""
-
-    __test__ = False  # not a pytest class
-    cross: Array
-    prior: Array
-
-    @cached_property
-    def power(self) -> Array:
-        return self.cross**2
-
-
-@dataclass(frozen=True)
-class ScalePredictor:
-    """The predictive distribution under a weighted set of scales: one at a saddle, many when Q is integrated.
-
-    ``mean = E_s[m_s]``, ``variance = E_s[v_s] + Var_s[m_s]``.
-    """
-
-    shared: KernelSpectrum
-    scales: Array
-    weights: Array
-    temperature: float
-
-    def predict(self, x: Array) -> Prediction:
-        points, energy = self.shared.points(x), self.shared.energy
-        shifted = self.scales * energy.spectrum.values[:, None] + self.temperature  # (P, nodes)
-        variances = left_over(self.scales * points.prior[:, None], points.power @ (self.scales**2 / shifted))
-        variance = variances @ self.weights
-        rotated = energy.rotated.reshape(energy.spectrum.size, -1)
-        columns = [points.cross @ (self.scales * column[:, None] / shifted) for column in rotated.T]
-        mean = np.stack([m @ self.weights for m in columns], axis=-1)
-        spread = np.stack([(m - c[:, None]) ** 2 @ self.weights for m, c in zip(columns, mean.T, strict=True)], axis=-1)
-        total = variance[:, None] + spread
-        error = float(energy.train_error(self.scales, self.temperature) @ self.weights)
-        if energy.rotated.ndim == 1:
-            return Prediction(mean[:, 0], total[:, 0], error)
-        return Prediction(mean, total, error)
-
-
-def unit_network(network: AnyNetwork) -> AnyNetwork:
-    """The network whose kernel carries no readout scale: precision 1, standard readout."""
-    return replace(network.with_precision((*network.weight_precision[:-1], 1.0)), readout="standard")
 
 
 def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:

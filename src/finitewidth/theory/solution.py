@@ -18,12 +18,12 @@ from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import Gaussian, Likelihood
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
-from finitewidth.networks.scale import Departure, unusual_scale
 from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 if TYPE_CHECKING:
+    from finitewidth.theory.krylov import KrylovErrors
     from finitewidth.theory.rows import TheoryRow
     from finitewidth.theory.validity import Validity
 
@@ -192,32 +192,6 @@ class QMap(Displayed):
 
 
 @dataclass(frozen=True)
-class KrylovErrors(Displayed):
-    """Estimated errors of a solution from a Krylov space, 99 % intervals or bounds.
-
-    log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
-    and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
-    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
-    whether its tiles are float32.
-    """
-
-    log_det: float
-    quadratic_form: float
-    log_scale: float
-    residual: float
-    noise: float
-    dimensions: int
-    passes: int
-    stored: bool
-    single_precision: bool
-
-    @property
-    def log_evidence(self) -> float:
-        """Nats."""
-        return 0.5 * (self.log_det + self.quadratic_form)
-
-
-@dataclass(frozen=True)
 class TheorySolution(Displayed):
     """The order parameters that a theory takes on a data set; a ``methods.Solution``.
 
@@ -269,7 +243,7 @@ class TheorySolution(Displayed):
         Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
         precision cannot hold the prediction.
         """
-        found = conditioned(self, x)
+        found = self.conditioned(x)
         numbers = (found.mean, found.variance, found.train_error)
         if not all(bool(np.isfinite(part).all()) for part in numbers):
             what = "" if self.converged else ", of a solution that did not converge"
@@ -279,6 +253,19 @@ class TheorySolution(Displayed):
                 "rescale inputs and targets (standardise them), or raise the temperature",
             )
         return found
+
+    def conditioned(self, x: Any) -> Prediction:
+        """``predict`` as it comes out, finite or not."""
+        x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, (2, 3, 4))
+        inputs = int(np.prod(x.shape[1:]))
+        if inputs != self.train.n_inputs:
+            raise InputError(
+                f"x with {inputs} inputs a point",
+                f"{self.train.n_inputs}, as in training",
+                "prepare test points as the training points were prepared",
+            )
+        with arithmetic(max(len(x), self.train.n_points)):
+            return self.predictor.predict(x).trained_on(self.train)
 
     def errors(self, test: Dataset) -> Errors:
         """On a test set, see ``Prediction.errors``."""
@@ -433,44 +420,3 @@ def unsolved(theory: Theory[Any], train: Dataset, parameters: int, predictor: Pr
     """What a theory gives whose action has no finite minimum."""
     message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
     return TheorySolution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
-
-
-def conditioned(solution: TheorySolution, x: Any) -> Prediction:
-    """``solution.predict`` as it comes out, finite or not."""
-    x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, (2, 3, 4))
-    inputs = int(np.prod(x.shape[1:]))
-    if inputs != solution.train.n_inputs:
-        raise InputError(
-            f"x with {inputs} inputs a point",
-            f"{solution.train.n_inputs}, as in training",
-            "prepare test points as the training points were prepared",
-        )
-    with arithmetic(max(len(x), solution.train.n_points)):
-        return solution.predictor.predict(x).trained_on(solution.train)
-
-
-# --- what was checked against samples ---------------------------------------------------------------------------------
-
-_MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 on statements were off twofold and more
-
-
-def applies(solution: TheorySolution) -> bool:
-    """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
-    knows."""
-    known = solution.theory.network.known_neurons
-    return known and solution.converged and solution.theory.method in ("saddle", "integrate")
-
-
-def outside_validated(solution: TheorySolution) -> Departure | None:
-    """What takes a solution out of the range in which theories were held to samples: its data, or its Q."""
-    unusual = unusual_scale(solution.theory.network, solution.train)
-    if unusual is not None or not applies(solution) or np.max(solution.order_parameters, initial=0.0) <= _MOST_Q:
-        return unusual
-    return Departure(f"an order parameter Q above {_MOST_Q:g}, beyond what was held to samples", "compare with samples")
-
-
-def warn_outside_validated(solution: TheorySolution) -> None:
-    """One ScaleWarning for such a solution."""
-    outside = outside_validated(solution)
-    if outside is not None:
-        outside.warn()

@@ -20,8 +20,10 @@ from finitewidth.likelihoods import Gaussian
 from finitewidth.linalg import arithmetic
 from finitewidth.methods import Control, Method, Problem, parts
 from finitewidth.theory.krylov import KrylovKernel
-from finitewidth.theory.scaled import ScaledKernel, unit_network
-from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
+from finitewidth.theory.scaled import ScaledKernel
+from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.spectrum import unit_network
+from finitewidth.theory.validated import warn_outside_validated
 
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many

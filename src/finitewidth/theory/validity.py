@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.pilot import OneLayer, pilot
 from finitewidth.theory.saddle import DriveTable, scale_minima
-from finitewidth.theory.solution import TheorySolution, applies, outside_validated
+from finitewidth.theory.validated import applies, outside_validated
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import TheorySolution
 
 Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most

@@ -1,0 +1,145 @@
+"""The spectrum of one training set's kernel, which serves every width, temperature and readout precision."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from finitewidth import kernels
+from finitewidth.data import Dataset
+from finitewidth.linalg import Spectrum, left_over, require_memory
+from finitewidth.networks import Network
+from finitewidth.prediction import Prediction
+from finitewidth.theory import spectrum_cache
+from finitewidth.theory.action import SpectralEnergy
+from finitewidth.theory.saddle import DriveTable, scale_minima
+from finitewidth.theory.solution import TheorySolution
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes
+
+Array = np.ndarray
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
+
+def unit_network(network: AnyNetwork) -> AnyNetwork:
+    """The network whose kernel carries no readout scale: precision 1, standard readout."""
+    return replace(network.with_precision((*network.weight_precision[:-1], 1.0)), readout="standard")
+
+
+def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
+    """Of theories that need the spectrum of one kernel."""
+    return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
+
+
+def in_one_go(train: Dataset) -> str:
+    """What an eigendecomposition is called before it begins."""
+    return f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
+
+
+class KernelSpectrum:
+    """One training set under one kernel of unit readout precision: Gram matrix, spectrum, rotated targets.
+
+    Also keeps what test points need, so that a learning curve computes their kernel once.
+    """
+
+    def __init__(self, network: Network, train: Dataset, spectrum: Spectrum) -> None:
+        self.network, self.train, self.spectrum = network, train, spectrum
+        self.energy = SpectralEnergy.of(spectrum, train.y)
+        self._tables: dict[float, DriveTable] = {}
+        self._points: tuple[Array, TestPoints] | None = None
+
+    @classmethod
+    def of(cls, network: Network, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+        """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
+        count = train.n_points
+        require_memory(
+            exact_bytes(train),
+            f"the eigendecomposition of a {count} x {count} Gram matrix",
+            "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
+            memory,
+        )
+        unit = unit_network(network)
+        spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
+        return cls(unit, train, spectrum)
+
+    def table(self, temperature: float) -> DriveTable:
+        if temperature not in self._tables:
+            self._tables[temperature] = DriveTable(self.energy, temperature)
+        return self._tables[temperature]
+
+    def best_common_scale(self, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> float:
+        """prod_l Q_l of the best minimum; with several outputs, of the multiples of the identity."""
+        minima = scale_minima(self.table(temperature), widths, log_prior_scale)
+        return float(np.prod(minima[0].order_parameters)) if minima else 1.0
+
+    def predictor(
+        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
+    ) -> ScalePredictor:
+        """At one scale."""
+        return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
+
+    def settled(self, solution: TheorySolution) -> bool:
+        """Always: see ``KrylovKernel``."""
+        return True
+
+    def stated(self, solution: TheorySolution) -> TheorySolution:
+        """The solution as it is."""
+        return solution
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
+
+    def points(self, x: Array) -> TestPoints:
+        """Kernel between test points and the eigenvectors of the training set; kept for the last read-only ``x``."""
+        known = self._points
+        if known is not None and known[0] is x:
+            return known[1]
+        cross = self.spectrum.project(kernels.nngp(self.network, x, self.train.x))
+        points = TestPoints(cross, kernels.nngp_diagonal(self.network, x))
+        if not x.flags.writeable:  # one that can be written to may come again with other contents
+            self._points = (x, points)
+        return points
+
+
+@dataclass(frozen=True)
+class TestPoints:
+    """cross: k(x, X) U, (P*, P). prior: k(x, x), (P*,)."""
+
+    __test__ = False  # not a pytest class
+    cross: Array
+    prior: Array
+
+    @cached_property
+    def power(self) -> Array:
+        return self.cross**2
+
+
+@dataclass(frozen=True)
+class ScalePredictor:
+    """The predictive distribution under a weighted set of scales: one at a saddle, many when Q is integrated.
+
+    ``mean = E_s[m_s]``, ``variance = E_s[v_s] + Var_s[m_s]``.
+    """
+
+    shared: KernelSpectrum
+    scales: Array
+    weights: Array
+    temperature: float
+
+    def predict(self, x: Array) -> Prediction:
+        points, energy = self.shared.points(x), self.shared.energy
+        shifted = self.scales * energy.spectrum.values[:, None] + self.temperature  # (P, nodes)
+        variances = left_over(self.scales * points.prior[:, None], points.power @ (self.scales**2 / shifted))
+        variance = variances @ self.weights
+        rotated = energy.rotated.reshape(energy.spectrum.size, -1)
+        columns = [points.cross @ (self.scales * column[:, None] / shifted) for column in rotated.T]
+        mean = np.stack([m @ self.weights for m in columns], axis=-1)
+        spread = np.stack([(m - c[:, None]) ** 2 @ self.weights for m, c in zip(columns, mean.T, strict=True)], axis=-1)
+        total = variance[:, None] + spread
+        error = float(energy.train_error(self.scales, self.temperature) @ self.weights)
+        if energy.rotated.ndim == 1:
+            return Prediction(mean[:, 0], total[:, 0], error)
+        return Prediction(mean, total, error)
