@@ -7,7 +7,7 @@ over any range of widths, in seconds and without averaging over the data.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -151,7 +151,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # to a type checker, a module with this function has every name, misspelt ones too
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name in _PUBLIC:
             return getattr(importlib.import_module(f"finitewidth.{_PUBLIC[name]}"), name)
         if name in _MODULES:

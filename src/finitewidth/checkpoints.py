@@ -109,7 +109,8 @@ class RunFile:
         return values
 
     def _refuse_other(self, path: Path, meta: dict[str, Any]) -> None:
-        ours, theirs = json.loads(self.fingerprint), parse_json(meta["fingerprint"])
+        ours: Any = json.loads(self.fingerprint)
+        theirs: Any = parse_json(meta["fingerprint"])
         differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if differ:
             raise InputError(
@@ -125,7 +126,7 @@ def _meta(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
     if text is None or text.ndim or text.dtype.kind != "U":
         return None
     try:
-        meta = parse_json(str(text), finite=False)  # R-hat of one chain is NaN
+        meta: Any = parse_json(str(text), finite=False)  # R-hat of one chain is NaN
         theirs = parse_json(meta["fingerprint"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -69,7 +69,7 @@ def scalar(value: Any) -> bool:
     return isinstance(value, numbers.Real) or not hasattr(value, "__len__") or np.ndim(_array(value)) == 0
 
 
-def _array(value: Any) -> Any:
+def _array(value: object) -> np.ndarray:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError, RecursionError):  # uneven rows, numbers of any length

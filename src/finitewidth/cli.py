@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+    from typer.models import OptionInfo
 
     from finitewidth.comparison import Comparison
     from finitewidth.curves import LearningCurve
@@ -190,7 +191,7 @@ def _fields(options: type) -> list[dataclasses.Field[Any]]:
     return fields
 
 
-def _option(field: dataclasses.Field[Any]) -> Any:
+def _option(field: dataclasses.Field[Any]) -> OptionInfo:
     return typer.Option(f"--{field.name.replace('_', '-')}", show_default=False, **field.metadata)
 
 

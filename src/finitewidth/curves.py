@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from finitewidth.jobs import Job
 from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
 from finitewidth.theory.rows import as_far_as_known, pending, without_validity
+
+if TYPE_CHECKING:
+    import pandas
 
 _ASSESSED = 12  # rows up to which each has a validity
 
@@ -50,7 +53,7 @@ class LearningCurve(Tabulated):
         """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
         return [row.to_dict() for row in self.rows]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """A pandas.DataFrame with one line a row; the validity is in ``expected_relative_error`` and ``validity``.
 
         Raises MissingExtraError without pandas.

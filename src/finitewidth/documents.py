@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
 from finitewidth import __version__
 from finitewidth.data import Dataset
@@ -48,11 +48,22 @@ def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, A
         plain |= dict.fromkeys(RESULTS)
     if layer_widths is not None:
         plain["width"] = layer_widths
-    cleaned: dict[str, Any] = json_ready(plain)
-    return cleaned
+    return json_ready(plain)
 
 
-def json_ready(value: Any) -> Any:
+@overload
+def json_ready(value: dict[Any, Any]) -> dict[str, Any]: ...
+
+
+@overload
+def json_ready(value: list[Any] | tuple[Any, ...]) -> list[Any]: ...
+
+
+@overload
+def json_ready(value: object) -> object: ...
+
+
+def json_ready(value: object) -> object:
     """The same value with NaN and infinity as None and tuples as lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -10,7 +10,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
@@ -170,7 +170,13 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
         self.target_mean_, self.target_scale_ = fitted.mean, np.broadcast_to(fitted.scale, fitted.mean.shape)
         return self._solve(Dataset(x, fitted.transform(table), classes=()))
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:
         """Predictive mean of f at X, with ``return_std`` also its standard deviation.
 
         Both are (points,) or (points, outputs). As in ``GaussianProcessRegressor`` the deviation is that of f
@@ -227,7 +233,15 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
         return class_probabilities(self._predict(X))
 
 
-def _validated(estimator: Any, *given: Any, **options: Any) -> Any:
+@overload
+def _validated(estimator: _FiniteWidth, X: Any, /, **options: Any) -> Array: ...
+
+
+@overload
+def _validated(estimator: _FiniteWidth, X: Any, y: Any, /, **options: Any) -> tuple[Array, Array]: ...
+
+
+def _validated(estimator: _FiniteWidth, /, *given: Any, **options: Any) -> Array | tuple[Array, Array]:
     """scikit-learn's own validation, with its texts; what it does not expect is said in ours."""
     try:
         return validate_data(estimator, *given, **options)

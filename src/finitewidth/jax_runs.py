@@ -10,6 +10,8 @@ import numpy as np
 
 from finitewidth.exceptions import InputError
 
+Tree = Any  # a pytree of JAX: arrays in lists, tuples and mappings; whoever made it knows which
+
 
 def on_cpu() -> bool:
     """Whether JAX computes on a CPU."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 _DEEPEST = 64  # lists and objects within one another
 
 
-def parse_json(text: Any, finite: bool = True) -> Any:
+def parse_json(text: object, finite: bool = True) -> object:
     """Plain data of JSON from outside, at most 64 deep; ValueError for anything else, NaN and infinity included."""
     if not isinstance(text, (str, bytes)):
         raise ValueError(f"{type(text).__name__} in place of JSON")
@@ -24,7 +25,7 @@ def parse_json(text: Any, finite: bool = True) -> Any:
     raise ValueError("nested too deeply")
 
 
-def _items(held: dict[str, Any] | list[Any]) -> Any:
+def _items(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return held.values() if isinstance(held, dict) else held
 
 

@@ -71,7 +71,7 @@ def _meant(known: list[str], given: dict[str, Any]) -> str | None:
     return name and f"{name}={_brief(_as_precision(unknown, given[unknown]))}"
 
 
-def _as_precision(name: str, value: Any) -> Any:
+def _as_precision(name: str, value: object) -> object:
     """What stands for a value in a precision: a variance is one over it."""
     if not name.endswith("variance") or not isinstance(value, (int, float)):
         return value

@@ -6,7 +6,7 @@ Imports are within the functions, so that ``--help`` is quick.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 _DIGITS = 18  # of a whole number: below 2^63
@@ -47,7 +47,7 @@ def _number(option: str, item: str, text: str) -> float:
     raise InputError(f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits")
 
 
-def one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
+def one(read: Callable[[str, str], list[T]], option: str, text: str) -> T:
     from finitewidth.exceptions import InputError
 
     values = read(option, text)
@@ -56,12 +56,12 @@ def one(read: Callable[[str, str], list[Any]], option: str, text: str) -> Any:
     return values[0]
 
 
-def optional(read: Callable[[str, str], Any], option: str, text: str | None) -> Any:
+def optional(read: Callable[[str, str], T], option: str, text: str | None) -> T | None:
     return None if text is None else read(option, text)
 
 
 def whole(option: str, text: str) -> int:
-    return int(one(whole_numbers, option, text))
+    return one(whole_numbers, option, text)
 
 
 def whole_from_zero(option: str, text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from finitewidth import option_values as values
 
@@ -24,12 +24,20 @@ _MOST_LAYERS = 1000
 _OF_COLUMNS = ("target", "columns", "drop", "encode")
 
 
-def _text(metavar: str, meaning: str, default: str | None = None) -> Any:
+@overload
+def _text(metavar: str, meaning: str, default: str) -> str: ...
+
+
+@overload
+def _text(metavar: str, meaning: str) -> str | None: ...
+
+
+def _text(metavar: str, meaning: str, default: str | None = None) -> str | None:
     """A field that is an option of one text; the command line reads its name and its help from here."""
     return dataclasses.field(default=default, metadata={"metavar": metavar, "help": meaning})
 
 
-def _flag(meaning: str) -> Any:
+def _flag(meaning: str) -> bool:
     """A field that is an option without a value."""
     return dataclasses.field(default=False, metadata={"help": meaning})
 
@@ -355,7 +363,7 @@ def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any
         checks.choice("task", options.task, ("regression", "classification"))
     if options.impute is not None:
         checks.choice("impute", options.impute, STRATEGIES)
-    given = {
+    given: dict[str, Any] = {
         **{name: values.optional(values.columns, f"--{name}", getattr(options, name)) for name in _OF_COLUMNS},
         "delimiter": None if options.delimiter is None else checked_delimiter(options.delimiter),
         "impute": options.impute,

@@ -13,10 +13,9 @@ from scipy import stats
 import finitewidth as fw
 from finitewidth.kernels.local import local_kernels
 from finitewidth.likelihoods import Gaussian
-from finitewidth.theory import general, local, nested, outputs, scaled
+from finitewidth.theory import general, local, nested, outputs, scaled, spectrum
 from finitewidth.theory.general import General
 from finitewidth.theory.nested import Nested, NestedScan
-from finitewidth.theory import spectrum
 from finitewidth.theory.saddle import LogCholesky
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 from finitewidth.theory.spectrum import ScalePredictor

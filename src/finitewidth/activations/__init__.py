@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 import numpy as np
 from scipy import special
@@ -31,6 +31,11 @@ from finitewidth.activations.duals import (
 from finitewidth.activations.hermite import HermiteDual, evaluate
 from finitewidth.activations.mixtures import ErfMixtureDual, GeluMixtureDual, logistic_scales
 from finitewidth.exceptions import InputError
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+Values = TypeVar("Values", np.ndarray, "JaxArray")
 
 __all__ = [
     "Activation",
@@ -65,7 +70,7 @@ class Activation:
     dual: Dual = field(repr=False, compare=False)
     odd: bool = False
     homogeneous: bool = False
-    jax_function: Callable[[Any], Any] = field(repr=False, compare=False, default=lambda x: x)
+    jax_function: Callable[[JaxArray], JaxArray] = field(repr=False, compare=False, default=lambda x: x)
 
     @classmethod
     def from_function(
@@ -104,7 +109,7 @@ class Activation:
         both = self.dual.prepare(np.stack([c11.ravel(), c22.ravel()]))
         return (both[:, 0], both[:, 1], c12.ravel()), c12.shape
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Known activations pickle by name: their functions are partly lambdas and closures."""
         if name_or_self(self) is not self:
             return activation_of, (self.name,)
@@ -131,21 +136,21 @@ LEAKY_SLOPE = 0.01
 _WEIGHTS, _SQUARES = logistic_scales()
 
 
-def _leaky_relu(x: Any) -> Any:
+def _leaky_relu(x: Values) -> Values:
     return LEAKY_SLOPE * x + (1.0 - LEAKY_SLOPE) * (abs(x) + x) / 2.0
 
 
-def _jax(path: str) -> Callable[[Any], Any]:
+def _jax(path: str) -> Callable[[JaxArray], JaxArray]:
     """A function of jax, imported when first called."""
 
-    def call(x: Any) -> Any:
+    def call(x: JaxArray) -> JaxArray:
         module, name = path.rsplit(".", 1)
         return getattr(importlib.import_module(module), name)(x)
 
     return call
 
 
-def _jax_gelu(x: Any) -> Any:
+def _jax_gelu(x: JaxArray) -> JaxArray:
     import jax
 
     return jax.nn.gelu(x, approximate=False)

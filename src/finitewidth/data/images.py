@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from finitewidth.checks import positive_integer, real_array
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, of_classes, parts, refuse_above
 from finitewidth.exceptions import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 2**26  # 8192 x 8192
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would start other programs for some others
@@ -117,7 +120,7 @@ def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_
     return values if side is None else _area_average(values, side)
 
 
-def _opened(file: Path, max_pixels: int) -> Any:
+def _opened(file: Path, max_pixels: int) -> Image.Image:
     """The picture with its header read and nothing decoded."""
     try:
         from PIL import Image

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, located, parts, refuse_above
 from finitewidth.data.tables import TEXT, class_labels, option, several_targets, some, table_dataset, targets
 from finitewidth.exceptions import InputError
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 
 def openml(
@@ -60,7 +63,7 @@ def openml(
         return parts(rows, n_train, n_test, seed, standardise, standardise_target, prepare)
 
 
-def _fetch(name: str, version: int | str, targets: list[str] | None, timeout: float) -> Any:
+def _fetch(name: str, version: int | str, targets: list[str] | None, timeout: float) -> Bunch:
     from sklearn.datasets import fetch_openml
 
     options: dict[str, Any] = {}

@@ -191,7 +191,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # see finitewidth/__init__.py
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name == "NetworkKernel":  # scikit-learn's Gaussian processes take a second to import
             from finitewidth.kernels.gaussian_process import NetworkKernel
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from finitewidth import checks, linalg
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.kernels.blocks import slices
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+    from finitewidth.jax_runs import Tree
 
 Array = np.ndarray
 _SHARE = 0.25  # of the free memory that derivatives in work may take
@@ -111,26 +117,26 @@ class _Sampler:
 
         self.one, self.two, self.step = one, two, step
 
-        def outputs(params: Any, x: Any) -> Any:
+        def outputs(params: Tree, x: JaxArray) -> JaxArray:
             f = apply(params, x)
             return f.reshape(len(x), -1)
 
-        def derivatives(params: Any, x: Any) -> Any:
+        def derivatives(params: Tree, x: JaxArray) -> JaxArray:
             flat, restore = ravel_pytree(params)
 
-            def own(point: Any) -> Any:
+            def own(point: JaxArray) -> JaxArray:
                 return jax.jacrev(lambda w: outputs(restore(w), point[None])[0])(flat)
 
             return jax.vmap(own)(x)  # (points, outputs, parameters)
 
         self._outputs, self._derivatives = jax.jit(outputs), jax.jit(derivatives)
 
-    def nngp(self, params: Any) -> Array:
+    def nngp(self, params: Tree) -> Array:
         f = self._checked(self._outputs(params, self.one))
         g = f if self.two is None else self._checked(self._outputs(params, self.two))
         return f @ g.T / f.shape[1]
 
-    def ntk(self, params: Any) -> Array:
+    def ntk(self, params: Tree) -> Array:
         columns = self.one if self.two is None else self.two
         out = np.empty((len(self.one), len(columns)))
         for i, rows in self._parts(params, self.one, 0):
@@ -142,7 +148,7 @@ class _Sampler:
                     out[j, i] = out[i, j].T
         return out
 
-    def _parts(self, params: Any, x: Array, start: int) -> Iterator[tuple[slice, Array]]:
+    def _parts(self, params: Tree, x: Array, start: int) -> Iterator[tuple[slice, Array]]:
         for part in slices(start, len(x), self.step):
             J = self._checked(self._derivatives(params, x[part]))
             yield part, J.reshape(len(J), -1) / np.sqrt(J.shape[1])
@@ -175,7 +181,7 @@ def _draw(init: Callable[..., Any], point_shape: tuple[int, ...]) -> Callable[[A
     return (lambda key: init(key, point_shape)) if len(needed) == 2 else init
 
 
-def _check(apply: Callable[[Any, Any], Any], params: Any, x: Array) -> None:
+def _check(apply: Callable[[Any, Any], Any], params: Tree, x: Array) -> None:
     """Refuse a function that is not batched, or whose output at a point depends on the other points."""
     probe = x[:3] if len(x) > 1 else np.concatenate([x, x])
     wanted = "a batched function: (points, ...) -> (points,) or (points, outputs)"
@@ -204,7 +210,7 @@ def _check(apply: Callable[[Any, Any], Any], params: Any, x: Array) -> None:
         )
 
 
-def _jax() -> Any:
+def _jax() -> ModuleType:
     try:
         import jax
     except ImportError as error:

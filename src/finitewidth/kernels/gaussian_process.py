@@ -7,7 +7,7 @@ For ``GaussianProcessRegressor``, which fits their hyperparameters; and, as a ca
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
@@ -95,7 +95,13 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
         """Factor of the kernel."""
         return Hyperparameter("output_variance", "numeric", self.output_variance_bounds)
 
-    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
+    @overload
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: Literal[False] = False) -> Array: ...
+
+    @overload
+    def __call__(self, X: Any, Y: Any = None, *, eval_gradient: Literal[True]) -> tuple[Array, Array]: ...
+
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Array | tuple[Array, Array]:
         """K (points1, points2); with ``eval_gradient`` also d K / d theta, (points1, points1, free hyperparameters).
 
         theta are logarithms. The output variance is differentiated exactly, the others by central differences.
@@ -147,7 +153,7 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
             layers = ["flatten", *hidden, "dense"]
         return from_layers([self._filled(layer) for layer in layers], self.input_shape)
 
-    def _filled(self, layer: Any) -> Any:
+    def _filled(self, layer: object) -> object:
         """The layer with the hyperparameters wherever it leaves them open."""
         if isinstance(layer, str) and layer in _WEIGHTED:
             layer = {layer: {}}

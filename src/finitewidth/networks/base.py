@@ -17,6 +17,11 @@ from finitewidth.exceptions import InputError
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import excess
 
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+    from finitewidth.jax_runs import Tree
+
 Array = np.ndarray
 READOUTS = ("standard", "mean-field")
 
@@ -168,19 +173,19 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
 
     # --- the finite network itself: JAX arrays in and out; the readout is the same for every architecture ----------
 
-    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> Any:
+    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> Tree:
         """Hidden weights and offsets drawn from the prior, a pytree; ``input_shape`` is that of one point."""
         raise NotImplementedError
 
-    def features(self, hidden: Any, x: Any) -> Any:
+    def features(self, hidden: Tree, x: JaxArray) -> JaxArray:
         """Last hidden layer with all scalings, (points, features): ``f = features @ readout.T``."""
         raise NotImplementedError
 
-    def hidden_log_prior(self, hidden: Any) -> Any:
+    def hidden_log_prior(self, hidden: Tree) -> JaxArray | float:
         """Log density of the hidden weights and offsets under the prior, without the constant."""
         raise NotImplementedError
 
-    def first_weights(self, hidden: Any) -> Any:
+    def first_weights(self, hidden: Tree) -> JaxArray:
         """Weights of the first layer, (..., N, inputs); (..., n, N, inputs of a patch) where patches share none."""
         return hidden["weights"][0]
 
@@ -188,7 +193,7 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
         """Readout weights of one output: N_L, unless there are several a neuron."""
         return self.widths[-1]
 
-    def init(self, key: Any, input_shape: tuple[int, ...], n_outputs: int = 1) -> dict[str, Any]:
+    def init(self, key: JaxArray, input_shape: tuple[int, ...], n_outputs: int = 1) -> dict[str, Tree]:
         """``{"hidden": pytree, "readout": (n_outputs, features)}`` drawn from the prior."""
         import jax
 
@@ -199,11 +204,11 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
             "readout": readout / math.sqrt(self.weight_precision[-1]),
         }
 
-    def apply(self, params: dict[str, Any], x: Any) -> Any:
+    def apply(self, params: dict[str, Tree], x: JaxArray) -> JaxArray:
         """Outputs f(x), shape (points, n_outputs)."""
         return self.features(params["hidden"], x) @ params["readout"].T
 
-    def log_prior(self, params: dict[str, Any]) -> Any:
+    def log_prior(self, params: dict[str, Tree]) -> JaxArray | float:
         """Log density of all weights under the prior, without the constant."""
         readout = -0.5 * self.weight_precision[-1] * (params["readout"] ** 2).sum()
         return readout + self.hidden_log_prior(params["hidden"])
@@ -225,7 +230,7 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
         return ", ".join(phi.name for phi in self.activations)
 
     @property
-    def jax_functions(self) -> tuple[Callable[[Any], Any], ...]:
+    def jax_functions(self) -> tuple[Callable[[JaxArray], JaxArray], ...]:
         """The activations themselves, for networks compare them by name only: part of the key of compiled code."""
         return tuple(phi.jax_function for phi in self.activations)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.fully_connected import FullyConnected
+
+if TYPE_CHECKING:
+    from finitewidth.networks.local import LocalNetwork
 
 KINDS = ("fc", "cnn", "lcn")
 
@@ -57,8 +60,7 @@ def network_of(
         )
     if patch is None:
         raise InputError(f"network {kind!r} without a patch", "the size of a patch", "add patch 8, for example")
-    network: Network = _local_class(kind)(channels=widths[0], **given, **prior)
-    return network
+    return _local_class(kind)(channels=widths[0], **given, **prior)
 
 
 def _refuse(given: dict[str, Any], kind: str) -> None:
@@ -70,7 +72,7 @@ def _refuse(given: dict[str, Any], kind: str) -> None:
         )
 
 
-def _local_class(kind: str) -> Any:
+def _local_class(kind: str) -> type[LocalNetwork]:
     if kind == "cnn":
         from finitewidth.networks.convolutional import Convolutional
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
 
 
 @dataclass(frozen=True)
@@ -21,5 +24,5 @@ class Convolutional(LocalNetwork):
     def _weight_shape(self, grid: PatchGrid) -> tuple[int, ...]:
         return (self.channels, grid.patch_size)
 
-    def _preactivations(self, weights: Any, patches: Any) -> Any:
+    def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
         return patches @ weights.T

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth.networks.base import Network
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class FullyConnected(Network):
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
-    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> dict[str, list[Any]]:
+    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> dict[str, list[JaxArray]]:
         """``{"weights": [(N_{l+1}, N_l)] for l < L, "offsets": [(N_{l+1},)] or []}``."""
         import jax
 
@@ -49,7 +52,7 @@ class FullyConnected(Network):
         offsets = [scale * jax.random.normal(keys[2 * i + 1], (sizes[i + 1],)) for i in range(self.depth)]
         return {"weights": weights, "offsets": offsets}
 
-    def features(self, hidden: dict[str, list[Any]], x: Any) -> Any:
+    def features(self, hidden: dict[str, list[JaxArray]], x: JaxArray) -> JaxArray:
         """phi(h_L) / sqrt(N_L), or / N_L with the mean-field readout; (points, N_L)."""
         h = x.reshape(x.shape[0], -1)
         for layer, weight in enumerate(hidden["weights"]):
@@ -60,8 +63,8 @@ class FullyConnected(Network):
         width = self.widths[-1]
         return h / (width if self.readout == "mean-field" else math.sqrt(width))
 
-    def hidden_log_prior(self, hidden: dict[str, list[Any]]) -> Any:
-        total: Any = 0.0
+    def hidden_log_prior(self, hidden: dict[str, list[JaxArray]]) -> JaxArray | float:
+        total: JaxArray | float = 0.0
         for precision, weight in zip(self.weight_precision, hidden["weights"], strict=False):
             total = total - 0.5 * precision * (weight**2).sum()
         for offset in hidden["offsets"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, name_or_self
@@ -18,6 +18,11 @@ from finitewidth.display import Settings
 from finitewidth.exceptions import InputError
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.networks.patches import Padding, padding_of, per_direction, sizes_of, times, windows
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+    from finitewidth.jax_runs import Tree
 
 Space = tuple[int, ...]
 MECHANISMS = ("softmax", "identity")
@@ -48,19 +53,19 @@ class Layer(CheckedKeywords, Settings):
         """The same with another layer for each one that has weights."""
         return self
 
-    def init(self, key: Any, space: Space, channels: int) -> Any:
+    def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         """Parameters drawn from the prior."""
         return ()
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         """The layer on JAX arrays (points, *space, channels)."""
         raise NotImplementedError
 
-    def log_prior(self, params: Any) -> Any:
+    def log_prior(self, params: Tree) -> JaxArray | float:
         """Log density of its parameters under the prior, without the constant."""
         return 0.0
 
-    def neurons(self, params: Any) -> Any:
+    def neurons(self, params: Tree) -> JaxArray:
         """W as (..., outputs, inputs of one neuron)."""
         raise InputError(
             f"weights of neurons in a first layer {type(self).__name__}",
@@ -131,11 +136,11 @@ class Weighted(Layer):
         """Shapes of W and of b."""
         raise NotImplementedError
 
-    def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
+    def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         """W x and the fan-in."""
         raise NotImplementedError
 
-    def init(self, key: Any, space: Space, channels: int) -> Any:
+    def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         import jax
 
         one, two = jax.random.split(key)
@@ -145,12 +150,12 @@ class Weighted(Layer):
             params.append(jax.random.normal(two, offsets) / math.sqrt(self.offset_precision))
         return params
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         product, fan_in = self._product(params[0], x)
         out = product / math.sqrt(fan_in)
         return out if self.offset_precision is None else out + params[1]
 
-    def log_prior(self, params: Any) -> Any:
+    def log_prior(self, params: Tree) -> JaxArray | float:
         total = -0.5 * self.weight_precision * (params[0] ** 2).sum()
         return total if self.offset_precision is None else total - 0.5 * self.offset_precision * (params[1] ** 2).sum()
 
@@ -174,10 +179,10 @@ class Dense(Weighted):
         width = self.output_channels(space, channels)
         return (width, channels), (width,)
 
-    def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
+    def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         return x @ weights.T, weights.shape[1]
 
-    def neurons(self, params: Any) -> Any:
+    def neurons(self, params: Tree) -> JaxArray:
         return params[0]
 
 
@@ -257,19 +262,26 @@ class Conv(Windowed, Weighted):
         out = self.output_channels(space, channels)
         return (*self.patch_in(space), channels, out), (out,)
 
-    def _product(self, weights: Any, x: Any) -> tuple[Any, int]:
+    def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         space = x.shape[1:-1]
         steps, letters = per_direction("stride", self.stride, space), "HW"[: len(space)]
         numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
         product = self._convolved(x, weights, steps, self.margins(space), numbers)
         return product, math.prod(self.patch_in(space)) * x.shape[-1]
 
-    def _convolved(self, x: Any, weights: Any, steps: Space, margins: list[tuple[int, int]], numbers: Any) -> Any:
+    def _convolved(
+        self,
+        x: JaxArray,
+        weights: JaxArray,
+        steps: Space,
+        margins: list[tuple[int, int]],
+        numbers: tuple[str, str, str],
+    ) -> JaxArray:
         from jax import lax
 
         return lax.conv_general_dilated(x, weights, steps, margins, dimension_numbers=numbers)
 
-    def neurons(self, params: Any) -> Any:
+    def neurons(self, params: Tree) -> JaxArray:
         return params[0].reshape(-1, params[0].shape[-1]).T
 
 
@@ -283,13 +295,20 @@ class LocallyConnected(Conv):
         out, positions = self.output_channels(space, channels), self.output_space(space)
         return (*positions, channels * math.prod(self.patch_in(space)), out), (*positions, out)
 
-    def _convolved(self, x: Any, weights: Any, steps: Space, margins: list[tuple[int, int]], numbers: Any) -> Any:
+    def _convolved(
+        self,
+        x: JaxArray,
+        weights: JaxArray,
+        steps: Space,
+        margins: list[tuple[int, int]],
+        numbers: tuple[str, str, str],
+    ) -> JaxArray:
         from jax import lax
 
         patch = self.patch_in(x.shape[1:-1])
         return lax.conv_general_dilated_local(x, weights, steps, margins, patch, dimension_numbers=numbers)
 
-    def neurons(self, params: Any) -> Any:
+    def neurons(self, params: Tree) -> JaxArray:
         *positions, inputs, out = params[0].shape
         patch = math.prod(self.patch_in(tuple(positions)))
         by_channel = params[0].reshape(-1, inputs // patch, patch, out)  # as XLA has them: channels slowest
@@ -300,7 +319,7 @@ class LocallyConnected(Conv):
 class AveragePool(Windowed):
     """Mean over windows, the zeros of padding counted."""
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         from jax import lax
 
         space = x.shape[1:-1]
@@ -336,7 +355,7 @@ class Nonlinearity(Layer):
             )
         return False
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         return self.phi.jax_function(x)
 
 
@@ -353,7 +372,7 @@ class Flatten(Layer):
     def gaussian_after(self, gaussian: bool) -> bool:
         return False  # positions have unequal variances
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         return x.reshape(len(x), -1)
 
 
@@ -366,7 +385,7 @@ class GlobalAveragePool(Layer):
             raise _no_sequence("global_average_pool")
         return ()
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
 
@@ -388,7 +407,7 @@ class LayerNorm(Layer):
             )
         return True
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         import jax.numpy as jnp
 
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -466,7 +485,7 @@ class SelfAttention(Weighted):
             raise _no_sequence("self_attention")
         return space
 
-    def init(self, key: Any, space: Space, channels: int) -> Any:
+    def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         import jax
 
         width = self.output_channels(space, channels)
@@ -484,7 +503,7 @@ class SelfAttention(Weighted):
             deviations["key"] = math.sqrt(self.s_qk)
         return deviations | ({} if self.offset_precision is None else {"offset": math.sqrt(self.offset_variance)})
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         import jax
         import jax.numpy as jnp
 
@@ -502,7 +521,7 @@ class SelfAttention(Weighted):
         out = out + params["offset"] if "offset" in params else out
         return out.reshape(len(x), *space, -1)
 
-    def log_prior(self, params: Any) -> Any:
+    def log_prior(self, params: Tree) -> JaxArray | float:
         return sum(-0.5 * (params[name] ** 2).sum() / deviation**2 for name, deviation in self._deviations().items())
 
 
@@ -555,16 +574,16 @@ class Residual(Layer):
             )
         return True
 
-    def init(self, key: Any, space: Space, channels: int) -> Any:
+    def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         import jax
 
         keys = jax.random.split(key)
         return [init_layers(part, k, space, channels) for part, k in zip(self.parts, keys, strict=True)]
 
-    def apply(self, params: Any, x: Any) -> Any:
+    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         return apply_layers(self.branch, params[0], x) + apply_layers(self.shortcut, params[1], x)
 
-    def log_prior(self, params: Any) -> Any:
+    def log_prior(self, params: Tree) -> JaxArray | float:
         return sum(log_prior(part, own) for part, own in zip(self.parts, params, strict=True))
 
 
@@ -606,7 +625,7 @@ def gaussian_at_end(layers: tuple[Layer, ...], gaussian: bool) -> bool:
     return gaussian
 
 
-def init_layers(layers: tuple[Layer, ...], key: Any, space: Space, channels: int) -> list[Any]:
+def init_layers(layers: tuple[Layer, ...], key: JaxArray, space: Space, channels: int) -> list[Tree]:
     """Parameters of every layer."""
     import jax
 
@@ -617,14 +636,14 @@ def init_layers(layers: tuple[Layer, ...], key: Any, space: Space, channels: int
     return params
 
 
-def apply_layers(layers: tuple[Layer, ...], params: list[Any], x: Any) -> Any:
+def apply_layers(layers: tuple[Layer, ...], params: list[Tree], x: JaxArray) -> JaxArray:
     """One layer after another."""
     for layer, own in zip(layers, params, strict=True):
         x = layer.apply(own, x)
     return x
 
 
-def log_prior(layers: tuple[Layer, ...], params: list[Any]) -> Any:
+def log_prior(layers: tuple[Layer, ...], params: list[Tree]) -> JaxArray | float:
     """Log density of all parameters under the prior, without the constant."""
     return sum(layer.log_prior(own) for layer, own in zip(layers, params, strict=True))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from finitewidth import checks
 from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
 
 POOLS = ("none", "average")
 
@@ -118,11 +121,11 @@ class LocalNetwork(Network):
         """Shape of the hidden weights, M last; without M it is that of the offsets."""
         raise NotImplementedError
 
-    def _preactivations(self, weights: Any, patches: Any) -> Any:
+    def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
         """``w . x_i`` of patches (P, n, M), without scaling: (P, n, N)."""
         raise NotImplementedError
 
-    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> dict[str, list[Any]]:
+    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> dict[str, list[JaxArray]]:
         """``{"weights": [one array], "offsets": [one array] or []}``, see ``_weight_shape``."""
         import jax
 
@@ -134,7 +137,7 @@ class LocalNetwork(Network):
         offsets = math.sqrt(self.offset_variance) * jax.random.normal(offset_key, shape[:-1])
         return {"weights": [weights], "offsets": [offsets]}
 
-    def features(self, hidden: dict[str, list[Any]], x: Any) -> Any:
+    def features(self, hidden: dict[str, list[JaxArray]], x: JaxArray) -> JaxArray:
         """``phi(h_i^a) / sqrt(N n)``, (points, n N), patch by patch: feature i N + a is channel a of patch i.
 
         Average-pooled: ``(1 / (sqrt(N) n)) sum_i phi(h_i^a)``, (points, N). The mean-field readout divides by
@@ -150,7 +153,7 @@ class LocalNetwork(Network):
             return phi.mean(axis=1) / scale
         return phi.reshape(len(x), -1) / (scale * math.sqrt(grid.n_patches))
 
-    def hidden_log_prior(self, hidden: dict[str, list[Any]]) -> Any:
+    def hidden_log_prior(self, hidden: dict[str, list[JaxArray]]) -> JaxArray | float:
         total = -0.5 * self.weight_precision[0] * (hidden["weights"][0] ** 2).sum()
         for offset in hidden["offsets"]:
             total = total - 0.5 * (offset**2).sum() / self.offset_variance

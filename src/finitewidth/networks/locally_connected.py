@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finitewidth.exceptions import InputError
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,6 @@ class LocallyConnected(LocalNetwork):
     def _weight_shape(self, grid: PatchGrid) -> tuple[int, ...]:
         return (grid.n_patches, self.channels, grid.patch_size)
 
-    def _preactivations(self, weights: Any, patches: Any) -> Any:
+    def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
         by_patch = patches.swapaxes(0, 1) @ weights.swapaxes(1, 2)  # (n, P, N)
         return by_patch.swapaxes(0, 1)

@@ -6,16 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from finitewidth import checks
 from finitewidth.exceptions import InputError
 
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
 PADDINGS = ("none", "same")
 _ELSEWHERE = {"zero": "same", "zeros": "same", "valid": "none"}  # what else they are called
 Padding = str | int | tuple[int, ...]
+Points = TypeVar("Points", np.ndarray, "JaxArray")
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class PatchGrid:
         indices[padded] = math.prod(self.input_shape)
         return indices.reshape(self.n_patches, self.patch_size)
 
-    def extract(self, x: Any) -> Any:
+    def extract(self, x: Points) -> Points:
         """Patches (P, n, M) of points (P, ...), flat or not; NumPy and JAX arrays alike, and inside ``jit``.
 
         Raises InputError if the points do not have the size of ``input_shape``.

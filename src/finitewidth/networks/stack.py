@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatch
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, names
@@ -18,7 +18,12 @@ from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.locally_connected import LocallyConnected
-from finitewidth.networks.patches import times
+from finitewidth.networks.patches import Points, times
+
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+    from finitewidth.jax_runs import Tree
 
 _LAYERS: dict[str, type[L.Layer]] = {
     "dense": L.Dense,
@@ -121,7 +126,7 @@ class LayeredNetwork(Network):
         first = next((layer for layer in self.layers if isinstance(layer, (L.Windowed, L.SelfAttention))), None)
         return isinstance(first, L.Windowed) and (isinstance(first.patch, int) or len(first.patch) == 2)
 
-    def points(self, x: Any) -> Any:
+    def points(self, x: Points) -> Points:
         """Points (P, *space, channels) of an array of NumPy or JAX."""
         return x.reshape(x.shape[0], *self.point_shape(tuple(int(n) for n in x.shape[1:])))
 
@@ -186,21 +191,21 @@ class LayeredNetwork(Network):
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
-    def init_hidden(self, key: Any, input_shape: tuple[int, ...]) -> list[Any]:
+    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> list[Tree]:
         """What each layer before the readout has: [weights] or [weights, offsets] where it has any."""
         *space, channels = self.point_shape(tuple(input_shape))
         return L.init_layers(self._before_readout, key, tuple(space), channels)
 
-    def features(self, hidden: list[Any], x: Any) -> Any:
+    def features(self, hidden: list[Tree], x: JaxArray) -> JaxArray:
         """What the readout reads, over the root of its size; mean-field: over sqrt(N_L) once more."""
         out = L.apply_layers(self._before_readout, hidden, self.points(x))
         scale = math.sqrt(out.shape[1])
         return out / (scale * math.sqrt(self.widths[-1]) if self.readout == "mean-field" else scale)
 
-    def hidden_log_prior(self, hidden: list[Any]) -> Any:
+    def hidden_log_prior(self, hidden: list[Tree]) -> JaxArray | float:
         return L.log_prior(self._before_readout, hidden)
 
-    def first_weights(self, hidden: list[Any]) -> Any:
+    def first_weights(self, hidden: list[Tree]) -> JaxArray:
         place = next(i for i, layer in enumerate(self.layers) if layer.weighted)
         return self.layers[place].neurons(hidden[place])
 

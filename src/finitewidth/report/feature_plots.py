@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+    from matplotlib.ticker import MaxNLocator
 
 Array = np.ndarray
 P = ParamSpec("P")
@@ -596,7 +597,7 @@ def _colour_bar(image: AxesImage, ax: Axes, label: str = "", extend: str = "neit
     bar.update_ticks()
 
 
-def _few_ticks() -> Any:
+def _few_ticks() -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(5)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from finitewidth.documents import json_ready
 
+T = TypeVar("T")
 SURE = 3.0  # standard errors from which a claim counts as decided
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
@@ -139,8 +140,7 @@ class Findings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, NaN as None."""
-        plain: dict[str, Any] = json_ready(asdict(self))
-        return plain
+        return json_ready(asdict(self))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Findings:
@@ -165,15 +165,14 @@ def _names(kind: Any) -> list[str]:
     return list(kind.__dataclass_fields__)
 
 
-def _is(kind: Any, value: Any) -> Any:
+def _is(kind: type[T] | tuple[type[T], ...], value: object) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{type(value).__name__} in place of {kind}")
     return value
 
 
 def _text(plain: Mapping[str, Any], name: str) -> str:
-    text: str = _is(str, plain[name])
-    return text
+    return _is(str, plain[name])
 
 
 def _list(plain: Mapping[str, Any], name: str, most: int | None = None) -> list[Any]:
@@ -203,7 +202,7 @@ def _cell(cell: Any) -> Cell:
     if isinstance(cell, list):
         value, error = (math.nan if item is None else float(item) for item in _numbers(cell, missing=True))
         return (value, error)
-    return None if cell is None else _is((str, int, float), cell)
+    return cell if cell is None or isinstance(cell, str) else _is((int, float), cell)
 
 
 def _panel(plain: Mapping[str, Any]) -> Panel:

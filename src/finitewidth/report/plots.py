@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from finitewidth.methods import Row
+
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe, Ito 2008
@@ -77,7 +79,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
 def learning_curve(
     curve: Iterable[Any],
     ax: Axes | None = None,
-    infinite: Any = None,
+    infinite: Row | float | Iterable[Row] | None = None,
     sampled: Iterable[Any] | None = None,
     quantity: str = "test_error",
     split: bool = True,
@@ -314,7 +316,7 @@ def _draw_q(ax: Axes, rows: list[Any], axis: str, layer: int | None, k: int, nam
     ax.plot([_position(row, axis) for row in rows], y, label=label if labelled else None, ms=3, zorder=3, **look)
 
 
-def _limit(infinite: Any, group: list[Any]) -> Any:
+def _limit(infinite: Any, group: list[Any]) -> Row | float | None:
     """The row (or number) of the limit that belongs to a line."""
     if infinite is None or isinstance(infinite, (int, float)) or hasattr(infinite, "converged"):
         return infinite
@@ -323,7 +325,7 @@ def _limit(infinite: Any, group: list[Any]) -> Any:
     return found[0] if found else None
 
 
-def _draw_limit(ax: Axes, limit: Any, quantity: str, colour: str) -> None:
+def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str) -> None:
     """A dashed line; the first one in the axes is named, the others tell themselves apart by colour."""
     if limit is None:
         return

@@ -6,6 +6,7 @@ couplings share compiled code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import block_diag
 
+from finitewidth.jax_runs import Tree
 from finitewidth.sampling.posterior import Array, Target, collapsed_energy, condition, readout_gram
 from finitewidth.sampling.program import Program
 
@@ -46,12 +48,12 @@ class JointArrays(NamedTuple):
 class JointTarget(Target):
     """Both networks at once: ``theta`` holds the whitened source and target layers, features are block diagonal."""
 
-    def hidden(self, theta: Array, arrays: Any) -> Any:
+    def hidden(self, theta: Array, arrays: Any) -> Tree:
         white = theta.reshape(2, self.network.widths[0], -1)
         layers = jnp.einsum("ab,bni->ani", arrays.mixing, white)
         return {"layers": [layers[0], layers[1]], "outside": arrays.outside}
 
-    def features(self, hidden: Any, x: Any) -> Array:
+    def features(self, hidden: Tree, x: Any) -> Array:
         """(points, 2 N), those of the source network first; x: ``Tasks``, or points of the target task."""
         if isinstance(x, Tasks):
             return block_diag(*self._features(hidden, x))
@@ -63,13 +65,13 @@ class JointTarget(Target):
         both = zip(self._features(self.hidden(theta, arrays), arrays.train), parts, strict=True)
         return sum((collapsed_energy(phi, y, arrays.temperature) for phi, y in both), jnp.zeros(()))
 
-    def extended(self, hidden: Any, key: Array) -> Any:
+    def extended(self, hidden: Tree, key: Array) -> Tree:
         if self.n_extra == 0:
             return hidden
         source, target = hidden["layers"]
         return {**hidden, "layers": [source, _extended(target, self.n_extra, hidden["outside"], key)]}
 
-    def _features(self, hidden: Any, x: Tasks) -> list[Array]:
+    def _features(self, hidden: Tree, x: Tasks) -> list[Array]:
         return [self._of(weights, points) for weights, points in zip(hidden["layers"], x, strict=True)]
 
     def _of(self, weights: Array, x: Array) -> Array:
@@ -92,10 +94,10 @@ class FollowingArrays(NamedTuple):
 class FollowingTarget(Target):
     """The target network given the source's weights: ``centre + scale theta``."""
 
-    def hidden(self, theta: Array, arrays: Any) -> Any:
+    def hidden(self, theta: Array, arrays: Any) -> Tree:
         return {**self._unravel(arrays.centre + theta * arrays.scale), "outside": arrays.outside}
 
-    def extended(self, hidden: Any, key: Array) -> Any:
+    def extended(self, hidden: Tree, key: Array) -> Tree:
         if self.n_extra == 0:
             return hidden
         return {**hidden, "weights": [_extended(hidden["weights"][0], self.n_extra, hidden["outside"], key)]}
@@ -111,7 +113,7 @@ def _extended(weights: Array, count: int, deviation: Array, key: Array) -> Array
 class WithReadouts(Program):
     """Sums the mean readouts as well: their overlaps between networks are order parameters."""
 
-    def _observe(self, state: Any, key: Array, arrays: Any) -> tuple[Any, Any]:
+    def _observe(self, state: Tree, key: Array, arrays: Any) -> tuple[Tree, Tree]:
         record, terms = super()._observe(state, key, arrays)
         target = self.sampler.target
         return record, {**terms, "readout": mean_readout(target, self.sampler.position(state), arrays)}
@@ -131,7 +133,7 @@ def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.n
 
 
 @lru_cache(maxsize=16)
-def _compiled_overlaps(target: Target) -> Any:
+def _compiled_overlaps(target: Target) -> Callable[[Array, Any], tuple[Array, Array]]:
     def one(theta: Array, arrays: Any) -> tuple[Array, Array]:
         phi = target.features(target.hidden(theta, arrays), arrays.train)
         given = condition(phi, arrays.y, arrays.temperature)

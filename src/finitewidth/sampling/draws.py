@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import special
@@ -16,6 +16,9 @@ from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.prediction import Errors, Prediction, in_own_units
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
+
+if TYPE_CHECKING:
+    import xarray
 
 Array = np.ndarray
 _BATCHES = 20  # batches a run is cut into for the noise of the mean prediction
@@ -206,7 +209,7 @@ class Draws(Displayed):
 
     # --- for ArviZ ------------------------------------------------------------------------------------------
 
-    def to_datatree(self) -> Any:
+    def to_datatree(self) -> xarray.DataTree:
         """An xarray.DataTree with ArviZ's groups posterior, sample_stats, observed_data and observables."""
         try:
             import xarray

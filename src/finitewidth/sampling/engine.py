@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from finitewidth.checkpoints import RunFile
 from finitewidth.durations import timed
-from finitewidth.jax_runs import on_cpu
+from finitewidth.jax_runs import Tree, on_cpu
 from finitewidth.linalg import n_threads
 from finitewidth.sampling import checkpoint
 from finitewidth.sampling.checkpoint import BLOCKS, Progress, joined
@@ -34,8 +34,11 @@ from finitewidth.sampling.program import (
     Sampler,
     Settings,
     Stage,
+    Step,
     When,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Engine:
     def start(self) -> Progress:
         """States from the prior, nothing done."""
 
-        def lane(chain: int) -> Any:
+        def lane(chain: int) -> Tree:
             with jax.enable_x64(True):
                 return jax.device_get(self.program.init(self.seed, chain, self.arrays))
 
@@ -67,7 +70,7 @@ class Engine:
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
     @cached_property
-    def shapes(self) -> tuple[Any, DualAveraging, Any, Any]:
+    def shapes(self) -> Step:
         """State, tuner, records and sums of a chunk of one chain, without making any: pytrees of shapes."""
         with jax.enable_x64(True):
             return self.program.shapes(self.sampler.settings(), self.arrays)
@@ -131,7 +134,7 @@ class Engine:
         last = CHUNK * (1.0 + float(records["steps"].mean()))
         return last, left * (1.0 + self.sampler.gradients(settings, records))
 
-    def _chunk(self, done: Progress, advance: Callable) -> Progress:
+    def _chunk(self, done: Progress, advance: Callable[[Progress, Stage, int, int], Step]) -> Progress:
         stage = self.stages[done.stage]
         first = done.chunk * CHUNK
         kept = min(CHUNK, stage.iterations - first)
@@ -166,17 +169,17 @@ class Engine:
         settings = self.sampler.before(self.stages[done.stage], settings, scores)
         return replace(done, settings=settings, tuners=self._tuners(settings), records=[])
 
-    def _lanes(self, pool: ThreadPoolExecutor) -> Callable:
+    def _lanes(self, pool: ThreadPoolExecutor) -> Callable[[Progress, Stage, int, int], Step]:
         """``(progress, stage, first, kept) -> (states, tuners, records, sums)``, chains first in all of them."""
 
-        def lane(chain: Any, progress: Progress, stage: Stage, first: int, kept: int) -> Any:
+        def lane(chain: Any, progress: Progress, stage: Stage, first: int, kept: int) -> Step:
             with jax.enable_x64(True):  # a setting of the thread
                 state, tuner = jax.tree.map(lambda leaf: leaf[chain], (progress.states, progress.tuners))
                 when = When(self.seed, progress.iterations, first, kept, stage.adapt)
                 result = self.program.advance(state, tuner, chain, when, progress.settings, self.arrays)
                 return jax.device_get(result)
 
-        def advance(*moment: Any) -> Any:
+        def advance(*moment: Any) -> Step:
             if not on_cpu():
                 return lane(np.arange(self.chains), *moment)
             return _stack(list(pool.map(lambda chain: lane(chain, *moment), range(self.chains))))
@@ -197,5 +200,5 @@ def _added(done: Progress, sums: dict[str, np.ndarray], count: int, block: int) 
     return replace(done, sums=totals, counts=counts)
 
 
-def _stack(parts: list[Any]) -> Any:
+def _stack(parts: list[T]) -> T:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)

@@ -83,7 +83,7 @@ def _features(network: Network, train: Dataset, test: Dataset, networks: int, se
         @jax.jit
         def both(key: jax.Array) -> list[jax.Array]:
             hidden = network.init_hidden(key, shape)
-            return [scale * network.features(hidden, x) for x in (train.x, test.x)]
+            return [scale * network.features(hidden, x) for x in map(jax.numpy.asarray, (train.x, test.x))]
 
         drawn = [both(key) for key in jax.random.split(jax.random.key(seed), networks)]
         return [(np.asarray(phi), np.asarray(at)) for phi, at in drawn]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 
+from finitewidth.jax_runs import Tree
 from finitewidth.sampling.posterior import (
     Array,
     Arrays,
@@ -47,7 +47,7 @@ def observe(
     return {"mean": mean, "variance": variance, "train_error": error}, terms
 
 
-def _order_parameter(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+def _order_parameter(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     width = target.network.widths[-1]
     if isinstance(given, Conditional):
         return readout_gram(given, phi, arrays.temperature, width)
@@ -56,13 +56,13 @@ def _order_parameter(target: Target, hidden: Any, phi: Array, given: Conditional
     return jnp.einsum("iad,jae->idje", z, z).reshape(size, size) / width
 
 
-def _hidden_kernel(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+def _hidden_kernel(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     """phi phi^T / N of the training points (P, P); with patches, their mean (or, pooled, of the pooled features)."""
     scale = target.readout_scale / math.sqrt(target.network.widths[-1] if target.network.readout == "mean-field" else 1)
     return phi @ phi.T / scale**2
 
 
-def _weight_covariance(target: Target, hidden: Any, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+def _weight_covariance(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
     """``lambda_0 w w^T`` averaged over the first layer's neurons, (inputs, inputs); one matrix a patch if unshared."""
     weights = target.network.first_weights(hidden)
     gram = jnp.swapaxes(weights, -1, -2) @ weights

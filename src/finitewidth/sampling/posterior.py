@@ -21,6 +21,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from finitewidth.jax_runs import Tree
 from finitewidth.networks import Network
 
 Array = Any  # a JAX array
@@ -81,11 +82,11 @@ class Target:
         """Prior standard deviation of the network's own readout weights."""
         return 1.0 / math.sqrt(self.network.weight_precision[-1])
 
-    def hidden(self, theta: Array, arrays: Arrays) -> Any:
+    def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         """The network's hidden weights of a whitened vector (dim,)."""
         return self._unravel(theta * arrays.scale)
 
-    def features(self, hidden: Any, x: Array) -> Array:
+    def features(self, hidden: Tree, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""
         return self.network.features(hidden, x) * self.readout_scale
 
@@ -110,15 +111,15 @@ class Target:
 
         return np.asarray(jax.jit(deviation)())
 
-    def _ones(self) -> Any:
+    def _ones(self) -> Tree:
         weights = jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights)
 
-    def _unravel(self, theta: Array) -> Any:
+    def _unravel(self, theta: Array) -> Tree:
         """(dim,) -> pytree of hidden weights."""
         return ravel_pytree(self._ones())[1](theta)
 
-    def extended(self, hidden: Any, key: Array) -> Any:
+    def extended(self, hidden: Tree, key: Array) -> Tree:
         """The first layer's weights for inputs outside the training span: these still have their prior."""
         if self.n_extra == 0:
             return hidden

@@ -5,6 +5,7 @@ Programs are compared by value, so that two runs that differ in data or seed onl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from finitewidth.jax_runs import compiler_options, on_cpu
+from finitewidth.jax_runs import Tree, compiler_options, on_cpu
 from finitewidth.sampling.observables import observe
 from finitewidth.sampling.posterior import Array, Arrays, Target
 
@@ -59,18 +60,21 @@ class Sampler(Protocol):
     after the records of a chunk.
     """
 
-    target: Target
-    conditional: bool
-    acceptance: float
+    @property
+    def target(self) -> Target: ...
+    @property
+    def conditional(self) -> bool: ...
+    @property
+    def acceptance(self) -> float: ...
 
-    def init(self, key: Array, arrays: Arrays) -> Any: ...
+    def init(self, key: Array, arrays: Arrays) -> Tree: ...
     def settings(self) -> Settings: ...
     def stages(self, warmup: int, draws: int) -> list[Stage]: ...
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings: ...
     def score(self, stage: Stage, records: Records) -> float | None: ...
-    def step(self, state: Any, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Any, Info]: ...
-    def position(self, state: Any) -> Array: ...
-    def energy(self, state: Any, arrays: Arrays) -> Array: ...
+    def step(self, state: Tree, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Tree, Info]: ...
+    def position(self, state: Tree) -> Array: ...
+    def energy(self, state: Tree, arrays: Arrays) -> Array: ...
     def gradients(self, settings: Settings, records: Records) -> float: ...
 
 
@@ -100,6 +104,9 @@ class DualAveraging(NamedTuple):
         return DualAveraging(log_step, average, error, count, self.centre)
 
 
+Step = tuple[Tree, DualAveraging, Tree, Tree]  # state, tuner, records and sums
+
+
 class When(NamedTuple):
     """What a chunk is part of.
 
@@ -121,36 +128,36 @@ class Program:
     sampler: Sampler
     observables: tuple[str, ...]
 
-    def init(self, seed: int, chain: int, arrays: Arrays) -> Any:
+    def init(self, seed: int, chain: int, arrays: Arrays) -> Tree:
         """The first state of a chain."""
         return _compiled_init(self)(seed, chain, arrays)
 
-    def shapes(self, settings: Settings, arrays: Arrays) -> tuple[Any, DualAveraging, Any, Any]:
+    def shapes(self, settings: Settings, arrays: Arrays) -> Step:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
         state, tuner = jax.eval_shape(self._init, 0, 0, arrays), DualAveraging.start(np.ones(()))
         moment = When(0, 0, 0, CHUNK, False)
-        shapes: Any = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
+        shapes: Step = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
         return shapes
 
     def advance(
-        self, state: Any, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
-    ) -> tuple[Any, DualAveraging, Any, Any]:
+        self, state: Tree, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
+    ) -> Step:
         """CHUNK iterations of one chain, or of a batch of them: state, tuner, records and sums."""
         return _compiled_advance(self)(state, tuner, chain, when, settings, arrays)
 
-    def _init(self, seed: Array, chain: Array, arrays: Arrays) -> Any:
+    def _init(self, seed: Array, chain: Array, arrays: Arrays) -> Tree:
         return self.sampler.init(_key(seed, chain, -1), arrays)
 
     def _advance(
         self,
-        state: Any,
+        state: Tree,
         tuner: DualAveraging,
         chain: Array,
         when: When,
         settings: dict[str, Array],
         arrays: Arrays,
-    ) -> tuple[Any, DualAveraging, Any, Any]:
-        def body(carry: Any, index: Array) -> tuple[Any, Any]:
+    ) -> Step:
+        def body(carry: Tree, index: Array) -> tuple[Tree, Tree]:
             state, tuner, sums = carry
             key, observe_key = jax.random.split(_key(when.seed, chain, when.iterations + index))
             moment = Moment(when.first + index, van_der_corput(when.iterations + index))
@@ -168,7 +175,7 @@ class Program:
         (state, tuner, sums), records = jax.lax.scan(body, (state, tuner, zeros), jnp.arange(CHUNK))
         return state, tuner, records, sums
 
-    def _observe(self, state: Any, key: Array, arrays: Arrays) -> tuple[Any, Any]:
+    def _observe(self, state: Tree, key: Array, arrays: Arrays) -> tuple[Tree, Tree]:
         sampler = self.sampler
         theta = sampler.position(state)
         record, terms = observe(sampler.target, theta, key, arrays, self.observables, sampler.conditional)
@@ -176,12 +183,12 @@ class Program:
 
 
 @lru_cache(maxsize=16)
-def _compiled_init(program: Program) -> Any:
+def _compiled_init(program: Program) -> Callable[[int, int, Arrays], Tree]:
     return jax.jit(program._init, compiler_options=compiler_options())
 
 
 @lru_cache(maxsize=16)
-def _compiled_advance(program: Program) -> Any:
+def _compiled_advance(program: Program) -> Callable[..., Step]:
     one = program._advance
     batch = jax.vmap(one, (0, 0, 0, None, None, None))
     return jax.jit(one if on_cpu() else batch, compiler_options=compiler_options())

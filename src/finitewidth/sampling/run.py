@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from finitewidth.sampling.checkpoint import Progress
     from finitewidth.sampling.engine import Engine
     from finitewidth.sampling.method import Sample
+    from finitewidth.sampling.posterior import Target
+    from finitewidth.sampling.program import Program, Sampler
 
 MOST_WEIGHTS = 100  # draws of a chain whose weights are kept
 _PACED = 4  # chunks that show the pace: the step size has nearly adapted
@@ -169,7 +171,7 @@ class SamplingRun(LongRun["Progress"]):
             arrays = Arrays(self.inputs.train, self.y, test, scale, temperature)
         return self.engine_of(target, arrays)
 
-    def engine_of(self, target: Any, arrays: Any, program: Callable[..., Any] | None = None) -> Engine:
+    def engine_of(self, target: Target, arrays: Any, program: Callable[..., Program] | None = None) -> Engine:
         """The sampler of a target; program: what makes a ``Program``."""
         from finitewidth.sampling.engine import Engine
         from finitewidth.sampling.program import Program
@@ -180,7 +182,7 @@ class SamplingRun(LongRun["Progress"]):
         compiled = (program or Program)(sampler, tuple(settings.observables))
         return Engine(compiled, arrays, settings.chains, settings.seed, stages, spacing)
 
-    def _sampler(self, target: Any) -> Any:
+    def _sampler(self, target: Target) -> Sampler:
         settings = self.settings
         if settings.sampler == "collapsed":
             from finitewidth.sampling.collapsed import Collapsed

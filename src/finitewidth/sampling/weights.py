@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from finitewidth.jax_runs import compiler_options, single_thread
 from finitewidth.linalg import require_memory
 
 if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
+    from finitewidth.sampling.observables import Record
+    from finitewidth.sampling.posterior import Arrays, Target
     from finitewidth.sampling.run import SamplingRun
 
 Array = np.ndarray
@@ -48,13 +53,13 @@ class Weights:
 
 
 @lru_cache(maxsize=16)
-def _compiled(target: Any, conditional: bool) -> Any:
+def _compiled(target: Target, conditional: bool) -> Callable[..., Record]:
     import jax
 
     from finitewidth.sampling.observables import observe
     from finitewidth.sampling.program import observing_key
 
-    def one(theta: Any, seed: Any, chain: Any, iteration: Any, arrays: Any) -> Any:
+    def one(theta: JaxArray, seed: int, chain: int, iteration: int, arrays: Arrays) -> Record:
         return observe(target, theta, observing_key(seed, chain, iteration), arrays, (), conditional)[0]
 
     return jax.jit(one, compiler_options=compiler_options())

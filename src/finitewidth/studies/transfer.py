@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def _curve(
     return Curve(protocol, name, theory, draws(work, protocol, network, sources[name], name, target))
 
 
-def _place(work: Work, *words: str) -> Any:
+def _place(work: Work, *words: str) -> Path:
     work.checkpoints.mkdir(exist_ok=True)
     return (
         work.checkpoints / f"{'-'.join(words).replace(' ', '-').replace(',', '').replace('(', '').replace(')', '')}.npz"

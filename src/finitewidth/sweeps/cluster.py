@@ -18,7 +18,8 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from importlib import metadata
 from multiprocessing import resource_tracker
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from finitewidth.durations import now
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -26,6 +27,9 @@ from finitewidth.fingerprints import versions
 from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
 
 _CONNECT = "10s"
 _LOOK = 1.0  # seconds between looks at which workers there are
@@ -40,7 +44,7 @@ _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
 
 
 @contextlib.contextmanager
-def local(workers: int) -> Iterator[Any]:
+def local(workers: int) -> Iterator[Client]:
     """A client of new processes of this machine, one thread each, that end with this process, however it ends.
 
     Raises InputError where they cannot begin.
@@ -55,7 +59,7 @@ def local(workers: int) -> Iterator[Any]:
         yield client
 
 
-def _cluster(kind: Any, workers: int) -> Any:
+def _cluster(kind: type[LocalCluster], workers: int) -> LocalCluster:
     encrypted = importlib.util.find_spec("cryptography") is not None
     try:
         with _uninterrupted():
@@ -92,7 +96,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[Client]:
     """A client of the scheduler at ``address``; InputError where there is none, or one of other versions."""
     distributed = _distributed()
     with _silent():
@@ -105,7 +109,7 @@ def connected(address: str) -> Iterator[Any]:
                 client.close(timeout=2)
 
 
-def _distributed() -> Any:
+def _distributed() -> ModuleType:
     try:
         import distributed
     except ImportError as error:
@@ -113,7 +117,7 @@ def _distributed() -> Any:
     return distributed
 
 
-def _client(kind: Any, address: str) -> Any:
+def _client(kind: type[Client], address: str) -> Client:
     try:
         return kind(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
     except Exception as error:  # OSError, TimeoutError, ValueError, and whatever another version answers

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from finitewidth.data.files import existing
 from finitewidth.exceptions import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from yaml import Node, SafeLoader
 
 MOST_BYTES = 8 * 2**20
 _MOST_EVENTS = 300_000  # keys, values and lists of a file: beyond, reading takes minutes and gigabytes
@@ -58,7 +62,7 @@ class Document:
         return f"{self.name}, line {self.lines[found]}" if found in self.lines else self.name
 
 
-def _yaml() -> Any:
+def _yaml() -> ModuleType:
     try:
         import yaml
     except ImportError as error:
@@ -102,7 +106,7 @@ def _refuse_references(name: str, text: str) -> None:
             raise InputError(f"{name}, line {line}: {what}", "plain texts, numbers, lists", "write the value out")
 
 
-def _plain(name: str, node: Any, place: Place, lines: dict[Place, int], loader: Any) -> Any:
+def _plain(name: str, node: Node | None, place: Place, lines: dict[Place, int], loader: SafeLoader) -> object:
     """Plain data of a node; notes the lines of all below."""
     yaml = _yaml()
     if node is None:

@@ -57,14 +57,14 @@ class FolderLock:
     def holder(self) -> str:
         """Who wrote the file last."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            held = parse_json(self.path.read_text(encoding="utf-8"))
+            held: Any = parse_json(self.path.read_text(encoding="utf-8"))
             return f"process {held['pid']} on {held['host']} (since {held['since']})"
         return "another process"
 
     def _claimed(self) -> bool:
         claim = self.path.with_name(f"{FILE}.claim")
         with suppress(OSError, ValueError, KeyError, TypeError):
-            held = parse_json(claim.read_text(encoding="utf-8"))
+            held: Any = parse_json(claim.read_text(encoding="utf-8"))
             if held["host"] == socket.gethostname() and not _alive(int(held["pid"])):
                 claim.unlink()
         try:

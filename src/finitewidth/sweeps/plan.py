@@ -187,7 +187,7 @@ def _ordered(grid: Grid) -> Grid:
     return {key: grid[key] for key in (*first, *middle, *last)}
 
 
-def _listed(values: Any) -> Any:
+def _listed(values: Any) -> list[Any] | float | str:
     """A range, an array or a number of NumPy, as plain data."""
     return values.tolist() if hasattr(values, "tolist") else list(values)
 

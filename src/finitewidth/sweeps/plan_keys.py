@@ -171,12 +171,12 @@ def defaults(method: str) -> dict[str, Any]:
     return {name: KINDS[name].read(name, value) for name, value in found.items() if name in KINDS and _given(value)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A setting as a plan writes it."""
     return value.kind if isinstance(value, Solver) else value
 
 
-def _given(value: Any) -> bool:
+def _given(value: object) -> bool:
     return value is not None and value is not False
 
 

@@ -11,11 +11,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
 from finitewidth.json_input import parse_json
 from finitewidth.linalg import available_memory, format_bytes
+
+if TYPE_CHECKING:
+    import xarray
 
 META = "zarr.json"
 _MOST_META, _MOST_CHUNKS, _MOST_NODES, _DEEPEST = 2**20, 100_000, 1000, 3
@@ -25,7 +28,7 @@ _ZSTD = 0xFD2FB528
 _ATTRIBUTES = {"_FillValue"}  # of an array; others would ask xarray to decode
 
 
-def read_draws(path: Path, max_bytes: float | None = None) -> Any:
+def read_draws(path: Path, max_bytes: float | None = None) -> xarray.DataTree:
     """The draws of a point, an xarray.DataTree in memory.
 
     Raises InputError for a folder that a sweep did not write, MemoryCapError above ``max_bytes`` (half of what is

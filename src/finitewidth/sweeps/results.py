@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
 from finitewidth.checks import shown
@@ -17,6 +17,10 @@ from finitewidth.json_input import parse_json
 from finitewidth.sweeps.plan import Plan
 from finitewidth.sweeps.read_draws import read_draws
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
 
 _ID = re.compile(r"[0-9a-f]{24}")
 _NUMBERS: dict[str, Any] = {
@@ -64,7 +68,7 @@ def _plain(row: sqlite3.Row) -> dict[str, Any]:
     return plain
 
 
-def read(folder: str | os.PathLike[str]) -> Any:
+def read(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     """All points of a folder as a pandas DataFrame, one a row: configuration, result, and how it came about.
 
     Keys of the configuration and of the result are columns; where both have one (width, say), the result's is taken,
@@ -90,7 +94,7 @@ def plan_text(folder: str | os.PathLike[str]) -> str:
     return found[0] if found is not None and isinstance(found[0], str) else ""
 
 
-def draws(folder: str | os.PathLike[str], point_id: str) -> Any:
+def draws(folder: str | os.PathLike[str], point_id: str) -> xarray.DataTree:
     """The draws of a sampled point, an xarray.DataTree (``Draws.to_datatree``), read whole.
 
     Raises InputError for a point without draws and for draws that are damaged or not as a sweep writes them,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import operator
 from functools import lru_cache, partial
-from types import GenericAlias
-from typing import Annotated, Any, NoReturn
+from types import GenericAlias, ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from finitewidth import checks
 from finitewidth.exceptions import InputError, MissingExtraError
@@ -14,13 +14,17 @@ from finitewidth.linalg import parse_memory
 from finitewidth.sweeps.document import Document
 from finitewidth.sweeps.plan_keys import KINDS, Kind, meanings
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
 TITLE = "Plan of a finitewidth sweep"
 _TAGS = ("one", "several")  # of the union of one grid and a list of them, not part of a place
 
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of a plan."""
-    schema: dict[str, Any] = _model().model_json_schema()
+    schema = _model().model_json_schema()
     for part in (schema, *schema["$defs"].values()):
         for key in part["properties"].values():
             for place in (key, key.get("items", {})):  # pydantic 2.7 says it of the values of a list too
@@ -44,7 +48,7 @@ def validated(document: Document) -> dict[str, Any]:
     return found
 
 
-def _pydantic() -> Any:
+def _pydantic() -> ModuleType:
     try:
         import pydantic
     except ImportError as error:
@@ -53,7 +57,7 @@ def _pydantic() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _model() -> Any:
+def _model() -> type[BaseModel]:
     p = _pydantic()
     strict = p.ConfigDict(extra="forbid", title=TITLE)
     values = {name: _value(p, name, kind) for name, kind in KINDS.items()}
@@ -63,7 +67,7 @@ def _model() -> Any:
     return p.create_model("Plan", __config__=strict, **single, **_of_the_whole(p, grid))
 
 
-def _of_the_whole(p: Any, grid: Any) -> dict[str, Any]:
+def _of_the_whole(p: ModuleType, grid: object) -> dict[str, Any]:
     """The keys that are no setting of a point."""
     one, several = (_annotated(kind, p.Tag(tag)) for kind, tag in zip((grid, _several(p, grid)), _TAGS, strict=True))
     grids = _annotated(one | several, p.Discriminator(lambda value: _TAGS[isinstance(value, list)]))
@@ -76,16 +80,16 @@ def _of_the_whole(p: Any, grid: Any) -> dict[str, Any]:
     }
 
 
-def _key(p: Any, name: str, kind: Any) -> Any:
+def _key(p: ModuleType, name: str, kind: object) -> tuple[object, FieldInfo]:
     """A key that may be left out."""
     return kind, p.Field(None, description=meanings()[name])
 
 
-def _value(p: Any, name: str, kind: Kind) -> Any:
+def _value(p: ModuleType, name: str, kind: Kind) -> object:
     return _annotated(Any, p.BeforeValidator(partial(kind.read, name)), p.WithJsonSchema(kind.schema))
 
 
-def _several(p: Any, kind: Any) -> Any:
+def _several(p: ModuleType, kind: object) -> object:
     return _annotated(GenericAlias(list, (kind,)), p.Field(min_length=1))
 
 

@@ -28,9 +28,9 @@ from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.nested import Nested
+from finitewidth.theory.nested import Nested, NestedScan
 from finitewidth.theory.saddle import Minimum, surplus_of_scale
-from finitewidth.theory.scaled import ScaledKernel
+from finitewidth.theory.scaled import ScaledKernel, SharedKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
 
@@ -82,7 +82,7 @@ def _mellin_saddle(x: Array, widths: Sequence[int], a: Array) -> Array:
     return theta
 
 
-def _stirling(z: Any) -> Any:
+def _stirling(z: Array | float) -> Array | float:
     """log Gamma(z) - (z - 1/2) log z + z - log(2 pi)/2 for |z| >= 30."""
     w = 1.0 / (z * z)
     return (1.0 / 12.0 - w * (1.0 / 360.0 - w * (1.0 / 1260.0 - w / 1680.0))) / z
@@ -243,7 +243,7 @@ class Integrated(Theory[Any]):
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         return self.theory.work(rows, train)
 
-    def factorise(self, train: Dataset, memory: float | None = None) -> Any:
+    def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel | NestedScan:
         """The work that all widths share."""
         return self.theory.factorise(train, memory)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,7 +21,7 @@ from finitewidth.linalg import arithmetic
 from finitewidth.methods import Control, Method, Problem, parts
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.scaled import ScaledKernel
-from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.solution import Shared, Theory, TheorySolution
 from finitewidth.theory.spectrum import unit_network
 from finitewidth.theory.validated import warn_outside_validated
 
@@ -59,7 +59,7 @@ class TheoryMethod(Method):
         theories = [self.theory(problem, control).for_outputs(train.n_outputs) for problem in problems]
         with watched(theories, train, test, sizes, control.memory) as solving:
             for part in parts(train, sizes):
-                work: dict[Any, Any] = {}
+                work: dict[Hashable, Any] = {}
                 for theory in theories:
                     with solving(), arithmetic(part.n_points):
                         solution = theory.solve(part, _shared(theory, part, work, control), control.memory)
@@ -85,7 +85,7 @@ def solve(theory: Theory[Any], train: Dataset, memory: float | None = None) -> T
         return fitting.solve(train, memory=memory)
 
 
-def _shared(theory: Theory[Any], train: Dataset, work: dict[Any, Any], control: Control) -> Any:
+def _shared(theory: Theory[Shared], train: Dataset, work: dict[Hashable, Any], control: Control) -> Shared:
     """What theories of one kernel share on a training set, within one call or, where it allows, between calls."""
     key = theory.sharing
     if key is None:

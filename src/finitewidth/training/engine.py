@@ -14,12 +14,12 @@ import numpy as np
 
 from finitewidth import durations
 from finitewidth.checkpoints import RunFile
-from finitewidth.jax_runs import on_cpu, one_blas_thread, single_thread
+from finitewidth.jax_runs import Tree, on_cpu, one_blas_thread, single_thread
 from finitewidth.linalg import n_threads
 from finitewidth.training.program import Arrays, Program, Settings, State
 
 _LANES = 16
-_Work = Callable[[slice, np.ndarray], Any]  # on the networks of a slice, with their seeds
+_Work = Callable[[slice, np.ndarray], Tree]  # on the networks of a slice, with their seeds
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Engine:
             {name: fitting[f"record/{name}"] for name in records},
         )
 
-    def _advanced(self, done: Progress, count: int, lanes: Callable[[_Work], Any]) -> Progress:
-        def work(part: slice, seeds: np.ndarray) -> Any:
+    def _advanced(self, done: Progress, count: int, lanes: Callable[[_Work], Tree]) -> Progress:
+        def work(part: slice, seeds: np.ndarray) -> Tree:
             states = jax.tree.map(lambda leaf: leaf[part], done.states)
             return self.program.advance(states, seeds, done.steps, count, self.settings, self.arrays)
 
@@ -121,17 +121,17 @@ class Engine:
         return Progress(done.steps + count, states, columns)
 
     @contextlib.contextmanager
-    def _lanes(self, threads: int) -> Iterator[Callable[[_Work], Any]]:
+    def _lanes(self, threads: int) -> Iterator[Callable[[_Work], Tree]]:
         """Does work on every lane and puts the pytrees that come back one behind the other, networks first."""
         seeds = self.seeds
         size = -(-len(seeds) // _LANES) if on_cpu() else len(seeds)
         parts = [slice(first, first + size) for first in range(0, len(seeds), size)]
 
-        def lane(work: _Work, part: slice) -> Any:
+        def lane(work: _Work, part: slice) -> Tree:
             with jax.enable_x64(True):  # a setting of the thread
                 return jax.device_get(work(part, seeds[part]))
 
-        def lanes(work: _Work) -> Any:
+        def lanes(work: _Work) -> Tree:
             done = list(pool.map(partial(lane, work), parts))
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)
 

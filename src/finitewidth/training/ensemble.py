@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.exceptions import InputError
-from finitewidth.jax_runs import single_thread
+from finitewidth.jax_runs import Tree, single_thread
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction, in_own_units
 
+if TYPE_CHECKING:
+    from jax import Array as JaxArray
+
 Array = np.ndarray
+_OfNetwork = Callable[[Network, Tree, "JaxArray"], "JaxArray"]
 _STILL = 0.01  # change of the objective in the second half of a run, above which a network is not at rest
 
 
@@ -221,7 +226,7 @@ class Ensemble(Displayed):
 
     # --- what the networks learned ----------------------------------------------------------------------------
 
-    def hidden_kernels(self, x: Any = None, initial: bool = False) -> Array:
+    def hidden_kernels(self, x: Array | None = None, initial: bool = False) -> Array:
         """``phi phi^T / N`` of every network on ``x`` (default: the training points), (S, P, P).
 
         With patches, their mean (or, pooled, of the pooled features). initial: before training.
@@ -252,10 +257,10 @@ class Ensemble(Displayed):
         networks = (jax.tree.map(lambda leaf: leaf[i], hidden) for i in range(len(self.seeds)))  # noqa: B023
         return np.stack([self.network.first_weights(one) for one in networks])
 
-    def _points(self, x: Any) -> Any:
+    def _points(self, x: Array | None) -> Array:
         return self.train.x if x is None else x
 
-    def _map(self, function: Any, parameters: Any, x: Any) -> Array:
+    def _map(self, function: _OfNetwork, parameters: Tree, x: Any) -> Array:
         """One network after another, which bounds the memory; (S, ...)."""
         import jax
 
@@ -267,18 +272,20 @@ class Ensemble(Displayed):
 
 
 @lru_cache(maxsize=16)
-def _compiled(function: Any, network: Network, activations: Any) -> Any:
+def _compiled(
+    function: _OfNetwork, network: Network, activations: tuple[Callable[[JaxArray], JaxArray], ...]
+) -> Callable[[Tree, Array], JaxArray]:
     """``activations``: ``network.jax_functions``."""
     import jax
 
     return jax.jit(partial(function, network))
 
 
-def _apply(network: Network, parameters: Any, x: Any) -> Any:
+def _apply(network: Network, parameters: Tree, x: JaxArray) -> JaxArray:
     return network.apply(parameters, x)
 
 
-def _hidden_kernel(network: Network, parameters: Any, x: Any) -> Any:
+def _hidden_kernel(network: Network, parameters: Tree, x: JaxArray) -> JaxArray:
     features = network.features(parameters["hidden"], x)
     return features @ features.T
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from finitewidth.jax_runs import compiler_options
+from finitewidth.jax_runs import Tree, compiler_options
 from finitewidth.networks import Network
 
 Array = Any  # a JAX array
@@ -42,9 +42,9 @@ class Settings(NamedTuple):
 class State(NamedTuple):
     """One network in training. best: parameters of the smallest held-out error so far, () without early stopping."""
 
-    parameters: Any
-    optimiser: Any
-    best: Any
+    parameters: Tree
+    optimiser: Tree
+    best: Tree
     best_error: Array
     waited: Array
     stopped: Array
@@ -74,7 +74,7 @@ class Program:
         """``count`` steps after the first ``first`` ones, and what is recorded after them, (seeds,) each."""
         return _compiled_advance(self)(states, seeds, first, count, settings, arrays)
 
-    def structure(self, arrays: Arrays) -> Any:
+    def structure(self, arrays: Arrays) -> Tree:
         """What a state is, without making one: a pytree of shapes."""
         return jax.eval_shape(self._start, 0, arrays)
 
@@ -91,7 +91,7 @@ class Program:
         zero = jnp.zeros((), int)
         return State(parameters, self._rule(0.0).init(parameters), best, jnp.array(jnp.inf), zero, jnp.array(False))
 
-    def _rule(self, momentum: Array | float) -> Any:
+    def _rule(self, momentum: Array | float) -> optax.GradientTransformation:
         """From a gradient to a direction; Langevin follows the gradient and adds noise."""
         if self.optimiser == "adam":
             return optax.scale_by_adam()
@@ -100,7 +100,7 @@ class Program:
     def _advance(
         self, state: State, seed: Array, first: Array, count: Array, settings: Settings, arrays: Arrays
     ) -> tuple[State, dict[str, Array]]:
-        def one(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def one(index: Array, carry: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
             return self._step(*carry, jax.random.fold_in(_key(seed), 1), first + index, settings, arrays)
 
         parameters, optimiser = jax.lax.fori_loop(0, count, one, (state.parameters, state.optimiser))
@@ -109,15 +109,15 @@ class Program:
         return (self._check(state, record["held_out_error"], settings) if self.early else state), record
 
     def _step(
-        self, parameters: Any, optimiser: Any, key: Array, step: Array, settings: Settings, arrays: Arrays
-    ) -> tuple[Any, Any]:
+        self, parameters: Tree, optimiser: Tree, key: Array, step: Array, settings: Settings, arrays: Arrays
+    ) -> tuple[Tree, Tree]:
         x, y = arrays.train, arrays.y
         if self.batch:
             chosen = self._batch(key, step, len(x))
             x, y = x[chosen], y[chosen]
         share = len(arrays.train) / len(x)  # the gradient of a batch is that of all points in the mean
 
-        def loss(parameters: Any) -> Array:
+        def loss(parameters: Tree) -> Array:
             misfit = 0.5 * share * ((y - self.network.apply(parameters, x)) ** 2).sum()
             return misfit - settings.temperature * self.network.log_prior(parameters)
 
@@ -134,7 +134,7 @@ class Program:
         order = jax.random.permutation(jax.random.fold_in(key, step // batches), points)
         return jax.lax.dynamic_slice(order, ((step % batches) * self.batch,), (self.batch,))
 
-    def _record(self, parameters: Any, settings: Settings, arrays: Arrays) -> dict[str, Array]:
+    def _record(self, parameters: Tree, settings: Settings, arrays: Arrays) -> dict[str, Array]:
         def error(x: Array, y: Array) -> Array:
             return ((y - self.network.apply(parameters, x)) ** 2).mean() if len(x) else jnp.array(jnp.nan)
 
@@ -158,7 +158,7 @@ class Program:
         )
 
 
-def _noisy(parameters: Any, key: Array, scale: Array) -> Any:
+def _noisy(parameters: Tree, key: Array, scale: Array) -> Tree:
     flat, restored = ravel_pytree(parameters)  # one generator for all weights, which compiles in half the time
     return restored(flat + scale * jax.random.normal(key, flat.shape, flat.dtype))
 
@@ -168,7 +168,7 @@ def _key(seed: Array) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _compiled_start(program: Program) -> Any:
+def _compiled_start(program: Program) -> Callable[[np.ndarray, Arrays], State]:
     def start(seeds: Array, arrays: Arrays) -> State:  # one after another: vmapped generators compile slowly
         return jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
 
@@ -176,6 +176,6 @@ def _compiled_start(program: Program) -> Any:
 
 
 @lru_cache(maxsize=16)
-def _compiled_advance(program: Program) -> Any:
+def _compiled_advance(program: Program) -> Callable[..., tuple[State, dict[str, Array]]]:
     batch = jax.vmap(program._advance, (0, 0, None, None, None, None))
     return jax.jit(batch, compiler_options=compiler_options())

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 from finitewidth.jax_runs import compiler_options
 
 Array = Any  # a JAX array
+T = TypeVar("T")
 STEPS = 4  # leapfrog steps of one trajectory
 _NEWTON = 6  # steps of the minimum over q: it starts next to it
 _LARGEST_STEP = 1.2
@@ -335,7 +336,7 @@ def advance(
     def kick(momentum: State, gradient: State, size: Array) -> State:
         return jax.tree.map(lambda p, g: p - size * g, momentum, gradient)
 
-    def leap(_: Any, carry: Any) -> Any:
+    def leap(_: Array, carry: tuple[State, State, Array, State]) -> tuple[State, State, Array, State]:
         state, momentum, _, gradient = carry
         momentum = kick(momentum, gradient, 0.5 * step)
         turned = jax.tree.map(lambda x, p: cosine * x + sine * p, state, momentum)
@@ -491,6 +492,6 @@ def start(model: Model, populations: int, particles: int, rank: int, key: Array)
     )
 
 
-def numpy_of(tree: Any) -> Any:
+def numpy_of(tree: T) -> T:
     """The same tree with NumPy arrays."""
     return jax.tree.map(np.asarray, jax.device_get(tree))

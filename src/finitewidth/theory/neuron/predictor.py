@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from finitewidth.prediction import Errors, Prediction
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
-    from finitewidth.theory.neuron.particles import PointMoments
+    from finitewidth.theory.neuron.particles import Field, PointMoments, State
     from finitewidth.theory.neuron.rounds import Problem, Result
 
 Array = np.ndarray
@@ -141,17 +142,15 @@ class NeuronPredictor:
     def _at(self, result: Result, rows: Array) -> PointMoments:
         from finitewidth.theory.neuron import particles
 
-        total: Any = None
         with single_thread():
             work = particles.compiled(particles.at_points, result.model)
             at, data = self._field(result), self.problem.data
-            for k, state in enumerate(_states(result)):
-                moments = work(state, data, at, rows, particles.key_of(k, 3))
-                total = moments if total is None else _added(total, moments)
+            moments = (work(state, data, at, rows, particles.key_of(k, 3)) for k, state in enumerate(_states(result)))
+            total = reduce(_added, moments)
             count = len(result.snapshots.theta)
             return particles.PointMoments(*(np.asarray(part) / count for part in total))
 
-    def _field(self, result: Result) -> Any:
+    def _field(self, result: Result) -> Field:
         position = result.position
         return self.problem.field(position.s, RegularisedGram(position.kernel, self.problem.temperature).inverse())
 
@@ -181,7 +180,7 @@ class NeuronPredictor:
         return covariance, kernel, np.concatenate(drawn)
 
 
-def _states(result: Result) -> Any:
+def _states(result: Result) -> Iterator[State]:
     from finitewidth.theory.neuron.particles import State
 
     for theta, z in zip(*result.snapshots, strict=True):
@@ -200,7 +199,7 @@ def _drawn(known: Any, generator: np.random.Generator) -> Array:
     return np.concatenate(out)
 
 
-def _added(total: Any, moments: Any) -> Any:
+def _added(total: PointMoments, moments: PointMoments) -> PointMoments:
     return type(total)(*(a + b for a, b in zip(total, moments, strict=True)))
 
 
