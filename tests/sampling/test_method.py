@@ -14,14 +14,13 @@ import pytest
 pytest.importorskip("jax")
 pytest.importorskip("arviz")
 
-from finitewidth.networks.own import OwnArchitecture
 
 from finitewidth import long_runs
 from finitewidth.data import Dataset
 from finitewidth.exceptions import InputError, MemoryCapError
 from finitewidth.likelihoods import Gaussian, Likelihood
 from finitewidth.methods import Control, Method, Problem, Row, Solution
-from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
+from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
 from finitewidth.sampling import Sample, sample
 from finitewidth.sampling import run as sampling_run
 from finitewidth.sampling.engine import Engine
@@ -75,7 +74,10 @@ def test_what_it_serves():
     with pytest.raises(InputError, match="a Gaussian likelihood"):
         METHOD.serves(Problem(NETWORK, Other()))
 
-    class OnlyCovariance(OwnArchitecture):
+    @dataclass(frozen=True)
+    class OnlyCovariance(Network):
+        widths: object = 100
+
         pass
 
     with pytest.raises(InputError, match="has no init_hidden, features, hidden_log_prior"):
