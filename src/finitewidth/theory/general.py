@@ -151,7 +151,7 @@ class General(CovarianceSaddle[None]):
 
     @property
     def likelihood(self) -> Likelihood:
-        """Of the targets, any."""
+        """Of the targets."""
         return self.noise
 
     @property

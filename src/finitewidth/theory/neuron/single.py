@@ -112,7 +112,9 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
     """Two whole numbers of at least one."""
     counts = [checks.positive_integer(name, count) for count in checks.sequence(name, value)]
     if len(counts) != 2:
-        raise InputError(f"{name} = {checks.shown(value)}", "two whole numbers", f"write {name}=(150, 150), for example")
+        raise InputError(
+            f"{name} = {checks.shown(value)}", "two whole numbers", f"write {name}=(150, 150), for example"
+        )
     return counts[0], counts[1]
 
 
