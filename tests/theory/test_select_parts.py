@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
 from finitewidth import selection as module
+from finitewidth.exceptions import InputError
 from finitewidth.selection import Candidate, Selection, _candidates, _with_depth
 from finitewidth.theory.solution import TheorySolution
 
