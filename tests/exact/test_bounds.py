@@ -351,12 +351,12 @@ def test_no_warning_of_numpys_at_extreme_scales(make, scale):
 
 
 @over("scale", [1.0, 100.0, 1e3, 1e6])
-@over("method", ["infinite", "saddle"])
+@over("method", [fw.Infinite(), fw.Saddle("product")])
 def test_a_variance_is_not_rounding(method, scale):
     """Two quadratic layers: prior variances up to 1e48, of which the variance is T at most at the training points."""
     rng = np.random.default_rng(0)
     train = fw.Dataset(scale * rng.standard_normal((24, 16)), rng.standard_normal(24))
-    theory = fw.theory_of(fw.FullyConnected((30, 30), activation="quadratic"), 0.01, "product", method)
+    theory = fw.theory_of(fw.FullyConnected((30, 30), activation="quadratic"), 0.01, method=method)
     errors = fw.predict(fw.solve(theory, train), train).errors(train)
     assert 0.0 <= errors.variance <= 0.01
     assert errors.test_error <= errors.train_error * (1.0 + 1e-9)

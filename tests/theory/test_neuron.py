@@ -25,8 +25,8 @@ QUICK = fw.SingleNeuron(particles=300, rounds=(40, 20))
 SHORT = fw.SingleNeuron(particles=300, rounds=(40, 15), response="quadratic")
 
 
-def solved(network, train, temperature=0.1, options=QUICK):
-    return fw.solve(fw.theory_of(network, temperature, method=options), train)
+def solved(network, train, temperature=0.1, options=QUICK, **control):
+    return fw.solve(network, train, temperature, options, **control)
 
 
 def by_quadrature(network, train, s, R):
@@ -175,7 +175,7 @@ def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
     network, train = fw.FullyConnected(widths=(30,)), digits[0]
     options = fw.SingleNeuron(particles=300, rounds=(8, 10), response="quadratic")
     expected = solved(network, train, options=options).predictor.results[0]
-    saved = replace(options, checkpoint=tmp_path / "runs")
+    saved = {"checkpoint": tmp_path / "runs"}
     move, calls, stops = rounds._Run._move, [], [5, 13, 21]
 
     def moved(self, R):
@@ -188,14 +188,14 @@ def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(rounds._Run, "_move", moved)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            solved(network, train, options=saved)
+            solved(network, train, options=options, **saved)
     for _ in range(2):
-        found = solved(network, train, options=saved).predictor.results[0]
+        found = solved(network, train, options=options, **saved).predictor.results[0]
         assert (found.residual, found.change) == (expected.residual, expected.change)
         for one, other in zip(found.snapshots, expected.snapshots, strict=True):
             assert np.array_equal(one, other)
     assert len(calls) == 8 + 10 + 5  # no round was done twice
-    solved(network, train, 0.2, replace(saved, rounds=(2, 2)))  # another problem has a file of its own
+    solved(network, train, 0.2, replace(options, rounds=(2, 2)), **saved)  # another problem has a file of its own
     assert len(list((tmp_path / "runs").glob("neuron-*.npz"))) == 2
 
 
@@ -352,8 +352,8 @@ def test_bad_input(digits):
         fw.theory_of(fw.FullyConnected(widths=(30, 30)), 0.1, method="neuron")
     with pytest.raises(InputError, match="at least 200"):
         solved(network, digits[0], options=fw.SingleNeuron(particles=50))
-    with pytest.raises(InputError, match="method='neuron'"):
-        fw.theory_of(network, 0.1, method=fw.SingleNeuron())
+    with pytest.raises(InputError, match="keywords among particles"):
+        fw.SingleNeuron(closure="product")
     with pytest.raises(InputError, match="quadratic"):
         fw.SingleNeuron(response="qudratic")
     with pytest.raises(InputError, match="rounds"):

@@ -13,15 +13,16 @@ import pytest
 from scipy import stats
 
 import finitewidth as fw
-from finitewidth import kernels
+from finitewidth import kernels, methods
 from finitewidth.checkpoints import RunFile
 from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
 from finitewidth.jax_runs import single_thread
+from finitewidth.methods import Control
 from finitewidth.theory.neuron import rounds, single
-from finitewidth.theory.neuron.bounds import SingleNeuron
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
+from finitewidth.theory.neuron.single import NeuronTheory, PatchNeuronTheory, SingleNeuron
 
 jax = pytest.importorskip("jax")
 P, T, N = 4, 0.3, 6
@@ -445,8 +446,8 @@ def options(**given):
     return SingleNeuron(**({"particles": 200, "rounds": (5, 3)} | given))
 
 
-def theory(network=NETWORK, **given):
-    return single.single_neuron(network, T, options(**given))
+def theory(network=NETWORK, control=None, **given):
+    return options(**given).theory(methods.Problem(network, fw.Gaussian(T)), control)
 
 
 def test_the_quadratic_response_first(monkeypatch):
@@ -568,18 +569,19 @@ def test_seeds_and_the_worst_of_them(monkeypatch):
 
 def test_a_run_is_saved_under_all_that_decides_it(monkeypatch, tmp_path):
     train, folder = data_set(), tmp_path / "runs"
+    saved = Control(checkpoints=folder)
     at = position_of(problem_of())
 
     def name(one=None, train=train, at=at, rounds=(5, 3), seed=0, response="quadratic", may_change=False):
-        one = one or theory(checkpoint=folder)
+        one = one or theory(control=saved)
         file = one._file(train, at, rounds, seed, response, may_change)
         assert file.path.parent == folder
         return file.path.name
 
     names = [
         name(),
-        name(theory(NETWORK.with_width(7), checkpoint=folder)),
-        name(replace(theory(checkpoint=folder), temperature=0.31)),
+        name(theory(NETWORK.with_width(7), saved)),
+        name(replace(theory(control=saved), temperature=0.31)),
         name(train=data_set(seed=1)),
         name(at=replace(at, round=8)),
         name(rounds=(5, 4)),
@@ -588,12 +590,12 @@ def test_a_run_is_saved_under_all_that_decides_it(monkeypatch, tmp_path):
         name(may_change=True),
     ]
     assert len(set(names)) == len(names)
-    assert name() == name(theory(checkpoint=folder, seeds=3, progress=True)) == names[0]
+    assert name() == name(theory(control=Control(checkpoints=folder, progress=True), seeds=3)) == names[0]
     assert names[0].startswith("neuron-")
     assert len(names[0]) == len("neuron-.npz") + 16
     assert theory()._file(train, at, (5, 3), 0, "quadratic") is None
     solver = Solver(monkeypatch, result_of(order=3.0), result_of())
-    theory(checkpoint=folder).solve(train)
+    theory(control=saved).solve(train)
     told = [json.loads(call.file.fingerprint) for call in solver.calls]
     assert [one["response"] for one in told] == [["quadratic", True], ["nonlinear", False]]
     assert [one["start"] for one in told] == [call.start.digest() for call in solver.calls]
@@ -639,22 +641,23 @@ def test_rates():
 
 def test_which_networks():
     for network in (NETWORK, fw.Convolutional(channels=N, patch=2, pool="average")):
-        assert type(single.single_neuron(network, T)) is single.SingleNeuron
-    found = single.single_neuron(NETWORK, T)
+        assert type(theory(network)) is NeuronTheory
+    found = NeuronTheory(NETWORK, T)
     assert (found.options, found.widths, found.closure, found.method) == (SingleNeuron(), (N,), "product", "neuron")
+    assert (found.control, found.estimates_itself) == (Control(), True)
     for network, shared in (
         (fw.Convolutional(channels=N, patch=2), True),
         (fw.LocallyConnected(channels=N, patch=2), False),
     ):
-        one, train = single.single_neuron(network, T), data_set(shape=(4, 4))
-        assert type(one) is single.SingleNeuronOnPatches
+        one, train = theory(network), data_set(shape=(4, 4))
+        assert type(one) is PatchNeuronTheory
         assert one.shared_weights is shared
         matrix = np.arange(16.0 if shared else 4.0)
         mapped = one.q_map(matrix, train)
         np.testing.assert_array_equal(mapped.matrix, matrix.reshape(4, 4) if shared else matrix)
         assert mapped.grid_shape == (2, 2)
     with pytest.raises(InputError, match="2 hidden layers"):
-        single.single_neuron(fw.FullyConnected(widths=(N, N)), T)
+        theory(fw.FullyConnected(widths=(N, N)))
 
 
 def test_another_width_changes_the_readout_of_mean_field_networks():
@@ -667,7 +670,7 @@ def test_another_width_changes_the_readout_of_mean_field_networks():
 
 def test_the_bar_counts_all_rounds(monkeypatch, capsys):
     Solver(monkeypatch, result_of(), result_of())
-    theory(rounds=(5, 7), seeds=2, progress=True).solve(data_set())
+    theory(control=Control(progress=True), rounds=(5, 7), seeds=2).solve(data_set())
     out, err = capsys.readouterr()
     assert "single neuron" in err
     assert "2/30" in err
@@ -704,7 +707,7 @@ def test_options_are_checked():
     assert SingleNeuron(seed=7).seed == 7
     for name, value in (
         *(("particles", 0), ("rounds", (0, 1)), ("rounds", (1, 0)), ("seed", -1), ("seeds", 0)),
-        *(("response", "none"), ("response", "linear")),
+        *(("response", "none"), ("response", "linear"), ("rounds", 5), ("rounds", (5,)), ("rounds", (5, 5, 5))),
     ):
         with pytest.raises(InputError, match=f"{name} = "):
             SingleNeuron(**{name: value})
