@@ -1,4 +1,4 @@
-"""Would the tests notice? Mutants of theory/, kernels/, prediction.py and likelihoods.py, and how many of them the tests kill.
+"""Would the tests notice? Mutants of theory, kernels, predictions and likelihoods, and how many of them the tests kill.
 
     make mutants                                             # 300 of them, half an hour on two processors
     python tools/mutants.py --count 100 --seed 1             # another sample
