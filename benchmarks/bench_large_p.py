@@ -94,7 +94,7 @@ def against_exact(train: fw.Dataset, test: fw.Dataset, exact: fw.LearningCurve, 
     solver = fw.Solver("krylov", seed=seed)
     theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, method=fw.Saddle(solver=solver)) for w in WIDTHS]
     shared = theories[0].factorise(train)
-    rows = [row_of(theory.solve(train, shared), test, time.perf_counter()) for theory in theories]
+    rows = [row_of(theory.solve(train, shared), test) for theory in theories]
     seconds = time.perf_counter() - started
     dets = []
     for s in SCALES:
@@ -121,7 +121,7 @@ def curve(count: int, cap: float) -> None:
     started, processor = time.perf_counter(), time.process_time()
     theories = [fw.theory_of(NETWORK.with_width(w), TEMPERATURE, method=fw.Saddle(solver="krylov")) for w in WIDTHS]
     shared = theories[0].factorise(train, cap * 1e9)
-    rows = [row_of(theory.solve(train, shared), test, time.perf_counter()) for theory in theories]
+    rows = [row_of(theory.solve(train, shared), test) for theory in theories]
     found = {
         "P": count,
         "widths": len(rows),

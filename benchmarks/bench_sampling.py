@@ -15,7 +15,8 @@ import pytest
 from cases import CASES, Case, fully, load
 
 import finitewidth as fw
-from finitewidth.sampling.engine import Engine, Progress
+from finitewidth.sampling.checkpoint import Progress
+from finitewidth.sampling.engine import Engine
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs ../shared/data")

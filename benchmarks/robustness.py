@@ -331,7 +331,7 @@ def many(count: int, temperature: float) -> Case:
         return test_error, temperature**2 * float(a @ a) / count + temperature * float(trace) / count, -float(value)
 
     def ask() -> tuple[Answer, Any]:
-        return asked(network, train, test, temperature, solver="exact")
+        return asked(network, train, test, temperature, method=fw.Saddle(solver="exact"))
 
     text = f"P = {count}, T = {temperature:g}, erf, N = 50"
     return Case(

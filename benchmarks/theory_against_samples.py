@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cases import CASES, Case
 
 import finitewidth as fw
 from finitewidth.documents import json_ready
+from finitewidth.jobs import method_of
 from finitewidth.likelihoods import Gaussian
 from finitewidth.methods import Problem
 from finitewidth.sampling import SampledRow
@@ -48,7 +50,8 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
     train, test = cases.load(case, folder)
     theories = {}
     for closure in case.closures:
-        curve = fw.learning_curve(case.network, train, test, temperature=case.temperature)
+        method = case.method if closure is None else replace(method_of(case.method), closure=closure)
+        curve = fw.learning_curve(case.network, train, test, temperature=case.temperature, method=method)
         theories[closure or "only"] = curve[0].to_dict()
     draws = case.draws
     while True:

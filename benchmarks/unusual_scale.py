@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_diabetes
 
 import finitewidth as fw
-from finitewidth.theory import validity
+from finitewidth.theory import validated, validity
 
 SIZES = (1e-3, 0.01, 0.03, 0.1, 0.3, 3.0, 10.0, 30.0, 100.0, 1e3)
 Parts = tuple[fw.Dataset, fw.Dataset]
@@ -71,7 +71,7 @@ def large_q() -> Iterator[tuple[str, Parts, int, float, str]]:
 
 
 def order_parameters() -> None:
-    validity._MOST_Q = np.inf  # what the estimate would say
+    validated._MOST_Q = np.inf  # what the estimate would say
     print("| case | N | T | Q | predicted | sampled | off by | expected |")
     for name, (train, test), width, temperature, activation in large_q():
         network = fw.FullyConnected(widths=(width,), activation=activation)

@@ -1,4 +1,4 @@
-"""Would the tests notice? Mutants of theory/, kernels/ and prediction.py, and how many of them the tests kill.
+"""Would the tests notice? Mutants of theory, kernels, predictions and likelihoods, and how many of them the tests kill.
 
     make mutants                                             # 300 of them, half an hour on two processors
     python tools/mutants.py --count 100 --seed 1             # another sample
@@ -46,9 +46,10 @@ from typing import Any
 from environments import ROOT, Environment, stream
 
 SOURCE = ROOT / "src"
-MUTATED = ("theory", "kernels", "prediction.py")
+MUTATED = ("theory", "kernels", "prediction.py", "likelihoods.py")
 TESTS = (
-    *("tests/test_prediction.py", "tests/test_krylov.py", "tests/kernels", "tests/theory", "tests/exact"),
+    *("tests/test_prediction.py", "tests/test_likelihoods.py", "tests/test_krylov.py"),
+    *("tests/kernels", "tests/theory", "tests/exact"),
     *("tests/comparison", "tests/test_estimators.py", "tests/test_features.py"),  # what else judges these modules
 )
 OUT = ROOT / "mutants"

@@ -28,7 +28,8 @@ COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:finitewidth|make|python|pytest|pip)(
 PLACEHOLDER = re.compile(r"\b[A-Z]{2,}\b|[$]")  # DIR, NAME.py, $HOME
 _DATA = "--n-train 20 --n-test 10"
 _CHAINS = f"{_DATA} --chains 2 --draws 20 --warmup 20"
-SMALL = {"predict": _DATA, "sample": _CHAINS, "compare": _CHAINS, "study": "--n-train 12 --n-test 8"}
+_TRAINED = f"{_DATA} --steps 20 --seeds 2"
+SMALL = {"predict": _DATA, "sample": _CHAINS, "train": _TRAINED, "study": "--n-train 12 --n-test 8"}
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -106,12 +107,21 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
 
 def small(arguments: list[str]) -> list[str]:
     """The same command with few points and draws, and one narrow network where it is sampled."""
-    smaller = SMALL.get(arguments[0], "").split()
+    smaller = SMALL.get(_work(arguments), "").split()
     if "--n-train" in arguments and int(arguments[arguments.index("--n-train") + 1]) < 20:
         return arguments  # small as it is
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
     return [*arguments, *smaller]
+
+
+def _work(arguments: list[str]) -> str:
+    """The command, or the one that does the same as a method of it."""
+    if arguments[0] not in ("predict", "compare"):
+        return arguments[0]
+    option, default = ("--method", "saddle") if arguments[0] == "predict" else ("--methods", "saddle,sample")
+    methods = arguments[arguments.index(option) + 1] if option in arguments else default
+    return next((name for name in ("sample", "train") if name in methods.split(",")), "predict")
 
 
 def _tiny_studies() -> contextlib.AbstractContextManager[object]:
