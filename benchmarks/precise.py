@@ -166,7 +166,7 @@ class Problem:
         factor = Factor.of(self.own, scale, self.temperature)
         return (factor.log_det + dot(self.y, factor.solve(self.y)) + len(self.y) * (2 * PI).ln()) / 2
 
-    def drive(self, scale: Decimal) -> Decimal:
+    def data_term(self, scale: Decimal) -> Decimal:
         """-2 d energy / d log s = y A^-1 (A - T) A^-1 y - (P - T tr A^-1)."""
         factor, count = Factor.of(self.own, scale, self.temperature), len(self.y)
         a = factor.solve(self.y)
@@ -194,7 +194,7 @@ def saddle(problem: Problem, width: int, depth: int = 1) -> tuple[Decimal, Decim
 
     def slope(x: Decimal) -> Decimal:
         q = x.exp()
-        return size * (q - 1) - problem.drive(q**depth)
+        return size * (q - 1) - problem.data_term(q**depth)
 
     squares = dot(problem.y, problem.y)
     high = (1 + squares / (4 * problem.temperature * size) + 1 / size).ln() + ONE

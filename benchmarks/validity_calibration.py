@@ -30,7 +30,7 @@ Produced by `python benchmarks/validity_calibration.py FOLDER` on the sampled ca
 [theory beside sampled networks](theory_against_samples.md). `finitewidth predict` and `compare` print the statement;
 in Python it is `finitewidth.theory.validity.validity(solution)`.
 
-How it is made (`theory/validity.py`, `theory/pilot.py`): the action takes features for Gaussian. A short run of the
+How it is made (`theory/validity.py`, `theory/short_run.py`): the action takes features for Gaussian. A short run of the
 [single-neuron theory](neuron.md), which does not (400 particles, 100 rounds, NumPy), gives its own s and response R on
 the training set. Leaving a point out moves the rest linearly, so each theory has a leave-one-out error from the
 training set alone, `mean[(s_i / R_ii)^2 + 1 / R_ii - T]`; the expected relative error is `|action / neuron - 1|`. No

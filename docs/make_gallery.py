@@ -20,7 +20,7 @@ from finitewidth import studies
 from finitewidth.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.study_figure import study_figure
-from finitewidth.studies.frame import Report
+from finitewidth.studies.study import Report
 
 DOCS = Path(__file__).parent
 LARGEST = 100_000  # bytes of a figure in the repository

@@ -65,7 +65,7 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
         return (lambda data: list(fw.sweeps.Plan.of(written(data)).points())[:5]), plans
     if name == "study":
         from finitewidth.report.html import page
-        from finitewidth.studies.frame import Report
+        from finitewidth.studies.study import Report
 
         def read_study(data: bytes) -> None:
             report = Report.read(written(data).parent)

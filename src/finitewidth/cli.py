@@ -488,9 +488,9 @@ def status_command(
 
 
 def _say_status(status: Any) -> None:
-    from finitewidth.report.sweep_table import told
+    from finitewidth.report.sweep_table import status_lines
 
-    for line in told(status):
+    for line in status_lines(status):
         _console().print(line)
 
 

@@ -127,7 +127,7 @@ def _work(arguments: list[str]) -> str:
 def _tiny_studies() -> contextlib.AbstractContextManager[object]:
     from tests.studies.tiny import tiny
 
-    return mock.patch("finitewidth.studies.frame.Study.plan", lambda study, scale: tiny(study).small)
+    return mock.patch("finitewidth.studies.study.Study.plan", lambda study, scale: tiny(study).small)
 
 
 def make_files(folder: Path, text: str) -> None:

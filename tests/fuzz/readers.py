@@ -313,7 +313,7 @@ def odd_sql(rng: random.Random, path: Path, point: str) -> None:
 
 
 def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
-    from finitewidth.report.sweep_table import sweep_table, told
+    from finitewidth.report.sweep_table import status_lines, sweep_table
     from finitewidth.sweeps.store import Store
 
     path, data = folder / valid["name"], valid["bytes"]
@@ -330,7 +330,7 @@ def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
         (folder / f"{path.name}{rng.choice(('-wal', '-journal', '-shm'))}").write_bytes(rng.randbytes(200))
     what = rng.randrange(5)
     if what == 0:
-        told(fw.sweeps.status(folder))
+        status_lines(fw.sweeps.status(folder))
     elif what == 1:
         fw.sweeps.draws(folder, rng.choice((valid["id"], "x", "../x")))
     elif what == 2:
@@ -542,7 +542,7 @@ HOSTILE = "<script>alert('1')</script>\"'&]]>--><img src=x onerror=alert(1)>"
 
 def read_study(rng: random.Random, folder: Path, valid: Any) -> None:
     from finitewidth.report.html import page
-    from finitewidth.studies.frame import FILE, Report
+    from finitewidth.studies.study import FILE, Report
 
     path = folder / FILE
     kind = rng.randrange(8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from finitewidth.report.sweep_table import sweep_table, told
+from finitewidth.report.sweep_table import status_lines, sweep_table
 from finitewidth.sweeps import Status
 
 STATUS = Status("out", "finished", 2, 2, 0, 0, 0, 2, 4.0, 0.5, None, "then", "now", "finished", "serial", {})
@@ -90,9 +90,9 @@ def test_only_the_first_points():
     ],
 )
 def test_told(changes, line):
-    assert line in told(replace(STATUS, **changes))
-    assert (line in told(STATUS)) == (not changes)
+    assert line in status_lines(replace(STATUS, **changes))
+    assert (line in status_lines(STATUS)) == (not changes)
 
 
 def test_without_a_rate():
-    assert told(replace(STATUS, rate=None)) == ["finished: 2 of 2 points done"]
+    assert status_lines(replace(STATUS, rate=None)) == ["finished: 2 of 2 points done"]

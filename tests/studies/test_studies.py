@@ -23,8 +23,8 @@ from finitewidth.studies import STUDIES, Work, run, write_page
 from finitewidth.studies.fc_depth import _farther
 from finitewidth.studies.linear_exact import exponent
 from finitewidth.studies.local_renormalisation import networks
-from finitewidth.studies.parts import correlation
 from finitewidth.studies.pixel_shuffle import permuted
+from finitewidth.studies.theory_and_samples import correlation
 from finitewidth.studies.trained import Line, distance_from_lazy
 from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
 from finitewidth.theory.transfer import transfer

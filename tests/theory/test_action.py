@@ -59,7 +59,7 @@ def test_spectral_energy_at_scales_of_any_shape(outputs, shape):
         return (residual**2).mean() + np.trace(posterior) / len(K)
 
     h = 1e-5
-    found = (energy.energy(scales, T), energy.change(scales, 0.7, T), energy.drive(scales, T))
+    found = (energy.energy(scales, T), energy.change(scales, 0.7, T), energy.data_term(scales, T))
     for values in (*found, energy.train_error(scales, T)):
         assert np.shape(values) == shape
     np.testing.assert_allclose(found[0], mapped(lambda s: nats(K, y, s)), rtol=1e-11)
@@ -68,8 +68,8 @@ def test_spectral_energy_at_scales_of_any_shape(outputs, shape):
     np.testing.assert_allclose(found[2], slope, rtol=1e-7)
     np.testing.assert_allclose(energy.train_error(scales, T), mapped(train_error), rtol=1e-10)
     for s in np.ravel(scales):
-        numeric = (energy.drive(s * math.exp(h), T) - energy.drive(s * math.exp(-h), T)) / (2 * h)
-        assert energy.drive_slope(s, T) == pytest.approx(float(numeric), rel=1e-6, abs=1e-8)
+        numeric = (energy.data_term(s * math.exp(h), T) - energy.data_term(s * math.exp(-h), T)) / (2 * h)
+        assert energy.data_term_slope(s, T) == pytest.approx(float(numeric), rel=1e-6, abs=1e-8)
     assert (energy.size, energy.outputs, energy.count) == (5, max(outputs, 1), y.size)
     assert energy.trace == pytest.approx(np.trace(K), rel=1e-12)
     assert energy.power.sum() == pytest.approx((y**2).sum(), rel=1e-12)
@@ -114,8 +114,8 @@ def test_a_quadrature_of_every_eigenvalue_is_the_spectrum():
     once = np.sqrt(np.concatenate([np.eye(int(c))[0] * p for c, p in zip(copies, power, strict=True)]))
     exact = SpectralEnergy(Spectrum(many, np.eye(7)), once)
     s = np.array([0.2, 1.0, 5.0])
-    for name in ("energy", "drive", "train_error"):
+    for name in ("energy", "data_term", "train_error"):
         np.testing.assert_allclose(getattr(found, name)(s, T), getattr(exact, name)(s, T), rtol=1e-12)
     np.testing.assert_allclose(found.change(s, 0.4, T), exact.change(s, 0.4, T), rtol=1e-12)
-    assert found.drive_slope(0.8, T) == pytest.approx(exact.drive_slope(0.8, T), rel=1e-12)
+    assert found.data_term_slope(0.8, T) == pytest.approx(exact.data_term_slope(0.8, T), rel=1e-12)
     assert (found.count, found.outputs) == (exact.count, 1)

@@ -15,7 +15,7 @@ from finitewidth.exceptions import MemoryCapError
 from finitewidth.kernels import tiles
 from finitewidth.theory import krylov as module
 from finitewidth.theory.krylov import KrylovErrors, KrylovKernel, KrylovPredictor, student
-from finitewidth.theory.saddle import surplus_of_scale
+from finitewidth.theory.saddle import shift_of_scale
 from finitewidth.theory.scaled import unit_network
 from finitewidth.theory.solver import Solver, krylov_bytes
 
@@ -104,7 +104,7 @@ def test_the_error_of_the_scale_is_how_far_its_equation_moves(widths, case):
 
     def root(d):
         return optimize.brentq(
-            lambda x: float(surplus_of_scale(x, widths) - shared.energy.drive(np.exp(x + shift), T)) - d, -3, 3
+            lambda x: float(shift_of_scale(x, widths) - shared.energy.data_term(np.exp(x + shift), T)) - d, -3, 3
         )
 
     x, d = root(0.0), 1e-4
@@ -113,12 +113,12 @@ def test_the_error_of_the_scale_is_how_far_its_equation_moves(widths, case):
     errors, energy = shared.errors(scale, T, widths, shift), shared.energy
     nodes = scale * energy.values / (scale * energy.values + T)
     scatter = stats.t.ppf(0.995, 3) * (nodes @ energy.traces.multiplicities).std(ddof=1) / 2.0
-    moved = abs(float(energy.drive(scale, T) - shared._coarser.drive(scale, T)))
+    moved = abs(float(energy.data_term(scale, T) - shared._coarser.data_term(scale, T)))
     noise = shared._noise_errors(scale * energy.values + T, scale, T)
     drive = moved + scatter + noise.log_det + noise.quadratic_form
     assert errors.log_scale == pytest.approx(drive / d * (root(d) - x), rel=2e-3)
     assert shared.errors(scale, T, (), shift).log_scale == 0.0
-    steep = SimpleNamespace(energy=SimpleNamespace(drive_slope=lambda *_: 1e9))
+    steep = SimpleNamespace(energy=SimpleNamespace(data_term_slope=lambda *_: 1e9))
     assert KrylovKernel._log_scale_error(steep, d, scale, T, widths, shift) == math.inf
 
 

@@ -17,7 +17,7 @@ from finitewidth.theory.neuron import rounds
 from finitewidth.theory.neuron.design import Design, whitened
 from finitewidth.theory.neuron.linear import linear_neuron
 from finitewidth.theory.neuron.reference import ScalarAction
-from finitewidth.theory.pilot import OneLayer, _evaluate
+from finitewidth.theory.short_run import OneLayer, _evaluate
 
 jax = pytest.importorskip("jax")
 

@@ -374,7 +374,7 @@ def test_readouts_of_equally_likely_neurons():
     weight[0, 1::2] = 3.0
     weight[1, 1000:] = 0.0
     mean[1, 1000:] = 1e9
-    drawn = predictor_module._drawn(
+    drawn = predictor_module._draw_readouts(
         SimpleNamespace(mean=mean, covariance=covariance, weight=weight), np.random.default_rng(1)
     )
     assert drawn.shape == (4000, 2)
@@ -388,7 +388,9 @@ def test_readouts_of_equally_likely_neurons():
     assert stats.kstest(turned.ravel(), "norm").pvalue > 1e-3
     below = np.broadcast_to(-1e-12 * np.eye(2), (2, 4000, 2, 2))
     assert np.isfinite(
-        predictor_module._drawn(SimpleNamespace(mean=mean, covariance=below, weight=weight), np.random.default_rng(1))
+        predictor_module._draw_readouts(
+            SimpleNamespace(mean=mean, covariance=below, weight=weight), np.random.default_rng(1)
+        )
     ).all()
 
 

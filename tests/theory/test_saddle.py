@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import DriveTable, local_minima, scale_minima, scale_of_surplus, surplus_of_scale
+from finitewidth.theory.saddle import DataTermTable, local_minima, scale_minima, scale_of_shift, shift_of_scale
 
 
 def energy_of(values, power):
@@ -18,7 +18,7 @@ def energy_of(values, power):
 
 
 def minima_of(energy, temperature, widths, shift=0.0):
-    return scale_minima(DriveTable(energy, temperature), widths, shift)
+    return scale_minima(DataTermTable(energy, temperature), widths, shift)
 
 
 def action_on_grid(energy, temperature, widths, shift, log_scales):
@@ -146,36 +146,36 @@ def test_wide_layers_keep_the_digits_of_the_surplus(width):
     (minimum,) = minima_of(energy, 0.1, [width])
     assert minimum.action == pytest.approx(float(energy.energy(1.0, 0.1)), rel=10.0 / width)
     assert minimum.order_parameters[0] == pytest.approx(
-        1.0 + float(energy.drive(1.0, 0.1)) / width, abs=1e-16 + 100 / width**2
+        1.0 + float(energy.data_term(1.0, 0.1)) / width, abs=1e-16 + 100 / width**2
     )
 
 
 @pytest.mark.parametrize("widths", [(5,), (3, 40), (7, 7, 7), (1, 10**12), (2, 30, 500)])
 def test_surplus_and_scale_are_inverse(widths):
     x = np.array([-25.0, -3.0, -1e-9, 0.0, 1e-9, 0.5, 12.0, 80.0])
-    c = surplus_of_scale(x, widths)
+    c = shift_of_scale(x, widths)
     assert (np.diff(c) > 0.0).all()
-    np.testing.assert_allclose(scale_of_surplus(c, widths)[1:], x[1:], rtol=1e-12, atol=1e-15)
-    assert np.isfinite(surplus_of_scale(-60.0, widths))
+    np.testing.assert_allclose(scale_of_shift(c, widths)[1:], x[1:], rtol=1e-12, atol=1e-15)
+    assert np.isfinite(shift_of_scale(-60.0, widths))
 
 
 def test_drive_is_the_slope_of_the_energy():
     energy, step = energy_of([0.0, 0.1, 1.0, 3.0], [1.0, 2.0, 0.5, 7.0]), 1e-5
     for s in [0.01, 1.0, 30.0]:
         up, down = (energy.energy(s * np.exp(h), 0.3) for h in (step, -step))
-        assert energy.drive(s, 0.3) == pytest.approx(-2.0 * (up - down) / (2 * step), rel=1e-8)
-        up, down = (energy.drive(s * np.exp(h), 0.3) for h in (step, -step))
-        assert energy.drive_slope(s, 0.3) == pytest.approx((up - down) / (2 * step), rel=1e-8)
+        assert energy.data_term(s, 0.3) == pytest.approx(-2.0 * (up - down) / (2 * step), rel=1e-8)
+        up, down = (energy.data_term(s * np.exp(h), 0.3) for h in (step, -step))
+        assert energy.data_term_slope(s, 0.3) == pytest.approx((up - down) / (2 * step), rel=1e-8)
 
 
 def test_the_drive_table_extends_and_keeps():
     energy = energy_of([0.1, 1.0], [2.0, 0.5])
-    table = DriveTable(energy, 0.1)
+    table = DataTermTable(energy, 0.1)
     for low, high in [(-1.0, 1.0), (-3.0, 0.0), (0.5, 4.0), (-0.2, 0.2)]:
         lattice, drive = table.over(low, high)
         assert lattice[0] <= low
         assert lattice[-1] >= high
-        np.testing.assert_allclose(drive, energy.drive(np.exp(lattice), 0.1), rtol=1e-13)
+        np.testing.assert_allclose(drive, energy.data_term(np.exp(lattice), 0.1), rtol=1e-13)
 
 
 class TestSeveralParameters:

@@ -11,7 +11,7 @@ from scipy import optimize
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import (
-    DriveTable,
+    DataTermTable,
     LogCholesky,
     Minimum,
     _newton,
@@ -20,10 +20,10 @@ from finitewidth.theory.saddle import (
     local_minima,
     matrix_rate,
     scale_minima,
-    scale_of_surplus,
-    surplus_of_scale,
+    scale_of_shift,
+    shift_of_scale,
 )
-from finitewidth.theory.solution import certify
+from finitewidth.theory.solution import check_convergence
 
 
 def energy_of(values, targets):
@@ -43,7 +43,7 @@ def dense_action(energy, temperature, widths, shift, q):
 
 
 def minima_of(energy, temperature, widths, shift=0.0):
-    return scale_minima(DriveTable(energy, temperature), widths, shift)
+    return scale_minima(DataTermTable(energy, temperature), widths, shift)
 
 
 # --- scalars ----------------------------------------------------------------------------------------------------------
@@ -120,19 +120,19 @@ def test_bounds_hold_all_the_stationary_points_and_no_overflow(size, shift, scal
     low, high = _search_range(energy, 0.1, [10], shift)
     assert low < high
     x = np.linspace(min(low, -600.0) - 5.0, low, 400)[:-1]
-    below = 10 * np.expm1(x) - energy.drive(np.exp(x + shift), 0.1)
+    below = 10 * np.expm1(x) - energy.data_term(np.exp(x + shift), 0.1)
     assert (below < 0.0).all()
-    assert np.isfinite(energy.drive(np.exp(high + shift), 0.1))
+    assert np.isfinite(energy.data_term(np.exp(high + shift), 0.1))
     if high + shift < 339.0:  # not cut for the sake of floating point
         x = np.linspace(high, high + 5.0, 400)[1:]
-        assert (10 * np.expm1(x) - energy.drive(np.exp(x + shift), 0.1) > 0.0).all()
+        assert (10 * np.expm1(x) - energy.data_term(np.exp(x + shift), 0.1) > 0.0).all()
     minima_of(energy, 0.1, [10], shift)
 
 
 class Stuck(SpectralEnergy):
     """A drive so stiff, as it says, that Newton does not move."""
 
-    def drive_slope(self, scale, temperature):
+    def data_term_slope(self, scale, temperature):
         return -math.inf
 
 
@@ -173,18 +173,18 @@ def test_surplus_to_machine_precision(widths):
         exact = optimize.brentq(
             lambda v, x=x: float(np.log((n - n.min() + np.exp(v)) / n).sum()) - x, -60.0, 60.0, xtol=1e-15, rtol=1e-15
         )
-        c = float(surplus_of_scale(x, widths))
+        c = float(shift_of_scale(x, widths))
         assert n.min() + c == pytest.approx(math.exp(exact), rel=1e-9)
         assert c == pytest.approx(math.exp(exact) - n.min(), rel=1e-12, abs=1e-14 * n.min())
-        assert scale_of_surplus(c, widths) == pytest.approx(x, rel=1e-9)
-    assert surplus_of_scale(0.0, widths) == 0.0
-    assert surplus_of_scale(np.zeros((2, 3)), widths).shape == (2, 3)
+        assert scale_of_shift(c, widths) == pytest.approx(x, rel=1e-9)
+    assert shift_of_scale(0.0, widths) == 0.0
+    assert shift_of_scale(np.zeros((2, 3)), widths).shape == (2, 3)
 
 
 class Counted(SpectralEnergy):
-    def drive(self, scale, temperature):
+    def data_term(self, scale, temperature):
         asked.append(np.log(np.ravel(scale)))
-        return super().drive(scale, temperature)
+        return super().data_term(scale, temperature)
 
 
 asked: list[np.ndarray] = []
@@ -193,19 +193,19 @@ asked: list[np.ndarray] = []
 def test_the_table_computes_every_point_once():
     asked.clear()
     energy = Counted(Spectrum(np.array([0.1, 1.0]), np.eye(2)), np.array([2.0, 0.5]))
-    table = DriveTable(energy, 0.1)
+    table = DataTermTable(energy, 0.1)
     for low, high in ((0.31, 0.49), (-0.52, 0.1), (0.3, 0.9), (-0.2, 0.2), (0.6, 0.7)):
         lattice, drive = table.over(low, high)
         assert lattice[0] <= low < lattice[1]
-        assert lattice[-2] <= high + 1e-12 <= lattice[-1] + DriveTable.STEP
-        assert lattice[-1] < high + 2.0 * DriveTable.STEP
-        np.testing.assert_allclose(np.diff(lattice), DriveTable.STEP, rtol=1e-9)
-        np.testing.assert_allclose(drive, SpectralEnergy.drive(energy, np.exp(lattice), 0.1), rtol=1e-12)
-    computed = np.round(np.concatenate(asked) / DriveTable.STEP).astype(int)
+        assert lattice[-2] <= high + 1e-12 <= lattice[-1] + DataTermTable.STEP
+        assert lattice[-1] < high + 2.0 * DataTermTable.STEP
+        np.testing.assert_allclose(np.diff(lattice), DataTermTable.STEP, rtol=1e-9)
+        np.testing.assert_allclose(drive, SpectralEnergy.data_term(energy, np.exp(lattice), 0.1), rtol=1e-12)
+    computed = np.round(np.concatenate(asked) / DataTermTable.STEP).astype(int)
     assert len(set(computed)) == len(computed)
     assert sorted(computed) == list(range(computed.min(), computed.max() + 1))
-    assert computed.min() * DriveTable.STEP >= -0.6
-    assert computed.max() * DriveTable.STEP <= 1.0
+    assert computed.min() * DataTermTable.STEP >= -0.6
+    assert computed.max() * DataTermTable.STEP <= 1.0
 
 
 # --- several parameters -----------------------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def at(action, gradient):
     ],
 )
 def test_what_counts_as_converged(action, gradient, values, converged):
-    found, message = certify([at(action, gradient)], values)
+    found, message = check_convergence([at(action, gradient)], values)
     assert found is converged
     assert (message == "") is converged
     if not converged:
@@ -439,7 +439,7 @@ def test_what_counts_as_converged(action, gradient, values, converged):
 
 
 def test_a_certificate_counts_the_minima_and_says_the_gap():
-    assert certify([at(2.0, 0.0), at(3.25, 0.0), at(9.0, 0.0)], 5) == (
+    assert check_convergence([at(2.0, 0.0), at(3.25, 0.0), at(9.0, 0.0)], 5) == (
         True,
         "3 minima; the next is 1.25 nats above the best (metastability)",
     )

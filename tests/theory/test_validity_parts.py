@@ -13,9 +13,9 @@ from scipy import integrate
 import finitewidth as fw
 from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
-from finitewidth.theory import pilot as pilot_module
+from finitewidth.theory import short_run as short_run_module
 from finitewidth.theory import validity as module
-from finitewidth.theory.pilot import OneLayer, Outcome, _evaluate, _round, pilot
+from finitewidth.theory.short_run import OneLayer, Outcome, _evaluate, _round, short_run
 from finitewidth.theory.validity import Estimate, estimate, last_covariance, statement_of, validity
 
 # --- the short run ----------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_potential_and_moments_of_every_particle(shape):
 
 
 def test_one_readout_by_quadrature(unchangeable):
-    unchangeable(pilot_module)
+    unchangeable(short_run_module)
     problem, (s, R) = layer(), fields()
     theta = np.array([[[0.7, -1.2]]])
     psi = psi_of(problem, 0, theta[0, 0])[0]
@@ -158,18 +158,18 @@ def test_wide_layers_stay_where_the_gaussian_process_is():
     draws = problem.scale * np.tanh(r.standard_normal((200_000, 3)) @ problem.rows[0].T)
     K = draws.T @ draws / len(draws)
     s = np.linalg.solve(K + 0.2 * np.eye(4), problem.y)
-    found = pilot(problem, 0.3 * s, 1.2 * K, 400, 100)
+    found = short_run(problem, 0.3 * s, 1.2 * K, 400, 100)
     np.testing.assert_allclose(found.kernel, K, atol=0.02 * np.abs(K).max())
     np.testing.assert_allclose(found.s, s, atol=0.05 * np.abs(s).max())
     np.testing.assert_array_equal(found.kernel, found.kernel.T)
     assert found.strength == pytest.approx(1.0, abs=1e-6)
-    again, other = pilot(problem, 0.3 * s, 1.2 * K, 400, 100, 0), pilot(problem, 0.3 * s, 1.2 * K, 400, 100, 1)
+    again, other = short_run(problem, 0.3 * s, 1.2 * K, 400, 100, 0), short_run(problem, 0.3 * s, 1.2 * K, 400, 100, 1)
     assert (again.s == found.s).all()
     assert (other.s != found.s).any()
 
 
 def scripted(monkeypatch, outcome):
-    """pilot with rounds that do nothing but give what ``outcome(k)`` says; what each was called with."""
+    """short_run with rounds that do nothing but give what ``outcome(k)`` says; what each was called with."""
     calls = []
 
     def fake(problem, theta, s, R, step, generator):
@@ -177,7 +177,7 @@ def scripted(monkeypatch, outcome):
         moments, acceptance = outcome(len(calls) - 1)
         return theta, moments, acceptance
 
-    monkeypatch.setattr(pilot_module, "_round", fake)
+    monkeypatch.setattr(short_run_module, "_round", fake)
     return calls
 
 
@@ -188,7 +188,7 @@ def test_the_second_half_of_the_rounds_is_averaged(rounds, first, monkeypatch):
     f, K = r.standard_normal((rounds, 3)), np.array([a @ a.T for a in r.standard_normal((rounds, 3, 3))])
     calls = scripted(monkeypatch, lambda k: ((f[k], K[k], 0.5 * K[k], float(k)), 0.8))
     s0 = np.array([1.0, -2.0, 0.5])
-    found = pilot(problem, s0, K0, 7, rounds)
+    found = short_run(problem, s0, K0, 7, rounds)
     assert found.strength == pytest.approx(np.mean(np.arange(first, rounds)), rel=1e-12)
     mean = K[first:].mean(0)
     np.testing.assert_allclose(found.kernel, mean, rtol=1e-10)
@@ -210,7 +210,7 @@ def test_the_second_half_of_the_rounds_is_averaged(rounds, first, monkeypatch):
 def test_steps_follow_the_acceptance(acceptance, sign, monkeypatch):
     """Longer where all is accepted, shorter where nothing is, within bounds."""
     calls = scripted(monkeypatch, lambda k: ((np.zeros(3), np.eye(3), np.eye(3), 1.0), acceptance))
-    pilot(layer(), np.zeros(3), np.eye(3), 5, 60)
+    short_run(layer(), np.zeros(3), np.eye(3), 5, 60)
     steps = np.array([c.step for c in calls])
     change = sign * np.diff(steps)
     assert change[0] > 0.0
@@ -234,7 +234,7 @@ def test_few_linear_neurons_find_the_saddle():
         low, high = (q, high) if 30 * (q - 1.0) < pull else (low, q)
     assert abs(q - 1.0) > 0.1
     s = np.linalg.solve(q * K + 0.2 * np.eye(6), y)
-    found = pilot(problem, s, q * K, 400, 200)
+    found = short_run(problem, s, q * K, 400, 200)
     np.testing.assert_allclose(found.kernel, q * K, atol=0.15 * np.abs(q * K).max())
     np.testing.assert_allclose(found.s, s, atol=0.15 * np.abs(s).max())
     assert found.strength == pytest.approx(q, rel=0.1)
@@ -305,7 +305,7 @@ def asked(monkeypatch):
         )
         return Outcome(2.0 * s, kernel, 0.7)
 
-    monkeypatch.setattr(module, "pilot", fake)
+    monkeypatch.setattr(module, "short_run", fake)
     return calls
 
 
@@ -441,9 +441,9 @@ def test_what_it_says_nothing_about(train):
 
 
 def test_residuals_of_the_outcome_are_zero():
-    """T s + f = y to first order with the averaged kernel: pilot's s on a field that is already right stays there."""
+    """T s + f = y to first order with the averaged kernel: the s of a field that is already right stays there."""
     problem = layer(points=4, inputs=3, width=10**9)
     K = np.eye(4)
     s = RegularisedGram(K, 0.2).solve(problem.y)
-    one, other = (pilot(problem, s0, K, 150, 40) for s0 in (s, 0.0 * s))
+    one, other = (short_run(problem, s0, K, 150, 40) for s0 in (s, 0.0 * s))
     np.testing.assert_allclose(one.s, other.s, atol=0.1 * np.abs(s).max())

@@ -85,7 +85,7 @@ def of_classes(x: Any, labels: np.ndarray, classes: Sequence[Label] | None) -> D
     """
     known = {str(label): label for label in np.unique(labels).tolist()}
     refuse_odd_counts(len(known), len(labels))
-    wanted = tuple(known.values()) if classes is None else _found(classes, known)
+    wanted = tuple(known.values()) if classes is None else _labels_of(classes, known)
     kept = np.isin(labels, np.array(wanted))
     return Dataset(x if kept.all() else x[kept], labels[kept], classes=wanted)
 
@@ -113,7 +113,7 @@ def standardised(train: Dataset, test: Dataset, kind: str | None, targets: bool)
     return standardise_target(train, test) if flag("standardise_target", targets) else (train, test)
 
 
-def _found(classes: Sequence[Label], known: dict[str, Label]) -> tuple[Label, ...]:
+def _labels_of(classes: Sequence[Label], known: dict[str, Label]) -> tuple[Label, ...]:
     wanted = checked_classes(classes)
     if not wanted:
         raise InputError("classes = ()", "at least two classes", "leave classes out to keep all of them")

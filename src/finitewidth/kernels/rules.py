@@ -252,12 +252,12 @@ def _(layer: L.AveragePool, step: Step, state: State, sides: Sides) -> None:
         for axis, windows in enumerate(geometry):
             K = window_sum(window_sum(K, (axis,), *windows), (directions + axis,), *windows)
         K *= scale
-        return _kept(_flat(K, directions, True), step)
+        return _needed_pairs(_flat(K, directions, True), step)
 
     state.map(pool)
 
 
-def _kept(K: Array, step: Step) -> Array:
+def _needed_pairs(K: Array, step: Step) -> Array:
     """Of all pairs of positions, those that the layers behind need."""
     return K if step.full_out else _same_positions(K)
 
@@ -345,12 +345,12 @@ def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> Non
     """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
     K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
     square = np.einsum("kl...,kl...->...", K, K)
-    kept = _kept(K, step)
+    kept = _needed_pairs(K, step)
     if state.tangent:
         own = (sum(layer.precisions.values()) if state.raw else 4.0) * kept * square
         if state.ntk is not None:
             own += 2.0 * kept * np.einsum("kl...,kl...->...", K, state.ntk)
-            own += _kept(state.ntk, step) * square
+            own += _needed_pairs(state.ntk, step) * square
         own *= s
         own += _offset_share(b, state)
         state.ntk = own

@@ -189,7 +189,7 @@ def check_finite(gram: Array) -> None:
         )
 
 
-def excess(x: Array | float) -> Array:
+def x_minus_log1p(x: Array | float) -> Array:
     """``x - log(1 + x)`` without cancellation: the rate of a scalar order parameter Q = 1 + x."""
     x = np.asarray(x, dtype=float)
     small = np.abs(x) < 0.02

@@ -15,7 +15,7 @@ from finitewidth.activations import Activation, activation_of, name_or_self
 from finitewidth.display import Settings, chosen
 from finitewidth.exceptions import InputError
 from finitewidth.keywords import CheckedKeywords
-from finitewidth.linalg import excess
+from finitewidth.linalg import x_minus_log1p
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -169,7 +169,7 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
 
     def rate(self, order_parameters: Array) -> float:
         """What Q costs, twice nats: ``sum_l N_l (Q_l - log Q_l - 1)``, unless you know better."""
-        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
+        return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     # --- the finite network itself: JAX arrays in and out; the readout is the same for every architecture ----------
 

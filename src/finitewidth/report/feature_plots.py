@@ -55,14 +55,14 @@ def _styled(draw: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(draw)
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **options: P.kwargs) -> R:
+    def in_style(*args: P.args, **options: P.kwargs) -> R:
         given = signature.bind(*args, **options).arguments
         if given.get("ax", given.get("axes")) is not None:
             return draw(*args, **options)
         with style():
             return draw(*args, **options)
 
-    return drawn
+    return in_style
 
 
 # --- the order parameter ---------------------------------------------------------------------------------------------
@@ -436,15 +436,15 @@ def _raw(train: Dataset) -> Array:
 def _matrix(Q: Array, places: Any, names: Sequence[str], ax: Axes | None) -> Axes:
     """Q - 1 in diverging colours, white at infinite width, with names at some places of both axes."""
     ax = ax if ax is not None else new_figure(1, COLUMN, 2.7)[1][0]
-    surplus = Q - np.eye(len(Q))
-    limit = max(float(np.abs(surplus).max()), 1e-12)
-    image = ax.imshow(surplus, cmap=_DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
+    deviation = Q - np.eye(len(Q))
+    limit = max(float(np.abs(deviation).max()), 1e-12)
+    image = ax.imshow(deviation, cmap=_DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
     _frame(ax)
     upright = max(map(len, names)) > 2 and len(names) > 4
     ax.set_xticks(places, names, rotation=90 if upright else 0)
     ax.set_yticks(places, names)
     if len(Q) <= _NUMBERED:
-        for (i, j), value in np.ndenumerate(surplus):
+        for (i, j), value in np.ndenumerate(deviation):
             colour = "white" if abs(value) > 0.6 * limit else "black"
             ax.text(j, i, _short(value), ha="center", va="center", color=colour, fontsize=6.5)
     _colour_bar(image, ax)

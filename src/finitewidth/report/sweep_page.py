@@ -15,7 +15,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.report import html, plots
 from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
 from finitewidth.report.study_figure import draw_panel, plain_text
-from finitewidth.report.sweep_table import RESULTS, cell, number_of, short, told
+from finitewidth.report.sweep_table import RESULTS, cell, number_of, short, status_lines
 from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
 from finitewidth.tables import NOTHING
@@ -277,7 +277,7 @@ _STATES = {"failed": "failed", "not converged": "did not converge"}
 def _sections(found: Findings, status: Status, rows: Sequence[Row], folder: Path, plan: str) -> Iterator[str]:
     over = ", ".join(map(_words, _swept(rows))) or "one point"
     yield f"<header>\n<p class='quiet'>Sweep</p>\n<h1>Sweep over {escape(over)}</h1>"
-    yield from (f"<p>{escape(line)}</p>" for line in told(replace(status, not_converged=0, rate=None)))
+    yield from (f"<p>{escape(line)}</p>" for line in status_lines(replace(status, not_converged=0, rate=None)))
     yield from (f"<p>{escape(note)}</p>" for note in found.notes)
     yield "</header>\n<main id='main'>"
     if found.panels:

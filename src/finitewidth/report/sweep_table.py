@@ -70,7 +70,7 @@ def number_of(value: Any) -> float | None:
     return value if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
 
-def told(status: Status) -> list[str]:
+def status_lines(status: Status) -> list[str]:
     """How far a sweep is, a line a fact."""
     lines = [
         f"{status.state}: {status.done} of {status.planned} points done"

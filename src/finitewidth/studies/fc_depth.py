@@ -10,8 +10,8 @@ from finitewidth.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling import SampledRow
-from finitewidth.studies.frame import Plan, Study, Work
-from finitewidth.studies.parts import draw
+from finitewidth.studies.study import Plan, Study, Work
+from finitewidth.studies.theory_and_samples import draw
 from finitewidth.theory import Saddle
 
 CLOSURES = ("nested", "product")

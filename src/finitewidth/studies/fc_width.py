@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Claim, Findings, Panel, Stop
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import Pair, bars, curves, error_table, pair, q_matrix, remarks
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import Pair, bars, curves, error_table, pair, q_matrix, remarks
 
 TOLERANCE = 0.1  # relative error up to which a prediction counts as right
 

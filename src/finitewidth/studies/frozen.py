@@ -10,8 +10,8 @@ from typing import Any
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling.frozen import FrozenErrors, sample_frozen
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import Pair, bars, curves, pair, q_matrix, remarks
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import Pair, bars, curves, pair, q_matrix, remarks
 from finitewidth.theory.frozen import FrozenSolution, frozen
 
 TOLERANCE = 0.1  # relative error up to which a prediction counts as right

@@ -11,8 +11,8 @@ from finitewidth.curves import learning_curve
 from finitewidth.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
-from finitewidth.studies.frame import Plan, Study, Work
-from finitewidth.studies.parts import draw
+from finitewidth.studies.study import Plan, Study, Work
+from finitewidth.studies.theory_and_samples import draw
 
 TOLERANCE = 0.1  # of the exponent
 FAR = 32  # N / P from which the law is looked for: nearer to P the difference may still change its sign

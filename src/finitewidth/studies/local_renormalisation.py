@@ -15,8 +15,8 @@ import numpy as np
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
 from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
 
 AGREEMENT = 0.95  # correlation of the entries of Q above which theory and samples agree
 

@@ -12,8 +12,8 @@ from finitewidth.jobs import predict, solve, theory_of
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
 
 Array = np.ndarray
 AGREEMENT = 0.95

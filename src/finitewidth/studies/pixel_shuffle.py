@@ -12,9 +12,9 @@ import numpy as np
 from finitewidth.data import Dataset
 from finitewidth.report.findings import Claim, Findings, Panel
 from finitewidth.studies.fc_width import stops
-from finitewidth.studies.frame import FULL, Plan, Study, Work
 from finitewidth.studies.local_renormalisation import networks
-from finitewidth.studies.parts import Pair, curves, error_table, pair, remarks
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import Pair, curves, error_table, pair, remarks
 
 EXACT = 1e-10
 

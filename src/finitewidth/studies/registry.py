@@ -14,7 +14,7 @@ from finitewidth.studies import (
     trained,
     transfer,
 )
-from finitewidth.studies.frame import Study
+from finitewidth.studies.study import Study
 
 MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen, transfer, trained)
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in MODULES}

@@ -20,8 +20,8 @@ from finitewidth.data import Dataset
 from finitewidth.networks import Convolutional, FullyConnected, Network
 from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import square
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import square
 from finitewidth.training import train
 from finitewidth.training.ensemble import Ensemble, TrainedErrors, standard_error
 from finitewidth.training.linearised import LazyTraining, lazy_training

@@ -25,8 +25,8 @@ from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.transfer import sample_following, sample_joint, sample_source
-from finitewidth.studies.frame import FULL, Plan, Study, Work
-from finitewidth.studies.parts import draw
+from finitewidth.studies.study import FULL, Plan, Study, Work
+from finitewidth.studies.theory_and_samples import draw
 from finitewidth.theory.transfer import TransferSolution, transfer
 
 TOLERANCE = 0.1  # relative error up to which a prediction counts as right
@@ -43,16 +43,16 @@ class Protocol:
     of: Callable[[Network, float], Coupled]
 
 
-def _kept(network: Network, correlation: float) -> Joint:
+def _at_fixed_variance(network: Network, correlation: float) -> Joint:
     """Learned together, at a precision that keeps the prior variance of the weights what it is without coupling."""
     inner, readout = network.weight_precision
     return Joint.of_correlation(network.with_precision((inner / (1.0 - correlation**2), readout)), correlation)
 
 
 TOGETHER = Protocol("together", "Learned together", Joint.of_correlation)
-KEPT = Protocol("variance kept", "Together, prior variance kept", _kept)
+FIXED_VARIANCE = Protocol("variance kept", "Together, prior variance kept", _at_fixed_variance)
 FIRST = Protocol("source first", "Source first", SourceFirst.of_correlation)
-PROTOCOLS = (TOGETHER, KEPT, FIRST)
+PROTOCOLS = (TOGETHER, FIXED_VARIANCE, FIRST)
 
 
 @dataclass(frozen=True)

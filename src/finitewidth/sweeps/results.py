@@ -37,7 +37,7 @@ def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | N
     ``most``.
     """
     with reading(checks.path("folder", folder)) as db:
-        for row in itertools.islice(_found(db, plan), most):
+        for row in itertools.islice(_stored_rows(db, plan), most):
             try:
                 plain = _plain(row)
             except ValueError as error:
@@ -45,7 +45,7 @@ def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | N
             yield plain
 
 
-def _found(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
+def _stored_rows(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
     if plan is None:
         yield from db.execute("SELECT * FROM points ORDER BY finished_at, point_id")
         return

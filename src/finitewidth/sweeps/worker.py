@@ -88,7 +88,7 @@ class Worker:
                 reason = result.get("message") or ""
             except Exception as error:
                 _stop_where_the_disk_is_full(error)
-                reason = _told(error)
+                reason = _error_text(error)
         said = {" ".join(str(w.message).split()): w.category for w in caught}
         if result is not None:
             reason = "; ".join([reason, *said]).strip("; ")
@@ -178,7 +178,7 @@ def _stop_where_the_disk_is_full(error: BaseException) -> None:
         ) from error
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """One line: the message where it was written for people, else where it went wrong as well."""
     if isinstance(error, (InputError, ImportError)):
         return str(error)

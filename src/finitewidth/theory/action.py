@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from finitewidth.likelihoods import LOG_2PI
-from finitewidth.linalg import Spectrum, excess
+from finitewidth.linalg import Spectrum, x_minus_log1p
 from finitewidth.linalg.krylov import TraceQuadrature
 
 Array = np.ndarray
@@ -25,9 +25,9 @@ def action(rate: Array | float, energy: Array | float) -> Array | float:
     return 0.5 * rate + energy
 
 
-def scalar_rate(width: float, surplus: Array | float) -> Array | float:
-    """``N (Q - log Q - 1)`` of one scalar order parameter Q = 1 + surplus, without cancellation at large N."""
-    return width * excess(surplus)
+def scalar_rate(width: float, shift: Array | float) -> Array | float:
+    """``N (Q - log Q - 1)`` of one scalar order parameter Q = 1 + shift, without cancellation at large N."""
+    return width * x_minus_log1p(shift)
 
 
 class ScaleEnergy:
@@ -75,7 +75,7 @@ class ScaleEnergy:
 
         return self._sum(scale, temperature, term)
 
-    def drive(self, scale: Array | float, temperature: float) -> Array:
+    def data_term(self, scale: Array | float, temperature: float) -> Array:
         """``y^T A^-1 K_R A^-1 y - D Tr(A^-1 K_R) = -2 d energy / d log s``: what pushes the scale up."""
         return self._sum(
             scale,
@@ -83,8 +83,8 @@ class ScaleEnergy:
             lambda shifted, signal: signal / shifted * (self.power / shifted - self._copies),
         )
 
-    def drive_slope(self, scale: float, temperature: float) -> float:
-        """d drive / d log s."""
+    def data_term_slope(self, scale: float, temperature: float) -> float:
+        """d data_term / d log s."""
         signal = scale * self.values
         shifted = signal + temperature
         filtered = signal / shifted

@@ -74,14 +74,14 @@ def frozen_scale(eigenvalues: Array, width: int, temperature: float) -> float:
     if k.max() == 0.0:
         return 1.0
 
-    def drive(log_q: float) -> float:
+    def imbalance(log_q: float) -> float:
         signal = np.exp(log_q) * k
         return float(width * np.expm1(log_q) + np.sum(signal / (signal + temperature)))
 
     low = -1.0
-    while drive(low) > 0.0:
+    while imbalance(low) > 0.0:
         low *= 2.0
-    return float(np.exp(optimize.brentq(drive, low, 0.0, xtol=1e-14)))
+    return float(np.exp(optimize.brentq(imbalance, low, 0.0, xtol=1e-14)))
 
 
 def prior_variance(network: Network, x: Array) -> Array:

@@ -21,11 +21,11 @@ from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import GaussianPosterior, Likelihood, Posterior
-from finitewidth.linalg import excess, require_memory
+from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, certify, unsolved
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence, unsolved
 
 Array = np.ndarray
 Shared = TypeVar("Shared")
@@ -63,7 +63,7 @@ class CovarianceSaddle(Theory[Shared]):
 
     def rate(self, order_parameters: Array) -> float:
         """``sum_l N_l (Q_l - log Q_l - 1)``."""
-        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
+        return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
         """Of the training targets under K_R."""
@@ -100,7 +100,7 @@ class CovarianceSaddle(Theory[Shared]):
             return unsolved(self, train, len(self.widths), self.predictor(train, np.ones(self.network.depth)))
         best = minima[0]
         q = best.order_parameters
-        converged, message = certify(minima, train.y.size)
+        converged, message = check_convergence(minima, train.y.size)
         predictor, gradient = self.predictor(train, q), self.gradient(train, q)
         return TheorySolution(self, train, q, -best.action, converged, message, minima, predictor, gradient)
 

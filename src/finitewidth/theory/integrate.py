@@ -29,7 +29,7 @@ from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested, NestedScan
-from finitewidth.theory.saddle import Minimum, surplus_of_scale
+from finitewidth.theory.saddle import Minimum, shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
@@ -71,7 +71,7 @@ def log_scale_density(x: Array, widths: Sequence[int]) -> Array:
 
 def _mellin_saddle(x: Array, widths: Sequence[int], a: Array) -> Array:
     """theta with sum_l psi(a_l + theta) - log a_l = x; Newton from below, where the left side is concave."""
-    theta = np.maximum(0.5 * surplus_of_scale(x, widths), -a.min() + 1e-300)
+    theta = np.maximum(0.5 * shift_of_scale(x, widths), -a.min() + 1e-300)
     theta = np.maximum(theta, -a.min() * (1.0 - 1e-12))
     for _ in range(60):
         left = (special.digamma(a + theta[:, None]) - np.log(a)).sum(1) - x
@@ -277,8 +277,8 @@ def integrate_scale(
 
     nodes = integrate_log_density(log_density, _bumps(saddle, inner, energy))
     predictor = ScalePredictor(shared, np.exp(nodes.x + shift), nodes.weights, temperature)
-    surplus = surplus_of_scale(nodes.x, inner.widths)
-    mean = np.array([1.0 + nodes.weights @ surplus / n for n in inner.widths])
+    change = shift_of_scale(nodes.x, inner.widths)
+    mean = np.array([1.0 + nodes.weights @ change / n for n in inner.widths])
     log_evidence = nodes.log_integral - float(energy.energy(reference, temperature))
     return _solution(theory, saddle, mean, log_evidence, nodes.settled, predictor)
 
@@ -290,7 +290,7 @@ def _bumps(saddle: TheorySolution, inner: ScaledKernel, energy: SpectralEnergy) 
     for minimum in saddle.minima:
         log_q = np.log(minimum.order_parameters)
         stiffness = energy.outputs / (1.0 / (np.asarray(inner.widths) * minimum.order_parameters)).sum()
-        slope = energy.drive_slope(float(np.exp(log_q.sum() + inner.log_prior_scale)), inner.temperature)
+        slope = energy.data_term_slope(float(np.exp(log_q.sum() + inner.log_prior_scale)), inner.temperature)
         out.append((float(log_q.sum()), 1.0 / math.sqrt(max(least, 0.5 * (stiffness - slope)))))
     return out
 

@@ -37,7 +37,7 @@ from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
-from finitewidth.theory.saddle import DriveTable, surplus_of_scale
+from finitewidth.theory.saddle import DataTermTable, shift_of_scale
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class KrylovKernel:
         probes = rng.standard_normal((count, solver.probes))
         start = np.concatenate([train.y[:, None] / self._norm, probes], axis=1)
         self.space = KrylovSpace(operator.__matmul__, start, solver.most_dimensions)
-        self._tables: dict[float, DriveTable] = {}
+        self._tables: dict[float, DataTermTable] = {}
         self._points: tuple[Array, KrylovPoints] | None = None
         self.energy = self._coarser = self._grown()
         self.grow()
@@ -150,9 +150,9 @@ class KrylovKernel:
         traces = trace_quadrature(self.ritz, coordinates[:, 1:], self.train.n_points, self.operator.trace)
         return QuadratureEnergy(traces, self.target**2, self.train.n_points, self.operator.trace)
 
-    def table(self, temperature: float) -> DriveTable:
+    def table(self, temperature: float) -> DataTermTable:
         if temperature not in self._tables:
-            self._tables[temperature] = DriveTable(self.energy, temperature)
+            self._tables[temperature] = DataTermTable(self.energy, temperature)
         return self._tables[temperature]
 
     def points(self, x: Array) -> KrylovPoints:
@@ -176,13 +176,13 @@ class KrylovKernel:
         deviations = np.stack([np.log(shifted), scale * energy.values / shifted])
         spread = np.nan_to_num(student(self.solver.probes) * energy.traces.standard_error(deviations))
         log_det = abs(_log_det(energy, scale, temperature) - _log_det(self._coarser, scale, temperature))
-        drive = abs(float(energy.drive(scale, temperature) - self._coarser.drive(scale, temperature)))
-        drive += float(spread[1]) + noise.log_det + noise.quadratic_form
+        data_term = abs(float(energy.data_term(scale, temperature) - self._coarser.data_term(scale, temperature)))
+        data_term += float(spread[1]) + noise.log_det + noise.quadratic_form
         left = scale * np.linalg.norm(self.ritz.outward @ (self.target / shifted)) / math.sqrt(temperature)
         return KrylovErrors(
             log_det=log_det + float(spread[0]) + noise.log_det,
             quadratic_form=float(left**2) + noise.quadratic_form,
-            log_scale=self._log_scale_error(drive, scale, temperature, widths, log_prior_scale),
+            log_scale=self._log_scale_error(data_term, scale, temperature, widths, log_prior_scale),
             residual=float(left),
             noise=noise.residual,
             dimensions=self.space.size,
@@ -207,14 +207,14 @@ class KrylovKernel:
         )
 
     def _log_scale_error(
-        self, drive: float, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
+        self, data_term: float, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> float:
-        """How far an error of the drive moves the stationary scale: over the slope of what it balances."""
+        """How far an error of the data_term moves the stationary scale: over the slope of what it balances."""
         if not widths:
             return 0.0
-        surplus = float(surplus_of_scale(math.log(scale) - log_prior_scale, widths))
-        slope = 1.0 / sum(1.0 / (n + surplus) for n in widths) - self.energy.drive_slope(scale, temperature)
-        return drive / slope if slope > 0.0 else math.inf
+        shift = float(shift_of_scale(math.log(scale) - log_prior_scale, widths))
+        slope = 1.0 / sum(1.0 / (n + shift) for n in widths) - self.energy.data_term_slope(scale, temperature)
+        return data_term / slope if slope > 0.0 else math.inf
 
     def sufficient(self, errors: KrylovErrors) -> bool:
         """Whether no test error can be off by more than the accuracy through the mean or the scale.

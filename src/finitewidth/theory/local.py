@@ -19,13 +19,13 @@ from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
 from finitewidth.likelihoods import Gaussian, GaussianPosterior
-from finitewidth.linalg import Spectrum, excess, require_memory
+from finitewidth.linalg import Spectrum, require_memory, x_minus_log1p
 from finitewidth.networks import LocalNetwork
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
-    DriveTable,
+    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
@@ -33,7 +33,7 @@ from finitewidth.theory.saddle import (
     scale_minima,
     squarable,
 )
-from finitewidth.theory.solution import QMap, Theory, TheorySolution, certify, unsolved
+from finitewidth.theory.solution import QMap, Theory, TheorySolution, check_convergence, unsolved
 from finitewidth.theory.spectrum import unit_network
 
 Array = np.ndarray
@@ -62,7 +62,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
         q = np.asarray(order_parameters, dtype=float)
         if self.shared_weights:
             return matrix_rate(self.network.channels, q.reshape(math.isqrt(q.size), -1))[0]
-        return float(self.network.channels * excess(q - 1.0).sum())
+        return float(self.network.channels * x_minus_log1p(q - 1.0).sum())
 
     def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
         """K_R of one output, (points1, points2)."""
@@ -84,7 +84,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
         blocks, minima = problem.minima()
         if not minima:
             return unsolved(self, train, blocks.size, problem.predictor(problem.identity))
-        converged, message = certify(minima, train.y.size)
+        converged, message = check_convergence(minima, train.y.size)
         q = minima[0].order_parameters.ravel()
         predictor, gradient = problem.predictor(blocks), partial(evidence_gradient, problem, blocks)
         return TheorySolution(self, train, q, -minima[0].action, converged, message, minima, predictor, gradient)
@@ -248,7 +248,7 @@ class LocalProblem:
     def _scales(self) -> list[float]:
         """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
         spectrum = Spectrum.of(self.gram.contract(self.identity), overwrite=True)
-        table = DriveTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
+        table = DataTermTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
         minima = scale_minima(table, (together,), math.log(self.scale))
         scales = [float(m.order_parameters[0]) for m in minima]

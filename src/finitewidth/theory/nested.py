@@ -17,7 +17,7 @@ from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
 from finitewidth.likelihoods import Gaussian, GaussianPosterior
-from finitewidth.linalg import excess, require_memory
+from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected
 from finitewidth.theory.action import scalar_rate
 from finitewidth.theory.general import CovarianceSaddle, dips
@@ -60,9 +60,9 @@ class Nested(CovarianceSaddle["NestedScan"]):
 
     def cost(self, log_q: Array) -> tuple[float, Array]:
         """Half the rate, and its derivative in log Q."""
-        surplus = np.expm1(log_q)
-        rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, surplus, strict=True))
-        return 0.5 * rate, 0.5 * np.asarray(self.widths) * surplus
+        shift = np.expm1(log_q)
+        rate = sum(float(scalar_rate(n, s)) for n, s in zip(self.widths, shift, strict=True))
+        return 0.5 * rate, 0.5 * np.asarray(self.widths) * shift
 
     def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
         """Through the kernel recursion."""
@@ -148,7 +148,7 @@ def evidence_gradient(theory: Nested, train: Dataset, q: Array) -> dict[str, Any
     """See ``TheorySolution.evidence_gradient``."""
     network, posterior = theory.renormalised(q), theory.posterior(train, q)
     by_log_precision = -kernels.nngp_pullback(network, train.x, posterior.cotangent())
-    by_width = -0.5 * excess(q - 1.0)
+    by_width = -0.5 * x_minus_log1p(q - 1.0)
     if network.readout == "mean-field":
         by_width[-1] += by_log_precision[-1] / network.widths[-1]
     return {

@@ -20,7 +20,7 @@ from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.likelihoods import LOG_2PI
-from finitewidth.linalg import excess, left_over
+from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory.action import action
@@ -29,10 +29,10 @@ from finitewidth.theory.saddle import (
     LogCholesky,
     Minimum,
     local_minima,
+    shift_of_scale,
     squarable,
-    surplus_of_scale,
 )
-from finitewidth.theory.solution import Theory, TheorySolution, certify, unsolved
+from finitewidth.theory.solution import Theory, TheorySolution, check_convergence, unsolved
 from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing
 
 Array = np.ndarray
@@ -76,7 +76,7 @@ class SeveralOutputs(Theory[KernelSpectrum]):
             predictor = OutputsPredictor(shared, identity, 1.0 / self.network.readout_precision, self.temperature)
             return unsolved(self, train, identity.size, predictor)
         q = minima[0].order_parameters
-        converged, message = certify(minima, train.y.size)
+        converged, message = check_convergence(minima, train.y.size)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
         gradient = partial(evidence_gradient, self, shared, q)
         return TheorySolution(
@@ -112,8 +112,8 @@ class SeveralOutputs(Theory[KernelSpectrum]):
 
     def _rate(self, eigenvalues: Array) -> tuple[float, Array]:
         """Rate of the eigenvalues q_d, and its derivative in log q_d, which is c_d."""
-        surplus = surplus_of_scale(np.log(eigenvalues), self.widths)
-        return float(sum((n * excess(surplus / n)).sum() for n in self.widths)), surplus
+        shift = shift_of_scale(np.log(eigenvalues), self.widths)
+        return float(sum((n * x_minus_log1p(shift / n)).sum() for n in self.widths)), shift
 
     def _objective(self, shared: KernelSpectrum, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
         Q = coordinates.matrix(v)
@@ -122,9 +122,9 @@ class SeveralOutputs(Theory[KernelSpectrum]):
         q, vectors = np.linalg.eigh(Q)
         if q[0] <= 1e-15 * q[-1]:  # a wild step is infinitely bad, not an error
             return np.inf, np.zeros_like(v)
-        rate, surplus = self._rate(q)
+        rate, shift = self._rate(q)
         energy, slope = self._energy(shared, q, shared.energy.rotated @ vectors)
-        slope = slope + np.diag(0.5 * surplus / q)
+        slope = slope + np.diag(0.5 * shift / q)
         return float(action(rate, energy)), coordinates.pullback(v, vectors @ slope @ vectors.T)
 
     def _energy(self, shared: KernelSpectrum, q: Array, rotated: Array) -> tuple[float, Array]:
@@ -176,8 +176,8 @@ def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_para
     outer[np.diag_indices(len(outer))] -= (q / shifted).sum(1)
     cotangent = -0.5 * scale * basis @ outer @ basis.T  # d energy / d K of the unit kernel
     by_log_precision = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)
-    _, surplus = theory._rate(q)
-    by_width = np.array([-0.5 * excess(surplus / n).sum() for n in theory.widths])
+    _, shift = theory._rate(q)
+    by_width = np.array([-0.5 * x_minus_log1p(shift / n).sum() for n in theory.widths])
     if network.readout == "mean-field":
         by_width[-1] += by_log_precision[-1] / network.widths[-1]
     return {

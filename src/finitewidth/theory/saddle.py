@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth.display import Displayed
-from finitewidth.linalg import excess
+from finitewidth.linalg import x_minus_log1p
 from finitewidth.theory.action import ScaleEnergy, action, scalar_rate
 
 Array = np.ndarray
@@ -39,7 +39,7 @@ class Minimum(Displayed):
 # --- one scalar: the scale s = prod_l Q_l of a fixed kernel ----------------------------------------------------------
 
 
-def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array:
+def shift_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array:
     """The c with ``prod_l (1 + c/N_l) = s``: at fixed s the rate is least for ``Q_l = 1 + c/N_l``.
 
     Monotone Newton from below: the sum of logarithms is concave and increasing in c > -min N.
@@ -60,13 +60,13 @@ def surplus_of_scale(log_scale: Array | float, widths: Sequence[float]) -> Array
     return c
 
 
-def scale_of_surplus(surplus: Array | float, widths: Sequence[float]) -> Array:
+def scale_of_shift(shift: Array | float, widths: Sequence[float]) -> Array:
     """log s = sum_l log(1 + c/N_l)."""
-    return np.log1p(np.asarray(surplus, dtype=float)[..., None] / np.asarray(widths, dtype=float)).sum(-1)
+    return np.log1p(np.asarray(shift, dtype=float)[..., None] / np.asarray(widths, dtype=float)).sum(-1)
 
 
-class DriveTable:
-    """The drive of ``ScaleEnergy`` on a lattice in log scale, kept: it is the same for every width."""
+class DataTermTable:
+    """The data_term of ``ScaleEnergy`` on a lattice in log scale, kept: it is the same for every width."""
 
     STEP = 0.05
 
@@ -75,7 +75,7 @@ class DriveTable:
         self._first, self._values = 0, np.empty(0)
 
     def over(self, low: float, high: float) -> tuple[Array, Array]:
-        """Lattice points that cover [low, high], and the drive there."""
+        """Lattice points that cover [low, high], and the data_term there."""
         first, last = int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1
         known = range(self._first, self._first + len(self._values))
         if not known:
@@ -89,29 +89,29 @@ class DriveTable:
         return lattice, self._values[first - self._first : last - self._first]
 
     def _compute(self, first: int, last: int) -> Array:
-        return self.energy.drive(np.exp(self.STEP * np.arange(first, last)), self.temperature)
+        return self.energy.data_term(np.exp(self.STEP * np.arange(first, last)), self.temperature)
 
 
-def scale_minima(table: DriveTable, widths: Sequence[int], log_prior_scale: float) -> list[Minimum]:
+def scale_minima(table: DataTermTable, widths: Sequence[int], log_prior_scale: float) -> list[Minimum]:
     """Every minimum over Q of a theory with ``K_R = exp(log_prior_scale) prod_l Q_l K``.
 
     The stationarity of all Q_l is one equation in c = N_l (Q_l - 1), the same for every layer:
-    ``D c = drive(s(c))`` (docs/theory.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
+    ``D c = data_term(s(c))`` (docs/theory.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
     outputs they share the scale: the order parameter is restricted to a multiple of the identity.
     """
     energy, temperature = table.energy, table.temperature
 
     def imbalance(x: float | Array, c: Array | float) -> Array:  # 2 dF / d log s
-        return energy.outputs * c - energy.drive(np.exp(x + log_prior_scale), temperature)
+        return energy.outputs * c - energy.data_term(np.exp(x + log_prior_scale), temperature)
 
     low, high = _search_range(energy, temperature, widths, log_prior_scale)
-    lattice, drive = table.over(low + log_prior_scale, high + log_prior_scale)
-    slope = energy.outputs * surplus_of_scale(lattice - log_prior_scale, widths) - drive
+    lattice, data_term = table.over(low + log_prior_scale, high + log_prior_scale)
+    slope = energy.outputs * shift_of_scale(lattice - log_prior_scale, widths) - data_term
     minima = []
     for k in np.flatnonzero((slope[:-1] < 0.0) & (slope[1:] >= 0.0)):
         ends = (lattice[k] - log_prior_scale, lattice[k + 1] - log_prior_scale)
-        x = _root(lambda v: float(imbalance(v, surplus_of_scale(v, widths))), *ends)
-        minima.append(_polish(energy, temperature, widths, log_prior_scale, float(surplus_of_scale(x, widths))))
+        x = _root(lambda v: float(imbalance(v, shift_of_scale(v, widths))), *ends)
+        minima.append(_polish(energy, temperature, widths, log_prior_scale, float(shift_of_scale(x, widths))))
     return sorted(minima, key=lambda m: m.action)
 
 
@@ -129,13 +129,13 @@ def _search_range(
     """Bounds on log prod Q outside which the action has no stationary point."""
     narrowest = float(min(widths))
     largest = float(energy.power.sum()) / (4.0 * temperature * energy.outputs) + 1.0
-    high = min(float(scale_of_surplus(largest, widths)), 340.0 - log_prior_scale)  # beyond, s K overflows
+    high = min(float(scale_of_shift(largest, widths)), 340.0 - log_prior_scale)  # beyond, s K overflows
     if energy.size < 0.9 * narrowest:
-        return float(scale_of_surplus(-float(energy.size), widths)), high
-    # drive >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
+        return float(scale_of_shift(-float(energy.size), widths)), high
+    # data_term >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
     trace = energy.trace + np.finfo(float).tiny
     low = float(np.log(0.5 * narrowest) + np.log(temperature) - np.log(trace)) - log_prior_scale
-    return min(low, float(scale_of_surplus(-0.5 * narrowest, widths))), high
+    return min(low, float(scale_of_shift(-0.5 * narrowest, widths))), high
 
 
 def _polish(
@@ -149,9 +149,9 @@ def _polish(
     left = np.inf
     for _ in range(50):
         scale = float(np.exp(_log_scale(n, c, d, small) + log_prior_scale))
-        left, best = c - float(energy.drive(scale, temperature)) / outputs, left
+        left, best = c - float(energy.data_term(scale, temperature)) / outputs, left
         spread = float((1.0 / (n - narrowest + d if small else n + c)).sum())
-        slope = 1.0 - energy.drive_slope(scale, temperature) / outputs * spread
+        slope = 1.0 - energy.data_term_slope(scale, temperature) / outputs * spread
         step = left / slope if slope > 0.0 else 0.0
         if abs(left) >= abs(best):
             break
@@ -172,7 +172,7 @@ def _polish(
     if small:
         rate = float((n * (q - 1.0)).sum() - (n * np.log(q)).sum())
     value = float(action(outputs * rate, energy.energy(scale, temperature)))
-    left = 0.5 * abs(outputs * c - float(energy.drive(scale, temperature)))
+    left = 0.5 * abs(outputs * c - float(energy.data_term(scale, temperature)))
     return Minimum(q, value, left * math.sqrt(2.0 / narrowest))
 
 
@@ -327,8 +327,8 @@ def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:
     """``N (tr Q - log det Q - dim)`` and its gradient ``N (1 - Q^-1)``, without cancellation at large N."""
     if not np.isfinite(order_parameter).all():  # a wild step
         return math.inf, np.zeros_like(order_parameter)
-    surplus, vectors = np.linalg.eigh(order_parameter - np.eye(len(order_parameter)))
-    if surplus[0] <= -1.0:  # singular to rounding, infinitely far
+    shift, vectors = np.linalg.eigh(order_parameter - np.eye(len(order_parameter)))
+    if shift[0] <= -1.0:  # singular to rounding, infinitely far
         return math.inf, np.zeros_like(order_parameter)
-    gradient = (vectors * (width * surplus / (1.0 + surplus))) @ vectors.T
-    return float(width * excess(surplus).sum()), gradient
+    gradient = (vectors * (width * shift / (1.0 + shift))) @ vectors.T
+    return float(width * x_minus_log1p(shift).sum()), gradient

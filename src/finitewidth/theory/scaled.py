@@ -19,12 +19,12 @@ from finitewidth import kernels
 from finitewidth.data import Dataset
 from finitewidth.durations import Piece
 from finitewidth.exceptions import InputError
-from finitewidth.linalg import excess
+from finitewidth.linalg import x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.saddle import Minimum, scale_minima
-from finitewidth.theory.solution import Theory, TheorySolution, certify
+from finitewidth.theory.solution import Theory, TheorySolution, check_convergence
 from finitewidth.theory.solver import AUTO, Solver, obstacle_to_krylov
 from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing, unit_network
 
@@ -61,7 +61,7 @@ class ScaledKernel(Theory["SharedKernel"]):
 
     def rate(self, order_parameters: Array) -> float:
         """``sum_l N_l (Q_l - log Q_l - 1)``."""
-        return float(sum(n * excess(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
+        return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
         """K_R, (points1, points2)."""
@@ -132,7 +132,7 @@ class ScaledKernel(Theory["SharedKernel"]):
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
         gradient = partial(evidence_gradient, self, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
         if minima:
-            log_evidence, (converged, message) = -minima[0].action, certify(minima, train.y.size)
+            log_evidence, (converged, message) = -minima[0].action, check_convergence(minima, train.y.size)
         else:
             log_evidence = -float(shared.energy.energy(scale, self.temperature))
             converged, message = math.isfinite(log_evidence), ""
@@ -144,9 +144,9 @@ def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, sc
     energy, temperature, network = shared.energy, theory.temperature, theory.network
     shifted = scale * energy.spectrum.values + temperature
     by_temperature = 0.5 * float((energy.power / shifted**2 - energy.outputs / shifted).sum())
-    drive = float(energy.drive(scale, temperature))
+    data_term = float(energy.data_term(scale, temperature))
     by_log_precision = np.zeros(network.depth + 1)
-    by_log_precision[-1] = -0.5 * drive
+    by_log_precision[-1] = -0.5 * data_term
     within = energy.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
     vectors, shifted = energy.spectrum.vectors[:, within], shifted[within]
     a = vectors @ (energy.rotated[within].T / shifted).T
@@ -155,7 +155,7 @@ def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, sc
     cotangent -= a @ a.T
     cotangent *= 0.5 * scale  # d energy / d K of the unit kernel
     by_log_precision[:-1] = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)[:-1]
-    by_width = -0.5 * excess(q - 1.0)
+    by_width = -0.5 * x_minus_log1p(q - 1.0)
     if network.readout == "mean-field" and len(by_width):
         by_width[-1] += by_log_precision[-1] / network.widths[-1]
     return {

@@ -391,7 +391,7 @@ class TheorySolution(Displayed):
 _ROUNDING = 1e-13  # of F: what float64 leaves of a gradient when the targets are huge
 
 
-def certify(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
+def check_convergence(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
     """(converged, message) of the minima found for a number of training values, the best first."""
     best = minima[0]
     if not math.isfinite(best.action):

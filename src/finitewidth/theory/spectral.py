@@ -68,15 +68,15 @@ class SpectralTheory(Displayed):
             )
         total = float(eta.sum())
 
-        def excess(log_k: float) -> float:  # divided by k: decreasing in k
+        def imbalance(log_k: float) -> float:  # divided by k: decreasing in k
             k = math.exp(log_k)
             return ridge / k + float((eta / (k + P * eta)).sum()) - 1.0
 
         high = math.log(ridge + total) + 1e-12
         low = high - 1.0
-        while excess(low) < 0.0:
+        while imbalance(low) < 0.0:
             low -= 2.0
-        return math.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
+        return math.exp(brentq(imbalance, low, high, xtol=1e-14, rtol=1e-14))
 
     def test_error(self, n_train: float, ridge: float, noise: float = 0.0) -> float:
         """E_g: mean squared error over the distribution, of noiseless targets."""

@@ -16,7 +16,7 @@ from finitewidth.networks import Network
 from finitewidth.prediction import Prediction
 from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import DriveTable, scale_minima
+from finitewidth.theory.saddle import DataTermTable, scale_minima
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes
 
@@ -48,7 +48,7 @@ class KernelSpectrum:
     def __init__(self, network: Network, train: Dataset, spectrum: Spectrum) -> None:
         self.network, self.train, self.spectrum = network, train, spectrum
         self.energy = SpectralEnergy.of(spectrum, train.y)
-        self._tables: dict[float, DriveTable] = {}
+        self._tables: dict[float, DataTermTable] = {}
         self._points: tuple[Array, TestPoints] | None = None
 
     @classmethod
@@ -65,9 +65,9 @@ class KernelSpectrum:
         spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
         return cls(unit, train, spectrum)
 
-    def table(self, temperature: float) -> DriveTable:
+    def table(self, temperature: float) -> DataTermTable:
         if temperature not in self._tables:
-            self._tables[temperature] = DriveTable(self.energy, temperature)
+            self._tables[temperature] = DataTermTable(self.energy, temperature)
         return self._tables[temperature]
 
     def best_common_scale(self, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> float:

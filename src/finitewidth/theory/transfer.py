@@ -31,14 +31,14 @@ from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     GRADIENT_TOLERANCE,
-    DriveTable,
+    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
     matrix_rate,
     scale_minima,
 )
-from finitewidth.theory.solution import certify
+from finitewidth.theory.solution import check_convergence
 
 Array = np.ndarray
 
@@ -144,7 +144,7 @@ def _sides(coupled: Coupled, source: Dataset, target: Dataset) -> tuple[_Side, _
 def _single_minima(kernel: Array, y: Array, width: int, temperature: float) -> list[Minimum]:
     """Every minimum of one task alone, the best first."""
     energy = SpectralEnergy.of(Spectrum.of(kernel), y)
-    return scale_minima(DriveTable(energy, temperature), (width,), 0.0)
+    return scale_minima(DataTermTable(energy, temperature), (width,), 0.0)
 
 
 # --- both tasks together ----------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def _joint(coupled: Coupled, source: Dataset, target: Dataset, temperature: floa
     problem = _JointProblem(coupled, s, t, np.concatenate([source.y, target.y]), temperature)
     minima = problem.minima()
     q = minima[0].order_parameters
-    converged, message = certify(minima, len(problem.y))
+    converged, message = check_convergence(minima, len(problem.y))
     named = {"source": float(q[0, 0]), "cross": float(q[0, 1]), "target": float(q[1, 1])}
     return TransferSolution(
         coupled, source, target, temperature, named, minima[0].action, converged, message, _JointPredictor(problem, q)
@@ -283,13 +283,13 @@ class _SourceFirstProblem:
         self.solved = gram.solve_range(y_source)
         half = gram.whiten(self.cross.T)
         self.seen = half.T @ half  # k_ts A_s^-1 k_st
-        self.told = self.cross @ self.solved  # k_ts A_s^-1 y_s
+        self.from_source = self.cross @ self.solved  # k_ts A_s^-1 y_s
 
     def parts(self, root: Array) -> tuple[RegularisedGram, Array, Array]:
         """D (with the temperature on its diagonal), E and z."""
         q, p, r = root
         gram = RegularisedGram(q * self.own - p * self.replica, self.temperature)
-        return gram, p * self.replica - r**2 * self.seen, self.y - r * self.told
+        return gram, p * self.replica - r**2 * self.seen, self.y - r * self.from_source
 
     def action(self, root: Array, q_source: float) -> float:
         """F in nats."""
@@ -308,7 +308,7 @@ class _SourceFirstProblem:
         free, held = q - p, p - r**2 / q_source
         by_q = width * (1.0 - 1.0 / free + held / free**2) + np.vdot(inverse - weighted, self.own)
         by_p = -width * held / free**2 + np.vdot(weighted, self.replica)
-        by_r = 2.0 * (width * r / (q_source * free) - r * np.vdot(inverse, self.seen) - self.told @ a)
+        by_r = 2.0 * (width * r / (q_source * free) - r * np.vdot(inverse, self.seen) - self.from_source @ a)
         return 0.5 * np.array([by_q, by_p, by_r])
 
     def stationary(self, q_source: float) -> tuple[Array, float]:

@@ -1,6 +1,6 @@
 """How far a prediction of the action may be off, without sampling a posterior.
 
-The action takes features for Gaussian. A short run of the single-neuron theory (``pilot.py``), which does not, is put
+The action takes features for Gaussian. A short run of the single-neuron theory (``short_run``), which does not, is put
 beside it: both give a leave-one-out error from the training set alone, and their ratio is the estimate. Deep networks:
 the neurons of the last hidden layer, whose inputs are taken for Gaussian with the covariance that the action gives.
 Calibrated on sampled posteriors: docs/validity.md.
@@ -22,8 +22,8 @@ from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import Network
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.pilot import OneLayer, pilot
-from finitewidth.theory.saddle import DriveTable, scale_minima
+from finitewidth.theory.saddle import DataTermTable, scale_minima
+from finitewidth.theory.short_run import OneLayer, short_run
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def estimate(network: Network, train: Dataset, temperature: float, order_paramet
     y = y[:, np.argmax(y.var(0))] if y.shape[1] > 1 else y[:, 0]
     width = max(1, round(network.widths[-1] * count / train.n_points))
     problem, kernel, together = _effective(network, part, y, temperature, width, order_parameters)
-    table = DriveTable(SpectralEnergy.of(Spectrum.of(kernel.copy(), overwrite=True), y), temperature)
+    table = DataTermTable(SpectralEnergy.of(Spectrum.of(kernel.copy(), overwrite=True), y), temperature)
     minima = scale_minima(table, (together,), 0.0)
     q = float(minima[0].order_parameters[0]) if minima else 1.0
     s = RegularisedGram(q * kernel, temperature).solve(y)
     particles = max(120, _PARTICLES // problem.patches)
-    found = pilot(problem, s, q * kernel, particles, _ROUNDS, seed)
+    found = short_run(problem, s, q * kernel, particles, _ROUNDS, seed)
     action_error = leave_one_out(q * kernel, s, temperature)
     neuron_error = leave_one_out(found.kernel, found.s, temperature)
     return Estimate(action_error, neuron_error, q, found.strength, network.depth)

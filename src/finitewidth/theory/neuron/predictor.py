@@ -172,7 +172,7 @@ class NeuronPredictor:
                 gram += np.einsum("gkr,gks->grs", state.theta * weight[..., None], state.theta, optimize=True)
                 psi = (known.psi * np.sqrt(weight)[..., None, None]).reshape(-1, design.n_points)
                 hidden += psi.T @ psi
-                drawn.append(_drawn(known, generator))
+                drawn.append(_draw_readouts(known, generator))
         count = len(result.snapshots.theta)
         covariance = design.weight_covariance(gram / count)
         covariance = covariance[0] if self.theory.network.shares_weights else covariance
@@ -187,7 +187,7 @@ def _states(result: Result) -> Iterator[State]:
         yield State(theta.astype(float), z.astype(float))
 
 
-def _drawn(known: Any, generator: np.random.Generator) -> Array:
+def _draw_readouts(known: Any, generator: np.random.Generator) -> Array:
     """Readouts z of neurons that are equally likely: particles are chosen by weight, z drawn given their weights."""
     out = []
     for mean, covariance, weight in zip(known.mean, known.covariance, known.weight, strict=True):

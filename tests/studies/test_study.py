@@ -11,7 +11,7 @@ import pytest
 from finitewidth import InputError
 from finitewidth.report.findings import Claim, Findings, Panel, Series, Table
 from finitewidth.studies import Plan, Report, Study, run, write_page
-from finitewidth.studies.frame import FILE
+from finitewidth.studies.study import FILE
 
 PLAN = Plan(n_train=20, n_test=10)
 

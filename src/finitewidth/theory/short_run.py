@@ -72,7 +72,7 @@ class Outcome:
     strength: float
 
 
-def pilot(problem: OneLayer, s: Array, kernel: Array, particles: int, rounds: int, seed: int = 0) -> Outcome:
+def short_run(problem: OneLayer, s: Array, kernel: Array, particles: int, rounds: int, seed: int = 0) -> Outcome:
     """Half of the rounds approach the self-consistent field from (s, K_R), half average it."""
     generator = np.random.default_rng(seed)
     single = float(np.trace(kernel)) <= _RESOLVED * problem.temperature * problem.width

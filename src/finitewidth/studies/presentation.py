@@ -14,7 +14,7 @@ from finitewidth.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.html import PAGE, UNDRAWABLE, cell_text, page, write
 from finitewidth.report.study_figure import study_figure
-from finitewidth.studies.frame import Report
+from finitewidth.studies.study import Report
 from finitewidth.tables import plain_table
 
 

@@ -16,7 +16,7 @@ from finitewidth.methods import Row
 from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
 from finitewidth.sampling import Draws, SampledRow, sample
-from finitewidth.studies.frame import Work
+from finitewidth.studies.study import Work
 from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import validity
 
