@@ -83,7 +83,7 @@ class SingleNeuron(TheoryMethod):
         network, temperature = problem.network, gaussian_temperature(problem, self)
         if network.depth != 1 or not network.known_neurons:
             raise InputError(
-                f"method = 'neuron' for a {type(network).__name__} of {network.depth} hidden layers",
+                f"method = 'neuron' for {type(network).__name__} with {network.depth} hidden layers",
                 "one hidden layer (fully connected, convolutional, locally connected or average-pooled)",
                 "use method='saddle'",
             )
