@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.report.sweep_page import write_page
 from finitewidth.sweeps import Plan, execute, lock
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.spectra import Spectra
@@ -289,6 +291,32 @@ def test_damaged_and_foreign_databases():
     with pytest.raises(fw.InputError, match="no database of this version's sweeps"):
         fw.sweeps.run(PLAN, "out")
     assert path.read_bytes() == foreign
+
+
+def test_what_a_database_names_is_not_imported(monkeypatch):
+    """Import paths are for the user's own command line: whoever wrote the folder runs nothing."""
+    monkeypatch.syspath_prepend(".")
+    fw.sweeps.run(PLAN, "out")
+    Path("evil_of_a_test.py").write_text("open('imported', 'w').close()\n")
+    with sqlite3.connect("out/results.sqlite") as db:
+        for value in ('"fc"', '"saddle"'):
+            db.execute("UPDATE points SET config = replace(config, ?, '\"evil_of_a_test:Class\"')", (value,))
+        (changed,) = db.execute("SELECT count(*) FROM points WHERE config LIKE '%evil_of_a_test:Class%'").fetchone()
+    db.close()
+    assert changed == 8
+    for use in (lambda: list(fw.sweeps.rows("out")), lambda: fw.sweeps.run(PLAN, "out"), lambda: write_page("out")):
+        with contextlib.suppress(fw.InputError):
+            use()
+    assert not Path("imported").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("network", "os:system"), ("method", "x:y"), ("likelihood", "os:system")])
+def test_a_plan_names_no_code(key, value):
+    with pytest.raises(fw.InputError, match=key):
+        fw.sweeps.run(PLAN | {key: value}, "out")
+    with pytest.raises(fw.InputError, match=key):
+        fw.sweeps.run(PLAN | {"grid": PLAN["grid"] | {key: [value]}}, "out")
+    assert not Path("out").exists()
 
 
 def test_a_full_disk_ends_the_sweep_and_the_same_call_goes_on(monkeypatch):
