@@ -26,7 +26,7 @@ from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import DataTermTable, Minimum, scale_minima
-from finitewidth.theory.solution import Theory, TheorySolution, check_convergence
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
 
 Array = np.ndarray
@@ -64,7 +64,7 @@ class ScaledKernel(Theory["SharedKernel"]):
         """``sum_l N_l (Q_l - log Q_l - 1)``."""
         return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R, (points1, points2)."""
         return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
 
@@ -266,7 +266,7 @@ def unit_network(network: AnyNetwork) -> AnyNetwork:
     return replace(network.with_precision((*network.weight_precision[:-1], 1.0)), readout="standard")
 
 
-def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:
+def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
     energy, temperature, network = shared.energy, theory.temperature, theory.network
     shifted = scale * energy.spectrum.values + temperature

@@ -24,7 +24,7 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.saddle import DataTermTable, scale_minima
 from finitewidth.theory.short_run import OneLayer, short_run
-from finitewidth.theory.solution import TheorySolution, applies, outside_validated
+from finitewidth.theory.solution import Theory, TheorySolution, applies, outside_validated
 
 Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most
@@ -163,7 +163,7 @@ def last_covariance(network: Network, x: Array, order_parameters: Array) -> Arra
     return kernels.nngp(lower, x) + network.offset_variance
 
 
-def statement_of(found: Estimate, theory: Any) -> Validity:
+def statement_of(found: Estimate, theory: Theory[Any]) -> Validity:
     """Words for an estimate; the bounds are those that docs/validity.md calibrates."""
     depth = theory.network.depth
     error = found.relative
