@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
     from typer.models import OptionInfo
 
-    from finitewidth.comparison import Comparison
+    from finitewidth.comparison import ComparedRow, Comparison
     from finitewidth.curves import LearningCurve
     from finitewidth.data import Dataset
     from finitewidth.jobs import Job
+    from finitewidth.methods import Row
+    from finitewidth.sweeps.status import Status
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
@@ -319,9 +322,9 @@ def _report(
     options: JobOptions,
     command: Command,
     data: tuple[Dataset, Dataset],
-    rows: Sequence[Any],
+    rows: Sequence[Row] | Sequence[ComparedRow],
     table: Callable[[Iterable[Any], str], Table],
-    notes: Iterable[Any],
+    notes: Iterable[Text],
     figure: Path | None,
 ) -> None:
     """One JSON document; or the table, notes, and the place of the figure."""
@@ -487,7 +490,7 @@ def status_command(
         _say_status(status)
 
 
-def _say_status(status: Any) -> None:
+def _say_status(status: Status) -> None:
     from finitewidth.report.sweep_table import status_lines
 
     for line in status_lines(status):

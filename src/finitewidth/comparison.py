@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
 from finitewidth.data import Dataset
@@ -16,6 +16,9 @@ from finitewidth.exceptions import InputError
 from finitewidth.jobs import Job, method_of
 from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Comparison(Tabulated):
     def __getitem__(self, index: int) -> ComparedRow:
         return self.rows[index]
 
-    def _parts(self, quick: bool) -> Iterator[Any]:
+    def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth import tables
 
         if not self.rows:

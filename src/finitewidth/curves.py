@@ -20,6 +20,7 @@ from finitewidth.theory.rows import as_far_as_known, pending, without_validity
 
 if TYPE_CHECKING:
     import pandas
+    from rich.console import RenderableType
 
 _ASSESSED = 12  # rows up to which each has a validity
 
@@ -64,7 +65,7 @@ class LearningCurve(Tabulated):
             raise MissingExtraError("pandas", "table", "a data frame") from error
         return pandas.DataFrame([_flat(row) for row in self.to_dicts()])
 
-    def _parts(self, quick: bool) -> Iterator[Any]:
+    def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth import tables
 
         if not self.rows:

@@ -10,11 +10,14 @@ import dataclasses
 import html
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth import checks
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _WIDTH, _LINES = 88, 10  # of a text
 _ITEMS, _LONGEST = 6, 200  # of a list, and characters of one value
@@ -70,7 +73,7 @@ class Settings(Displayed):
 class Tabulated(Displayed):
     """Rows: ``_parts`` are tables and lines of Rich. quick: without what would have to be computed first."""
 
-    def _parts(self, quick: bool) -> Iterable[Any]:
+    def _parts(self, quick: bool) -> Iterable[RenderableType]:
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from finitewidth import __version__
 from finitewidth.data import Dataset
+
+if TYPE_CHECKING:
+    from finitewidth.comparison import ComparedRow
+    from finitewidth.methods import Row
 
 RESULTS = (
     *("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence"),
@@ -16,7 +20,7 @@ RESULTS = (
 
 
 def rows_document(
-    rows: Iterable[Any], source: str, train: Dataset, test: Dataset, layer_widths: list[int] | None = None
+    rows: Iterable[Row | ComparedRow], source: str, train: Dataset, test: Dataset, layer_widths: list[int] | None = None
 ) -> dict[str, Any]:
     """``{"rows", "data", "version"}`` of predict, sample and compare; ``layer_widths`` replaces every row's width.
 

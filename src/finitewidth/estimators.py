@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from finitewidth import checks
+from finitewidth.activations import Activation
 from finitewidth.data import Dataset, Standardiser
 from finitewidth.exceptions import ConvergenceWarning, InputError
 from finitewidth.jobs import Job
@@ -40,7 +41,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
     def __init__(
         self,
         widths: int | Sequence[int] = (100,),
-        activation: Any = "erf",
+        activation: str | Activation | Callable[[Any], Any] = "erf",
         weight_precision: float | Sequence[float] = 1.0,
         offset_precision: float | None = None,
         readout: str = "standard",
@@ -130,7 +131,7 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     def __init__(
         self,
         widths: int | Sequence[int] = (100,),
-        activation: Any = "erf",
+        activation: str | Activation | Callable[[Any], Any] = "erf",
         weight_precision: float | Sequence[float] = 1.0,
         offset_precision: float | None = None,
         readout: str = "standard",

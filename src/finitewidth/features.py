@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.training.ensemble import Ensemble, standard_error
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray
 Source = TheorySolution | Draws | Ensemble
@@ -51,7 +54,7 @@ def information(source: Source, network: Network | None = None) -> float:
     return information_of(q, network.widths[-1])
 
 
-def information_of(q: Any, width: float) -> float:
+def information_of(q: ArrayLike, width: float) -> float:
     """``N/2 (tr Q - log det Q - dim)`` nats of one order parameter Q (dim, dim), symmetric and positive.
 
     Infinite where Q is singular, as the readouts of fewer than dim neurons in all make it. Raises InputError for
@@ -70,7 +73,7 @@ def information_of(q: Any, width: float) -> float:
 # --- kernels ------------------------------------------------------------------------------------------------
 
 
-def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
+def alignment(k1: ArrayLike, k2: ArrayLike, centred: bool = True) -> float:
     """Centred kernel alignment of two (P, P) kernels, in [-1, 1] (Cortes, Mohri and Rostamizadeh 2012).
 
     ``<HK1H, HK2H> / (|HK1H| |HK2H|)`` with H the centring matrix; without ``centred``, H = 1.
@@ -93,7 +96,7 @@ def alignment(k1: Any, k2: Any, centred: bool = True) -> float:
     return float(np.vdot(a, b)) / norms
 
 
-def label_alignment(kernel: Any, y: Any, centred: bool = True) -> float:
+def label_alignment(kernel: ArrayLike, y: ArrayLike, centred: bool = True) -> float:
     """Alignment of a kernel (P, P) with y y^T; y is (P,) or (P, D)."""
     targets = checks.real_array("y", y, (1, 2))
     targets = targets.reshape(len(targets), -1)
@@ -115,12 +118,12 @@ def between_patches(solution: TheorySolution) -> float:
     return 1.0 - own / total
 
 
-def prior_kernel(solution: TheorySolution, x: Any = None) -> Array:
+def prior_kernel(solution: TheorySolution, x: Array | None = None) -> Array:
     """Kernel at infinite width on points ``x`` (default: the training points), (P, P)."""
     return kernels.nngp(solution.theory.network, solution.train.x if x is None else x)
 
 
-def renormalised_kernel(solution: TheorySolution, x: Any = None) -> Array:
+def renormalised_kernel(solution: TheorySolution, x: Array | None = None) -> Array:
     """K_R(Q) of one output on points ``x`` (default: the training points), (P, P); several outputs are averaged."""
     x = solution.train.x if x is None else x
     if isinstance(solution.predictor, NeuronPredictor):
@@ -137,13 +140,13 @@ def renormalised_kernel(solution: TheorySolution, x: Any = None) -> Array:
     return mean * prior_kernel(solution, x)
 
 
-def kernel_distance(start: Any, end: Any) -> Array:
+def kernel_distance(start: ArrayLike, end: ArrayLike) -> Array:
     """``|K_end - K_start| / |K_start|`` in the Frobenius norm: of kernels (..., P, P), (...)."""
     start, end = _pairs(start, end)
     return np.linalg.norm(end - start, axis=(-2, -1)) / np.linalg.norm(start, axis=(-2, -1))
 
 
-def kernel_angle(start: Any, end: Any) -> Array:
+def kernel_angle(start: ArrayLike, end: ArrayLike) -> Array:
     """Angle between kernels (..., P, P) in radians, (...): it leaves out what is only a change of scale."""
     start, end = _pairs(start, end)
     norms = np.linalg.norm(start, axis=(-2, -1)) * np.linalg.norm(end, axis=(-2, -1))
@@ -160,14 +163,14 @@ class Travel(Displayed):
     angle_se: float
 
 
-def travelled(ensemble: Ensemble, x: Any = None) -> Travel:
+def travelled(ensemble: Ensemble, x: Array | None = None) -> Travel:
     """Kernel distance and angle travelled in training, mean over networks, on ``x`` (default: the training points)."""
     pair = ensemble.hidden_kernels(x, initial=True), ensemble.hidden_kernels(x)
     distance, angle = kernel_distance(*pair), kernel_angle(*pair)
     return Travel(float(distance.mean()), standard_error(distance), float(angle.mean()), standard_error(angle))
 
 
-def prior_hidden_kernel(network: Network, x: Any) -> Array:
+def prior_hidden_kernel(network: Network, x: Array) -> Array:
     """``<phi phi^T> / N`` under the prior on points ``x``, (P, P): that of infinite width; with patches, their mean."""
     return network.readout_precision * kernels.nngp(network, x)
 
@@ -236,7 +239,7 @@ class ReceptiveFields(Displayed):
     images: Array
 
 
-def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) -> ReceptiveFields:
+def receptive_fields(covariance: ArrayLike, shape: tuple[int, ...], count: int = 3) -> ReceptiveFields:
     """The ``count`` directions in which first-layer weights vary most, of ``weight_covariance`` (..., dim, dim).
 
     shape: of one image, see ``field_shape``. Raises InputError where it does not hold dim values.
@@ -256,7 +259,7 @@ def receptive_fields(covariance: Any, shape: tuple[int, ...], count: int = 3) ->
     return ReceptiveFields(values, fields.reshape(*fields.shape[:-1], *shape))
 
 
-def field_shape(network: Network, x: Any) -> tuple[int, ...]:
+def field_shape(network: Network, x: Array) -> tuple[int, ...]:
     """Shape of what one first-layer neuron looks at in points ``x`` (P, ...): a point, or a patch; no lone channel."""
     shape = network.field_shape(tuple(np.shape(x)[1:]))
     return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
@@ -370,7 +373,7 @@ def _train(source: Source, train: Dataset | None) -> Dataset:
     return train
 
 
-def _pairs(start: Any, end: Any) -> tuple[Array, Array]:
+def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
     first, second = checks.real_array("start", start, None), checks.real_array("end", end, None)
     if first.ndim < 2 or first.shape != second.shape:
         raise InputError(

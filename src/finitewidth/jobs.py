@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from finitewidth import checks
 from finitewidth.checkpoints import folder_of
@@ -28,6 +28,9 @@ from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 from finitewidth.theory.solving import solve as solve_theory
 from finitewidth.theory.validated import warn_outside_validated
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 METHODS = {  # name -> where its class is
     "saddle": "theory:Saddle",
@@ -218,7 +221,7 @@ def solve(
 
 def predict(
     what: Solution | Network,
-    x: Any,
+    x: ArrayLike | Dataset,
     train: Dataset | None = None,
     temperature: Noise = 0.05,
     method: str | Method = "saddle",

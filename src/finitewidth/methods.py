@@ -10,7 +10,7 @@ import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from finitewidth.keywords import CheckedKeywords
 from finitewidth.likelihoods import Likelihood
 from finitewidth.networks import Network
 from finitewidth.prediction import Errors, Prediction
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray
 Noise = float | Likelihood  # a number is the temperature of a Gaussian likelihood
@@ -132,7 +135,7 @@ class Solution(Protocol):
         """What to know or do."""
         ...
 
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``, an array or a ``Dataset``."""
         ...
 
@@ -238,7 +241,7 @@ class PlainSolution(abc.ABC):
     message: str = ""
 
     @abc.abstractmethod
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance at points ``x``, an array or a ``Dataset``."""
 
     def errors(self, test: Dataset) -> Errors:

@@ -326,9 +326,8 @@ def _network(options: JobOptions, layers: list[int]) -> Network:
 
     precision = values.numbers("--precision", options.precision)
     offset = options.offset_precision
-    kind: Any = options.network
-    if values.is_import_path(kind):
-        kind = values.imported("--network", kind, Network)
+    own = values.is_import_path(options.network)
+    kind = values.imported("--network", options.network, Network) if own else options.network
     return network_of(
         kind,
         layers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -12,6 +12,10 @@ from rich.text import Text
 
 from finitewidth.data import Dataset
 from finitewidth.networks import Network
+
+if TYPE_CHECKING:
+    from finitewidth.comparison import ComparedRow
+    from finitewidth.methods import Row
 
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
@@ -42,7 +46,7 @@ def _of_targets(train: Dataset) -> str:
     return f"\ntarget standardised (mean {mean}, deviation {scale:.4g}): errors in its own units, T not"
 
 
-def predictions(rows: Iterable[Any], heading: str) -> Table:
+def predictions(rows: Iterable[Row], heading: str) -> Table:
     """One line a prediction: width, errors, accuracy, log evidence; no number where it did not converge."""
     rows = list(rows)
     columns = _columns(rows)
@@ -50,7 +54,7 @@ def predictions(rows: Iterable[Any], heading: str) -> Table:
     return filled(heading, columns, cells, _MEAN_Q if "mean Q" in columns else None)
 
 
-def curve(rows: Iterable[Any], heading: str) -> Table:
+def curve(rows: Iterable[Row], heading: str) -> Table:
     """Rows of one method: predictions, or what was sampled or trained."""
     rows = list(rows)
     if all(hasattr(row, "r_hat") for row in rows):
@@ -58,7 +62,7 @@ def curve(rows: Iterable[Any], heading: str) -> Table:
     return trained(rows, heading) if all(hasattr(row, "networks") for row in rows) else predictions(rows, heading)
 
 
-def trained(rows: Iterable[Any], heading: str) -> Table:
+def trained(rows: Iterable[Row], heading: str) -> Table:
     """One line a width: errors of trained networks with standard errors over seeds; ? where they had not converged."""
     rows = list(rows)
     named = any(row.accuracy is not None for row in rows)
@@ -69,7 +73,7 @@ def trained(rows: Iterable[Any], heading: str) -> Table:
     return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
 
 
-def samples(rows: Iterable[Any], heading: str) -> Table:
+def samples(rows: Iterable[Row], heading: str) -> Table:
     """One line a sampled network: 0.0399(8) is 0.0399 ± 0.0008, one standard error; ? where it did not converge."""
     rows = list(rows)
     several = len({row.temperature for row in rows}) > 1
@@ -82,7 +86,7 @@ def samples(rows: Iterable[Any], heading: str) -> Table:
     return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
 
 
-def comparison(rows: Iterable[Any], heading: str) -> Table:
+def comparison(rows: Iterable[ComparedRow], heading: str) -> Table:
     """One line a network: theory, sample with its standard error as in ``samples``, and theory minus sample."""
     rows = list(rows)
     if rows and not _theory_beside_sample(rows[0]):
@@ -108,11 +112,11 @@ def comparison(rows: Iterable[Any], heading: str) -> Table:
     return table
 
 
-def _theory_beside_sample(row: Any) -> bool:
+def _theory_beside_sample(row: ComparedRow) -> bool:
     return len(row.rows) == 2 and hasattr(row.sample, "r_hat") and not hasattr(row.theory, "test_error_se")
 
 
-def side_by_side(rows: Iterable[Any], heading: str) -> Table:
+def side_by_side(rows: Iterable[ComparedRow], heading: str) -> Table:
     """One line a network and method; each is compared with the last of its network."""
     rows = list(rows)
     several = ["T"] if len({row.temperature for row in rows}) > 1 else []
@@ -129,7 +133,7 @@ def side_by_side(rows: Iterable[Any], heading: str) -> Table:
     return table
 
 
-def _error(row: Any, column: str) -> str:
+def _error(row: Row, column: str) -> str:
     return _sample_cell(row, column) if hasattr(row, "test_error_se") else _cell(row, column)
 
 
@@ -165,7 +169,7 @@ def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], 
     return table
 
 
-def notes(rows: Iterable[Any], infinite: Iterable[Any] | None = None) -> Iterator[Text]:
+def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterator[Text]:
     """What to know about the rows: those without a result, other minima, the distance to infinite width."""
     rows = list(rows)
     several = _several(rows)
@@ -194,12 +198,12 @@ def _solvers(rows: list[Any]) -> Iterator[Text]:
         )
 
 
-def _several(rows: Iterable[Any]) -> list[str]:
+def _several(rows: Iterable[Row]) -> list[str]:
     """Temperature and training points, as far as rows differ in them."""
     return [name for name in ("T", "P") if len({_cell(row, name) for row in rows}) > 1]
 
 
-def _validities(rows: list[Any], several: list[str]) -> Iterator[Text]:
+def _validities(rows: list[Row], several: list[str]) -> Iterator[Text]:
     """One line a statement, with the rows that share it."""
     places: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -230,7 +234,7 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{decimals}f}({round(error * 10**decimals)})"
 
 
-def width(row: Any) -> str:
+def width(row: Row) -> str:
     """50, 40-60 (one width a layer), 1e+12, ∞."""
     if row.method == "infinite":
         return "∞"
@@ -287,7 +291,7 @@ def _sample_cell(row: Any, column: str) -> str:
     return number(getattr(row, name))
 
 
-def _against_infinite(rows: list[Any], limit: Any) -> str:
+def _against_infinite(rows: list[Row], limit: Row) -> str:
     text = f"Infinite width (T = {limit.temperature:g}): test error {number(limit.test_error)}"
     solved = [row for row in rows if row.converged]
     if not (solved and limit.converged):
@@ -298,6 +302,6 @@ def _against_infinite(rows: list[Any], limit: Any) -> str:
     return f"{text}; width {width(row)} is {abs(change):.2g} % {side} it."
 
 
-def _listed(items: Sequence[Any]) -> str:
+def _listed(items: Sequence[object]) -> str:
     shown = ", ".join(map(str, items[:10]))
     return shown if len(items) <= 10 else f"{shown}, ..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from finitewidth.prediction import Prediction
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.rows import SampledRow, order_parameters
 from finitewidth.sampling.weights import Weights
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray
 
@@ -89,7 +92,7 @@ class Sampled(Displayed):
         mean, variance = self.weights.outputs(x)
         return replace(self.draws, mean=mean, variance=variance)
 
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance over draws at points ``x``; see ``at``."""
         return self.at(x).prediction()
 

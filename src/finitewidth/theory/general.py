@@ -38,7 +38,7 @@ class CovarianceSaddle(Theory[Shared]):
     """What they share: the action, its minima, conditioning."""
 
     @abc.abstractmethod
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R, (points1, points2)."""
 
     @abc.abstractmethod
@@ -58,7 +58,7 @@ class CovarianceSaddle(Theory[Shared]):
         """log Q from which to descend."""
 
     @abc.abstractmethod
-    def gradient(self, train: Dataset, order_parameters: Array) -> EvidenceGradient | None:
+    def gradient(self, train: Dataset, order_parameters: Array) -> Callable[[], EvidenceGradient] | None:
         """See ``TheorySolution.evidence_gradient``; None where it is not known."""
 
     def rate(self, order_parameters: Array) -> float:
@@ -179,7 +179,7 @@ class General(CovarianceSaddle[None]):
             return 0.0
         return float(self.network.rate(order_parameters))
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R, (points1, points2)."""
         return covariance(self.network, order_parameters, x1, x1 if x2 is None else x2)
 
@@ -237,7 +237,7 @@ class General(CovarianceSaddle[None]):
         actions = np.array([0.5 * self.rate(np.exp(x)) + self.energy(train, np.exp(x)) for x in line])
         return [line[k] for k in dips(actions)]
 
-    def gradient(self, train: Dataset, order_parameters: Array) -> EvidenceGradient | None:
+    def gradient(self, train: Dataset, order_parameters: Array) -> Callable[[], EvidenceGradient] | None:
         """Known under Gaussian noise."""
         return partial(evidence_gradient, self, train, order_parameters)
 
@@ -293,7 +293,7 @@ def by_log(function: Callable[[Array], Array], at: Array, cotangent: Array) -> A
     return out
 
 
-def evidence_gradient(theory: General, train: Dataset, q: Array) -> dict[str, Any]:
+def evidence_gradient(theory: General, train: Dataset, q: Array) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``; that in the widths is not known (NaN), nor that in other noise."""
     network, posterior = theory.network, theory.posterior(train, q)
     precisions = np.asarray(network.weight_precision)

@@ -365,7 +365,7 @@ def integrate_mean(
 class MeanModel:
     """One hidden layer with feature mean m: spectral sums of kappa - m m^T and the integral over the angle."""
 
-    network: Any  # unit readout precision
+    network: Network  # unit readout precision
     train: Dataset
     energy: SpectralEnergy
     rotated_mean: Array

@@ -11,7 +11,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from finitewidth.theory.saddle import (
     scale_minima,
     squarable,
 )
-from finitewidth.theory.solution import QMap, Theory, TheorySolution, check_convergence, unsolved
+from finitewidth.theory.solution import EvidenceGradient, QMap, Theory, TheorySolution, check_convergence, unsolved
 from finitewidth.theory.spectrum import unit_network
 
 Array = np.ndarray
@@ -64,7 +64,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
             return matrix_rate(self.network.channels, q.reshape(math.isqrt(q.size), -1))[0]
         return float(self.network.channels * x_minus_log1p(q - 1.0).sum())
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R of one output, (points1, points2)."""
         q = np.asarray(order_parameters, dtype=float)
         q = q.reshape(math.isqrt(q.size), -1) if self.shared_weights else q
@@ -348,7 +348,7 @@ class LocalPredictor:
         return mix_outputs(pairs, self.blocks, (len(x1), len(x2)))
 
 
-def evidence_gradient(problem: LocalProblem, blocks: Array) -> dict[str, Any]:
+def evidence_gradient(problem: LocalProblem, blocks: Array) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
     theory, train = problem.theory, problem.train
     network, step = theory.network, 1e-4

@@ -6,6 +6,7 @@ Each order parameter renormalises its layer before the next activation acts, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ class Nested(CovarianceSaddle["NestedScan"]):
         precisions = np.asarray(self.network.weight_precision)
         return replace(self.network, weight_precision=(precisions[0], *(precisions[1:] / np.asarray(order_parameters))))
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R, (points1, points2)."""
         return kernels.nngp(self.renormalised(order_parameters), x1, x2)
 
@@ -88,7 +89,7 @@ class Nested(CovarianceSaddle["NestedScan"]):
         """The scan's local minima and those of the product closure."""
         return shared.starts(self)
 
-    def gradient(self, train: Dataset, order_parameters: Array) -> EvidenceGradient:
+    def gradient(self, train: Dataset, order_parameters: Array) -> Callable[[], EvidenceGradient]:
         """See ``TheorySolution.evidence_gradient``."""
         return partial(evidence_gradient, self, train, order_parameters)
 
@@ -144,7 +145,7 @@ class NestedScan:
         return self._energies[key]
 
 
-def evidence_gradient(theory: Nested, train: Dataset, q: Array) -> dict[str, Any]:
+def evidence_gradient(theory: Nested, train: Dataset, q: Array) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``."""
     network, posterior = theory.renormalised(q), theory.posterior(train, q)
     by_log_precision = -kernels.nngp_pullback(network, train.x, posterior.cotangent())

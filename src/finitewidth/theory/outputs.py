@@ -12,7 +12,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from finitewidth.theory.saddle import (
     shift_of_scale,
     squarable,
 )
-from finitewidth.theory.solution import Theory, TheorySolution, check_convergence, unsolved
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence, unsolved
 from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing
 
 Array = np.ndarray
@@ -51,7 +50,7 @@ class SeveralOutputs(Theory[KernelSpectrum]):
         """Twice the cost of Q (D, D) in nats."""
         return self._rate(np.linalg.eigvalsh(_square(order_parameter)))[0]
 
-    def covariance(self, order_parameter: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameter: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R of all outputs, (points1 D, points2 D), outputs running fastest."""
         return np.kron(kernels.nngp(self.network, x1, x2), _square(order_parameter))
 
@@ -162,7 +161,7 @@ class OutputsPredictor:
         return Prediction(mean @ vectors.T, variance, float(np.mean(residual + spread)), covariance)
 
 
-def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array) -> dict[str, Any]:
+def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``."""
     q, vectors = np.linalg.eigh(order_parameter)
     network, basis = theory.network, shared.spectrum.vectors

@@ -24,7 +24,7 @@ from finitewidth.networks import Network
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.saddle import Minimum, scale_minima
-from finitewidth.theory.solution import Theory, TheorySolution, check_convergence
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence
 from finitewidth.theory.solver import AUTO, Solver, obstacle_to_krylov
 from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing, unit_network
 
@@ -63,7 +63,7 @@ class ScaledKernel(Theory["SharedKernel"]):
         """``sum_l N_l (Q_l - log Q_l - 1)``."""
         return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array:
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R, (points1, points2)."""
         return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
 
@@ -139,7 +139,7 @@ class ScaledKernel(Theory["SharedKernel"]):
         return TheorySolution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
 
 
-def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> dict[str, Any]:
+def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
     energy, temperature, network = shared.energy, theory.temperature, theory.network
     shifted = scale * energy.spectrum.values + temperature

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from finitewidth.theory.krylov import KrylovErrors
     from finitewidth.theory.rows import TheoryRow
     from finitewidth.theory.validity import Validity
@@ -133,8 +135,12 @@ class FeaturePredictor(Predictor, Protocol):
     def features(self) -> LearnedFeatures: ...
 
 
-class EvidenceGradient(Protocol):
-    def __call__(self) -> dict[str, Any]: ...
+class EvidenceGradient(TypedDict):
+    """Derivatives of the log evidence, nats per unit of each; weight_precision: (L + 1,). width: (L,)."""
+
+    temperature: float
+    weight_precision: Array
+    width: Array
 
 
 @runtime_checkable
@@ -155,7 +161,7 @@ class RateTheory(Protocol):
 class CovarianceTheory(Protocol):
     """A theory whose order parameters have one value, and a kernel."""
 
-    def covariance(self, order_parameters: Array, x1: Any, x2: Any = None) -> Array: ...
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,7 @@ class TheorySolution(Displayed):
     message: str
     minima: tuple[Minimum, ...]
     predictor: Predictor = field(repr=False)
-    gradient: EvidenceGradient | None = field(default=None, repr=False)
+    gradient: Callable[[], EvidenceGradient] | None = field(default=None, repr=False)
     solver_errors: KrylovErrors | None = None
     complete: ClassVar[bool] = True
 
@@ -237,7 +243,7 @@ class TheorySolution(Displayed):
         """ "exact" or "krylov": the linear algebra behind the solution."""
         return "exact" if self.solver_errors is None else "krylov"
 
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``: (points, inputs), images, or a Dataset.
 
         Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
@@ -347,7 +353,7 @@ class TheorySolution(Displayed):
         theory = replace(self.theory, network=network)  # type: ignore[type-var]  # a dataclass
         return replace(self.bare(), theory=theory, order_parameters=order_parameters)
 
-    def kernel(self, x: Any) -> Array:
+    def kernel(self, x: Array) -> Array:
         """K_R(Q) between points ``x``, (points, points); of D coupled outputs (points D, points D).
 
         Raises InputError for integrated order parameters.
@@ -372,7 +378,7 @@ class TheorySolution(Displayed):
             )
         return self.predictor.features
 
-    def evidence_gradient(self) -> dict[str, Any]:
+    def evidence_gradient(self) -> EvidenceGradient:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.
 
         ``{"temperature": float, "weight_precision": (L + 1,), "width": (L,)}``, nats per unit of each.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from finitewidth.kernels.operator import working_bytes
 from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import available_memory
 from finitewidth.networks import Network
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 KINDS = ("auto", "exact", "krylov")
 EXACT_ARRAYS = 4  # P x P arrays alive in an eigendecomposition
@@ -48,7 +51,7 @@ class Solver(CheckedKeywords, Settings):
     most_dimensions: int = 2000
     seed: int = 0
     precision: str = "auto"
-    client: Any = None
+    client: Client | None = None
 
     def __post_init__(self) -> None:
         checks.choice("solver", self.kind, KINDS)

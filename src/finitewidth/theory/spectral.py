@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -29,6 +29,9 @@ from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.prediction import in_own_units
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 Array = np.ndarray
 ASSUMPTION = (
@@ -137,7 +140,7 @@ class SpectralCurve(Tabulated):
     def __getitem__(self, index: int) -> SpectralRow:
         return self.rows[index]
 
-    def _parts(self, quick: bool) -> Iterator[Any]:
+    def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth.tables import filled
 
         columns = ("P", "predicted", "sampled (se)", "deviation", "modes learned")

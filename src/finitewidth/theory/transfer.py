@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy import optimize
@@ -40,6 +40,9 @@ from finitewidth.theory.saddle import (
 )
 from finitewidth.theory.solution import check_convergence
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 Array = np.ndarray
 
 
@@ -63,7 +66,7 @@ class TransferSolution(Displayed):
     message: str
     predictor: TransferPredictor = field(repr=False)
 
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Mean and variance of the target network's output at points ``x``; the train error is that of the target.
 
         Raises InputError for points of other inputs.

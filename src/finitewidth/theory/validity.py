@@ -27,7 +27,7 @@ from finitewidth.theory.short_run import OneLayer, short_run
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
-    from finitewidth.theory.solution import TheorySolution
+    from finitewidth.theory.solution import Theory, TheorySolution
 
 Array = np.ndarray
 _POINTS = 150  # training points that the short run looks at, at most
@@ -166,7 +166,7 @@ def last_covariance(network: Network, x: Array, order_parameters: Array) -> Arra
     return kernels.nngp(lower, x) + network.offset_variance
 
 
-def statement_of(found: Estimate, theory: Any) -> Validity:
+def statement_of(found: Estimate, theory: Theory[Any]) -> Validity:
     """Words for an estimate; the bounds are those that docs/validity.md calibrates."""
     depth = theory.network.depth
     error = found.relative

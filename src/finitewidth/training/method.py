@@ -185,7 +185,7 @@ def train(
     return run.collect(carry_out(run, None if checkpoint is None else Path(checkpoint), progress))
 
 
-def _seeds(value: Any) -> int | tuple[int, ...]:
+def _seeds(value: int | Sequence[int]) -> int | tuple[int, ...]:
     """How many, or different whole numbers of at least 0."""
     if checks.scalar(value):
         count = checks.positive_integer("seeds", value)

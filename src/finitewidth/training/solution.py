@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from finitewidth.prediction import Prediction
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
 from finitewidth.training.least_squares import likelihood_at
 from finitewidth.training.rows import TrainedRow, order_parameters
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray
 
@@ -67,7 +70,7 @@ class Trained(Displayed):
         """False where an interrupt cut the run short."""
         return self.ensemble.complete
 
-    def predict(self, x: Any) -> Prediction:
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Mean and variance over networks at points ``x``, an array or a ``Dataset``."""
         return self.ensemble.prediction(checks.real_array("x", x.x if isinstance(x, Dataset) else x, None))
 
