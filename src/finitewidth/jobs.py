@@ -210,13 +210,13 @@ def solve(
     Raises MemoryCapError above the cap, TimeCapError for what would take longer than ``fw.time_limit`` allows, and
     InputError for what cannot be.
     """
-    if isinstance(what, Theory):
-        checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-        solution = solve_theory(what, train, memory_cap(memory))
-        warn_outside_validated(solution)
-        return solution
     checks.instance("what to solve", what, (Network, Theory), "write fw.solve(fw.FullyConnected(widths=100), train)")
-    return Job.of(what, temperature, method, memory=memory, progress=progress, checkpoint=checkpoint).solve(train)
+    if isinstance(what, Network):
+        return Job.of(what, temperature, method, memory=memory, progress=progress, checkpoint=checkpoint).solve(train)
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    solution = solve_theory(what, train, memory_cap(memory))
+    warn_outside_validated(solution)
+    return solution
 
 
 def predict(
