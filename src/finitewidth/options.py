@@ -70,7 +70,7 @@ class JobOptions:
     readout: str = _text("KIND", "standard (1/sqrt(N)) or mean-field (1/N). Default: standard.", "standard")
     patch: str | None = _text("8|8x8", "Size of a patch (cnn, lcn).")
     stride: str | None = _text("8|8x8", "Step between patches (cnn, lcn). Default: the patch.")
-    padding: str | None = _text("KIND", "none or same (cnn, lcn). Default: none.")
+    padding: str | None = _text("KIND", "none, same, or zeros on either side: 1, 1x1 (cnn, lcn).")
     pool: str | None = _text("KIND", "none or average (cnn, lcn). Default: none.")
     input_shape: str | None = _text("16x16x1", "Height, width, channels (cnn, lcn). Default: as in the data.")
     temperature: str = _text("T,T,..", "Variance of the Gaussian likelihood. Default: 0.05.", "0.05")
@@ -337,10 +337,15 @@ def _network(options: JobOptions, layers: list[int]) -> Network:
         readout=options.readout,
         patch=values.size("--patch", options.patch),
         stride=values.size("--stride", options.stride),
-        padding=options.padding,
+        padding=_padding(options.padding),
         pool=options.pool,
         input_shape=None if options.input_shape is None else values.sizes("--input-shape", options.input_shape),
     )
+
+
+def _padding(text: str | None) -> str | int | tuple[int, ...] | None:
+    """none, same, or numbers of zeros."""
+    return values.size("--padding", text) if text and text[0].isdecimal() else text
 
 
 # --- data ---------------------------------------------------------------------------------------------

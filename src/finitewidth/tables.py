@@ -266,7 +266,8 @@ def _cell(row: Any, column: str) -> str:
     if not row.converged:
         return NOTHING
     if column.endswith("Q"):
-        return f"{row.mean_order_parameter:.3g}"
+        q = getattr(row, "mean_order_parameter", math.nan)
+        return NOTHING if math.isnan(q) else f"{q:.3g}"
     if column == "accuracy":
         return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
     if column == "log evidence":

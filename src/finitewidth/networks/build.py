@@ -26,7 +26,7 @@ def network_of(
     readout: str = "standard",
     patch: Any = None,
     stride: Any = None,
-    padding: str | None = None,
+    padding: Any = None,
     pool: str | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Network:

@@ -23,6 +23,7 @@ from finitewidth.curves import LearningCurve, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.networks import FullyConnected
 from finitewidth.report import plots
+from finitewidth.theory.rows import without_validity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +84,8 @@ def run(setting: Setting, sampling: bool = True, say: Callable[[str], Any] = pri
     curves, limits = {}, {}
     for depth in setting.depths:
         network = setting.network(depth, setting.widths[0])
-        curves[depth] = learning_curve(network, train, test, setting.widths, t)
+        curve = learning_curve(network, train, test, setting.widths, t)
+        curves[depth] = LearningCurve(tuple(map(without_validity, curve)))  # it is looked at where there are samples
         limits[depth] = learning_curve(network, train, test, temperature=t, method="infinite")[0]
     points, note = sampled_check(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
     return Result(setting, train, test, curves, limits, points, note)
