@@ -142,6 +142,7 @@ def test_an_interrupted_comparison_is_incomplete(data, runs):
     found = fw.compare(LINEAR, *data, widths=[3, 4], temperature=0.1, methods=("saddle", QUICK))
     assert (len(found), found.complete) == (1, False)
     assert runs.seen == [(3,)]
+    runs.stop = ()
     whole = fw.compare(LINEAR, *data, widths=[3], temperature=0.1, methods=("saddle", QUICK))
     assert (len(whole), whole.complete) == (1, True)
     assert whole[0].sample.test_error == found[0].sample.test_error

@@ -207,5 +207,5 @@ def refuse_without_weights(network: Any, method: str) -> None:
         raise InputError(
             f"method {method!r} with {type(network).__name__}, which has no {', '.join(missing)}",
             "a network that can draw its weights and compute with them",
-            "write these methods too (see OwnArchitecture), or use a method of theory",
+            "write these methods too (see fw.Network), or use a method of theory",
         )

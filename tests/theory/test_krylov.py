@@ -304,7 +304,7 @@ def test_on_dask_workers():
     train, test = data(300, 40)
     here = fw.learning_curve(NETWORK, train, test, [50], 0.1, method=fw.Saddle(solver=solver()))[0]
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         there = fw.learning_curve(NETWORK, train, test, [50], 0.1, method=fw.Saddle(solver=solver(client=client)))[0]

@@ -94,13 +94,16 @@ def test_solvers_go_where_they_can():
     assert fw.theory_of(ONE, 0.1, method="integrate").theory.solver == EXACT  # integrals need the whole spectrum
     assert fw.theory_of(RELU, 0.1, method=fw.Saddle(solver=krylov)).solver is krylov  # one scale, no closure needed
     assert fw.theory_of(DEEP, 0.1, method=fw.Saddle("product", krylov)).solver is krylov
-    for network, said in (
-        (DEEP, "solver 'krylov' for the nested closure of a deep network"),
-        (LCN, "solver 'krylov' for LocallyConnected; wanted: one hidden layer"),
-        (Own(), "solver 'krylov' for Own"),
+    for network, noise, methods, said in (
+        (DEEP, 0.1, [fw.Saddle], "the nested closure of a deep network"),
+        (LCN, 0.1, [fw.Saddle, fw.Infinite], "LocallyConnected; wanted: one hidden layer"),
+        (POOLED, 0.1, [fw.Saddle, fw.Infinite], "Convolutional; wanted: .* fully connected"),
+        (Own(), 0.1, [fw.Saddle, fw.Infinite], "Own; wanted"),
+        (ONE, Same(), [fw.Saddle, fw.Infinite], "FullyConnected; wanted: .* Gaussian"),
     ):
-        with pytest.raises(InputError, match=f"{said}.*solver='exact'"):
-            fw.theory_of(network, 0.1, method=fw.Saddle(solver=krylov))
+        for method in methods:
+            with pytest.raises(InputError, match=f"solver 'krylov' for {said}.*solver='exact'"):
+                method(solver=krylov).serves(Problem(network, Likelihood.of(noise)))
 
 
 def test_methods_are_values():

@@ -54,16 +54,8 @@ class Saddle(TheoryMethod):
 
     def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
         """The theory that the network calls for, see ``TheoryMethod``."""
-        network, solver = problem.network, Solver.of(self.solver)
-        theory = self._theory(problem, solver)
-        if solver.kind == "krylov" and not isinstance(theory, ScaledKernel):
-            what = "the nested closure of a deep network, whose kernel differs from width to width"
-            raise InputError(
-                f"solver 'krylov' for {what if isinstance(theory, Nested) else type(network).__name__}",
-                "one hidden layer, or closure 'product', fully connected: a kernel that is only rescaled",
-                "use one of them, or solver='exact'",
-            )
-        return theory
+        solver = Solver.of(self.solver)
+        return _served(self._theory(problem, solver), solver)
 
     def _theory(self, problem: Problem, solver: Solver) -> Theory[Any]:
         network, likelihood = problem
@@ -125,10 +117,22 @@ class Infinite(TheoryMethod):
 
     def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
         """See ``TheoryMethod``."""
-        network, likelihood = problem
+        (network, likelihood), solver = problem, Solver.of(self.solver)
         if network.own or not isinstance(likelihood, Gaussian):
-            return General(stated(network), likelihood, infinite=True)
-        return ScaledKernel(network, likelihood.temperature, infinite=True, solver=Solver.of(self.solver))
+            return _served(General(stated(network), likelihood, infinite=True), solver)
+        return _served(ScaledKernel(network, likelihood.temperature, infinite=True, solver=solver), solver)
+
+
+def _served(theory: Theory[Any], solver: Solver) -> Theory[Any]:
+    """The theory, unless a Krylov space was chosen for a kernel that does more than being rescaled: InputError then."""
+    if solver.kind == "krylov" and not (isinstance(theory, ScaledKernel) and theory.network.kernel_recursion):
+        nested = "the nested closure of a deep network, whose kernel differs from width to width"
+        raise InputError(
+            f"solver 'krylov' for {nested if isinstance(theory, Nested) else type(theory.network).__name__}",
+            "one hidden layer, or closure 'product', fully connected and Gaussian: a kernel that is only rescaled",
+            "use one of them, or solver='exact'",
+        )
+    return theory
 
 
 def scalar_theory(
