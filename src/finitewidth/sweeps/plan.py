@@ -166,7 +166,7 @@ class Plan(Displayed):
 
     def _located(self, error: InputError) -> InputError:
         """With the line of the key that the message speaks of."""
-        keys = sorted({*self.base, *self.swept}, key=len, reverse=True)
+        keys = sorted({*self.base, *self.swept}, key=lambda key: (key == "data", -len(key), key))
         key = next((key for key in keys if _mentions(error.given, key)), "")
         return InputError(f"{self.document.where(self.place(key))}: {error.given}", error.wanted, error.remedy)
 
