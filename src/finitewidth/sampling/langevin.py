@@ -57,7 +57,7 @@ class Langevin:
         """Burn-in and draws."""
         adapt = self.corrected and self.step_size is None
         stages = [Stage("burn-in", warmup, adapt)] if warmup else []
-        return [*stages, Stage("draws", draws, kept=True)]
+        return [*stages, Stage("draws", draws, draws=True)]
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings are the same in all stages."""

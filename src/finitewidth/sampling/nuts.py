@@ -18,7 +18,7 @@ _START = 0.01  # step size that adaptation starts from
 
 
 class State(NamedTuple):
-    """One chain: BlackJAX's state of all whitened weights, and what window adaptation found for this chain."""
+    """One chain: BlackJAX's state of all whitened weights, and the result of window adaptation for this chain."""
 
     chain: Any
     step_size: Array
@@ -62,7 +62,7 @@ class Nuts:
 
     def stages(self, warmup: int, draws: int) -> list[Stage]:
         """Draws only: the window adaptation is part of ``init``."""
-        return [Stage("draws", draws, kept=True)]
+        return [Stage("draws", draws, draws=True)]
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings are the same in all stages."""

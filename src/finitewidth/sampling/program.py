@@ -40,12 +40,12 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run. adapt: the step size follows the acceptance by dual averaging. kept: draws, not warmup."""
+    """A part of a run. adapt: the step size follows the acceptance by dual averaging. draws: not warmup."""
 
     name: str
     iterations: int
     adapt: bool = False
-    kept: bool = False
+    draws: bool = False
 
     @property
     def chunks(self) -> int:
@@ -110,14 +110,14 @@ Step = tuple[Tree, DualAveraging, Tree, Tree]  # state, tuner, records and sums
 class When(NamedTuple):
     """What a chunk is part of.
 
-    iterations: done before it in the whole run. first: done before it in its stage. kept: how many of its own
+    iterations: done before it in the whole run. first: done before it in its stage. counted: how many of its own
     iterations count, the others only fill the chunk. adapt: whether the stage adapts the step size.
     """
 
     seed: Array
     iterations: Array
     first: Array
-    kept: Array
+    counted: Array
     adapt: Array
 
 
@@ -167,7 +167,7 @@ class Program:
             state, info = self.sampler.step(state, key, moment, used, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
             record, terms = self._observe(state, observe_key, arrays)
-            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.kept, term, 0.0), sums, terms)
+            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.counted, term, 0.0), sums, terms)
             return (state, tuner, sums), {**record, **info._asdict()}
 
         shapes = jax.eval_shape(self._observe, state, _key(0, 0, 0), arrays)[1]
