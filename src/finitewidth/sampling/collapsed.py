@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target
+from finitewidth.sampling.posterior import Arrays, Target
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence

@@ -151,7 +151,7 @@ class Engine:
         if stage.draws:
             following = _added(following, sums, counted, done.chunk * BLOCKS // stage.chunks)
             if self.spacing and following.chunk % self.spacing == 0:
-                following = replace(following, positions=(*done.positions, self.sampler.position(states)))
+                following = replace(following, positions=(*done.positions, np.asarray(self.sampler.position(states))))
         return self._finished(following, stage) if following.chunk == stage.chunks else following
 
     def _finished(self, done: Progress, stage: Stage) -> Progress:

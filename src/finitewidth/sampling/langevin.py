@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target, draw_all
+from finitewidth.sampling.posterior import Arrays, Target, draw_all
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 DIVERGENCE = 1000.0

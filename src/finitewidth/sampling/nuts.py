@@ -10,8 +10,9 @@ import blackjax
 import jax
 import jax.numpy as jnp
 from blackjax.adaptation.base import get_filter_adapt_info_fn
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target, draw_all
+from finitewidth.sampling.posterior import Arrays, Target, draw_all
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 _START = 0.01  # step size that adaptation starts from
