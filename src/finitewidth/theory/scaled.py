@@ -206,7 +206,7 @@ class KernelSpectrum:
         return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
 
     def points(self, x: Array) -> TestPoints:
-        """Kernel between test points and the eigenvectors of the training set; stored for the last read-only ``x``."""
+        """Kernel between test points and the eigenvectors of the training set; kept for the last read-only ``x``."""
         known = self._points
         if known is not None and known[0] is x:
             return known[1]

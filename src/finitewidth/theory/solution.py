@@ -203,7 +203,7 @@ class KrylovErrors(Displayed):
 
     log_det: of log det A, nats. quadratic_form: of y^T A^-1 y. log_scale: of log prod Q. residual: sqrt(r^T A^-1 r),
     and noise, of the precision of K: a mean prediction is off by at most so many of its standard deviations.
-    dimensions: of the space. passes: over K so far. stored: whether the kernel was stored in memory. single_precision:
+    dimensions: of the space. passes: over K so far. stored: whether the kernel was kept in memory. single_precision:
     whether its tiles are float32.
     """
 
@@ -411,7 +411,7 @@ _ROUNDING = 1e-13  # of F: what float64 leaves of a gradient when the targets ar
 
 
 def check_convergence(minima: Sequence[Minimum], values: int) -> tuple[bool, str]:
-    """(converged, message) of the minima for a number of training values, the best first."""
+    """(converged, message) of the minima found for a number of training values, the best first."""
     best = minima[0]
     if not math.isfinite(best.action):
         return False, "the action is not finite where it should be least; rescale the data or raise the temperature"
