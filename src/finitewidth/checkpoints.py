@@ -42,7 +42,7 @@ class RunFile:
 
     @property
     def previous(self) -> Path:
-        """Where the state before the last is kept."""
+        """Where the state before the last is stored."""
         return self.path.with_name(self.path.name + ".previous")
 
     def write(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

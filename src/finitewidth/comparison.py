@@ -122,7 +122,7 @@ class ComparedRow(Displayed):
 
 @dataclass(frozen=True)
 class Comparison(Tabulated):
-    """Rows in the order asked for: temperatures, then widths. complete: False where a run was interrupted."""
+    """Rows in order: temperatures, then widths. complete: False where a run was interrupted."""
 
     rows: tuple[ComparedRow, ...]
     complete: bool

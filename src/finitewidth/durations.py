@@ -98,7 +98,7 @@ def format_time(seconds: float) -> str:
 
 
 def wanted() -> bool:
-    """Whether an estimate would lead to anything: there is a limit, or somebody who is told."""
+    """Whether an estimate would lead to anything: there is a limit, or somebody who reads it."""
     watch = _watch.get()
     if watch.settled or (watch.jobs is not None and watch.jobs.estimated):
         return False

@@ -11,6 +11,7 @@ import numpy as np
 from finitewidth.exceptions import InputError
 
 Tree = Any  # a pytree of JAX: arrays in lists, tuples and mappings; whoever made it knows which
+Leaf = Any  # an array in it: JAX's in compiled code, NumPy's (or a number) outside
 
 
 def on_cpu() -> bool:

@@ -72,9 +72,9 @@ def test_stored_bytes_are_those_kept(rng):
     x = rng.standard_normal((1500, 3))
     for dtype in (np.float32, np.float64):
         parts = GramOperator(NETWORKS[0], x, True, dtype)._parts
-        kept = sum(block.nbytes for part in parts for block in part.kept.values())
+        kept = sum(block.nbytes for part in parts for block in part.stored.values())
         assert kept <= stored_bytes(1500, dtype) <= 1.5 * kept
-    assert not any(part.kept for part in GramOperator(NETWORKS[0], x, False)._parts)
+    assert not any(part.stored for part in GramOperator(NETWORKS[0], x, False)._parts)
 
 
 def test_other_inputs_are_refused(rng):

@@ -190,8 +190,8 @@ def test_parts_add_up_to_the_kernel(keep, tile, dtype, monkeypatch):
     np.testing.assert_allclose(whole, K, atol=1e-6 if dtype == np.float32 else 1e-13)
     assert (whole == whole.T).all()
     assert (np.diagonal(whole) == made.diagonal.astype(dtype)).all()
-    assert all(bool(part.kept) == (keep and bool(part.rows)) for part in parts)
-    assert {block.dtype for part in parts for block in part.kept.values()} <= {np.dtype(dtype)}
+    assert all(bool(part.stored) == (keep and bool(part.rows)) for part in parts)
+    assert {block.dtype for part in parts for block in part.stored.values()} <= {np.dtype(dtype)}
     assert whole.dtype == np.float64
     alone = GramPart(made, rows[:1], keep).multiply(np.eye(23))  # a first row of tiles, and its mirror image
     high = min(tile[0], 23)
@@ -208,7 +208,7 @@ def test_what_an_operator_is_when_nothing_is_said():
     made = GramOperator(network, x)
     assert made.keep
     assert made.points.dtype == np.float32
-    assert all(part.kept for part in made._parts)
+    assert all(part.stored for part in made._parts)
     assert (len(made), made.passes) == (20, 0)
     made @ np.eye(20)
     made @ np.ones((20, 1))
@@ -318,7 +318,7 @@ def test_every_way_to_lose_a_worker_is_waited_out(keep, monkeypatch):
     expected = GramOperator(NETWORKS["erf"], x, dtype=np.float64) @ columns
     client = Client([OSError("gone"), CancelledError(), killed()])
     remote = GramOperator(NETWORKS["erf"], x, keep, np.float64, client)
-    assert all(bool(part.kept) == keep for part in remote._gather._parts)
+    assert all(bool(part.stored) == keep for part in remote._gather._parts)
     np.testing.assert_allclose(remote @ columns, expected, rtol=1e-13)
     assert slept == [1.0, 3.0, 10.0]  # longer each time
     assert (client.points, client.products) == (4, 4)

@@ -107,7 +107,7 @@ def parts(
 
 
 def standardised(train: Dataset, test: Dataset, kind: str | None, targets: bool) -> TrainTest:
-    """Both parts as asked for, by the training part; ``kind=None`` leaves the inputs exactly as they are."""
+    """Both parts as wanted, by the training part; ``kind=None`` leaves the inputs exactly as they are."""
     if kind is not None:
         train, test, _ = standardise(train, test, kind)
     return standardise_target(train, test) if flag("standardise_target", targets) else (train, test)

@@ -89,7 +89,7 @@ def feature_mean(network: Network, x: Any) -> Array:
 
 @singledispatch
 def _layered(network: Any) -> tuple[StackKernel, str]:
-    """The kernel of a network's layers, and the parameters that its tangent kernel is of unless told otherwise."""
+    """The kernel of a network's layers, and the parameters that its tangent kernel is of by default."""
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     return from_layers(network), "weights"
 

@@ -98,7 +98,7 @@ class GramOperator:
 
 
 def stored_bytes(count: int, dtype: type) -> float:
-    """Bytes of the kept tiles: the upper triangle and half a tile a row."""
+    """Bytes of the stored tiles: the upper triangle and half a tile a row."""
     return float(np.dtype(dtype).itemsize * count * (0.5 * count + tiles.TILE[0]))
 
 
@@ -109,7 +109,7 @@ def working_bytes(count: int, columns: int) -> float:
 
 @dataclass(frozen=True)
 class CrossKernel:
-    """K between two sets of points, (rows, columns); its tiles are never kept."""
+    """K between two sets of points, (rows, columns); its tiles are never stored."""
 
     rows: Points
     columns: Points

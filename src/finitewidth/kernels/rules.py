@@ -23,7 +23,7 @@ Array = np.ndarray
 
 @dataclass
 class State:
-    """``scale * nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not asked for (``tangent``).
+    """``scale * nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted (``tangent``).
 
     ``raw`` asks for the tangent kernel of the weights themselves in place of that of whitened parameters.
     Rules write into both arrays.

@@ -242,7 +242,7 @@ class _Program:
         return min(rows, _BLOCK[0], max(1, _WORK[self.pairwise] // (self.largest * wide))), wide
 
     def memory(self, n1: int, n2: int, tangent: bool) -> float:
-        """Bytes: results, features and what is kept of single points, and the blocks in work."""
+        """Bytes: results, features and what is stored of single points, and the blocks in work."""
         arrays = 2 if tangent else 1
         kept = 0.0
         for step in _every(self.steps):
@@ -372,7 +372,7 @@ def _zero_if_none(state: State) -> Array:
 
 
 class _Own:
-    """Sides of pairs (x, x): what a step observes of the points serves both, and is kept."""
+    """Sides of pairs (x, x): what a step observes of the points serves both, and is stored."""
 
     def __init__(self, n_slots: int) -> None:
         self.observed: list[Any] = [None] * n_slots

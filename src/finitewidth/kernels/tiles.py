@@ -64,11 +64,11 @@ def _shifted(inner: slice, outer: slice) -> slice:
 
 
 class GramPart:
-    """Some rows of tiles of the upper triangle of K, kept or made when they are needed."""
+    """Some rows of tiles of the upper triangle of K, stored or made when they are needed."""
 
     def __init__(self, points: Points, rows: list[slice], keep: bool) -> None:
         self.points, self.rows = points, rows
-        self.kept = {(i.start, j.start): self._make(i, j) for i, j in self._pairs()} if keep else {}
+        self.stored = {(i.start, j.start): self._make(i, j) for i, j in self._pairs()} if keep else {}
 
     def _pairs(self) -> Iterator[tuple[slice, slice]]:
         for i in self.rows:
@@ -89,7 +89,7 @@ class GramPart:
         """What these tiles and their mirror images add to K columns, (P, b)."""
         out = np.zeros(columns.shape)
         for i, j in self._pairs():
-            block = self.kept.get((i.start, j.start))
+            block = self.stored.get((i.start, j.start))
             wide = (self._make(i, j) if block is None else block).astype(np.float64, copy=False)
             out[i] += wide @ columns[j]
             beside = i.stop - i.start if i.start == j.start else 0  # columns of the square on the diagonal

@@ -425,7 +425,7 @@ class SelfAttention(Weighted):
     mechanism: "softmax" or "identity", what the products of queries and keys go through.
     scaling: "linear": products are divided by the key dimension, and queries and keys share their weights (else
         the products would vanish at infinite width); "sqrt": by its root, independent weights; only "identity" has
-        a closed form then, and uses it unless told otherwise; "softmax" is always "linear".
+        a closed form then, and uses it by default; "softmax" is always "linear".
     query_precision, key_precision, value_precision, out_precision: of the four weight matrices, None: weight_precision;
         only the products query x key and value x out matter. offset_precision: of the output's offset.
     """

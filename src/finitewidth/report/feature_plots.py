@@ -47,7 +47,7 @@ _DIVERGING, _SEQUENTIAL = "RdBu_r", "cividis"
 _NUMBERED = 6  # patches up to which the entries of Q are written into its matrix
 _NAMED = 9  # patches up to which each has its tick
 _GUIDE = "$\\propto 1/N$"
-_POINTS = 300  # points that a drawn kernel shows: more are not told apart in print
+_POINTS = 300  # points that a drawn kernel shows: more do not differ in print
 
 
 def _styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -359,7 +359,7 @@ def _draw_patches(axes: Mapping[str, Axes], solution: TheorySolution) -> None:
 
 
 def _feature_panels(curve: LearningCurve, solution: TheorySolution) -> dict[str, Callable[[Axes], None]]:
-    """What is drawn of the order parameters: Q, and its information where widths vary."""
+    """What a figure shows of the order parameters: Q, and its information where widths vary."""
     temperature = solution.theory.temperature
     rows = [row for row in curve if row.converged]
     widths = {row.width for row in rows}

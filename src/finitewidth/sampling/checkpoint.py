@@ -14,7 +14,7 @@ from finitewidth.sampling.program import CHUNK, DualAveraging, Records, Settings
 if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine
 
-BLOCKS = 10  # parts of a run that sums are kept for, so that they have error bars
+BLOCKS = 10  # parts of a run that have sums of their own, so that they have error bars
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def from_file(file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]
     wanted |= {f"tuner/{name}": _like(value, chains) for name, value in tuners._asdict().items()}
     if done:
         wanted |= {f"record/{name}": _like(value, chains, done, skip=1) for name, value in records.items()}
-    if done and current.kept:
+    if done and current.draws:
         wanted |= {f"sum/{name}": _like(value, chains, BLOCKS) for name, value in sums.items()}
-    count = (chunk if stage < len(chunks) else chunks[-1]) // engine.spacing if engine.spacing and current.kept else 0
+    count = (chunk if stage < len(chunks) else chunks[-1]) // engine.spacing if engine.spacing and current.draws else 0
     if count:
         wanted["positions"] = _like(engine.sampler.position(states), count, chains)
     fitting = file.fitting(arrays, wanted)

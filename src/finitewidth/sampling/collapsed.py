@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target
+from finitewidth.sampling.posterior import Arrays, Target
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
@@ -64,7 +65,7 @@ class Collapsed:
             tries = [Stage(f"length {length}", race) for length in _LENGTHS]
             stages = [Stage("burn-in", burn, adapt), *tries]
             stages.append(Stage("step size", warmup - burn - race * len(_LENGTHS), adapt))
-        return [*(stage for stage in stages if stage.iterations > 0), Stage("draws", draws, kept=True)]
+        return [*(stage for stage in stages if stage.iterations > 0), Stage("draws", draws, draws=True)]
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings a stage starts with; ``scores`` holds the scores of the lengths tried."""

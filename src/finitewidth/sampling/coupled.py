@@ -14,18 +14,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.scipy.linalg import block_diag
 
-from finitewidth.jax_runs import Tree
-from finitewidth.sampling.posterior import Array, Target, collapsed_energy, condition, readout_gram
+from finitewidth.jax_runs import Leaf, Tree
+from finitewidth.sampling.posterior import Target, collapsed_energy, condition, readout_gram
 from finitewidth.sampling.program import Program
 
 
 class Tasks(NamedTuple):
     """Points of either task, (P, inputs) each."""
 
-    source: Array
-    target: Array
+    source: Leaf
+    target: Leaf
 
 
 class JointArrays(NamedTuple):
@@ -36,12 +37,12 @@ class JointArrays(NamedTuple):
     """
 
     train: Tasks
-    y: Array
-    test: Array
-    scale: Array
-    temperature: Array
-    mixing: Array
-    outside: Array
+    y: Leaf
+    test: Leaf
+    scale: Leaf
+    temperature: Leaf
+    mixing: Leaf
+    outside: Leaf
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class JointTarget(Target):
 class FollowingArrays(NamedTuple):
     """As ``posterior.Arrays``; centre: prior mean of the target's weights, (dim,). outside: see ``JointArrays``."""
 
-    train: Array
-    y: Array
-    test: Array
-    scale: Array
-    temperature: Array
-    centre: Array
-    outside: Array
+    train: Leaf
+    y: Leaf
+    test: Leaf
+    scale: Leaf
+    temperature: Leaf
+    centre: Leaf
+    outside: Leaf
 
 
 @dataclass(frozen=True)

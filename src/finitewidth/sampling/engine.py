@@ -2,7 +2,7 @@
 
 On a CPU every chain is a lane of its own on one thread; on other devices the chains are one batch (vmap).
 XLA and
-the BLAS below it are kept to one thread a lane: OpenBLAS threads called from several XLA threads spin, and
+the BLAS below it use one thread a lane: OpenBLAS threads called from several XLA threads spin, and
 on a busy machine slow a run down a hundred times. Random numbers depend on seed, chain and iteration only,
 so a run that was interrupted and resumed equals one that was not, bit for bit.
 """
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Engine:
-    """One program on one data set. spacing: chunks of draws between two positions that are kept; 0: none are."""
+    """One program on one data set. spacing: chunks of draws between two positions that are stored; 0: none are."""
 
     program: Program
     arrays: Arrays
@@ -89,8 +89,8 @@ class Engine:
         return sum(stage.chunks for stage in self.stages)
 
     def iteration(self, index: int) -> int:
-        """Of the whole run, after which the position of that index was kept."""
-        before = sum(stage.chunks for stage in self.stages if not stage.kept)
+        """Of the whole run, after which the position of that index was stored."""
+        before = sum(stage.chunks for stage in self.stages if not stage.draws)
         return CHUNK * (before + self.spacing * (index + 1)) - 1
 
     def first_seconds(self) -> float:
@@ -137,9 +137,9 @@ class Engine:
     def _chunk(self, done: Progress, advance: Callable[[Progress, Stage, int, int], Step]) -> Progress:
         stage = self.stages[done.stage]
         first = done.chunk * CHUNK
-        kept = min(CHUNK, stage.iterations - first)
-        states, tuners, records, sums = advance(done, stage, first, kept)
-        trimmed = {name: value[:, :kept] for name, value in records.items()}
+        counted = min(CHUNK, stage.iterations - first)
+        states, tuners, records, sums = advance(done, stage, first, counted)
+        trimmed = {name: value[:, :counted] for name, value in records.items()}
         following = replace(
             done,
             chunk=done.chunk + 1,
@@ -148,14 +148,14 @@ class Engine:
             tuners=tuners,
             records=[*done.records, trimmed],
         )
-        if stage.kept:
-            following = _added(following, sums, kept, done.chunk * BLOCKS // stage.chunks)
+        if stage.draws:
+            following = _added(following, sums, counted, done.chunk * BLOCKS // stage.chunks)
             if self.spacing and following.chunk % self.spacing == 0:
-                following = replace(following, positions=(*done.positions, self.sampler.position(states)))
+                following = replace(following, positions=(*done.positions, np.asarray(self.sampler.position(states))))
         return self._finished(following, stage) if following.chunk == stage.chunks else following
 
     def _finished(self, done: Progress, stage: Stage) -> Progress:
-        """The state that the next stage starts from; after the last one, its records are kept."""
+        """The state that the next stage starts from; after the last one, its records stay."""
         scores, settings = dict(done.scores), done.settings
         score = self.sampler.score(stage, joined(done.records))
         if score is not None:
@@ -170,12 +170,12 @@ class Engine:
         return replace(done, settings=settings, tuners=self._tuners(settings), records=[])
 
     def _lanes(self, pool: ThreadPoolExecutor) -> Callable[[Progress, Stage, int, int], Step]:
-        """``(progress, stage, first, kept) -> (states, tuners, records, sums)``, chains first in all of them."""
+        """``(progress, stage, first, counted) -> (states, tuners, records, sums)``, chains first in all of them."""
 
-        def lane(chain: Any, progress: Progress, stage: Stage, first: int, kept: int) -> Step:
+        def lane(chain: Any, progress: Progress, stage: Stage, first: int, counted: int) -> Step:
             with jax.enable_x64(True):  # a setting of the thread
                 state, tuner = jax.tree.map(lambda leaf: leaf[chain], (progress.states, progress.tuners))
-                when = When(self.seed, progress.iterations, first, kept, stage.adapt)
+                when = When(self.seed, progress.iterations, first, counted, stage.adapt)
                 result = self.program.advance(state, tuner, chain, when, progress.settings, self.arrays)
                 return jax.device_get(result)
 

@@ -1,4 +1,4 @@
-"""Networks whose hidden layer is drawn from its prior and kept, the readout integrated exactly (random features)."""
+"""Networks whose hidden layer is drawn from the prior and fixed, the readout integrated exactly (random features)."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target, draw_all
+from finitewidth.sampling.posterior import Arrays, Target, draw_all
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 DIVERGENCE = 1000.0
@@ -57,7 +58,7 @@ class Langevin:
         """Burn-in and draws."""
         adapt = self.corrected and self.step_size is None
         stages = [Stage("burn-in", warmup, adapt)] if warmup else []
-        return [*stages, Stage("draws", draws, kept=True)]
+        return [*stages, Stage("draws", draws, draws=True)]
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings are the same in all stages."""

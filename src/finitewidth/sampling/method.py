@@ -30,7 +30,7 @@ _WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts"
 class Sample(Method):
     """Draw from the posterior of the finite network itself (docs/theory.md section 7).
 
-    chains, draws, warmup: ``draws`` are kept a chain, after ``warmup`` iterations of adaptation.
+    chains, draws, warmup: ``draws`` are recorded a chain, after ``warmup`` iterations of adaptation.
     seed: decides every random number. The same call gives the same bits on one machine.
     sampler: "collapsed": readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights.
         "langevin", "langevin-unadjusted": Langevin on all weights, with or without a Metropolis test; see

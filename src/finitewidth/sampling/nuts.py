@@ -10,15 +10,16 @@ import blackjax
 import jax
 import jax.numpy as jnp
 from blackjax.adaptation.base import get_filter_adapt_info_fn
+from jax import Array
 
-from finitewidth.sampling.posterior import Array, Arrays, Target, draw_all
+from finitewidth.sampling.posterior import Arrays, Target, draw_all
 from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
 
 _START = 0.01  # step size that adaptation starts from
 
 
 class State(NamedTuple):
-    """One chain: BlackJAX's state of all whitened weights, and what window adaptation found for this chain."""
+    """One chain: BlackJAX's state of all whitened weights, and the result of window adaptation for this chain."""
 
     chain: Any
     step_size: Array
@@ -62,7 +63,7 @@ class Nuts:
 
     def stages(self, warmup: int, draws: int) -> list[Stage]:
         """Draws only: the window adaptation is part of ``init``."""
-        return [Stage("draws", draws, kept=True)]
+        return [Stage("draws", draws, draws=True)]
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings are the same in all stages."""

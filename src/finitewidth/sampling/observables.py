@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
+from jax import Array
 
 from finitewidth.jax_runs import Tree
 from finitewidth.sampling.posterior import (
-    Array,
     Arrays,
     Conditional,
     Target,
@@ -35,6 +35,7 @@ def observe(
     hidden = target.hidden(theta[: arrays.scale.size], arrays)
     phi = target.features(hidden, arrays.train)
     at = target.features(target.extended(hidden, key), arrays.test)
+    given: Conditional | Array
     if conditional:
         given = condition(phi, arrays.y, arrays.temperature)
         mean, variance = predict(given, phi, at, arrays.temperature)

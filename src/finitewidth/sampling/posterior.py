@@ -13,18 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from finitewidth.jax_runs import Tree
+from finitewidth.jax_runs import Leaf, Tree
 from finitewidth.networks import Network
-
-Array = Any  # a JAX array
 
 
 class Arrays(NamedTuple):
@@ -35,11 +34,11 @@ class Arrays(NamedTuple):
     weight, (dim,). temperature: T; here, so that all temperatures share compiled code.
     """
 
-    train: Array
-    y: Array
-    test: Array
-    scale: Array
-    temperature: Array
+    train: Leaf
+    y: Leaf
+    test: Leaf
+    scale: Leaf
+    temperature: Leaf
 
 
 class Conditional(NamedTuple):
@@ -49,9 +48,9 @@ class Conditional(NamedTuple):
     mean: (F, D). residual: ``A^-1 y`` (P, D), which is ``(y - Phi mean) / T``.
     """
 
-    factor: Array
-    mean: Array
-    residual: Array
+    factor: Leaf
+    mean: Leaf
+    residual: Leaf
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Target:
     activations: tuple[Callable[[Array], Array], ...]
 
     @classmethod
-    def of(cls, network: Network, x: Array, n_extra: int) -> Target:
+    def of(cls, network: Network, x: np.ndarray, n_extra: int) -> Target:
         """For training inputs ``x`` (P, ...)."""
         return cls(network, tuple(x.shape[1:]), n_extra, network.jax_functions)
 

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from finitewidth.jax_runs import Tree, compiler_options, on_cpu
+from finitewidth.jax_runs import Leaf, Tree, compiler_options, on_cpu
 from finitewidth.sampling.observables import observe
-from finitewidth.sampling.posterior import Array, Arrays, Target
+from finitewidth.sampling.posterior import Arrays, Target
 
 CHUNK = 10  # iterations between two looks at the clock; stages are rounded up to whole chunks
 Settings = dict[str, float]
@@ -26,26 +27,26 @@ Records = dict[str, np.ndarray]  # (chains, iterations, ...) each
 class Info(NamedTuple):
     """One iteration: acceptance probability, gradients taken, whether the energy error exploded."""
 
-    acceptance: Array
-    steps: Array
-    diverged: Array
+    acceptance: Leaf
+    steps: Leaf
+    diverged: Leaf
 
 
 class Moment(NamedTuple):
     """When an iteration happens: its number in its stage, and a quasi-random number in (0, 1)."""
 
-    index: Array
-    jitter: Array
+    index: Leaf
+    jitter: Leaf
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run. adapt: the step size follows the acceptance by dual averaging. kept: draws, not warmup."""
+    """A part of a run. adapt: the step size follows the acceptance by dual averaging. draws: not warmup."""
 
     name: str
     iterations: int
     adapt: bool = False
-    kept: bool = False
+    draws: bool = False
 
     @property
     def chunks(self) -> int:
@@ -81,11 +82,11 @@ class Sampler(Protocol):
 class DualAveraging(NamedTuple):
     """Step size of one chain while it adapts (Hoffman and Gelman 2014, section 3.2)."""
 
-    log_step: Array
-    log_average: Array
-    error: Array
-    count: Array
-    centre: Array
+    log_step: Leaf
+    log_average: Leaf
+    error: Leaf
+    count: Leaf
+    centre: Leaf
 
     @classmethod
     def start(cls, step_size: np.ndarray) -> DualAveraging:
@@ -110,15 +111,15 @@ Step = tuple[Tree, DualAveraging, Tree, Tree]  # state, tuner, records and sums
 class When(NamedTuple):
     """What a chunk is part of.
 
-    iterations: done before it in the whole run. first: done before it in its stage. kept: how many of its own
+    iterations: done before it in the whole run. first: done before it in its stage. counted: how many of its own
     iterations count, the others only fill the chunk. adapt: whether the stage adapts the step size.
     """
 
-    seed: Array
-    iterations: Array
-    first: Array
-    kept: Array
-    adapt: Array
+    seed: Leaf
+    iterations: Leaf
+    first: Leaf
+    counted: Leaf
+    adapt: Leaf
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Program:
             state, info = self.sampler.step(state, key, moment, used, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
             record, terms = self._observe(state, observe_key, arrays)
-            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.kept, term, 0.0), sums, terms)
+            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.counted, term, 0.0), sums, terms)
             return (state, tuner, sums), {**record, **info._asdict()}
 
         shapes = jax.eval_shape(self._observe, state, _key(0, 0, 0), arrays)[1]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from finitewidth.sampling.posterior import Target
     from finitewidth.sampling.program import Program, Sampler
 
-MOST_WEIGHTS = 100  # draws of a chain whose weights are kept
+MOST_WEIGHTS = 100  # draws of a chain whose weights are stored
 _PACED = 4  # chunks that show the pace: the step size has nearly adapted
 
 

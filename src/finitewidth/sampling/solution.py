@@ -71,8 +71,8 @@ class Sampled(Displayed):
     def at(self, x: Any) -> Draws:
         """The draws with predictions at points ``x``, an array or a ``Dataset``.
 
-        They are those recorded for the points of the run, and follow from the weights that were kept for others; these
-        are fewer draws. Raises InputError where none were kept and for points of another shape, MemoryCapError.
+        They are those recorded for the points of the run, and follow from the stored weights for others; these
+        are fewer draws. Raises InputError where none were stored and for points of another shape, MemoryCapError.
         """
         x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, None)
         if x.shape[1:] != self.train.x.shape[1:]:

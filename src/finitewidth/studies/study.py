@@ -117,7 +117,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Work:
-    """A study under way: its plan, its data and where they are from, the folder of its checkpoints, who is told how it
+    """A study under way: its plan, its data and where they are from, the folder of its checkpoints, who hears how it
     goes, and the networks that are still to be sampled or trained."""
 
     plan: Plan

@@ -124,7 +124,7 @@ def _recorded(store: Store, begin: Callable[[], None]) -> Iterator[None]:
         outcome = f"stopped: {error}"
         raise
     finally:
-        with contextlib.suppress(InputError):  # a full disk has been told of already
+        with contextlib.suppress(InputError):  # a full disk has been reported already
             store.end(outcome)
 
 

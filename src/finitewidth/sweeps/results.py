@@ -72,7 +72,7 @@ def read(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     """All points of a folder as a pandas DataFrame, one a row: configuration, result, and how it came about.
 
     Keys of the configuration and of the result are columns; where both have one (width, say), the result's is taken,
-    and the method asked for is ``config_method``. Raises InputError where there is no sweep, MissingExtraError
+    and the method of the plan is ``config_method``. Raises InputError where there is no sweep, MissingExtraError
     without pandas.
     """
     try:

@@ -23,7 +23,7 @@ _MEMORY_PART = 8  # an eighth of what is free
 
 
 class Spectra:
-    """Keeps what it is asked for (``theory.spectrum_cache``), the latest in memory, all in ``folder`` as far as it may
+    """Stores what is computed (``theory.spectrum_cache``), the latest in memory, all in ``folder`` as far as it may
     grow.
 
     Files hold arrays only, each with its checksum; what cannot be read is computed again, what cannot be written is

@@ -126,7 +126,7 @@ class Store:
     # --- points -----------------------------------------------------------------------------------------------
 
     def known(self, failed: bool) -> set[str]:
-        """Ids of the points that are done, and of those that failed if asked."""
+        """Ids of the points that are done, and of those that failed if wanted."""
         with _legible(self.path):
             condition = "" if failed else " WHERE status = 'done'"
             return {row[0] for row in self._db.execute(f"SELECT point_id FROM points{condition}")}

@@ -48,9 +48,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every worker of a sweep is told.
+    """What every worker of a sweep is given.
 
-    folder: of the results, as all workers see it; where one does not, nothing is kept between runs. memory: bytes a
+    folder: of the results, as all workers see it; where one does not, nothing is stored between runs. memory: bytes a
     point may take. keep_draws: send them back.
     """
 
@@ -108,7 +108,7 @@ class Worker:
         )
 
     def _result(self, task: Task) -> tuple[dict[str, Any], Draws | None]:
-        """The row of a point as plain data, and the draws behind it where they are kept."""
+        """The row of a point as plain data, and the draws behind it where they are stored."""
         from finitewidth.theory.rows import without_validity
         from finitewidth.theory.spectrum_cache import keeping
 

@@ -84,7 +84,7 @@ class ScaleEnergy:
         )
 
     def data_term_slope(self, scale: float, temperature: float) -> float:
-        """d data_term / d log s."""
+        """d(data's term) / d log s."""
         signal = scale * self.values
         shifted = signal + temperature
         filtered = signal / shifted

@@ -108,7 +108,7 @@ class KrylovKernel:
 
     @classmethod
     def of(cls, network: Network, train: Dataset, solver: Solver, memory: float | None = None) -> KrylovKernel:
-        """Assemble the operator and build the space; the kernel is kept where it fits. Raises MemoryCapError first."""
+        """Assemble the operator and build the space; the kernel is stored if it fits. Raises MemoryCapError first."""
         count = train.n_points
         dtype = Points.of(network, train.x, solver.dtype(count)).dtype  # double where single cannot hold the variances
         need = krylov_bytes(train, solver)
@@ -156,7 +156,7 @@ class KrylovKernel:
         return self._tables[temperature]
 
     def points(self, x: Array) -> KrylovPoints:
-        """What test points need; kept for the last read-only ``x`` while the space does not grow."""
+        """What test points need; stored for the last read-only ``x`` while the space does not grow."""
         if self._points is not None and self._points[0] is x:
             return self._points[1]
         points = KrylovPoints(self, x)
@@ -209,7 +209,7 @@ class KrylovKernel:
     def _log_scale_error(
         self, data_term: float, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> float:
-        """How far an error of the data_term moves the stationary scale: over the slope of what it balances."""
+        """How far an error of the data's term moves the stationary scale: over the slope of what it balances."""
         if not widths:
             return 0.0
         shift = float(shift_of_scale(math.log(scale) - log_prior_scale, widths))

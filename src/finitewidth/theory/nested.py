@@ -38,7 +38,7 @@ class Nested(CovarianceSaddle["NestedScan"]):
 
     network: FullyConnected
     temperature: float
-    by_default: bool = False  # not asked for by name: several outputs may then take the product closure
+    by_default: bool = False  # not chosen by name: several outputs may then take the product closure
     closure = "nested"
     method = "saddle"
 
@@ -74,7 +74,7 @@ class Nested(CovarianceSaddle["NestedScan"]):
         return NestedScan(self.network, train, memory)
 
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
-        """The product closure's matrix, unless the nested closure was asked for by name: InputError then."""
+        """The product closure's matrix, unless the nested closure was chosen by name: InputError then."""
         if n_outputs == 1:
             return self
         if not self.by_default:
@@ -114,7 +114,7 @@ class Nested(CovarianceSaddle["NestedScan"]):
 
 
 class NestedScan:
-    """Energies on a line through log Q, kept: they are the same for every width, only the rate differs."""
+    """Energies on a line through log Q, stored: they are the same for every width, only the rate differs."""
 
     def __init__(self, network: FullyConnected, train: Dataset, memory: float | None = None) -> None:
         require_memory(

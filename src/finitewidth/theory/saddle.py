@@ -66,7 +66,7 @@ def scale_of_shift(shift: Array | float, widths: Sequence[float]) -> Array:
 
 
 class DataTermTable:
-    """The data_term of ``ScaleEnergy`` on a lattice in log scale, kept: it is the same for every width."""
+    """The data's term of ``ScaleEnergy`` on a lattice in log scale, stored: it is the same for every width."""
 
     STEP = 0.05
 
@@ -75,7 +75,7 @@ class DataTermTable:
         self._first, self._values = 0, np.empty(0)
 
     def over(self, low: float, high: float) -> tuple[Array, Array]:
-        """Lattice points that cover [low, high], and the data_term there."""
+        """Lattice points that cover [low, high], and the data's term there."""
         first, last = int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1
         known = range(self._first, self._first + len(self._values))
         if not known:
@@ -132,7 +132,7 @@ def _search_range(
     high = min(float(scale_of_shift(largest, widths)), 340.0 - log_prior_scale)  # beyond, s K overflows
     if energy.size < 0.9 * narrowest:
         return float(scale_of_shift(-float(energy.size), widths)), high
-    # data_term >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
+    # the data's term is >= -D s Tr K / T, so that below this scale it cannot balance D c <= -D N/2
     trace = energy.trace + np.finfo(float).tiny
     low = float(np.log(0.5 * narrowest) + np.log(temperature) - np.log(trace)) - log_prior_scale
     return min(low, float(scale_of_shift(-0.5 * narrowest, widths))), high

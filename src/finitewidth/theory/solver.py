@@ -23,8 +23,8 @@ KINDS = ("auto", "exact", "krylov")
 EXACT_ARRAYS = 4  # P x P arrays alive in an eigendecomposition
 MOST_TEST_BLOCKS = 48  # of the space on top of the first that corrects variances
 _QUICK = 6000  # points up to which the eigendecomposition takes no longer than the Krylov space
-_DOUBLE = 8000  # points up to which tiles are kept in double precision
-_ACCURACY, _FINEST = 0.01, 1e-4  # relative, of a test error: asked for by default, and the least that probes give
+_DOUBLE = 8000  # points up to which tiles are stored in double precision
+_ACCURACY, _FINEST = 0.01, 1e-4  # relative, of a test error: the default, and the least that probes give
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Solver(CheckedKeywords, Settings):
     probes, test_probes: random vectors for traces, and for the variance at the test points. seed: theirs.
     most_dimensions: of the Krylov space, which grows until the accuracy is reached.
     precision: of the kernel's tiles, "single", "double", or "auto" (double up to 8000 points).
-    client: a ``distributed.Client`` on whose workers the kernel is kept and multiplied; None: this process.
+    client: a ``distributed.Client`` on whose workers the kernel is stored and multiplied; None: this process.
 
     Raises InputError for values that cannot be.
     """
@@ -94,7 +94,7 @@ class Solver(CheckedKeywords, Settings):
         return _ACCURACY if self.accuracy is None else self.accuracy
 
     def uses_krylov(self, network: Network, train: Dataset, memory: float | None) -> bool:
-        """Whether a data set goes the Krylov way; raises InputError where that was asked for and cannot be."""
+        """Whether a data set goes the Krylov way; raises InputError where that was requested and cannot be."""
         obstacle = obstacle_to_krylov(network, train)
         if self.kind == "krylov" and obstacle:
             raise InputError(f"solver 'krylov' with {obstacle[0]}", obstacle[1], "use solver='exact'")

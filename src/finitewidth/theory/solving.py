@@ -110,7 +110,7 @@ def watched(
     """Around the solutions of theories that differ in width and temperature, at every size: their time is required.
 
     Raises TimeCapError above the limit (``durations.time_limit``), and shows progress where somebody waits. Each
-    solution is to be found within what this yields: some theories estimate themselves, in their first one.
+    solution is to be solved within what this yields: some theories estimate themselves, in their first one.
     """
     sizes = [train.n_points] if sizes is None else sizes
     first, rows = theories[0], len(theories)

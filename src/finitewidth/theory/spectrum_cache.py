@@ -27,6 +27,6 @@ def keeping(keeper: Keeper) -> Iterator[None]:
 
 
 def spectrum(unit: Network, x: np.ndarray, compute: Compute) -> Spectrum:
-    """``compute(x)``, the spectrum of the unit network's kernel on ``x``, or the same as it was kept."""
+    """``compute(x)``, the spectrum of the unit network's kernel on ``x``, or the same from the cache."""
     keeper = _keeper.get()
     return compute(x) if keeper is None else keeper(unit, x, compute)

@@ -46,7 +46,7 @@ class LazyRow(Displayed):
 
 @dataclass(frozen=True)
 class LazyCurve(Tabulated):
-    """Rows in the order of the times asked for.
+    """Rows in the order of the given times.
 
     limit: errors at t -> infinity. bayesian: errors of the posterior of the same network (NNGP) at ``temperature``.
     """

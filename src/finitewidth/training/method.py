@@ -43,7 +43,7 @@ class Train(Method):
         (sgd) or 0.05 (langevin).
     steps: of training. seeds: how many networks (seeds 0, 1, ...), or the seeds themselves. The same call gives the
         same bits on one machine.
-    hold_out: part of the training points kept out (drawn from the first seed) for early stopping: every network ends at
+    hold_out: part of the training points held out (drawn from the first seed) for early stopping: every network ends at
         its smallest held-out error, and stops after ``patience`` steps (default: a tenth) without a smaller one.
 
     Raises InputError for settings that cannot be.

@@ -5,38 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from finitewidth.jax_runs import Tree, compiler_options
+from finitewidth.jax_runs import Leaf, Tree, compiler_options
 from finitewidth.networks import Network
-
-Array = Any  # a JAX array
 
 
 class Arrays(NamedTuple):
     """What the compiled functions read: x (points, ...), targets (points, D); the held-out part may have no points."""
 
-    train: Array
-    y: Array
-    held_out: Array
-    y_held_out: Array
-    test: Array
-    y_test: Array
+    train: Leaf
+    y: Leaf
+    held_out: Leaf
+    y_held_out: Leaf
+    test: Leaf
+    y_test: Leaf
 
 
 class Settings(NamedTuple):
     """Numbers that may change without compiling anew. rate: the step. patience: records without improvement."""
 
-    rate: Array
-    momentum: Array
-    temperature: Array
-    patience: Array
+    rate: Leaf
+    momentum: Leaf
+    temperature: Leaf
+    patience: Leaf
 
 
 class State(NamedTuple):
@@ -45,9 +44,9 @@ class State(NamedTuple):
     parameters: Tree
     optimiser: Tree
     best: Tree
-    best_error: Array
-    waited: Array
-    stopped: Array
+    best_error: Leaf
+    waited: Leaf
+    stopped: Leaf
 
 
 @dataclass(frozen=True)

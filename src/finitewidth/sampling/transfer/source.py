@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from finitewidth.sampling.engine import Engine
 
 Array = np.ndarray
-_SPACING = 50  # iterations of a source chain between two layers that are kept
+_SPACING = 50  # iterations of a source chain between two layers that are stored
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from finitewidth.jax_runs import compiler_options
+from finitewidth.jax_runs import Leaf, compiler_options
 
-Array = Any  # a JAX array
 T = TypeVar("T")
 STEPS = 4  # leapfrog steps of one trajectory
 _NEWTON = 6  # steps of the minimum over q: it starts next to it
@@ -53,16 +53,16 @@ class Model:
 class Data(NamedTuple):
     """rows: (G, J P, r). scale: what multiplies phi. width: N."""
 
-    rows: Array
-    scale: Array
-    width: Array
+    rows: Leaf
+    scale: Leaf
+    width: Leaf
 
 
 class Field(NamedTuple):
     """What all other neurons exert: s (D, P) and the response matrix R (D, P, D, P)."""
 
-    s: Array
-    R: Array
+    s: Leaf
+    R: Leaf
 
 
 class Reference(NamedTuple):
@@ -72,22 +72,22 @@ class Reference(NamedTuple):
     s, R: slope and curvature of G_a at y, (P,) and (P, P). temperature: T.
     """
 
-    y: Array
-    basis: Array
-    values: Array
-    weight: Array
-    log_q: Array
-    s: Array
-    R: Array
-    temperature: Array
+    y: Leaf
+    basis: Leaf
+    values: Leaf
+    weight: Leaf
+    log_q: Leaf
+    s: Leaf
+    R: Leaf
+    temperature: Leaf
 
 
 class Directions(NamedTuple):
     """Along which particles jump between bulk and specialised: vectors (G, r, k), deviations and log odds (G, k)."""
 
-    vectors: Array
-    deviations: Array
-    log_odds: Array
+    vectors: Leaf
+    deviations: Leaf
+    log_odds: Leaf
 
 
 class Moments(NamedTuple):
@@ -98,20 +98,20 @@ class Moments(NamedTuple):
     shift: by how many nats the change of the field moved the particles apart, standard deviation.
     """
 
-    f: Array
-    kernel: Array
-    frozen: Array
-    order: Array
-    acceptance: Array
-    jumped: Array
-    shift: Array
+    f: Leaf
+    kernel: Leaf
+    frozen: Leaf
+    order: Leaf
+    acceptance: Leaf
+    jumped: Leaf
+    shift: Leaf
 
 
 class State(NamedTuple):
     """theta: (G, M, r). z: (G, M, m D); without meaning under a quadratic response."""
 
-    theta: Array
-    z: Array
+    theta: Leaf
+    z: Leaf
 
 
 class Neuron(NamedTuple):
@@ -121,13 +121,13 @@ class Neuron(NamedTuple):
     frozen: covariance of z given theta under the quadratic response. weight: of the particle, not normalised, (G, M).
     """
 
-    potential: Array
+    potential: Leaf
     gradient: State
-    psi: Array
-    mean: Array
-    second: Array
-    frozen: Array
-    weight: Array
+    psi: Leaf
+    mean: Leaf
+    second: Leaf
+    frozen: Leaf
+    weight: Leaf
 
 
 @jax.custom_jvp
@@ -405,11 +405,11 @@ class PointMoments(NamedTuple):
     f_train (D, P) and kernel (D, P, D, P) are of the same particles, so that the noise of both can be taken out.
     """
 
-    f: Array
-    cross: Array
-    own: Array
-    f_train: Array
-    kernel: Array
+    f: Leaf
+    cross: Leaf
+    own: Leaf
+    f_train: Leaf
+    kernel: Leaf
 
 
 def at_points(model: Model, state: State, data: Data, field: Field, rows: Array, key: Array) -> PointMoments:
@@ -448,11 +448,11 @@ def kernel_at(model: Model, state: State, data: Data, field: Field, rows: Array,
 class Readouts(NamedTuple):
     """psi (G, M, m, P), E[z | theta] (G, M, m D), E[z z^T | theta] and covariance (G, M, m D, m D), weight (G, M)."""
 
-    psi: Array
-    mean: Array
-    second: Array
-    covariance: Array
-    weight: Array
+    psi: Leaf
+    mean: Leaf
+    second: Leaf
+    covariance: Leaf
+    weight: Leaf
 
 
 def readouts(model: Model, state: State, data: Data, field: Field) -> Readouts:

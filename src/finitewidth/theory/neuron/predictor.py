@@ -1,4 +1,4 @@
-"""Predictions and learned features of a solved single-neuron theory, from the particles that it kept."""
+"""Predictions and learned features of a solved single-neuron theory, from its stored particles."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class NeuronPrediction(Prediction):
 
 @dataclass(frozen=True)
 class NeuronPredictor:
-    """Averages over the particles kept at the solved field (s, R), one set for every seed."""
+    """Averages over the particles stored at the solved field (s, R), one set for every seed."""
 
     theory: Any
     train: Dataset

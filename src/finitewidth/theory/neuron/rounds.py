@@ -28,7 +28,7 @@ ACCEPTANCE = 0.85
 SHIFT = 0.3  # nats by which one change of the field may move the particles apart
 REFRESH = 20  # rounds between two looks at the directions of the jumps
 JUMPS = 3  # directions
-SNAPSHOTS = 24  # states of the particles that are kept for predictions
+SNAPSHOTS = 24  # states of the particles that are stored for predictions
 _SAVED = ("s", "kernel", "frozen", "potential")
 _DIRECTIONS = ("vectors", "deviations", "log_odds")
 
@@ -203,7 +203,7 @@ class _Run:
         self.pace = 1.0
         self.stage = self.done = 0  # rounds done of the stage
         self.sums: dict[str, Array] = {}  # of the stage
-        self.kept: list[State] = []
+        self.saved: list[State] = []
         self._restore()
         self._save_if_due = now_and_then(lambda _: self.save())
 
@@ -220,7 +220,7 @@ class _Run:
 
     def _begin(self, kind: str) -> None:
         size = len(self.s)
-        self.sums, self.kept = {}, []
+        self.sums, self.saved = {}, []
         if kind == "average":
             self.sums = {"s": self.s.copy(), "kernel": self.kernel.copy(), "frozen": self.frozen.copy()}
         elif kind == "measure":
@@ -261,7 +261,7 @@ class _Run:
         sums["order"] = sums["order"] + np.asarray(moments.order) / rounds
         every = max(1, rounds // SNAPSHOTS)
         if k % every == every - 1:
-            self.kept.append(State(*(np.asarray(part, dtype=np.float32) for part in self.state)))
+            self.saved.append(State(*(np.asarray(part, dtype=np.float32) for part in self.state)))
 
     def result(self) -> Result:
         """Of a stage that has measured."""
@@ -269,7 +269,7 @@ class _Run:
         scale = float(np.sqrt(np.mean(problem.y**2))) or 1.0
         residual = float(np.sqrt(np.mean((problem.temperature * self.s + f - problem.y) ** 2))) / scale
         change = float(np.linalg.norm(kernel - self.kernel) / np.linalg.norm(self.kernel))
-        snapshots = State(*(np.stack(parts) for parts in zip(*self.kept, strict=True)))
+        snapshots = State(*(np.stack(parts) for parts in zip(*self.saved, strict=True)))
         here = Position(compiled.numpy_of(self.state), self.s, self.kernel, self.frozen, self.step, self.round)
         averages = Averages(f, kernel, self.sums["order"])
         return Result(here, averages, snapshots, self.model, residual, change, self.reference)
@@ -282,8 +282,8 @@ class _Run:
         state, directions = zip(State._fields, self.state, strict=True), zip(_DIRECTIONS, self.directions, strict=True)
         arrays = plain | {name: np.asarray(part) for name, part in (*state, *directions)}
         arrays |= {f"sum_{name}": part for name, part in self.sums.items()}
-        if self.kept:
-            arrays |= {f"kept_{name}": np.stack([getattr(one, name) for one in self.kept]) for name in State._fields}
+        if self.saved:
+            arrays |= {f"kept_{name}": np.stack([getattr(one, name) for one in self.saved]) for name in State._fields}
         counts = {"stage": self.stage, "done": self.done, "round": self.round}
         self.file.write(counts | {"step": self.step, "pace": self.pace}, arrays)
 
@@ -300,7 +300,7 @@ class _Run:
         self.directions = Directions(*(arrays[name] for name in _DIRECTIONS))
         self.sums = {name[4:]: part for name, part in arrays.items() if name.startswith("sum_")}
         if "kept_z" in arrays:
-            self.kept = [State(*one) for one in zip(*(arrays[f"kept_{name}"] for name in State._fields), strict=True)]
+            self.saved = [State(*one) for one in zip(*(arrays[f"kept_{name}"] for name in State._fields), strict=True)]
         for _ in range(rounds):
             self.tell()
 
