@@ -63,6 +63,18 @@ def test_every_task_is_handed_out_once_and_groups_stay_together(workers, done):
     assert len(meetings) <= 5 + 2 * workers
 
 
+def test_what_came_back_from_no_worker_in_particular_goes_to_another():
+    """A batch whose worker has gone is anybody's, and so is what is left of it."""
+    todo = tasks(1, 4)
+    batches = Batches(iter(todo))
+    first = batches.take("one") + batches.take("one") + batches.take("one")
+    batches.give_back(None, first)
+    seen: list[Task] = []
+    while batch := batches.take("two"):
+        seen += batch
+    assert ids(seen) == ids(todo)
+
+
 def test_never_all_of_a_group_to_one_worker():
     batches = Batches(iter(tasks(1, 8)))
     assert [len(batches.take(worker)) for worker in (0, 1, 2)] == [4, 1, 1]

@@ -35,9 +35,9 @@ class Batches:
         self._left[worker] = tasks + self._left.get(worker, [])
 
     def _half_of_another(self) -> list[Task]:
-        most = max(self._left, key=lambda worker: len(self._left[worker]), default=None)
-        if most is None:
+        if not self._left:
             return []
+        most = max(self._left, key=lambda worker: len(self._left[worker]))  # None: any worker, once one has gone
         left = self._left[most]
         cut = len(left) // 2
         self._left[most] = left[:cut]
