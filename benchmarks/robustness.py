@@ -86,9 +86,7 @@ def compared(ours: Answer, truth: Answer, rounding: float) -> tuple[float, str]:
 # --- what the package is asked ----------------------------------------------------------------------------------------
 
 
-def answer_of(
-    network: Any, train: fw.Dataset, test: fw.Dataset, temperature: float, **options: Any
-) -> tuple[Answer, Any]:
+def asked(network: Any, train: fw.Dataset, test: fw.Dataset, temperature: float, **options: Any) -> tuple[Answer, Any]:
     """Test error, train error, log evidence, and a text of Q."""
     solution = fw.solve(fw.theory_of(network, temperature, **options), train)
     if not solution.converged:
@@ -132,7 +130,7 @@ def scaled(
 
     def ask() -> tuple[Answer, Any]:
         closure = "product" if depth > 1 else None
-        return answer_of(network, train, test, temperature, method=method, closure=closure)
+        return asked(network, train, test, temperature, method=method, closure=closure)
 
     def problem() -> precise.Problem:
         return precise.Problem.of(precise.gram(x, activation, depth, first), train.y, test.y, temperature)
@@ -206,7 +204,7 @@ def rescaled(exponent: int) -> Case:
 
     def solved(factor: float) -> tuple[Answer, Any]:
         network = fw.FullyConnected(widths=(20, 10), activation="tanh", weight_precision=(factor**2, 1.0, 1.0))
-        return answer_of(network, *sets(factor * x, y), 0.05)
+        return asked(network, *sets(factor * x, y), 0.05)
 
     text = f"x times 1e{exponent}, lambda_0 times 1e{2 * exponent}, tanh, L = 2, nested"
     return Case("scale of x", text, "saddle", "symmetry", lambda: solved(c), lambda: solved(1.0)[0])
@@ -333,7 +331,7 @@ def many(count: int, temperature: float) -> Case:
         return test_error, temperature**2 * float(a @ a) / count + temperature * float(trace) / count, -float(value)
 
     def ask() -> tuple[Answer, Any]:
-        return answer_of(network, train, test, temperature, solver="exact")
+        return asked(network, train, test, temperature, solver="exact")
 
     text = f"P = {count}, T = {temperature:g}, erf, N = 50"
     return Case(
@@ -405,7 +403,7 @@ def local(kind: str, channels: int, temperature: float, method: str = "saddle", 
         return float(np.mean((y[5:] - cross @ a) ** 2 + variance)), train_error, -float(best.fun)
 
     def ask() -> tuple[Answer, Any]:
-        return answer_of(network, train, test, temperature, method=method)
+        return asked(network, train, test, temperature, method=method)
 
     times = "" if scale == 1.0 else f", x times {scale:g}"
     text = f"{kind}, N = {channels:.0e}, T = {temperature:g}{times}"
@@ -452,7 +450,7 @@ def outputs() -> Iterator[Case]:
             return float(np.mean((several[5:] - cross @ a) ** 2) + variance.mean()), train_error, -float(energy)
 
         def ask(network: Any = network, temperature: float = temperature) -> tuple[Answer, Any]:
-            return answer_of(network, train, test, temperature)
+            return asked(network, train, test, temperature)
 
         def allowed(temperature: float = temperature) -> float:
             return 4.0 * EPSILON * (1.0 + 5.0 / temperature)
