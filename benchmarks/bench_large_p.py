@@ -174,7 +174,7 @@ def one_pass(counts: list[int]) -> None:
             taken, _ = timed(partial(operator.__matmul__, columns))
             seconds[keep].append((count, *taken))
             print(
-                f"P = {count}, {'kept' if keep else 'made anew'}: {told(made)} to begin, {told(taken)} a pass",
+                f"P = {count}, {'kept' if keep else 'made anew'}: {shown(made)} to begin, {shown(taken)} a pass",
                 flush=True,
             )
             del operator
@@ -189,7 +189,7 @@ def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
     return (time.perf_counter() - started[0], time.process_time() - started[1]), out
 
 
-def told(seconds: tuple[float, float]) -> str:
+def shown(seconds: tuple[float, float]) -> str:
     return f"{seconds[0]:.2f} s ({seconds[1]:.2f} of processors)"
 
 

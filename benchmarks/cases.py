@@ -44,7 +44,7 @@ class Case:
         return len(self.classes) if len(self.classes) > 2 else 1
 
     @property
-    def drawn(self) -> str:
+    def data_and_classes(self) -> str:
         """Data set and classes."""
         named = self.data.split("-")[0] in ("mnist", "cifar", "digits")
         return f"{self.data} {'/'.join(map(str, self.classes))}" if named else self.data
@@ -64,7 +64,7 @@ class Case:
         return f"{kind} {widths} {network.phi.name}{told}"
 
     def __str__(self) -> str:
-        return f"{self.drawn}, P {self.n_train}, {self.architecture}, T {self.temperature:g}, {self.method}"
+        return f"{self.data_and_classes}, P {self.n_train}, {self.architecture}, T {self.temperature:g}, {self.method}"
 
 
 def fully(*widths: int, activation: str = "erf", precision: float | tuple[float, ...] = 1.0) -> fw.FullyConnected:

@@ -138,7 +138,7 @@ def line_of(case: Case, row: dict[str, Any]) -> str:
 
     in_se = [(t["test_error"] - sample["test_error"]) / sample["test_error_se"] for t in theories]
     cells = [
-        case.drawn,
+        case.data_and_classes,
         str(case.n_train),
         case.architecture,
         f"{case.temperature:g}",
@@ -159,7 +159,7 @@ def reference_line(case: Case, row: dict[str, Any]) -> str:
     (quoted, error), sample = case.quoted, row["sample"]
     apart = (sample["test_error"] - quoted) / np.hypot(error, sample["test_error_se"])
     here = with_error(sample["test_error"], sample["test_error_se"])
-    return f"| {case.drawn} | {case.architecture} | {with_error(quoted, error)} | {here} | {apart:+.1f} |"
+    return f"| {case.data_and_classes} | {case.architecture} | {with_error(quoted, error)} | {here} | {apart:+.1f} |"
 
 
 def main() -> None:
