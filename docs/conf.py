@@ -30,8 +30,8 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!finitewidth\.).*")]
 nitpick_ignore = [
     ("py:class", f"finitewidth.{name}")
     for name in (
-        *("linalg.Spectrum", "networks.base.OfLayers", "sweeps.document.Document", "sweeps.point.Point"),
-        *("theory.solution.Predictor", "theory.solution.EvidenceGradient"),
+        *("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point", "networks.patches.Points"),
+        *("theory.solution.Predictor", "sampling.weights.Weights", "sampling.convergence.Diagnosis"),
     )
 ]
 

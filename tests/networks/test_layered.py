@@ -127,7 +127,8 @@ def test_layers_describe_the_same_network(name):
 @pytest.mark.parametrize("name", ["dense", "mean field", "pooled"])
 def test_the_saddle_of_layers_is_that_of_the_product_closure(name):
     network = BOTH_WAYS[name]
-    one, other = (fw.solve(fw.theory_of(n, 0.1, "product"), TRAIN) for n in (layers_of(network), network))
+    closure = "product" if network.depth > 1 else None
+    one, other = (fw.solve(fw.theory_of(n, 0.1, closure), TRAIN) for n in (layers_of(network), network))
     assert one.converged
     np.testing.assert_allclose(one.order_parameters, other.order_parameters, rtol=1e-6)
     assert one.log_evidence == pytest.approx(other.log_evidence, rel=1e-9)
