@@ -33,9 +33,9 @@ def in_empty_folder(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def short_validity(monkeypatch, request):
     """The run behind the validity statement takes most of a small prediction: it is cut where it is not tested."""
-    whole = validity.pilot
+    whole = validity.short_run
     if request.function not in (test_validity_is_told, test_method_neuron):
-        monkeypatch.setattr(validity, "pilot", lambda *given: whole(*given[:3], 120, 10, given[5]))
+        monkeypatch.setattr(validity, "short_run", lambda *given: whole(*given[:3], 120, 10, given[5]))
 
 
 @pytest.fixture

@@ -241,7 +241,7 @@ def test_methods_that_need_more_than_layers():
     network = fw.Network(DEEP)
     with pytest.raises(fw.InputError, match="closure = 'nested' with LayeredNetwork"):
         fw.theory_of(network, 0.1, closure="nested")
-    with pytest.raises(fw.InputError, match="method = 'neuron' for a LayeredNetwork of 2"):
+    with pytest.raises(fw.InputError, match="method = 'neuron' for LayeredNetwork with 2"):
         fw.theory_of(network, 0.1, method="neuron")
     with pytest.raises(fw.InputError, match="layers of activations erf, relu"):
         network.phi  # noqa: B018

@@ -184,6 +184,7 @@ def scripted(monkeypatch, outcome):
 @pytest.mark.parametrize(("rounds", "first"), [(5, 2), (8, 4)])
 def test_the_second_half_of_the_rounds_is_averaged(rounds, first, monkeypatch):
     """Outputs f_k, kernels K_k and strengths k of scripted rounds; s ends where T s + f = y for the averages."""
+    monkeypatch.setattr(short_run_module, "_RESOLVED", 0.0)  # the scripted rounds are in double precision
     problem, K0, r = layer(), np.eye(3), np.random.default_rng(0)
     f, K = r.standard_normal((rounds, 3)), np.array([a @ a.T for a in r.standard_normal((rounds, 3, 3))])
     calls = scripted(monkeypatch, lambda k: ((f[k], K[k], 0.5 * K[k], float(k)), 0.8))
