@@ -448,3 +448,20 @@ def test_residuals_of_the_outcome_are_zero():
     s = RegularisedGram(K, 0.2).solve(problem.y)
     one, other = (short_run(problem, s0, K, 150, 40) for s0 in (s, 0.0 * s))
     np.testing.assert_allclose(one.s, other.s, atol=0.1 * np.abs(s).max())
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("activation", "temperature"), [("erf", 0.05), ("relu", 0.1), ("tanh", 0.02)])
+def test_single_precision_says_what_double_says(activation, temperature, monkeypatch):
+    """To within the spread over seeds of the short run itself."""
+    train, _ = fw.data.digits(classes=(6, 9), n_train=40, n_test=20)
+    network = fw.FullyConnected(widths=(20,), activation=activation)
+    q = fw.solve(network, train, temperature).order_parameters
+    estimates = {}
+    for resolved in (1e4, 0.0):
+        monkeypatch.setattr(short_run_module, "_RESOLVED", resolved)
+        estimates[resolved] = [estimate(network, train, temperature, q, seed).neuron for seed in range(4)]
+    single, double = (np.array(values) for values in estimates.values())
+    error = np.hypot(single.std(ddof=1), double.std(ddof=1)) / 2.0
+    assert abs(single.mean() - double.mean()) < 3.5 * error
+    assert abs(1.3 * single.mean() - double.mean()) > 3.5 * error  # the control
