@@ -285,7 +285,8 @@ def compare(options: CompareOptions) -> None:
     command = command_of(options)
     methods = methods_of(options)
     figure = _figure_path(options.figure)
-    jobs = [command.job(method, _watched(), options.checkpoint) for method in methods]
+    first = command.job(methods[0], _watched(), options.checkpoint)
+    jobs = [first, *map(first.by, methods[1:])]  # which share what they can
     from finitewidth import tables
     from finitewidth.comparison import compared
     from finitewidth.report import plots

@@ -235,9 +235,11 @@ def predict(
     Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
     precision cannot hold the prediction.
     """
-    if isinstance(what, Solution):
+    if not isinstance(what, Network):
+        if not hasattr(what, "predict"):  # asking for all that a Solution is would compute it
+            wanted, remedy = "a Network or a Solution", "write fw.predict(fw.solve(theory, train), x)"
+            raise InputError(f"what to predict with = {checks.shown(what)}", wanted, remedy)
         return what.predict(x)
-    checks.instance("what to predict with", what, (Network, Solution), "write fw.predict(fw.solve(theory, train), x)")
     if train is None:
         raise InputError("a network without training data", "what it learned", "write fw.predict(network, x, train)")
     return solve(what, train, temperature, method, memory=memory, progress=progress).predict(x)
