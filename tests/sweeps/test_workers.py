@@ -113,6 +113,13 @@ def test_killed_and_resumed_as_if_nothing_had_happened(tmp_path, undisturbed, vi
     assert before.items() <= moments(out).items(), "a point that was done was done again"
 
 
+@pytest.mark.slow
+def test_there_are_as_many_workers_as_were_wanted():
+    with cluster.local(1) as client:
+        client.wait_for_workers(1, timeout=30)
+        assert len(client.scheduler_info()["workers"]) == 1
+
+
 def gone(pids: list[int]) -> bool:
     until = time.monotonic() + 10
     while time.monotonic() < until:

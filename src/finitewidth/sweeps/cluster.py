@@ -64,7 +64,7 @@ def _cluster(kind: type[LocalCluster], workers: int) -> LocalCluster:
     try:
         with _uninterrupted():
             return kind(
-                workers,
+                n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,  # a point has its own
                 dashboard_address="127.0.0.1:0",
