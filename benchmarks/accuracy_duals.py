@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from finitewidth.activations import Activation, activation_of, names
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 HEAD = """# Accuracy of the duals of activations
 

@@ -168,7 +168,8 @@ def test_many_patches_within_eight_gigabytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import finitewidth", "import sys; sys.argv[1:] = ['--help']; import finitewidth.cli as c; c.main()"]
+    "code",
+    ["import finitewidth", "import sys; sys.argv[1:] = ['--help']; import finitewidth.cli as c; c.main()"],
 )
 def test_start_up(code: str) -> None:
     seconds = []

@@ -20,7 +20,7 @@ import numpy as np
 from cases import Case, convolutional, fully
 
 import finitewidth as fw
-from finitewidth.documents import json_ready
+from finitewidth.display.documents import json_ready
 
 HERE = Path(__file__).resolve().parent
 STORE, TRUTH = HERE / "neuron_cases.json", HERE / "sampled_cases.json"

@@ -23,12 +23,12 @@ import numpy as np
 from cases import CASES, Case
 
 import finitewidth as fw
-from finitewidth.documents import json_ready
+from finitewidth.display.documents import json_ready
+from finitewidth.display.tables import number, with_error
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Problem
 from finitewidth.jobs import method_of
-from finitewidth.likelihoods import Gaussian
-from finitewidth.methods import Problem
 from finitewidth.sampling import SampledRow
-from finitewidth.tables import number, with_error
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"

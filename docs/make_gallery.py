@@ -17,7 +17,7 @@ from pathlib import Path
 import matplotlib
 
 from finitewidth import studies
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.study_figure import study_figure
 from finitewidth.studies.study import Report

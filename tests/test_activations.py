@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from finitewidth.activations import Activation, HermiteDual, activation_of, names
 from finitewidth.activations.duals import sine_squared
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 CLOSED = {
     "erf": special.erf,

@@ -19,19 +19,14 @@ import finitewidth
 SOURCE = Path(finitewidth.__file__).parent
 ROOT = "finitewidth"
 ORDER = (  # a unit imports from rows above its own, and from its neighbours only in the first row
-    (
-        *("exceptions", "checks", "keywords", "display", "linalg", "activations", "data", "durations"),
-        *("checkpoints", "fingerprints", "jax_runs", "json_input", "progress"),
-    ),
+    ("checks", "display", "linalg", "activations", "data"),
     ("networks",),
-    ("kernels", "tables", "likelihoods"),
-    ("prediction",),
-    ("methods",),
-    ("long_runs",),
+    ("kernels", "inference"),
+    ("runs",),
     ("theory", "sampling", "training"),
     ("jobs",),
-    ("curves", "comparison", "selection", "features", "documents", "option_values"),
-    ("estimators", "options"),
+    ("curves", "features"),
+    ("estimators",),
     ("sweeps",),
     ("report",),
     ("studies",),
@@ -128,7 +123,7 @@ def test_no_cycles():
     [
         ("finitewidth.theory.x", "from finitewidth import kernels", False),
         ("finitewidth.theory.x", "def f():\n    from finitewidth.sampling import run", True),
-        ("finitewidth.kernels.x", "import finitewidth.prediction", True),
+        ("finitewidth.kernels.x", "import finitewidth.theory", True),
         ("finitewidth.kernels.x", "from finitewidth import Solution", True),
         ("finitewidth.sampling.x", "from finitewidth import solve", True),
         ("finitewidth.curves.x", "from finitewidth.jobs import Job", False),

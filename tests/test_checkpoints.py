@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from finitewidth import InputError
-from finitewidth.checkpoints import RunFile, now_and_then, save_arrays
-from finitewidth.fingerprints import versions
-from finitewidth.progress import progress_bar
+from finitewidth.runs.checkpoints import RunFile, now_and_then, save_arrays
+from finitewidth.runs.fingerprints import versions
+from finitewidth.runs.progress import progress_bar
 
 ONE, TWO = json.dumps({"seed": 1}), json.dumps({"seed": 2})
 
@@ -42,7 +42,7 @@ def test_other_runs_and_places_are_refused(tmp_path):
 def test_saves_now_and_then(monkeypatch):
     saved = []
     for seconds, expected in ((1e6, []), (-1.0, [1, 2])):
-        monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", seconds)
+        monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", seconds)
         save = now_and_then(saved.append)
         save(1)
         save(2)

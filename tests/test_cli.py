@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import durations
 from finitewidth.cli import main
+from finitewidth.runs import durations
 from finitewidth.theory import validity
 
 QUICK = ("--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20")
@@ -325,7 +325,7 @@ def test_tables_and_figures_of_samples(capsys, command):
 
 def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
     pytest.importorskip("arviz")
-    from finitewidth import long_runs
+    from finitewidth.runs import long_runs
 
     calls, carry_out = [], long_runs.carry_out
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import long_runs
-from finitewidth.comparison import ComparedRow, Difference
-from finitewidth.documents import json_ready
+from finitewidth.curves.comparison import ComparedRow, Difference
+from finitewidth.display.documents import json_ready
+from finitewidth.runs import long_runs
 
 pytest.importorskip("jax")
 pytest.importorskip("arviz")

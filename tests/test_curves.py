@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.validity import Validity
 

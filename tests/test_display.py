@@ -15,14 +15,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 
 import finitewidth as fw
 from finitewidth import Convolutional, FullyConnected, LocallyConnected, SingleNeuron, Solver, cli
-from finitewidth.comparison import ComparedRow, Comparison
+from finitewidth.checks.exceptions import KeywordError
+from finitewidth.curves.comparison import ComparedRow, Comparison
+from finitewidth.curves.selection import Candidate, Selection
 from finitewidth.data.standardise import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
-from finitewidth.exceptions import KeywordError
-from finitewidth.fingerprints import every_field
 from finitewidth.networks.coupled import Joint
+from finitewidth.runs.fingerprints import every_field
 from finitewidth.sampling import SampledRow
-from finitewidth.selection import Candidate, Selection
 from finitewidth.theory import rows as theory_rows
 from finitewidth.theory.validity import Validity
 from finitewidth.training.ensemble import History

@@ -7,8 +7,8 @@ import types
 import pytest
 
 import finitewidth as fw
-from finitewidth import durations
-from finitewidth.durations import Jobs, Pace, Piece, format_time, parse_time, require_time
+from finitewidth.runs import durations
+from finitewidth.runs.durations import Jobs, Pace, Piece, format_time, parse_time, require_time
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import cli
-from finitewidth.likelihoods import Gaussian
+from finitewidth.inference.likelihoods import Gaussian
 
 HERE = Path(__file__).parent / "extensions"
 DATA = ["--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20"]

@@ -7,9 +7,9 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import features
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.files import of_classes, parts
 from finitewidth.data.images import block_average
-from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import local_kernels
 
 CIFAR = Path(__file__).parents[2] / "shared" / "data" / "cifar10_subset.npz"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.methods import Control, Method, Problem
 from finitewidth.jobs import METHODS, Job, method_class, method_of
 from finitewidth.linalg import Spectrum
-from finitewidth.methods import Control, Method, Problem
 
 ONE, DEEP = fw.FullyConnected(widths=(9,)), fw.FullyConnected(widths=(9, 9))
 QUICK = {

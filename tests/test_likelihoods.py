@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian, Likelihood
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
 
 T = 0.3
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg as sla
 
 from finitewidth import linalg
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram, Spectrum
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from finitewidth.exceptions import InputError
-from finitewidth.prediction import (
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.prediction import (
     Prediction,
     _orthant_probability,
     class_probabilities,

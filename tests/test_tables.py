@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from finitewidth import tables
-from finitewidth.comparison import ComparedRow
+from finitewidth.curves.comparison import ComparedRow
+from finitewidth.display import tables
+from finitewidth.display.tables import with_error
 from finitewidth.sampling import SampledRow
-from finitewidth.tables import with_error
 from finitewidth.theory import TheoryRow
 
 

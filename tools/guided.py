@@ -32,8 +32,8 @@ INSTRUMENTED = (
     "finitewidth.data",
     "finitewidth.sweeps",
     "finitewidth.studies",
-    "finitewidth.checkpoints",
-    "finitewidth.json_input",
+    "finitewidth.runs.checkpoints",
+    "finitewidth.checks.json_input",
     "finitewidth.report",
 )
 INSTRUMENTED += ("yaml", "zipfile", "csv", "json", "numpy.lib._format_impl")
@@ -94,7 +94,7 @@ def judged(read: Callable[[bytes], object], data: bytes) -> None:
     """Raises what escapes."""
     from tests.fuzz.case import quiet, three_parts
 
-    from finitewidth.exceptions import InputError, MissingExtraError
+    from finitewidth.checks.exceptions import InputError, MissingExtraError
 
     try:
         with quiet():

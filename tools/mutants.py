@@ -46,7 +46,7 @@ from typing import Any
 from environments import ROOT, Environment, stream
 
 SOURCE = ROOT / "src"
-MUTATED = ("theory", "kernels", "prediction.py", "likelihoods.py")
+MUTATED = ("theory", "kernels", "inference")
 TESTS = (
     *("tests/test_prediction.py", "tests/test_likelihoods.py", "tests/test_krylov.py"),
     *("tests/kernels", "tests/theory", "tests/exact"),

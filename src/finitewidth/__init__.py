@@ -14,12 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from finitewidth import data, features, kernels, sweeps
     from finitewidth.activations import Activation
-    from finitewidth.comparison import Comparison, compare
-    from finitewidth.curves import LearningCurve, learning_curve
-    from finitewidth.data import Dataset
-    from finitewidth.durations import time_limit
-    from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
-    from finitewidth.exceptions import (
+    from finitewidth.checks.exceptions import (
         ConvergenceWarning,
         InputError,
         MemoryCapError,
@@ -27,13 +22,18 @@ if TYPE_CHECKING:
         ScaleWarning,
         TimeCapError,
     )
+    from finitewidth.curves import LearningCurve, learning_curve
+    from finitewidth.curves.comparison import Comparison, compare
+    from finitewidth.curves.selection import Selection, select
+    from finitewidth.data import Dataset
+    from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
+    from finitewidth.inference.likelihoods import Gaussian, Likelihood
+    from finitewidth.inference.methods import Method, Solution
+    from finitewidth.inference.prediction import Errors, Prediction
     from finitewidth.jobs import predict, solve, theory_of
-    from finitewidth.likelihoods import Gaussian, Likelihood
-    from finitewidth.methods import Method, Solution
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
-    from finitewidth.prediction import Errors, Prediction
+    from finitewidth.runs.durations import time_limit
     from finitewidth.sampling import Draws, Sample, sample, step_bias
-    from finitewidth.selection import Selection, select
     from finitewidth.theory import (
         Infinite,
         Integrate,
@@ -48,49 +48,49 @@ if TYPE_CHECKING:
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
 _PUBLIC = {
     "Activation": "activations",
-    "Comparison": "comparison",
-    "ConvergenceWarning": "exceptions",
+    "Comparison": "curves.comparison",
+    "ConvergenceWarning": "checks.exceptions",
     "Convolutional": "networks",
     "Dataset": "data",
     "Draws": "sampling",
     "Ensemble": "training",
-    "Errors": "prediction",
+    "Errors": "inference.prediction",
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
     "FullyConnected": "networks",
-    "Gaussian": "likelihoods",
+    "Gaussian": "inference.likelihoods",
     "Infinite": "theory",
-    "InputError": "exceptions",
+    "InputError": "checks.exceptions",
     "Integrate": "theory",
     "LearnedFeatures": "theory",
     "LearningCurve": "curves",
-    "Likelihood": "likelihoods",
+    "Likelihood": "inference.likelihoods",
     "LocallyConnected": "networks",
-    "MemoryCapError": "exceptions",
-    "Method": "methods",
-    "MissingExtraError": "exceptions",
+    "MemoryCapError": "checks.exceptions",
+    "Method": "inference.methods",
+    "MissingExtraError": "checks.exceptions",
     "Network": "networks",
-    "Prediction": "prediction",
+    "Prediction": "inference.prediction",
     "Saddle": "theory",
     "Sample": "sampling",
-    "ScaleWarning": "exceptions",
-    "Selection": "selection",
+    "ScaleWarning": "checks.exceptions",
+    "Selection": "curves.selection",
     "SingleNeuron": "theory",
-    "Solution": "methods",
+    "Solution": "inference.methods",
     "Solver": "theory",
-    "TimeCapError": "exceptions",
+    "TimeCapError": "checks.exceptions",
     "Train": "training",
-    "compare": "comparison",
+    "compare": "curves.comparison",
     "lazy_training": "training",
     "learning_curve": "curves",
     "predict": "jobs",
     "sample": "sampling",
-    "select": "selection",
+    "select": "curves.selection",
     "solve": "jobs",
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
     "theory_of": "jobs",
-    "time_limit": "durations",
+    "time_limit": "runs.durations",
     "train": "training",
 }
 _MODULES = ("data", "features", "kernels", "sweeps")

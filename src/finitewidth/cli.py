@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from finitewidth import __version__
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.option_values import whole
-from finitewidth.options import (
+from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.jobs.option_values import whole
+from finitewidth.jobs.options import (
     Command,
     CompareOptions,
     JobOptions,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from rich.text import Text
     from typer.models import OptionInfo
 
-    from finitewidth.comparison import ComparedRow, Comparison
     from finitewidth.curves import LearningCurve
+    from finitewidth.curves.comparison import ComparedRow, Comparison
     from finitewidth.data import Dataset
+    from finitewidth.inference.methods import Row
     from finitewidth.jobs import Job
-    from finitewidth.methods import Row
     from finitewidth.sweeps.status import Status
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
@@ -180,7 +180,7 @@ def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., N
 @contextlib.contextmanager
 def _waiting(limit: str | None) -> Iterator[None]:
     """Within it, what takes more than a few seconds says so on stderr, and what takes more than --time is refused."""
-    from finitewidth import durations
+    from finitewidth.runs import durations
 
     with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say, _watched()):
         yield
@@ -237,8 +237,8 @@ def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
     figure = _figure_path(options.figure)
     job = command.job(method, _watched(), options.checkpoint)  # refuses before the data are read
     job = job.one_width() if method.name == "infinite" else job  # there, all widths are one
-    from finitewidth import tables
     from finitewidth.curves import curve_of
+    from finitewidth.display import tables
 
     data = command.load()
     curve = curve_of(job, *data)
@@ -287,8 +287,8 @@ def compare(options: CompareOptions) -> None:
     figure = _figure_path(options.figure)
     first = command.job(methods[0], _watched(), options.checkpoint)
     jobs = [first, *map(first.by, methods[1:])]  # which share what they can
-    from finitewidth import tables
-    from finitewidth.comparison import compared
+    from finitewidth.curves.comparison import compared
+    from finitewidth.display import tables
     from finitewidth.report import plots
 
     data = command.load()
@@ -330,11 +330,11 @@ def _report(
 ) -> None:
     """One JSON document; or the table, notes, and the place of the figure."""
     if options.json:
-        from finitewidth.documents import rows_document
+        from finitewidth.display.documents import rows_document
 
         _print_json(rows_document(rows, command.source, *data, command.layer_widths))
         return
-    from finitewidth import tables
+    from finitewidth.display import tables
 
     console = _console()
     title = tables.title(command.source, *data, options.network, command.network, command.temperatures)
@@ -400,7 +400,7 @@ def study_command(
 ) -> None:
     """Put a claim about finite networks to the test, on built-in data or your own."""
     from finitewidth import studies
-    from finitewidth.options import study_data
+    from finitewidth.jobs.options import study_data
 
     if name == "list":
         listed = [{"name": study.name, "question": study.question} for study in studies.STUDIES.values()]

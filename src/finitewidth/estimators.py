@@ -19,15 +19,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from finitewidth import checks
 from finitewidth.activations import Activation
+from finitewidth.checks.exceptions import ConvergenceWarning, InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.data import Dataset, Standardiser
-from finitewidth.exceptions import ConvergenceWarning, InputError
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import Method, Solution
+from finitewidth.inference.prediction import Prediction, class_probabilities
 from finitewidth.jobs import Job
-from finitewidth.keywords import CheckedKeywords
-from finitewidth.likelihoods import Likelihood
-from finitewidth.methods import Method, Solution
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
-from finitewidth.prediction import Prediction, class_probabilities
 
 Array = np.ndarray
 _PRIOR = ("activation", "offset_precision", "readout")

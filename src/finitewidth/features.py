@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import Network

@@ -11,8 +11,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.data import csv, load
-from finitewidth.exceptions import InputError, MemoryCapError
 
 HOUSES = "size,rooms,price\n1.5,2,10.5\n2.5,3,20.25\n3.5,3,30\n4,5,40.5\n"
 EXPECTED = np.array([[1.5, 2, 10.5], [2.5, 3, 20.25], [3.5, 3, 30], [4, 5, 40.5]])

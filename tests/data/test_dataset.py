@@ -9,8 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset, Standardiser, split
-from finitewidth.exceptions import InputError
 
 X = np.random.default_rng(0).standard_normal((6, 4))
 

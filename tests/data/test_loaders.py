@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from sklearn.utils import Bunch
 
+from finitewidth.checks.exceptions import InputError, MemoryCapError, MissingExtraError
 from finitewidth.data import block_average, csv, digits, image_folder, load, mnist, mnist5000, npz, openml
-from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
 
 RNG = np.random.default_rng(0)
 

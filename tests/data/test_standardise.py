@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset, Standardiser, standardise
-from finitewidth.exceptions import InputError
 
 X = np.random.default_rng(0).standard_normal((20, 3, 4)) * np.arange(1, 5) + 2.0
 NUMBERS = st.floats(-1e6, 1e6, allow_subnormal=False)

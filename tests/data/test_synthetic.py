@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import gaussian_mixture, linear_teacher, one_hidden_layer_teacher, random_labels
 from finitewidth.data.synthetic import ACTIVATIONS
-from finitewidth.exceptions import InputError
 
 TEACHERS = {
     "linear": lambda n, m, **options: linear_teacher(n, m, 7, noise=0.1, **options),

@@ -9,8 +9,8 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.data import Dataset, TargetEncoding, TargetScaling, standardise, standardise_target
-from finitewidth.likelihoods import Gaussian
-from finitewidth.methods import Problem
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Problem
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((30, 4))

@@ -16,8 +16,8 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.features import hidden_kernel
+from finitewidth.inference.prediction import Errors
 from finitewidth.networks.coupled import Joint, SourceFirst
-from finitewidth.prediction import Errors
 from finitewidth.theory.frozen import frozen
 from finitewidth.theory.transfer import transfer
 from finitewidth.theory.validity import validity

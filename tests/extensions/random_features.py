@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import finitewidth as fw
-from finitewidth.methods import PlainSolution, Problem, parts
+from finitewidth.inference.methods import PlainSolution, Problem, parts
 
 
 @dataclass(frozen=True)

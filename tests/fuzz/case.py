@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 
 SECONDS = 60  # after which a case counts as hanging
 ACCEPTED, REFUSED, ESCAPED = "accepted", "refused", "escaped"

@@ -425,7 +425,7 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     """Whole checkpoints of both kinds: their meta data and arrays."""
     import jax
 
-    from finitewidth.checkpoints import RunFile
+    from finitewidth.runs.checkpoints import RunFile
     from finitewidth.sampling.checkpoint import BLOCKS
 
     sampling, training = long_runs()
@@ -457,7 +457,7 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
 
 def read_run(run: Any, path: Path) -> None:
     """What is done with the checkpoint of a run before it goes on."""
-    from finitewidth.checkpoints import RunFile
+    from finitewidth.runs.checkpoints import RunFile
 
     file = RunFile(path, run.fingerprint())
     saved = file.read()
@@ -466,7 +466,7 @@ def read_run(run: Any, path: Path) -> None:
 
 
 def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
-    from finitewidth.checkpoints import RunFile, read_arrays
+    from finitewidth.runs.checkpoints import RunFile, read_arrays
 
     which = rng.randrange(2)
     one, path = valid[which], folder / "run.npz"

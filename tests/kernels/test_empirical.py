@@ -240,5 +240,5 @@ def test_running_means_and_errors():
 
 def test_without_jax_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(fw.exceptions.MissingExtraError, match=r"Monte Carlo kernels needs jax.*finitewidth\[sample\]"):
+    with pytest.raises(fw.MissingExtraError, match=r"Monte Carlo kernels needs jax.*finitewidth\[sample\]"):
         fw.kernels.empirical(init, apply, X)

@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.activations import Activation, activation_of, names
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum
 
 USER = Activation.from_function(lambda x: x / (1.0 + abs(x)), "user")

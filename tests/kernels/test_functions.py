@@ -10,7 +10,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finitewidth import linalg
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.kernels import local
 from finitewidth.kernels.fully_connected import nngp, nngp_diagonal
 from finitewidth.kernels.local import (

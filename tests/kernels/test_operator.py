@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import operator, tiles
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 SIZES = [1e-6, 1e-2, 1.0, 30.0, 1e3, 1e6, 1e9]
 

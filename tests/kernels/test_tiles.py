@@ -11,7 +11,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import linalg
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import distributed as cluster
 from finitewidth.kernels import fully_connected, tiles
 from finitewidth.kernels.blocks import rectangle, slices, triangle

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.local import local_nngp
 from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.patches import PatchGrid
 
 GRIDS = [

@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.report import plots
 
 

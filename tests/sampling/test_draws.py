@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from finitewidth.exceptions import InputError
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.sampling.draws import Draws, Observable, SampledErrors
 
 pytest.importorskip("arviz")

@@ -15,12 +15,12 @@ pytest.importorskip("jax")
 pytest.importorskip("arviz")
 
 
-from finitewidth import long_runs
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError, MemoryCapError
-from finitewidth.likelihoods import Gaussian, Likelihood
-from finitewidth.methods import Control, Method, Problem, Row, Solution
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.methods import Control, Method, Problem, Row, Solution
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
+from finitewidth.runs import long_runs
 from finitewidth.sampling import Sample, sample
 from finitewidth.sampling import run as sampling_run
 from finitewidth.sampling.engine import Engine
@@ -288,7 +288,7 @@ def test_weights_are_counted_and_few(data, monkeypatch):
 def test_resumed_weights_are_those_of_a_run_that_was_not_interrupted(data, tmp_path, monkeypatch, sampler):
     method = Sample(**SHORT, sampler=sampler)
     whole = method.solve(PROBLEM, data[0])
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", -1.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", -1.0)
     with monkeypatch.context() as context:
         original = Engine.run
 

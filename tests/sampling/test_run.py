@@ -16,10 +16,10 @@ import pytest
 jax = pytest.importorskip("jax")
 pytest.importorskip("arviz")
 
-from finitewidth import durations  # noqa: E402
+from finitewidth.checks.exceptions import InputError, MemoryCapError, TimeCapError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
-from finitewidth.exceptions import InputError, MemoryCapError, TimeCapError  # noqa: E402
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
+from finitewidth.runs import durations  # noqa: E402
 from finitewidth.sampling import Draws, Sample, sample, step_bias  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
 from finitewidth.sampling.run import SamplingRun  # noqa: E402
@@ -262,7 +262,7 @@ def test_interrupt_without_draws_is_passed_on(interrupted, train, test_set):
 
 @pytest.mark.parametrize("after", [1, 6])
 def test_resume_gives_the_uninterrupted_result(after, draws, train, test_set, tmp_path, monkeypatch, interrupted):
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", 0.0)
     path = tmp_path / "a run.npz"
     with monkeypatch.context() as context:
         whole = Engine.run
@@ -285,7 +285,7 @@ def test_resume_gives_the_uninterrupted_result(after, draws, train, test_set, tm
 def checkpoint(train, test_set, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoints") / "run.npz"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
+        patch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", 0.0)
         sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path)
     return path
 

@@ -14,8 +14,8 @@ pytest.importorskip("arviz")
 
 from finitewidth import FullyConnected, InputError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
-from finitewidth.jax_runs import single_thread  # noqa: E402
 from finitewidth.networks.coupled import Joint, SourceFirst  # noqa: E402
+from finitewidth.runs.jax_runs import single_thread  # noqa: E402
 from finitewidth.sampling import Sample  # noqa: E402
 from finitewidth.sampling.transfer import (  # noqa: E402
     JointRun,
@@ -154,7 +154,7 @@ def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
         seen.append(index)
         return follow(self, index, settings)
 
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", -1.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", -1.0)
     monkeypatch.setattr(_Following, "follow", lambda *a: cut(*a) if a[1] == 2 else follow(*a))
     path = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):

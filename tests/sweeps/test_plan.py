@@ -12,7 +12,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.jobs import METHODS
-from finitewidth.options import PredictOptions, command_of
+from finitewidth.jobs.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
 from finitewidth.sweeps.plan_keys import KINDS, used
 from finitewidth.sweeps.point import Point

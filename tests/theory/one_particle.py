@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from finitewidth.jax_runs import single_thread
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron.reference import ScalarAction
 
 jax = pytest.importorskip("jax")

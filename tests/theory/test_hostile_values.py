@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.theory.saddle import LogCholesky, _root, matrix_rate, squarable
 
 RNG = np.random.default_rng(0)

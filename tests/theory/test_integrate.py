@@ -11,7 +11,7 @@ from scipy import integrate as sci
 from scipy import stats
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.theory.integrate import integrate_log_density, log_scale_density
 
 

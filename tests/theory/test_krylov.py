@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.scaled import KernelSpectrum, unit_network
 
@@ -243,7 +243,7 @@ class TestChoice:
     def test_it_is_stated_in_the_output(self):
         train, test = data(200, 20)
         rows = fw.learning_curve(NETWORK, train, test, [50], 0.5, method=fw.Saddle(solver="krylov:0.02"))
-        from finitewidth import tables
+        from finitewidth.display import tables
 
         (note,) = [str(n) for n in tables.notes(rows) if "Krylov" in str(n)]
         assert "99 %" in note

@@ -11,7 +11,7 @@ import pytest
 from scipy import optimize, stats
 
 import finitewidth as fw
-from finitewidth.exceptions import MemoryCapError
+from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.kernels import tiles
 from finitewidth.theory import krylov as module
 from finitewidth.theory.krylov import KrylovErrors, KrylovKernel, KrylovPredictor, student

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian, Likelihood
-from finitewidth.methods import Control, Problem
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.methods import Control, Problem
 from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation

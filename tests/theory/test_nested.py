@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import MemoryCapError
+from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import ScaledKernel
 

@@ -10,9 +10,9 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.exceptions import InputError, MemoryCapError
-from finitewidth.jax_runs import single_thread
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import rounds
 from finitewidth.theory.neuron.design import Design, whitened
 from finitewidth.theory.neuron.linear import linear_neuron
@@ -170,7 +170,7 @@ def test_seeds_decide_every_number(digits):
 
 def test_a_run_that_was_cut_short_goes_on(digits, tmp_path, monkeypatch):
     """In the approach, in the averaging, in the measurement; and when it is done."""
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", 0.0)
     monkeypatch.setattr(rounds, "ATTEMPTS", 1)
     network, train = fw.FullyConnected(widths=(30,)), digits[0]
     options = fw.SingleNeuron(particles=300, rounds=(8, 10), response="quadratic")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from finitewidth.jax_runs import single_thread
+from finitewidth.runs.jax_runs import single_thread
 from theory.one_particle import CASES, RANK, Case, Draws, P, T, close, derivative, key, ran
 
 jax = pytest.importorskip("jax")

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.prediction import Prediction
+from finitewidth.inference.prediction import Prediction
 from finitewidth.theory.neuron import predictor as predictor_module
 from finitewidth.theory.neuron import reference
 from finitewidth.theory.neuron.design import Design, whitened

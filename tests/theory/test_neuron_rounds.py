@@ -13,11 +13,12 @@ import pytest
 from scipy import stats
 
 import finitewidth as fw
-from finitewidth import kernels, methods
-from finitewidth.checkpoints import RunFile
-from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
-from finitewidth.jax_runs import single_thread
-from finitewidth.methods import Control
+from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError, MemoryCapError, MissingExtraError
+from finitewidth.inference import methods
+from finitewidth.inference.methods import Control
+from finitewidth.runs.checkpoints import RunFile
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import rounds, single
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.reference import ScalarAction
@@ -247,7 +248,7 @@ def test_targets_of_zero(monkeypatch):
 
 @pytest.mark.parametrize("stop", [0, 1, 3, 5, 7, 8, 9, 25, 43])
 def test_a_run_cut_anywhere_goes_on(stop, monkeypatch, tmp_path):
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", 0.0)
     problem = problem_of(2)
     at, told = position_of(problem), []
     Particles(monkeypatch, problem)
@@ -284,7 +285,7 @@ def test_what_is_saved(monkeypatch, tmp_path):
     np.testing.assert_array_equal(arrays["potential"], np.full((1, 5), 22.0))
     np.testing.assert_array_equal(arrays["kept_theta"], found.snapshots.theta)
     np.testing.assert_array_equal(arrays["sum_f"], found.averages.f)
-    monkeypatch.setattr("finitewidth.checkpoints.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", 0.0)
     writes.clear()
     problem.solve(at, (2, 4), 3, file=RunFile(tmp_path / "other.npz", "{}"))
     assert len(writes) == 44 + 1

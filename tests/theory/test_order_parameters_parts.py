@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import finitewidth as fw
+from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.kernels.local import local_kernels
-from finitewidth.likelihoods import Gaussian
 from finitewidth.theory import general, local, nested, outputs, scaled, spectrum
 from finitewidth.theory.general import General
 from finitewidth.theory.nested import Nested, NestedScan

@@ -11,7 +11,7 @@ from sklearn.gaussian_process.kernels import Kernel
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.prediction import Prediction, class_probabilities
+from finitewidth.inference.prediction import Prediction, class_probabilities
 from finitewidth.theory.saddle import LogCholesky
 from finitewidth.theory.scaled import KernelSpectrum
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.theory import rows as module
 from finitewidth.theory.rows import TheoryRow, as_far_as_known, pending, row_of, without_validity
 from finitewidth.theory.validity import Validity

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import selection as module
-from finitewidth.exceptions import InputError
-from finitewidth.selection import Candidate, Selection, _candidates, _with_depth
+from finitewidth.checks.exceptions import InputError
+from finitewidth.curves import selection as module
+from finitewidth.curves.selection import Candidate, Selection, _candidates, _with_depth
 from finitewidth.theory.solution import TheorySolution
 
 

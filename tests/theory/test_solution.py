@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
-from finitewidth.prediction import Prediction
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.prediction import Prediction
 from finitewidth.theory import learned
 from finitewidth.theory import solution as solution_module
 from finitewidth.theory.learned import LearnedFeatures

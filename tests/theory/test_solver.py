@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import tiles
 from finitewidth.theory import solver as solver_module
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes, krylov_bytes

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import durations
 from finitewidth.data import Dataset
+from finitewidth.inference.methods import Control, Problem
 from finitewidth.linalg import Spectrum
-from finitewidth.methods import Control, Problem
+from finitewidth.runs import durations
 from finitewidth.theory import solving
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel

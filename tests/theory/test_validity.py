@@ -7,7 +7,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
 from finitewidth.theory.validity import Estimate, estimate, last_covariance, leave_one_out, validity
 

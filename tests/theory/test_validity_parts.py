@@ -11,7 +11,7 @@ import pytest
 from scipy import integrate
 
 import finitewidth as fw
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.linalg import RegularisedGram
 from finitewidth.theory import short_run as short_run_module
 from finitewidth.theory import validity as module

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import long_runs
-from finitewidth.likelihoods import Gaussian
-from finitewidth.methods import Control, Problem, Row, Solution
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Control, Problem, Row, Solution
+from finitewidth.runs import long_runs
 from finitewidth.training import LeastSquares, Train, TrainedRow
 
 pytest.importorskip("jax")

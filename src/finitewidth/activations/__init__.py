@@ -30,7 +30,7 @@ from finitewidth.activations.duals import (
 )
 from finitewidth.activations.hermite import HermiteDual, evaluate
 from finitewidth.activations.mixtures import ErfMixtureDual, GeluMixtureDual, logistic_scales
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray

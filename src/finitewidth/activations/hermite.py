@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from finitewidth.activations.duals import Advance, Array, Dual, Gradient
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
 _LENGTHS = (64, 256, 1024)  # of the series on which the order is judged, in turn

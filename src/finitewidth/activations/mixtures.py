@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from finitewidth.activations.duals import Advance, Array, Gradient, sine_squared
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 _LARGEST = 1e150
 _NODES = 14

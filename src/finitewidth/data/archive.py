@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.files import refuse_above
-from finitewidth.exceptions import InputError
 
 _DAMAGE = (
     ValueError,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from finitewidth.checks.exceptions import MissingExtraError
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import TrainTest, of_classes, parts
 from finitewidth.data.images import block_average
-from finitewidth.exceptions import MissingExtraError
 
 
 def digits(

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.columns import Columns, Selection, sorted_texts
 from finitewidth.data.files import refuse_above
 from finitewidth.data.tables import bad_cell, is_missing, is_separated, number_of, option
-from finitewidth.exceptions import InputError
 
 BYTES_A_TEXT = 200.0  # of one more text that a column may hold, about
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # 1,5

@@ -10,10 +10,10 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks import choice, nearest, shown
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.files import refuse_above
 from finitewidth.data.tables import TEXT, option, some
-from finitewidth.exceptions import InputError
 
 STRATEGIES = ("mean", "median", "most_frequent")
 FEW_TEXTS = 10  # more different texts than this, and than half the rows, are names of single rows

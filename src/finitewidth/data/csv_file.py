@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from finitewidth.checks import shown
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.cells import Decimals, InputCells, RowNumbers
 from finitewidth.data.columns import Columns, Selection
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
 from finitewidth.data.tables import number_of, option, several_targets, table_dataset
-from finitewidth.exceptions import InputError
 
 DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # those that are guessed, by their names
 SAMPLE = 50  # lines from which the delimiter is guessed

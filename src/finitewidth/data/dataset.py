@@ -12,11 +12,11 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.data.encoding import Label, as_targets, class_index, encode
 from finitewidth.data.targets import NUMBERS, TargetEncoding, TargetScaling
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
-from finitewidth.keywords import CheckedKeywords
 
 
 class InputScaling(Protocol):

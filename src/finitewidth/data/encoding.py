@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.checks import real_array, scalar, shown
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 Label = int | float | str
 MANY_CLASSES = 50  # more classes than this, and than half the points, are taken for numbers by mistake

@@ -14,10 +14,10 @@ import numpy as np
 
 from finitewidth.checks import MOST_COMPARED, choice, flag, nearest, shown
 from finitewidth.checks import path as path_of
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
 from finitewidth.data.standardise import standardise, standardise_target
-from finitewidth.exceptions import InputError, MemoryCapError
 
 MAX_BYTES = 8 * 2**30
 TrainTest = tuple[Dataset, Dataset]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.checks import positive_integer, real_array
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, of_classes, parts, refuse_above
-from finitewidth.exceptions import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from PIL import Image

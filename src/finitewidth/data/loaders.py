@@ -8,13 +8,13 @@ from typing import Any
 
 from finitewidth.checks import choice
 from finitewidth.checks import path as path_of
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.builtin import digits, mnist, mnist5000
 from finitewidth.data.csv_file import csv
 from finitewidth.data.files import PathLike, TrainTest, existing
 from finitewidth.data.images import image_folder
 from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
-from finitewidth.exceptions import InputError
 
 __all__ = ["csv", "digits", "image_folder", "load", "mnist", "mnist5000", "npz", "openml"]
 

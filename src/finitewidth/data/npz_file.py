@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from finitewidth.checks import positive_integer
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.archive import read_archive
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, standardised
-from finitewidth.exceptions import InputError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 

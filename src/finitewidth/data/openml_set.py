@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.checks import one_or_more
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.columns import Columns, Selection, sorted_texts
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, located, parts, refuse_above
 from finitewidth.data.tables import TEXT, class_labels, option, several_targets, some, table_dataset, targets
-from finitewidth.exceptions import InputError
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch

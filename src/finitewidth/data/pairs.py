@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 
 def same_points(train: Any, test: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from finitewidth.checks import choice, real_array
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.targets import TargetScaling
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 from finitewidth.checks import choice, not_negative, positive_integer
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.dataset import Dataset, generator
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, refuse_above
-from finitewidth.exceptions import InputError
 
 Function = Callable[[np.ndarray], np.ndarray]
 CALIBRATION_POINTS = 10_000

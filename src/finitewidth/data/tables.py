@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 
 from finitewidth.checks import choice, shown
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.dataset import Dataset
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import of_classes
-from finitewidth.exceptions import InputError
 
 TASKS = ("auto", "regression", "classification")
 LONGEST_NAME = 1000  # characters of a class; NumPy gives every row as much room as the longest

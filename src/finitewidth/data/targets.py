@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from finitewidth.checks import real_array, shown
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.encoding import Label, as_targets, class_index, one_hot
-from finitewidth.exceptions import InputError
 
 _REMEDY = "encode them as the training targets were: train.like(x, y), or fw.Dataset(x, y, classes=train.classes)"
 

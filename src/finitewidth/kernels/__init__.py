@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical

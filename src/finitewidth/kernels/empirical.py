@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks, linalg
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError, MissingExtraError
 from finitewidth.kernels.blocks import slices
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
 
-    from finitewidth.jax_runs import Tree
+    from finitewidth.runs.jax_runs import Tree
 
 Array = np.ndarray
 _SHARE = 0.25  # of the free memory that derivatives in work may take

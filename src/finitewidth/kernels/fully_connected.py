@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import linalg
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.blocks import rectangle, triangle
 from finitewidth.networks.base import Network
 

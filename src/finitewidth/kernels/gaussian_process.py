@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings
-from finitewidth.exceptions import InputError
 from finitewidth.kernels.stack import StackKernel, from_layers
-from finitewidth.keywords import CheckedKeywords
 
 Array = np.ndarray
 KINDS = ("nngp", "ntk")

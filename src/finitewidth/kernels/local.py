@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.kernels.blocks import slices
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import linalg
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import tiles
 from finitewidth.kernels.blocks import slices
 from finitewidth.kernels.tiles import GramPart, Points

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, linalg
+from finitewidth.checks.exceptions import InputError
 from finitewidth.display import Displayed, Settings
-from finitewidth.exceptions import InputError
 from finitewidth.kernels import rules
 from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.rules import State, Step

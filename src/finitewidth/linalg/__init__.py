@@ -21,7 +21,7 @@ from scipy import linalg as sla
 from threadpoolctl import ThreadpoolController
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError
 
 Array = np.ndarray
 _LARGEST = 1e150  # its square is a finite double

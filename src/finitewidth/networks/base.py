@@ -12,15 +12,15 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, name_or_self
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings, chosen
-from finitewidth.exceptions import InputError
-from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import x_minus_log1p
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
 
-    from finitewidth.jax_runs import Tree
+    from finitewidth.runs.jax_runs import Tree
 
 Array = np.ndarray
 READOUTS = ("standard", "mean-field")

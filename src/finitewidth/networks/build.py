@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.fully_connected import FullyConnected
 

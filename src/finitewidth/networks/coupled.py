@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Settings
-from finitewidth.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.fully_connected import FullyConnected
 

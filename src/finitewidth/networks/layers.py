@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, name_or_self
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings
-from finitewidth.exceptions import InputError
-from finitewidth.keywords import CheckedKeywords
 from finitewidth.networks.patches import Padding, padding_of, per_direction, sizes_of, times, windows
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
 
-    from finitewidth.jax_runs import Tree
+    from finitewidth.runs.jax_runs import Tree
 
 Space = tuple[int, ...]
 MECHANISMS = ("softmax", "identity")

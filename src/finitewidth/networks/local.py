@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
 

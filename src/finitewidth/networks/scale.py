@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from finitewidth.checks.exceptions import ScaleWarning
 from finitewidth.data import Dataset
-from finitewidth.exceptions import ScaleWarning
 from finitewidth.networks.base import Network
 
 _PACKAGE = str(Path(__file__).parents[1])

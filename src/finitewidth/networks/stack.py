@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finitewidth import checks
 from finitewidth.activations import Activation, activation_of, names
+from finitewidth.checks.exceptions import InputError
 from finitewidth.display import chosen
-from finitewidth.exceptions import InputError
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import READOUTS, Making, Network
 from finitewidth.networks.convolutional import Convolutional
@@ -23,7 +23,7 @@ from finitewidth.networks.patches import Points, times
 if TYPE_CHECKING:
     from jax import Array as JaxArray
 
-    from finitewidth.jax_runs import Tree
+    from finitewidth.runs.jax_runs import Tree
 
 _LAYERS: dict[str, type[L.Layer]] = {
     "dense": L.Dense,

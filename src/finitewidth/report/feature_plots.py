@@ -16,10 +16,10 @@ import numpy as np
 from scipy import ndimage
 
 from finitewidth import features
+from finitewidth.checks.exceptions import InputError
 from finitewidth.curves import LearningCurve
 from finitewidth.curves import learning_curve as solve_curve
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
 from finitewidth.features import FeatureReport
 from finitewidth.report.plots import (
     COLOURS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from finitewidth.documents import json_ready
+from finitewidth.display.documents import json_ready
 
 T = TypeVar("T")
 SURE = 3.0  # standard errors from which a claim counts as decided

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import __version__
-from finitewidth.documents import json_ready
+from finitewidth.display.documents import json_ready
+from finitewidth.display.tables import NOTHING, number, with_error
 from finitewidth.report import svg
 from finitewidth.report.findings import Cell, Findings, Panel, Table
-from finitewidth.tables import NOTHING, number, with_error
 
 TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
 PAGE = "report.html"

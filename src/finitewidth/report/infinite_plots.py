@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.report.plots import COLOURS, PAGE, new_figure, panel, style
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from finitewidth.methods import Row
+    from finitewidth.inference.methods import Row
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page

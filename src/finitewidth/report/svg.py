@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
+from finitewidth.display.tables import number, with_error
 from finitewidth.report.findings import Panel, Series
 from finitewidth.report.plots import COLOURS
-from finitewidth.tables import number, with_error
 
 WIDTH, HEIGHT = 480.0, 340.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 14.0, 48.0

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks, sweeps
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
+from finitewidth.display.tables import NOTHING
 from finitewidth.report import html, plots
 from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
 from finitewidth.report.study_figure import draw_panel, plain_text
 from finitewidth.report.sweep_table import RESULTS, cell, number_of, short, status_lines
 from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
-from finitewidth.tables import NOTHING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from finitewidth.display.tables import NOTHING, number, plain_table, with_error
 from finitewidth.sweeps import Status
-from finitewidth.tables import NOTHING, number, plain_table, with_error
 
 SHOWN = 30  # points of a table
 RESULTS = ("test error", "bias", "variance", "train error", "accuracy", "R-hat")

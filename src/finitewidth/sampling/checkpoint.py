@@ -1,4 +1,4 @@
-"""The state of a sampler's run, and how it becomes plain arrays and JSON (see ``finitewidth.checkpoints``)."""
+"""The state of a sampler's run, and how it becomes plain arrays and JSON (see ``finitewidth.runs.checkpoints``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from finitewidth.checkpoints import RunFile
+from finitewidth.runs.checkpoints import RunFile
 from finitewidth.sampling.program import CHUNK, DualAveraging, Records, Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from finitewidth.exceptions import MissingExtraError
+from finitewidth.checks.exceptions import MissingExtraError
 
 Array = np.ndarray
 R_HAT_LIMIT = 1.01

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import block_diag
 
-from finitewidth.jax_runs import Leaf, Tree
+from finitewidth.runs.jax_runs import Leaf, Tree
 from finitewidth.sampling.posterior import Target, collapsed_energy, condition, readout_gram
 from finitewidth.sampling.program import Program
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import TargetEncoding
 from finitewidth.data.targets import NUMBERS
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.prediction import Errors, Prediction, in_own_units
+from finitewidth.inference.prediction import Errors, Prediction, in_own_units
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
 
 if TYPE_CHECKING:

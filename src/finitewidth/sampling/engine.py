@@ -20,10 +20,10 @@ import numpy as np
 import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
 from threadpoolctl import threadpool_limits
 
-from finitewidth.checkpoints import RunFile
-from finitewidth.durations import timed
-from finitewidth.jax_runs import Tree, on_cpu
 from finitewidth.linalg import n_threads
+from finitewidth.runs.checkpoints import RunFile
+from finitewidth.runs.durations import timed
+from finitewidth.runs.jax_runs import Tree, on_cpu
 from finitewidth.sampling import checkpoint
 from finitewidth.sampling.checkpoint import BLOCKS, Progress, joined
 from finitewidth.sampling.posterior import Arrays

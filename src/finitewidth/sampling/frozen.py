@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_targets
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.likelihoods import Gaussian
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.prediction import in_own_units
 from finitewidth.networks import Network
-from finitewidth.prediction import in_own_units
 
 Array = np.ndarray
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_targets
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Control, Method, Problem, Solution, parts
 from finitewidth.linalg import memory_cap, require_memory
-from finitewidth.long_runs import carry_out, refuse_without_weights, solutions_of
-from finitewidth.methods import Control, Method, Problem, Solution, parts
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
+from finitewidth.runs.long_runs import carry_out, refuse_without_weights, solutions_of
 from finitewidth.sampling.draws import Draws
 from finitewidth.sampling.run import SamplingRun
 

@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from finitewidth.jax_runs import Tree
+from finitewidth.runs.jax_runs import Tree
 from finitewidth.sampling.posterior import (
     Arrays,
     Conditional,

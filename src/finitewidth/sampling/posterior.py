@@ -22,8 +22,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from finitewidth.jax_runs import Leaf, Tree
 from finitewidth.networks import Network
+from finitewidth.runs.jax_runs import Leaf, Tree
 
 
 class Arrays(NamedTuple):

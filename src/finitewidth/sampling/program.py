@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from finitewidth.jax_runs import Leaf, Tree, compiler_options, on_cpu
+from finitewidth.runs.jax_runs import Leaf, Tree, compiler_options, on_cpu
 from finitewidth.sampling.observables import observe
 from finitewidth.sampling.posterior import Arrays, Target
 

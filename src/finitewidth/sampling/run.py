@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_points
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.fingerprints import network_fingerprint, versions
-from finitewidth.jax_runs import refuse_numpy_only, single_thread
-from finitewidth.likelihoods import Gaussian
-from finitewidth.long_runs import LongRun
+from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks import FullyConnected, Network
+from finitewidth.runs.fingerprints import network_fingerprint, versions
+from finitewidth.runs.jax_runs import refuse_numpy_only, single_thread
+from finitewidth.runs.long_runs import LongRun
 from finitewidth.sampling.draws import Draws, Observable
 from finitewidth.sampling.inputs import Inputs
 from finitewidth.sampling.solution import Sampled

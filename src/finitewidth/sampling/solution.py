@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Likelihood
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.prediction import Prediction
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.rows import SampledRow, order_parameters
 from finitewidth.sampling.weights import Weights

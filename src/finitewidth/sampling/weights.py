@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finitewidth.jax_runs import compiler_options, single_thread
 from finitewidth.linalg import require_memory
+from finitewidth.runs.jax_runs import compiler_options, single_thread
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray

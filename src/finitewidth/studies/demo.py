@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from finitewidth import __version__, checkpoints, documents
-from finitewidth import tables as report_tables
+from finitewidth import __version__
 from finitewidth.curves import LearningCurve, learning_curve
 from finitewidth.data import Dataset, digits
+from finitewidth.display import documents
+from finitewidth.display import tables as report_tables
 from finitewidth.networks import FullyConnected
 from finitewidth.report import plots
+from finitewidth.runs import checkpoints
 from finitewidth.theory.rows import without_validity
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from finitewidth.curves import learning_curve
-from finitewidth.methods import Row
+from finitewidth.inference.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling import SampledRow

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from finitewidth.curves import learning_curve
-from finitewidth.methods import Row
+from finitewidth.inference.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.studies.study import Plan, Study, Work

@@ -10,12 +10,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
+from finitewidth.display.tables import plain_table
 from finitewidth.report import plots
 from finitewidth.report.html import PAGE, UNDRAWABLE, cell_text, page, write
 from finitewidth.report.study_figure import study_figure
 from finitewidth.studies.study import Report
-from finitewidth.tables import plain_table
 
 
 def for_people(report: Report) -> Iterator[RichTable | Text]:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import __version__, checks
-from finitewidth.checkpoints import refuse_links
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.json_input import parse_json
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
-from finitewidth.documents import data_document, json_ready
-from finitewidth.durations import Jobs
-from finitewidth.exceptions import InputError
-from finitewidth.json_input import parse_json
+from finitewidth.display.documents import data_document, json_ready
 from finitewidth.report.findings import Findings
+from finitewidth.runs.checkpoints import refuse_links
+from finitewidth.runs.durations import Jobs
 
 FILE = "study.json"
 SCALES = ("small", "full")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from finitewidth.curves import learning_curve
+from finitewidth.inference.methods import Row
 from finitewidth.jobs import solve, theory_of
-from finitewidth.methods import Row
 from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
 from finitewidth.sampling import Draws, SampledRow, sample

@@ -17,8 +17,8 @@ import numpy as np
 
 from finitewidth import features
 from finitewidth.data import Dataset
+from finitewidth.inference.prediction import Errors
 from finitewidth.networks import Convolutional, FullyConnected, Network
-from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.studies.study import FULL, Plan, Study, Work
 from finitewidth.studies.theory_and_samples import square

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.curves import learning_curve
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
-from finitewidth.exceptions import InputError
+from finitewidth.inference.prediction import Errors
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.prediction import Errors
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.transfer import sample_following, sample_joint, sample_source

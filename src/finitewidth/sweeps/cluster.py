@@ -21,9 +21,9 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from finitewidth.durations import now
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.fingerprints import versions
+from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.runs.durations import now
+from finitewidth.runs.fingerprints import versions
 from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker

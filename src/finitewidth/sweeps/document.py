@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data.files import existing
-from finitewidth.exceptions import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from yaml import Node, SafeLoader

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.checkpoints import folder_of, refuse_links
-from finitewidth.exceptions import InputError, MissingExtraError, ScaleWarning
+from finitewidth.checks.exceptions import InputError, MissingExtraError, ScaleWarning
 from finitewidth.linalg import available_memory, parse_memory
-from finitewidth.progress import progress_bar
+from finitewidth.runs.checkpoints import folder_of, refuse_links
+from finitewidth.runs.progress import progress_bar
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import FolderLock

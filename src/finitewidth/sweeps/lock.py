@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from finitewidth.durations import now
-from finitewidth.exceptions import InputError
-from finitewidth.json_input import parse_json
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.json_input import parse_json
+from finitewidth.runs.durations import now
 
 FILE = ".lock"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}  # file systems without locks

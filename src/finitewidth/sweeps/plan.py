@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
-from finitewidth.options import command_of, methods_of
+from finitewidth.jobs.options import command_of, methods_of
 from finitewidth.sweeps.document import Document, Place
 from finitewidth.sweeps.plan_keys import KINDS, used
 from finitewidth.sweeps.point import DATA, KERNEL, Point

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from finitewidth import checks, options
-from finitewidth import option_values as values
-from finitewidth.exceptions import InputError
-from finitewidth.jobs import METHODS, method_class
+from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.jobs import METHODS, method_class, options
+from finitewidth.jobs import option_values as values
 from finitewidth.networks.build import KINDS as NETWORKS
 from finitewidth.theory.solver import Solver
 

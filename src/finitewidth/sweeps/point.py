@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finitewidth.options import PredictOptions
+from finitewidth.jobs.options import PredictOptions
 from finitewidth.sweeps.plan_keys import KINDS, defaults, used
 
 DATA = (

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finitewidth.exceptions import InputError, MemoryCapError, MissingExtraError
-from finitewidth.json_input import parse_json
+from finitewidth.checks.exceptions import InputError, MemoryCapError, MissingExtraError
+from finitewidth.checks.json_input import parse_json
 from finitewidth.linalg import available_memory, format_bytes
 
 if TYPE_CHECKING:

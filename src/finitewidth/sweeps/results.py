@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
 from finitewidth.checks import shown
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.json_input import parse_json
+from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.json_input import parse_json
 from finitewidth.sweeps.plan import Plan
 from finitewidth.sweeps.read_draws import read_draws
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading

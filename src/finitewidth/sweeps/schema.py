@@ -9,7 +9,7 @@ from types import GenericAlias, ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.linalg import parse_memory
 from finitewidth.sweeps.document import Document
 from finitewidth.sweeps.plan_keys import KINDS, Kind, meanings

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checkpoints import read_arrays, save_arrays
-from finitewidth.fingerprints import network_fingerprint, versions
 from finitewidth.linalg import Spectrum, available_memory
 from finitewidth.networks import Network
+from finitewidth.runs.checkpoints import read_arrays, save_arrays
+from finitewidth.runs.fingerprints import network_fingerprint, versions
 from finitewidth.theory.spectrum_cache import Compute
 
 DISK_BYTES = 4e9  # a folder takes no more, and no more than a tenth of what is free

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import __version__, checks
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.sweeps.lock import is_locked
 from finitewidth.sweeps.store import DATABASE, damaged, reading
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.durations import now
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
+from finitewidth.runs.durations import now
 from finitewidth.sweeps.point import Point
 
 DATABASE, DRAWS, SPECTRA, CHECKPOINTS = "results.sqlite", "draws", "spectra", "checkpoints"

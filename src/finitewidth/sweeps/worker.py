@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
+from finitewidth.checks.exceptions import InputError, ScaleWarning
 from finitewidth.data import Dataset
-from finitewidth.documents import row_document
-from finitewidth.durations import now, time_limit
-from finitewidth.exceptions import InputError, ScaleWarning
-from finitewidth.fingerprints import versions
+from finitewidth.display.documents import row_document
+from finitewidth.inference.methods import Control, Method, Problem, Solution
 from finitewidth.jobs import Job
-from finitewidth.methods import Control, Method, Problem, Solution
-from finitewidth.options import Command, command_of, methods_of
+from finitewidth.jobs.options import Command, command_of, methods_of
+from finitewidth.runs.durations import now, time_limit
+from finitewidth.runs.fingerprints import versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from finitewidth.likelihoods import LOG_2PI
+from finitewidth.inference.likelihoods import LOG_2PI
 from finitewidth.linalg import Spectrum, x_minus_log1p
 from finitewidth.linalg.krylov import TraceQuadrature
 

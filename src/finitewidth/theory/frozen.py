@@ -14,13 +14,13 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_targets
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
+from finitewidth.inference.prediction import Errors, in_own_units
 from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, in_own_units
 
 Array = np.ndarray
 

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import GaussianPosterior, Likelihood, Posterior
+from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence, unsolved
 

@@ -21,12 +21,12 @@ import numpy as np
 from scipy import special
 
 from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.nested import Nested, NestedScan
 from finitewidth.theory.saddle import Minimum, shift_of_scale

@@ -30,12 +30,12 @@ from scipy import special
 
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
+from finitewidth.inference.prediction import Prediction
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 from finitewidth.kernels.tiles import Points
 from finitewidth.linalg import available_memory, left_over, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
 from finitewidth.theory.action import QuadratureEnergy
 from finitewidth.theory.saddle import DataTermTable, shift_of_scale
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes

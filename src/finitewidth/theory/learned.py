@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
 
 Array = np.ndarray
 _BEYOND = 3.0  # robust standard deviations beyond which a readout is one of a specialised neuron

@@ -16,12 +16,12 @@ from typing import Protocol
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
+from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior
+from finitewidth.inference.prediction import Prediction
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
-from finitewidth.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.linalg import Spectrum, require_memory, x_minus_log1p
 from finitewidth.networks import LocalNetwork
-from finitewidth.prediction import Prediction
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,

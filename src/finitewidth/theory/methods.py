@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian
-from finitewidth.methods import Control, Problem
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Control, Problem
 from finitewidth.networks import Network
 from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian, GaussianPosterior
+from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import scalar_rate
 from finitewidth.theory.general import CovarianceSaddle, dips
 from finitewidth.theory.outputs import SeveralOutputs

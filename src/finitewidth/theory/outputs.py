@@ -17,11 +17,11 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.likelihoods import LOG_2PI
+from finitewidth.inference.likelihoods import LOG_2PI
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,

@@ -12,8 +12,8 @@ import numpy as np
 
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.methods import Row
-from finitewidth.prediction import Errors
+from finitewidth.inference.methods import Row
+from finitewidth.inference.prediction import Errors
 from finitewidth.theory.krylov import KrylovPredictor, missed
 from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import Validity, validity

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
 from finitewidth.linalg import x_minus_log1p
 from finitewidth.networks import Network
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.saddle import Minimum, scale_minima

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedD
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.data import Dataset
 from finitewidth.display import Settings
-from finitewidth.exceptions import InputError
 from finitewidth.kernels.operator import working_bytes
-from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import available_memory
 from finitewidth.networks import Network
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import durations
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Control, Method, Problem, parts
 from finitewidth.kernels.operator import GramOperator
-from finitewidth.likelihoods import Gaussian
 from finitewidth.linalg import arithmetic
-from finitewidth.methods import Control, Method, Problem, parts
+from finitewidth.runs import durations
+from finitewidth.runs.durations import Piece
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Shared, Theory, TheorySolution

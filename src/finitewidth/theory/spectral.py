@@ -22,13 +22,13 @@ import numpy as np
 from scipy.optimize import brentq
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
-from finitewidth.exceptions import InputError
+from finitewidth.inference.prediction import in_own_units
 from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
-from finitewidth.prediction import in_own_units
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -141,7 +141,7 @@ class SpectralCurve(Tabulated):
         return self.rows[index]
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
-        from finitewidth.tables import filled
+        from finitewidth.display.tables import filled
 
         columns = ("P", "predicted", "sampled (se)", "deviation", "modes learned")
         rows, left_out = shortened(self.rows)

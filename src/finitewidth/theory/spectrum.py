@@ -11,9 +11,9 @@ import numpy as np
 
 from finitewidth import kernels
 from finitewidth.data import Dataset
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over, require_memory
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
 from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import DataTermTable, scale_minima

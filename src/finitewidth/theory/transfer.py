@@ -20,13 +20,13 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import GaussianPosterior
+from finitewidth.inference.likelihoods import GaussianPosterior
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.prediction import Prediction
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import Network
 from finitewidth.theory.action import SpectralEnergy

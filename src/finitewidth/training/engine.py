@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from finitewidth import durations
-from finitewidth.checkpoints import RunFile
-from finitewidth.jax_runs import Tree, on_cpu, one_blas_thread, single_thread
 from finitewidth.linalg import n_threads
+from finitewidth.runs import durations
+from finitewidth.runs.checkpoints import RunFile
+from finitewidth.runs.jax_runs import Tree, on_cpu, one_blas_thread, single_thread
 from finitewidth.training.program import Arrays, Program, Settings, State
 
 _LANES = 16

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.exceptions import InputError
-from finitewidth.jax_runs import Tree, single_thread
+from finitewidth.inference.prediction import Errors, Prediction, in_own_units
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction, in_own_units
+from finitewidth.runs.jax_runs import Tree, single_thread
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Array, Gaussian, Likelihood, Posterior
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.likelihoods import Array, Gaussian, Likelihood, Posterior
 
 
 @dataclass(frozen=True)

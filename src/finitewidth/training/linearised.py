@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
-from finitewidth.exceptions import InputError
+from finitewidth.inference.likelihoods import GaussianPosterior
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.kernels import Kernels, StackKernel
-from finitewidth.likelihoods import GaussianPosterior
 from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction
 
 Array = np.ndarray
 
@@ -57,7 +57,7 @@ class LazyCurve(Tabulated):
     temperature: float
 
     def _parts(self, quick: bool) -> Iterator[Any]:
-        from finitewidth.tables import filled, number
+        from finitewidth.display.tables import filled, number
 
         columns = ["time", "train error", "test error", "bias", "variance", "accuracy"]
         columns = columns if self.limit.accuracy is not None else columns[:-1]

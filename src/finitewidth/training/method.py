@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.methods import Control, Method, Noise, Problem, Solution, parts
 from finitewidth.linalg import memory_cap, require_memory
-from finitewidth.long_runs import carry_out, refuse_without_weights, solutions_of
-from finitewidth.methods import Control, Method, Noise, Problem, Solution, parts
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
+from finitewidth.runs.long_runs import carry_out, refuse_without_weights, solutions_of
 from finitewidth.training.ensemble import Ensemble
 from finitewidth.training.least_squares import LeastSquares, likelihood_at
 from finitewidth.training.run import TrainingRun

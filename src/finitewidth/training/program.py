@@ -14,8 +14,8 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from finitewidth.jax_runs import Leaf, Tree, compiler_options
 from finitewidth.networks import Network
+from finitewidth.runs.jax_runs import Leaf, Tree, compiler_options
 
 
 class Arrays(NamedTuple):

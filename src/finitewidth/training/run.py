@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import split
 from finitewidth.data.pairs import same_points, same_targets
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.fingerprints import network_fingerprint, versions
-from finitewidth.jax_runs import refuse_numpy_only, single_thread
+from finitewidth.inference.prediction import in_own_units
 from finitewidth.linalg import Spectrum
-from finitewidth.long_runs import LongRun
 from finitewidth.networks import Network
-from finitewidth.prediction import in_own_units
+from finitewidth.runs.fingerprints import network_fingerprint, versions
+from finitewidth.runs.jax_runs import refuse_numpy_only, single_thread
+from finitewidth.runs.long_runs import LongRun
 from finitewidth.training.ensemble import Ensemble, History
 from finitewidth.training.solution import Trained
 

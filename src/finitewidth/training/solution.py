@@ -11,9 +11,9 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.likelihoods import Likelihood
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.prediction import Prediction
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
 from finitewidth.training.ensemble import Ensemble, TrainedErrors
 from finitewidth.training.least_squares import likelihood_at
 from finitewidth.training.rows import TrainedRow, order_parameters

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checkpoints import RunFile, now_and_then
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import TargetEncoding
 from finitewidth.data.targets import NUMBERS
-from finitewidth.exceptions import InputError
-from finitewidth.fingerprints import every_field
+from finitewidth.inference.prediction import Prediction, in_own_units
 from finitewidth.networks.coupled import SourceFirst
-from finitewidth.prediction import Prediction, in_own_units
+from finitewidth.runs.checkpoints import RunFile, now_and_then
+from finitewidth.runs.fingerprints import every_field
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.frozen import squared_bias

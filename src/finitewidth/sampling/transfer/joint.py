@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.fingerprints import every_field
-from finitewidth.long_runs import carry_out
 from finitewidth.networks.coupled import Joint
+from finitewidth.runs.fingerprints import every_field
+from finitewidth.runs.long_runs import carry_out
 from finitewidth.sampling.draws import Draws
 from finitewidth.sampling.method import Sample
 from finitewidth.sampling.run import SamplingRun, require_jax

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checkpoints import RunFile
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
-from finitewidth.jax_runs import single_thread
 from finitewidth.networks import Network
 from finitewidth.networks.coupled import SourceFirst
+from finitewidth.runs.checkpoints import RunFile
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.sampling.convergence import diagnose
 from finitewidth.sampling.method import Sample
 from finitewidth.sampling.run import SamplingRun, require_jax

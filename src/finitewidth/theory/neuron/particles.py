@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from finitewidth.jax_runs import Leaf, compiler_options
+from finitewidth.runs.jax_runs import Leaf, compiler_options
 
 T = TypeVar("T")
 STEPS = 4  # leapfrog steps of one trajectory

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.jax_runs import single_thread
-from finitewidth.likelihoods import GaussianPosterior
+from finitewidth.inference.likelihoods import GaussianPosterior
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import RegularisedGram
-from finitewidth.prediction import Errors, Prediction
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:

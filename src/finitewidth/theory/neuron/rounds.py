@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checkpoints import RunFile, now_and_then
-from finitewidth.jax_runs import single_thread
 from finitewidth.linalg import RegularisedGram
+from finitewidth.runs.checkpoints import RunFile, now_and_then
+from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import particles as compiled
 from finitewidth.theory.neuron.bounds import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.design import Design

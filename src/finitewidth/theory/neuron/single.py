@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks, durations, methods
-from finitewidth.checkpoints import RunFile, folder_of
+from finitewidth import checks
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
-from finitewidth.durations import Piece
-from finitewidth.exceptions import InputError, MissingExtraError
-from finitewidth.fingerprints import network_fingerprint, versions
+from finitewidth.inference import methods
+from finitewidth.inference.methods import Control
 from finitewidth.linalg import require_memory
-from finitewidth.long_runs import reporting
-from finitewidth.methods import Control
 from finitewidth.networks import LocalNetwork, Network
+from finitewidth.runs import durations
+from finitewidth.runs.checkpoints import RunFile, folder_of
+from finitewidth.runs.durations import Piece
+from finitewidth.runs.fingerprints import network_fingerprint, versions
+from finitewidth.runs.long_runs import reporting
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.bounds import KERNEL_BOUND, RESIDUAL_BOUND, RESPONSES
 from finitewidth.theory.neuron.design import Design

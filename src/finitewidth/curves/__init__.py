@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.display import Tabulated, shortened
-from finitewidth.exceptions import MissingExtraError
+from finitewidth.inference.methods import Method, Noise, Row
 from finitewidth.jobs import Job
-from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
 from finitewidth.theory.rows import as_far_as_known, pending, without_validity
 
@@ -66,7 +66,7 @@ class LearningCurve(Tabulated):
         return pandas.DataFrame([_flat(row) for row in self.to_dicts()])
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
-        from finitewidth import tables
+        from finitewidth.display import tables
 
         if not self.rows:
             yield "A learning curve without rows."

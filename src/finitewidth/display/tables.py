@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from finitewidth.data import Dataset
-from finitewidth.networks import Network
 
 if TYPE_CHECKING:
-    from finitewidth.comparison import ComparedRow
-    from finitewidth.methods import Row
+    from finitewidth.curves.comparison import ComparedRow
+    from finitewidth.inference.methods import Row
+    from finitewidth.networks import Network
 
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from finitewidth import option_values as values
+from finitewidth.jobs import option_values as values
 
 if TYPE_CHECKING:
+    from finitewidth.checks.exceptions import InputError
     from finitewidth.data import Dataset
-    from finitewidth.exceptions import InputError
+    from finitewidth.inference.methods import Method, Noise
     from finitewidth.jobs import Job
-    from finitewidth.methods import Method, Noise
     from finitewidth.networks import Network
 
 _MOST_LAYERS = 1000
@@ -167,7 +167,7 @@ def methods_of(options: PredictOptions | SampleOptions | TrainOptions | CompareO
 
     Raises InputError for values that cannot be, and for a setting that belongs to none of them.
     """
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     names = options.methods.split(",") if isinstance(options, CompareOptions) else [options.method]
     if isinstance(options, CompareOptions) and len(names) < 2:
@@ -187,7 +187,7 @@ def methods_of(options: PredictOptions | SampleOptions | TrainOptions | CompareO
 
 
 def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> InputError:
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
     from finitewidth.jobs import METHODS, method_class
 
     option = f"--{setting.replace('_', '-')}"
@@ -201,8 +201,8 @@ def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> In
 
 
 def _method_class(name: str) -> type[Method]:
+    from finitewidth.inference.methods import Method
     from finitewidth.jobs import method_class
-    from finitewidth.methods import Method
 
     if values.is_import_path(name):
         return values.imported("--method", name, Method)  # type: ignore[type-abstract]
@@ -227,7 +227,7 @@ class Command:
     @property
     def temperatures(self) -> list[float]:
         """T of each."""
-        from finitewidth.likelihoods import Likelihood
+        from finitewidth.inference.likelihoods import Likelihood
 
         return [noise.temperature if isinstance(noise, Likelihood) else noise for noise in self.noise]
 
@@ -273,7 +273,7 @@ def _noise(options: JobOptions) -> list[Noise]:
     temperatures = values.numbers("--temperature", options.temperature)
     if options.likelihood is None:
         return list(temperatures)
-    from finitewidth.likelihoods import Likelihood
+    from finitewidth.inference.likelihoods import Likelihood
 
     kind: Callable[[float], Likelihood]
     kind = values.imported("--likelihood", options.likelihood, Likelihood)  # type: ignore[type-abstract]
@@ -296,7 +296,7 @@ def study_data(classes: str | None, n_train: str | None, n_test: str | None, see
 
 def _layers(options: JobOptions) -> tuple[list[int], list[int]]:
     """The layer widths of the first network, and the width of every network (one of them with --widths)."""
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     depth = None if options.depth is None else values.one(values.whole_numbers, "--depth", options.depth)
     if depth is not None and depth > _MOST_LAYERS:
@@ -353,10 +353,10 @@ def _padding(text: str | None) -> str | int | tuple[int, ...] | None:
 
 def _data(options: JobOptions, memory: float | None) -> tuple[str, dict[str, Any]]:
     from finitewidth import checks
+    from finitewidth.checks.exceptions import InputError
     from finitewidth.data.columns import STRATEGIES
     from finitewidth.data.csv_file import checked_delimiter
     from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
-    from finitewidth.exceptions import InputError
 
     if not options.data:
         raise InputError("no --data", "digits, mnist, openml:NAME, a file or a folder", "write --data digits")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_c
 
 import numpy as np
 
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Settings
-from finitewidth.keywords import CheckedKeywords
-from finitewidth.likelihoods import Likelihood
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.networks import Network
-from finitewidth.prediction import Errors, Prediction
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

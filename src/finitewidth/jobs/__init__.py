@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 from finitewidth import checks
-from finitewidth.checkpoints import folder_of
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.pairs import same_targets
-from finitewidth.exceptions import InputError
-from finitewidth.likelihoods import Likelihood
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import Control, Method, Noise, Problem, Row, Solution
+from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import memory_cap
-from finitewidth.methods import Control, Method, Noise, Problem, Row, Solution
 from finitewidth.networks import Network
-from finitewidth.prediction import Prediction
+from finitewidth.runs.checkpoints import folder_of
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings
-from finitewidth.keywords import CheckedKeywords
 from finitewidth.linalg import RegularisedGram, left_over
 
 Array = np.ndarray

@@ -10,12 +10,12 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
-from finitewidth.exceptions import InputError
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Method, Problem
 from finitewidth.jobs import method_of
-from finitewidth.likelihoods import Gaussian
-from finitewidth.methods import Method, Problem
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
 from finitewidth.theory.methods import with_exact
@@ -61,7 +61,7 @@ class Selection(Tabulated):
     table: tuple[Candidate, ...]
 
     def _parts(self, quick: bool) -> Iterator[Any]:
-        from finitewidth.tables import filled
+        from finitewidth.display.tables import filled
 
         columns = ("activation", "depth", "width", "T", "log evidence", "precisions", "converged")
         rows, left_out = shortened(self.table)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 from finitewidth import checks
-from finitewidth.exceptions import KeywordError
+from finitewidth.checks.exceptions import KeywordError
 
 # what other libraries call it
 _ALSO_CALLED = {

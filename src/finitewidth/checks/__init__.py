@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 _SHOWN = 200  # characters of a value in a message
 _GUESSED, MOST_COMPARED = 60, 1000  # characters of a name, and names, up to which the nearest known one is looked for

@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from finitewidth import durations
-from finitewidth.checkpoints import RunFile, folder_of, now_and_then
 from finitewidth.checks import instance
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.exceptions import InputError
-from finitewidth.jax_runs import memory_errors
+from finitewidth.inference.methods import Control, Solution
 from finitewidth.linalg import require_memory
-from finitewidth.methods import Control, Solution
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
-from finitewidth.progress import progress_bar
+from finitewidth.runs import durations
+from finitewidth.runs.checkpoints import RunFile, folder_of, now_and_then
+from finitewidth.runs.jax_runs import memory_errors
+from finitewidth.runs.progress import progress_bar
 
 State = TypeVar("State")
 _OF_WEIGHTS = ("init_hidden", "features", "hidden_log_prior")

@@ -27,7 +27,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
 def sizes(option: str, text: str) -> tuple[int, ...]:
     """Whole numbers separated by x: 16x16x1."""
     from finitewidth import checks
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     items = text.lower().split("x")
     if not all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items):
@@ -37,7 +37,7 @@ def sizes(option: str, text: str) -> tuple[int, ...]:
 
 
 def _number(option: str, item: str, text: str) -> float:
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     for kind in (int, float):
         try:
@@ -48,7 +48,7 @@ def _number(option: str, item: str, text: str) -> float:
 
 
 def one(read: Callable[[str, str], list[T]], option: str, text: str) -> T:
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     values = read(option, text)
     if len(values) != 1:
@@ -65,7 +65,7 @@ def whole(option: str, text: str) -> int:
 
 
 def whole_from_zero(option: str, text: str) -> int:
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     if not text.strip().isdecimal() or len(text) > _DIGITS:
         raise InputError(f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example")
@@ -73,7 +73,7 @@ def whole_from_zero(option: str, text: str) -> int:
 
 
 def names(option: str, text: str) -> tuple[str, ...]:
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     names = tuple(item.strip() for item in text.split(","))
     if "" in names or len(set(names)) < len(names) or len(names) < 2:
@@ -87,7 +87,7 @@ def columns(option: str, text: str) -> tuple[str, ...]:
     """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
     import csv
 
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     try:
         row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
@@ -144,7 +144,7 @@ def imported(option: str, text: str, base: type[T]) -> type[T]:
     import importlib
     import sys
 
-    from finitewidth.exceptions import InputError
+    from finitewidth.checks.exceptions import InputError
 
     module, _, name = text.partition(":")
     if "" not in sys.path:

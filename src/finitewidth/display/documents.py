@@ -10,8 +10,8 @@ from finitewidth import __version__
 from finitewidth.data import Dataset
 
 if TYPE_CHECKING:
-    from finitewidth.comparison import ComparedRow
-    from finitewidth.methods import Row
+    from finitewidth.curves.comparison import ComparedRow
+    from finitewidth.inference.methods import Row
 
 RESULTS = (
     *("train_error", "test_error", "bias", "variance", "accuracy", "log_evidence"),

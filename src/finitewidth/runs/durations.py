@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.exceptions import TimeCapError
+from finitewidth.checks.exceptions import TimeCapError
 
 LIMIT = 3600.0  # seconds, where nobody says otherwise
 SHORT = 5.0  # seconds that need no announcement

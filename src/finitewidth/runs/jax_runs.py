@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.exceptions import InputError
+from finitewidth.checks.exceptions import InputError
 
 Tree = Any  # a pytree of JAX: arrays in lists, tuples and mappings; whoever made it knows which
 Leaf = Any  # an array in it: JAX's in compiled code, NumPy's (or a number) outside

@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.json_input import parse_json
 from finitewidth.data.archive import read_archive
-from finitewidth.exceptions import InputError
-from finitewidth.json_input import parse_json
 from finitewidth.linalg import available_memory
 
 _FORMAT = 1

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
-from finitewidth.exceptions import InputError
+from finitewidth.inference.methods import Method, Noise, Row
 from finitewidth.jobs import Job, method_of
-from finitewidth.methods import Method, Noise, Row
 from finitewidth.networks import Network
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Comparison(Tabulated):
         return self.rows[index]
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
-        from finitewidth import tables
+        from finitewidth.display import tables
 
         if not self.rows:
             yield "A comparison without rows."

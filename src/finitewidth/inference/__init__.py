@@ -1,0 +1,1 @@
+"""What every method shares: likelihoods, the interface of methods and solutions, predictions and their errors."""

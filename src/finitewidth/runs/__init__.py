@@ -1,0 +1,1 @@
+"""Long runs: their progress, duration, checkpoints, and how they are interrupted and taken up again."""
