@@ -35,12 +35,15 @@ if TYPE_CHECKING:
     from finitewidth.runs.durations import time_limit
     from finitewidth.sampling import Draws, Sample, sample, step_bias
     from finitewidth.theory import (
+        FirstOrder,
+        FirstOrderSlopes,
         Infinite,
         Integrate,
         LearnedFeatures,
         Saddle,
         SingleNeuron,
         Solver,
+        first_order,
         spectral_learning_curve,
     )
     from finitewidth.training import Ensemble, Train, lazy_training, train
@@ -57,6 +60,8 @@ _PUBLIC = {
     "Errors": "inference.prediction",
     "FiniteWidthClassifier": "estimators",
     "FiniteWidthRegressor": "estimators",
+    "FirstOrder": "theory",
+    "FirstOrderSlopes": "theory",
     "FullyConnected": "networks",
     "Gaussian": "inference.likelihoods",
     "Infinite": "theory",
@@ -81,6 +86,7 @@ _PUBLIC = {
     "TimeCapError": "checks.exceptions",
     "Train": "training",
     "compare": "curves.comparison",
+    "first_order": "theory",
     "lazy_training": "training",
     "learning_curve": "curves",
     "predict": "jobs",
@@ -106,6 +112,8 @@ __all__ = [
     "Errors",
     "FiniteWidthClassifier",
     "FiniteWidthRegressor",
+    "FirstOrder",
+    "FirstOrderSlopes",
     "FullyConnected",
     "Gaussian",
     "Infinite",
@@ -133,6 +141,7 @@ __all__ = [
     "compare",
     "data",
     "features",
+    "first_order",
     "kernels",
     "lazy_training",
     "learning_curve",

@@ -37,6 +37,7 @@ METHODS = {  # name -> where its class is
     "integrate": "theory:Integrate",
     "infinite": "theory:Infinite",
     "neuron": "theory:SingleNeuron",
+    "first-order": "theory:FirstOrder",
     "sample": "sampling:Sample",
     "train": "training:Train",
 }

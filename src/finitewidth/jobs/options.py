@@ -88,6 +88,8 @@ class TheoryOptions:
     solver: str | None = _text("KIND", "auto, exact, or krylov for many points; krylov:0.001 for 0.1 %.")
     particles: str | None = _text("M", "Of method neuron: neurons followed at once. Default: as the data ask for.")
     response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
+    neurons: str | None = _text("M", "Of method first-order: the most that are drawn, a layer. Default: 200000.")
+    tolerance: str | None = _text("X", "Of method first-order: standard error wanted at N = P. Default: 0.01.")
     seeds: str | None = _text("K", "Of methods neuron and train: solutions or networks. Default: 1 and 8.")
 
 
@@ -125,7 +127,9 @@ class _Shown:
 class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
     """The options of ``finitewidth predict``."""
 
-    method: str = _text("NAME", "saddle, integrate, infinite, neuron, sample, train, or module:Class.", "saddle")
+    method: str = _text(
+        "NAME", "saddle, integrate, infinite, neuron, first-order, sample, train, module:Class.", "saddle"
+    )
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,9 @@ class CompareOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, Jo
 # how the settings of methods are read: name -> reader of its text
 _READ: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(("closure", "solver", "response", "sampler", "optimiser"), lambda option, text: text),
-    **dict.fromkeys(("particles", "seeds", "chains", "draws", "batch", "steps", "patience"), values.whole),
+    **dict.fromkeys(("particles", "neurons", "seeds", "chains", "draws", "batch", "steps", "patience"), values.whole),
     **dict.fromkeys(("warmup", "seed"), values.whole_from_zero),
-    **dict.fromkeys(("step_size", "learning_rate"), values.positive),
+    **dict.fromkeys(("step_size", "learning_rate", "tolerance"), values.positive),
     **dict.fromkeys(("momentum", "hold_out"), values.from_zero),
 }
 

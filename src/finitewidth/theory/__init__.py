@@ -1,5 +1,6 @@
 """Theories: order parameters that renormalise a kernel, solved on your data."""
 
+from finitewidth.theory.first_order import FirstOrder, FirstOrderSlopes, first_order
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.methods import CLOSURES, Infinite, Integrate, Saddle
 from finitewidth.theory.neuron import SingleNeuron
@@ -10,6 +11,8 @@ from finitewidth.theory.spectral import SpectralCurve, SpectralRow, SpectralTheo
 
 __all__ = [
     "CLOSURES",
+    "FirstOrder",
+    "FirstOrderSlopes",
     "Infinite",
     "Integrate",
     "LearnedFeatures",
@@ -22,5 +25,6 @@ __all__ = [
     "Theory",
     "TheoryRow",
     "TheorySolution",
+    "first_order",
     "spectral_learning_curve",
 ]

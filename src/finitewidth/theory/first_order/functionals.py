@@ -1,0 +1,281 @@
+"""What is expanded: errors and log evidence of a Gaussian process as functions of its kernel, with two derivatives.
+
+Along a change K + t K' of the kernel (docs/first_order.md), with a = A^-1 y, A = K_XX + T, and for every point of
+evaluation the vector w with ``mean' = w^T K' a``, ``variance' = w^T K' w`` (w = e_* - A^-1 k_X* at a test point,
+T A^-1 e at a training point), one factorisation serves all of it:
+
+    mean''     = -2 w^T K' A^-1 K' a,      variance'' = -2 w^T K' A^-1 K' w,
+    ell'  = (a^T K' a - D tr A^-1 K') / 2,     ell'' = D tr(A^-1 K' A^-1 K') / 2 - a^T K' A^-1 K' a.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
+from finitewidth.data import Dataset
+from finitewidth.inference.prediction import Prediction
+from finitewidth.linalg import RegularisedGram, left_over
+from finitewidth.networks import Network
+
+Array = np.ndarray
+_NODES = 40  # of Gauss-Hermite quadrature over the output of the right class
+_STEP = 1e-3  # of second differences, in predictive standard deviations
+
+
+@dataclass(frozen=True)
+class InfiniteWidth:
+    """The Gaussian process of a network of infinite width on its training and test points, training points first.
+
+    x: all points (n, ...). y: (P, D). y_test: (P*, D). kernel: K between all points and the training points, (n, P).
+    own: K of every point with itself, (n,).
+    """
+
+    network: Network
+    temperature: float
+    train: Dataset
+    test: Dataset
+    x: Array
+    kernel: Array
+    own: Array
+
+    @classmethod
+    def of(cls, network: Network, temperature: float, train: Dataset, test: Dataset) -> InfiniteWidth:
+        """Raises InputError where double precision cannot hold the kernel."""
+        x = np.concatenate([train.x, test.x.reshape(-1, *train.x.shape[1:])])
+        kernel = kernels.nngp(network, x, train.x)
+        kernel[: len(train)] = kernels.nngp(network, train.x)
+        return cls(network, temperature, train, test, x, kernel, kernels.nngp_diagonal(network, x))
+
+    @property
+    def n_train(self) -> int:
+        """P."""
+        return self.train.n_points
+
+    @property
+    def n_outputs(self) -> int:
+        """D."""
+        return self.train.n_outputs
+
+    @cached_property
+    def y(self) -> Array:
+        """Targets of training, (P, D)."""
+        return self.train.y.reshape(self.n_train, -1)
+
+    @cached_property
+    def y_test(self) -> Array:
+        """Targets of testing, (P*, D), encoded as in training."""
+        return self.train.encoding.targets(self.test, (self.test.n_points, *self.train.y.shape[1:])).reshape(
+            self.test.n_points, -1
+        )
+
+    @cached_property
+    def gram(self) -> RegularisedGram:
+        """A = K_XX + T, factorised."""
+        return RegularisedGram(self.kernel[: self.n_train], self.temperature)
+
+    @cached_property
+    def a(self) -> Array:
+        """A^-1 y, (P, D)."""
+        return self.gram.solve(self.y)
+
+    @cached_property
+    def cross(self) -> Array:
+        """A^-1 k_X* (P, P*): what a prediction takes from every training target."""
+        return self.gram.solve_range(np.ascontiguousarray(self.kernel[self.n_train :].T))
+
+    @cached_property
+    def residual(self) -> Array:
+        """y - mean at the test points, (P*, D)."""
+        return self.y_test - self.kernel[self.n_train :] @ self.a
+
+    @cached_property
+    def variance(self) -> Array:
+        """At the test points, (P*,)."""
+        test = slice(self.n_train, None)
+        return left_over(self.own[test], np.vecdot(self.kernel[test], self.cross.T))
+
+    @cached_property
+    def test_vectors(self) -> Array:
+        """w of every test point, (n, P*)."""
+        return np.concatenate([-self.cross, np.eye(self.test.n_points)])
+
+    @cached_property
+    def train_vectors(self) -> Array:
+        """w of every training point, (P, P): zero at the test points."""
+        return self.temperature * self.gram.inverse()
+
+    @cached_property
+    def log_evidence(self) -> float:
+        """Nats."""
+        quadratic = float(np.vdot(self.y, self.a))
+        constant = self.n_train * math.log(2.0 * math.pi)
+        return -0.5 * (quadratic + self.n_outputs * (self.gram.log_det + constant))
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """At the test points, with the train error."""
+        residual = self.temperature * self.a
+        spread = self.temperature * (1.0 - self.temperature * float(np.trace(self.gram.inverse())) / self.n_train)
+        mean = (self.y_test - self.residual).reshape(self.test.n_points, *self.train.y.shape[1:])
+        variance = np.broadcast_to(self.variance[:, None], self.y_test.shape).reshape(mean.shape)
+        found = Prediction(mean, np.array(variance), float(np.mean(residual**2)) + max(spread, 0.0))
+        return found.trained_on(self.train)
+
+
+class Form(NamedTuple):
+    """``- sum_k w_k (K' L_k)_X . A^-1 (K' R_k)_X``; left, right: (n, k), or (P, k) of the training points alone."""
+
+    left: Array
+    right: Array
+    weight: Array
+
+    @classmethod
+    def of(cls, vectors: Array, weight: Array) -> Form:
+        """With L = R."""
+        return cls(vectors, vectors, weight)
+
+
+@dataclass(frozen=True)
+class Functional:
+    """F(K) with its derivatives at the kernel of infinite width.
+
+    value: F(K). gradient, own: G (n, P), or (P, P) of the training points alone, and g (n,), of
+    ``F' = <G, K'> + g . diag K'``. The rest is F''/2 along K': forms; test_mean, train_mean: what multiplies the sum of
+    mean'^2 over test or training points and outputs; second: (P*, D + 1, D + 1), the quadratic form of
+    (mean', variance') at every test point.
+    """
+
+    name: str
+    value: float
+    gradient: Array
+    own: Array
+    forms: tuple[Form, ...]
+    test_mean: float = 0.0
+    train_mean: float = 0.0
+    second: Array | None = None
+
+
+def functionals(state: InfiniteWidth) -> list[Functional]:
+    """Bias, variance and train error's two parts, log evidence, and accuracy where targets are labels."""
+    found = [_bias(state), _variance(state), *_train(state), _evidence(state)]
+    accuracy = _accuracy(state)
+    return found if accuracy is None else [*found, accuracy]
+
+
+def _pieces(state: InfiniteWidth, vectors: Array, by_mean: Array, by_variance: Array) -> tuple[Form, Array, Array]:
+    """Of F of the mean (q, D) and variance (q,) of points with vectors (n or P, q): form, G, g, see ``Functional``."""
+    pull = vectors @ by_mean
+    train = vectors[: state.n_train].T
+    gradient = pull @ state.a.T + (vectors * by_variance) @ train
+    test = slice(state.n_train, None)
+    weighted = vectors[test] * by_variance
+    gradient[test] += weighted @ train
+    own = np.zeros(len(state.own))
+    own[state.n_train : len(vectors)] = np.vecdot(weighted, vectors[test])
+    return Form(pull, state.a, np.ones(state.n_outputs)), gradient, own
+
+
+def _bias(state: InfiniteWidth) -> Functional:
+    r = state.residual
+    form, gradient, own = _pieces(state, state.test_vectors, -2.0 * r / r.size, np.zeros(len(r)))
+    return Functional("bias", float(np.mean(r**2)), gradient, own, (form,))
+
+
+def _variance(state: InfiniteWidth) -> Functional:
+    vectors, count = state.test_vectors, state.test.n_points
+    weight = np.full(count, 1.0 / count)
+    _, gradient, own = _pieces(state, vectors, np.zeros((count, state.n_outputs)), weight)
+    value = float(np.mean(state.variance))
+    spread = 1.0 / state.residual.size  # of the mean, as the kernel fluctuates: variance, not bias
+    return Functional("variance", value, gradient, own, (Form.of(vectors, weight),), test_mean=spread)
+
+
+def _train(state: InfiniteWidth) -> list[Functional]:
+    vectors, residual = state.train_vectors, state.temperature * state.a
+    count = state.n_train
+    form, by_mean, own = _pieces(state, vectors, -2.0 * residual / residual.size, np.zeros(count))
+    weight = np.full(count, 1.0 / count)
+    _, by_variance, _ = _pieces(state, vectors, np.zeros_like(residual), weight)
+    value = state.prediction.train_error
+    bias = float(np.mean(residual**2))
+    return [
+        Functional("train_bias", bias, by_mean, own, (form,), train_mean=1.0 / residual.size),
+        Functional("train_variance", value - bias, by_variance, own, (Form.of(vectors, weight),)),
+    ]
+
+
+def _evidence(state: InfiniteWidth) -> Functional:
+    P, D = state.n_train, state.n_outputs
+    gradient = 0.5 * (state.a @ state.a.T - D * state.gram.inverse())
+    half = state.gram.whiten(np.eye(P)).T
+    forms = (Form.of(state.a, np.full(D, 0.5)), Form.of(half, np.full(half.shape[1], -0.25 * D)))
+    return Functional("log_evidence", state.log_evidence, gradient, np.zeros(len(state.own)), forms)
+
+
+# --- accuracy --------------------------------------------------------------------------------------------------------
+
+
+def _accuracy(state: InfiniteWidth) -> Functional | None:
+    value = state.prediction.accuracy(state.y_test.reshape(state.test.n_points, *state.train.y.shape[1:]))
+    if value is None or not (state.variance > 0.0).all():
+        return None
+    mean = state.y_test - state.residual
+    by_mean, by_variance, second = _right_derivatives(mean, state.variance, state.y_test)
+    count = len(mean)
+    vectors = state.test_vectors
+    form, gradient, own = _pieces(state, vectors, by_mean / count, by_variance / count)
+    forms = (form, Form.of(vectors, by_variance / count))
+    return Functional("accuracy", value, gradient, own, forms, second=0.5 * second / count)
+
+
+def _right_derivatives(mean: Array, variance: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Derivatives of the probability to be right of every point: in the means (q, D), in the variance (q,), second."""
+    sd = np.sqrt(variance)
+    D = mean.shape[1]
+    unit = np.concatenate([np.repeat(sd[:, None], D, axis=1), variance[:, None]], axis=1)  # of a step
+
+    def right(step: Array) -> Array:
+        moved = step * unit
+        return _right(mean + moved[:, :D], variance + moved[:, D], y)
+
+    steps = _STEP * np.eye(D + 1)
+    first = np.stack([(right(e) - right(-e)) / (2.0 * _STEP) for e in steps], axis=1) / unit
+    second = np.empty((len(mean), D + 1, D + 1))
+    for i, e in enumerate(steps):
+        for j, f in enumerate(steps[: i + 1]):
+            mixed = right(e + f) - right(e - f) - right(f - e) + right(-e - f)
+            second[:, i, j] = second[:, j, i] = mixed / (4.0 * _STEP**2)
+    return first[:, :D], first[:, D], second / unit[:, :, None] / unit[:, None, :]
+
+
+def _right(mean: Array, variance: Array, y: Array) -> Array:
+    """Probability that the sign is right (D = 1), or that the right one of D independent outputs is the largest."""
+    sd = np.sqrt(variance)
+    if mean.shape[1] == 1:
+        return special.ndtr(y[:, 0] * mean[:, 0] / sd)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    right = y.argmax(1)
+    rows = np.arange(len(mean))
+    gap = (mean[rows, right, None] - mean) / sd[:, None]
+    below = special.ndtr(gap[:, :, None] + nodes)
+    below[rows, right] = 1.0
+    return below.prod(1) @ weights / math.sqrt(2.0 * math.pi)
+
+
+def require_finite(state: InfiniteWidth) -> None:
+    """InputError where the Gaussian process itself is not finite: T too small for a singular kernel, for example."""
+    numbers = (state.a, state.residual, state.variance, np.array(state.log_evidence))
+    if not all(bool(np.isfinite(part).all()) for part in numbers):
+        raise InputError(
+            f"a kernel whose prediction at infinite width is not finite at temperature {state.temperature:g}",
+            "inputs, targets and a temperature whose squares and ratios double precision holds",
+            "rescale inputs and targets (standardise them), or raise the temperature",
+        )

@@ -1,0 +1,284 @@
+"""First order as a method: the action's prediction, matched to the exact first order in 1/N."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.data import Dataset
+from finitewidth.display import Displayed
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import Control, Method, Problem, parts
+from finitewidth.inference.prediction import Errors, Prediction
+from finitewidth.networks import Network
+from finitewidth.theory.first_order.result import FirstOrderSlopes, first_order, require_served, standard_readout
+from finitewidth.theory.methods import Saddle
+from finitewidth.theory.solution import TheorySolution
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+Array = np.ndarray
+_LARGEST = 1.0  # change of the logarithm of the test error beyond which the expansion says nothing
+_APART = 1.5  # ratio of the largest variant to the smallest beyond which it says nothing
+_Z90 = 1.645  # standard errors on either side of a 90 % interval
+NAMES = ("test_error", "bias", "variance", "train_error")
+
+
+@dataclass(frozen=True)
+class FirstOrder(Method):
+    """The action's errors, corrected so that they are exact to first order in 1/N (docs/first_order.md).
+
+    tolerance: standard error wanted of the test error at N = P, relative to it. neurons: the most that are drawn, a
+    layer. seed: of the neurons. Serves what ``fw.first_order`` serves. Where the correction is too large for a first
+    order to hold, rows say so and hold no numbers.
+    """
+
+    tolerance: float = 0.01
+    neurons: int = 200_000
+    seed: int = 0
+    name = "first-order"
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "tolerance", checks.positive("tolerance", self.tolerance))
+        put(self, "neurons", checks.positive_integer("neurons", self.neurons))
+        put(self, "seed", checks.seed("seed", self.seed))
+
+    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
+        """See ``Method``."""
+        require_served(problem)
+        Saddle().serves(problem, n_outputs)
+
+    def solutions(
+        self,
+        problems: Sequence[Problem],
+        train: Dataset,
+        test: Dataset | None = None,
+        sizes: Sequence[int] | None = None,
+        control: Control | None = None,
+    ) -> Iterator[FirstOrderSolution]:
+        """See ``Method``; networks whose widths are in one proportion share their slopes."""
+        control = control or Control()
+        bases = Saddle().solutions(problems, train, test, sizes, control)
+        shared: dict[Any, FirstOrderSlopes] = {}
+        for part in parts(train, sizes):
+            for _ in problems:
+                base = next(bases)
+                yield FirstOrderSolution(base, part, self, control, shared)
+
+
+@dataclass(frozen=True)
+class FirstOrderSolution(Displayed):
+    """A solution of the action, whose errors on a test set are matched to the exact first order.
+
+    Predictions at single points are the action's; errors are not computed from them.
+    """
+
+    base: TheorySolution
+    train: Dataset
+    options: FirstOrder
+    control: Control = field(repr=False)
+    shared: dict[Any, FirstOrderSlopes] = field(repr=False, compare=False)
+    complete = True
+
+    @property
+    def network(self) -> Network:
+        """What was solved."""
+        return self.base.network
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of the targets."""
+        return self.base.likelihood
+
+    @property
+    def order_parameters(self) -> Array:
+        """Q of the action."""
+        return self.base.order_parameters
+
+    @property
+    def log_evidence(self) -> float:
+        """Of the action, nats."""
+        return self.base.log_evidence
+
+    @property
+    def converged(self) -> bool:
+        """Whether the action is solved."""
+        return self.base.converged
+
+    @property
+    def message(self) -> str:
+        """Of the action."""
+        return self.base.message
+
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
+        """The action's, see ``Solution``."""
+        return self.base.predict(x)
+
+    def errors(self, test: Dataset) -> Errors:
+        """Matched; InputError where the expansion does not hold."""
+        found = self.matched(test)
+        if found.refusal:
+            raise InputError(found.refusal, "a wider network", "use method='sample'")
+        return found.errors
+
+    def row(self, test: Dataset, seconds: float) -> FirstOrderRow:
+        """See ``Solution``."""
+        return FirstOrderRow.of(self, self.matched(test) if self.converged else None, seconds)
+
+    def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
+        """Of the network, or of another one on the same data."""
+        network = standard_readout(self.network) if network is None else network
+        proportions = tuple(width / network.widths[0] for width in network.widths)
+        key = (network.with_width(1), proportions, self.likelihood, id(self.train), id(test))
+        if key not in self.shared:
+            chosen, control = self.options, self.control
+            self.shared[key] = first_order(
+                network,
+                self.train,
+                test,
+                self.likelihood,
+                tolerance=chosen.tolerance,
+                neurons=chosen.neurons,
+                seed=chosen.seed,
+                memory=control.memory,
+                progress=control.progress,
+            )
+        return self.shared[key]
+
+    def matched(self, test: Dataset) -> Matched:
+        """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite)."""
+        return Matched.of(self, test)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Errors with the interval of the test error; ``refusal``: why there is nothing to say, else empty."""
+
+    errors: Errors
+    test_error_se: float
+    low: float
+    high: float
+    change: float
+    refusal: str = ""
+
+    @classmethod
+    def of(cls, solution: FirstOrderSolution, test: Dataset) -> Matched:
+        """See ``FirstOrderSolution.matched``."""
+        action, slopes = solution.base.errors(test), solution.slopes(test)
+        width = solution.network.widths[0]
+        changes = {name: change(slopes, name, width) for name in NAMES}
+        d = changes["test_error"]
+        se = slopes.test_error.slope_se / (width * slopes.test_error.infinite)
+        variants = [math.exp(d), 1.0 / (1.0 - d) if d < 1.0 else math.inf]
+        renormalised = _renormalised(solution)
+        if renormalised is not None:
+            variants.append(math.exp(change(solution.slopes(test, renormalised), "test_error", width)))
+        low, high = min(variants), max(variants)
+        margin = _Z90 * se * math.exp(d)
+        total = action.test_error * math.exp(d)
+        bias, variance = (getattr(action, name) * math.exp(changes[name]) for name in ("bias", "variance"))
+        share = total / (bias + variance)
+        accuracy = action.accuracy
+        if accuracy is not None and slopes.accuracy is not None and slopes.action.accuracy is not None:
+            accuracy += (slopes.accuracy.slope - slopes.action.accuracy) / width
+            accuracy = min(1.0, max(0.0, accuracy))
+        train = action.train_error * math.exp(changes["train_error"])
+        errors = Errors(total, bias * share, variance * share, accuracy, train)
+        return cls(
+            errors,
+            total * se,
+            action.test_error * max(0.0, low - margin),
+            action.test_error * (high + margin),
+            d,
+            _refusal(d, low, high, se),
+        )
+
+
+def change(slopes: FirstOrderSlopes, name: str, width: float) -> float:
+    """d: what the logarithm of an error misses in the action, to first order."""
+    exact = getattr(slopes, name)
+    return float((exact.slope - getattr(slopes.action, name)) / (width * exact.infinite))
+
+
+def _refusal(d: float, low: float, high: float, se: float) -> str:
+    if not abs(d) <= _LARGEST:
+        return f"the first order changes the action's test error by a factor of {math.exp(min(d, 50.0)):.2g}"
+    if not high <= _APART * low:
+        return f"variants of the first order differ by a factor of {high / low:.2g}"
+    if not se <= 0.25:
+        return f"the first order is known to {100 * se:.0f} % of the test error only (more neurons would help)"
+    return ""
+
+
+def _renormalised(solution: FirstOrderSolution) -> Network | None:
+    """The network whose kernel at infinite width is that of the action's saddle, where Q is one number a layer."""
+    network, q = standard_readout(solution.network), np.asarray(solution.order_parameters, dtype=float)
+    if network.patched or solution.train.n_outputs > 1 or q.size != network.depth:
+        return None
+    precision = list(network.weight_precision)
+    for layer, scale in enumerate(q):
+        precision[layer + 1] /= float(scale)
+    return network.with_precision(tuple(precision))
+
+
+@dataclass(frozen=True)
+class FirstOrderRow(Displayed):
+    """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
+
+    converged: False where the expansion does not hold: numbers are NaN then.
+    """
+
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    train_error: float
+    test_error: float
+    test_error_se: float
+    test_error_low: float
+    test_error_high: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    order_parameters: list[float]
+    log_evidence: float
+    converged: bool
+    message: str
+    seconds: float
+    complete: bool = True
+
+    @classmethod
+    def of(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
+        """``found``: None where the action has no solution."""
+        nothing = Errors(math.nan, math.nan, math.nan, None, math.nan)
+        good = found is not None and not found.refusal
+        message = solution.message if found is None else found.refusal and f"{found.refusal}: use method sample"
+        return cls(
+            width=solution.network.common_width,
+            depth=solution.network.depth,
+            temperature=solution.likelihood.temperature,
+            n_train=solution.train.n_points,
+            method=FirstOrder.name,
+            test_error_se=found.test_error_se if good and found else math.nan,
+            test_error_low=found.low if good and found else math.nan,
+            test_error_high=found.high if good and found else math.nan,
+            order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
+            log_evidence=solution.log_evidence,
+            converged=good,
+            message=message,
+            seconds=seconds,
+            **asdict(found.errors if good and found else nothing),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON but for NaN."""
+        return asdict(self)

@@ -1,0 +1,311 @@
+"""``first_order``: exact slopes in 1/N at infinite width of errors and evidence, on given data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from finitewidth import checks, kernels
+from finitewidth.checks.exceptions import InputError
+from finitewidth.data import Dataset
+from finitewidth.data.pairs import same_targets
+from finitewidth.display import Displayed
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.methods import Noise, Problem
+from finitewidth.inference.prediction import Errors
+from finitewidth.linalg import RegularisedGram, arithmetic, memory_cap, require_memory
+from finitewidth.networks import Network
+from finitewidth.runs.progress import progress_bar
+from finitewidth.theory.first_order.functionals import Functional, InfiniteWidth, functionals, require_finite
+from finitewidth.theory.first_order.neurons import Neurons
+from finitewidth.theory.first_order.recursion import covariances, derivatives_from_top
+from finitewidth.theory.first_order.slopes import EVIDENCE, LastLayer, Layer, LowerLayer
+from finitewidth.theory.methods import Saddle
+from finitewidth.theory.scaled import ScaledKernel
+from finitewidth.theory.solution import Theory
+
+Array = np.ndarray
+_ENTRIES = 300_000  # preactivations of a batch
+_FEWEST = 16  # batches of a layer before its standard error is believed
+
+
+@dataclass(frozen=True)
+class Slope(Displayed):
+    """``value(N) = infinite + slope / N + O(1/N^2)``, N the width of the first hidden layer, the others in proportion.
+
+    slope_se: standard error of the slope, from the neurons drawn.
+    """
+
+    infinite: float
+    slope: float
+    slope_se: float
+
+    def at(self, width: float) -> float:
+        """The straight line at a width."""
+        return self.infinite + self.slope / width
+
+
+@dataclass(frozen=True)
+class EvidenceSlope(Displayed):
+    """``log Z = infinite + total / N``, nats; the share of layer l is ``by_layer[l - 1] / N_l``.
+
+    A layer of positive share is one that the data prefer narrower. by_layer_se, total_se: standard errors.
+    """
+
+    infinite: float
+    total: float
+    total_se: float
+    by_layer: tuple[float, ...]
+    by_layer_se: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FirstOrderSlopes(Displayed):
+    """What ``fw.first_order`` returns: every error is ``infinite + slope / N`` for wide networks, on these data.
+
+    N is the width of the first hidden layer; the others keep their proportion to it. accuracy: None where targets are
+    no labels. by_layer: of the test error, what each layer adds, its own N the unit. action: the slopes of the action's
+    saddle, which are not exact. neurons: drawn, a layer. met: whether the standard error wanted was reached.
+    """
+
+    network: Network
+    temperature: float
+    n_train: int
+    test_error: Slope
+    bias: Slope
+    variance: Slope
+    train_error: Slope
+    accuracy: Slope | None
+    evidence_slope: EvidenceSlope
+    by_layer: tuple[Slope, ...]
+    action: Errors = field(repr=False)
+    neurons: tuple[int, ...]
+    met: bool
+
+    def action_error(self, width: int | None = None) -> float:
+        """Leading relative error of the action's test error at a width, ``(action - exact) / exact``, to first order.
+
+        width: N of the first hidden layer, None: the network's own.
+        """
+        width = self.network.widths[0] if width is None else checks.positive_integer("width", width)
+        return (self.action.test_error - self.test_error.slope) / (width * self.test_error.infinite)
+
+
+def first_order(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    temperature: Noise = 0.05,
+    *,
+    tolerance: float = 0.01,
+    neurons: int = 200_000,
+    seed: int = 0,
+    memory: str | float | None = None,
+    progress: bool = False,
+) -> FirstOrderSlopes:
+    """Errors and log evidence of wide networks, exact to first order in 1/N (docs/first_order.md).
+
+    Serves fully connected networks of any depth, and all of the package's networks of one hidden layer. A mean-field
+    readout is taken at the network's own width: its kernel shrinks as 1/N, so ``infinite`` is then a Gaussian process
+    of that width.
+
+    tolerance: wanted standard error of the test error at N = P, relative to it. neurons: the most that are drawn, a
+    layer; what they reach is in ``slope_se`` and ``met``. seed: the same gives the same result. memory: cap, "2GB".
+    progress: a bar on stderr.
+
+    Raises InputError for other networks and likelihoods, and for data whose Gaussian process is not finite;
+    MemoryCapError before more memory is taken than there is.
+    """
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
+    same_targets(train, test)
+    likelihood = Likelihood.of(temperature)
+    require_served(Problem(network, likelihood))
+    checks.positive("tolerance", tolerance)
+    checks.positive_integer("neurons", neurons)
+    network = standard_readout(network)
+    need = memory_estimate(network, train, test)
+    remedy = "use fewer points, or a larger cap"
+    require_memory(need, f"the first order on {train.n_points} and {test.n_points} points", remedy, memory_cap(memory))
+    with arithmetic(train.n_points):
+        state = InfiniteWidth.of(network, likelihood.temperature, train, test)
+        require_finite(state)
+        pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
+        action = action_slopes(Saddle().theory(Problem(network, likelihood)), train, test)
+    return _slopes(state, pieces, batches, drawn, met, action)
+
+
+def require_served(problem: Problem) -> None:
+    """InputError where the first order is not known."""
+    network, likelihood = problem
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    if not isinstance(likelihood, Gaussian):
+        raise InputError(
+            f"the first order with the likelihood {likelihood!r}", "a Gaussian likelihood", "give a number T"
+        )
+    if not network.known_neurons or (network.depth > 1 and not network.kernel_recursion):
+        raise InputError(
+            f"the first order of {type(network).__name__} with {network.depth} hidden layers",
+            "a fully connected network, or one hidden layer of patches",
+            "use method='sample'",
+        )
+
+
+def standard_readout(network: Network) -> Network:
+    """The same prior with the standard readout: of a mean-field one, lambda_L is N lambda_L at its width."""
+    if network.readout == "standard":
+        return network
+    precision = (*network.weight_precision[:-1], network.readout_precision)
+    return replace(network, readout="standard", weight_precision=precision)
+
+
+def memory_estimate(network: Network, train: Dataset, test: Dataset) -> float:
+    """Bytes: derivatives of pairs of points in lower layers, gradients, and a batch of neurons."""
+    points, P = train.n_points + test.n_points, train.n_points
+    pairs = 40 if network.depth > 1 else 10
+    return 8.0 * (pairs * points * P + (4 + network.depth) * points**2 + 12 * _ENTRIES)
+
+
+_FAR = 1e4  # widths at which the action's slope is read off: order parameters differ from 1 by 1e-4
+
+
+def action_slopes(theory: Theory[Any], train: Dataset, test: Dataset) -> Errors:
+    """N (eps(N) - eps) of a theory at N -> infinity, extrapolated from two widths."""
+    fitting = theory.for_outputs(train.n_outputs)
+    own, targets = fitting.network.widths, test.y
+    scale = max(1, round(_FAR * max(1.0, _shift(fitting, train)) / own[0]))
+
+    def at(times: int) -> Array:
+        network = fitting.network.with_widths([times * width for width in own])
+        wide = replace(fitting, network=network)  # type: ignore[type-var]  # a dataclass
+        found = wide.solve(train).predict(test.x).errors(targets)
+        return np.array(_numbers(found))
+
+    limit = ScaledKernel(fitting.network, fitting.temperature, infinite=True).solve(train)
+    infinite = np.array(_numbers(limit.predict(test.x).errors(targets)))
+    near, far = (own[0] * scale * times * (at(scale * times) - infinite) for times in (1, 2))
+    slopes = 2.0 * far - near
+    accuracy = None if math.isnan(slopes[3]) else float(slopes[3])
+    return Errors(float(slopes[0]), float(slopes[1]), float(slopes[2]), accuracy, float(slopes[4]))
+
+
+def _numbers(errors: Errors) -> list[float]:
+    return [math.nan if value is None else value for value in asdict(errors).values()]
+
+
+def _shift(theory: Theory[Any], train: Dataset) -> float:
+    """How far N (Q - 1) is from zero: ``y A^-1 K A^-1 y - tr(A^-1 K)`` of the unscaled kernel, at least one."""
+    network = theory.network
+    gram = kernels.nngp(network, train.x)
+    solver = RegularisedGram(gram, theory.temperature)
+    y = train.y.reshape(train.n_points, -1)
+    a = solver.solve(y)
+    return abs(float(np.vdot(a, gram @ a)) - float(np.trace(solver.solve_range(gram)))) * network.depth
+
+
+def _slopes(
+    state: InfiniteWidth,
+    pieces: Sequence[Functional],
+    batches: Sequence[Array],
+    drawn: Sequence[int],
+    met: bool,
+    action: Errors,
+) -> FirstOrderSlopes:
+    """Named, with standard errors over batches."""
+
+    def slope(*names: str, layers: Sequence[Array] = batches) -> Slope:
+        chosen = [f.name in names for f in pieces]
+        squared = not {EVIDENCE, "accuracy"}.intersection(names)
+        unit = state.train.encoding.unit**2 if squared else 1.0  # errors are in the user's own units
+        infinite = unit * sum(f.value for f in pieces if f.name in names)
+        parts = [unit * layer[:, chosen].sum(1) for layer in layers]
+        return Slope(infinite, sum(float(p.mean()) for p in parts), math.hypot(*(_standard_error(p) for p in parts)))
+
+    widths = state.network.widths
+    own = [batch * (width / widths[0]) for batch, width in zip(batches, widths, strict=True)]
+    evidence, alone = slope(EVIDENCE), [slope(EVIDENCE, layers=[batch]) for batch in own]
+    labels = any(f.name == "accuracy" for f in pieces)
+    return FirstOrderSlopes(
+        state.network,
+        state.temperature,
+        state.n_train,
+        slope("bias", "variance"),
+        slope("bias"),
+        slope("variance"),
+        slope("train_bias", "train_variance"),
+        slope("accuracy") if labels else None,
+        EvidenceSlope(
+            evidence.infinite,
+            evidence.slope,
+            evidence.slope_se,
+            tuple(s.slope for s in alone),
+            tuple(s.slope_se for s in alone),
+        ),
+        tuple(slope("bias", "variance", layers=[batch]) for batch in own),
+        action,
+        tuple(drawn),
+        met,
+    )
+
+
+def _standard_error(batch_means: Array) -> float:
+    return float(np.std(batch_means, ddof=1)) / math.sqrt(len(batch_means))
+
+
+def averages(
+    state: InfiniteWidth, tolerance: float, most: int, seed: int, progress: bool = False
+) -> tuple[list[Functional], list[Array], list[int], bool]:
+    """Batches of the slopes of every layer, (batches, F) each, until the test error's is known to ``tolerance``."""
+    pieces = functionals(state)
+    layers = _layers(state, pieces)
+    generators = np.random.default_rng(seed).spawn(len(layers))
+    shares = [state.network.widths[0] / width for width in state.network.widths]
+    error = np.array([f.name in ("bias", "variance") for f in pieces], dtype=float)
+    size = sum(f.value for f in pieces if f.name in ("bias", "variance"))
+    goal = tolerance * size * state.n_train
+    batches: list[list[Array]] = [[] for _ in layers]
+    drawn = [0] * len(layers)
+    spread = [math.inf] * len(layers)
+    counts = [max(16, min(most // _FEWEST, _ENTRIES // layer.neurons.per_neuron)) for layer in layers]
+    with progress_bar(progress, "layer 1", sum(most // count for count in counts), 0) as advance:
+        while True:
+            open_layers = [k for k, count in enumerate(drawn) if count + counts[k] <= most]
+            fresh = [k for k in open_layers if len(batches[k]) < _FEWEST]
+            met = math.hypot(*spread) <= goal
+            if not fresh and (met or not open_layers):
+                break
+            k = fresh[0] if fresh else max(open_layers, key=lambda k: spread[k] / math.sqrt(counts[k]))
+            batches[k].append(shares[k] * layers[k].average(counts[k], generators[k]))
+            drawn[k] += counts[k]
+            advance(f"layer {k + 1}")
+            if len(batches[k]) >= 2:
+                spread[k] = float(np.std([b @ error for b in batches[k]], ddof=1)) / math.sqrt(len(batches[k]))
+    return pieces, [np.array(b) for b in batches], drawn, met
+
+
+def _layers(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
+    """Hidden layers 1 .. L."""
+    network = state.network
+    if network.depth == 1:
+        neurons = Neurons.first_layer(state).towards(_evidence_of(pieces).gradient[: state.n_train])
+        return [LastLayer(state, neurons, pieces)]
+    found = covariances(network, state.x)
+    layers: list[Layer] = []
+    for layer, above in derivatives_from_top(network, found, state.n_train):
+        neurons = Neurons.first_layer(state) if layer == 1 else Neurons.above(network, found[layer - 1], layer)
+        seen = _evidence_of(pieces).gradient[: state.n_train] * above.first[1][: state.n_train]
+        neurons = neurons.towards(seen)
+        if layer == network.depth:
+            layers.append(LastLayer(state, neurons, pieces))
+        else:
+            own = found[layer] - network.offset_variance
+            layers.append(LowerLayer(state, neurons, pieces, above, own))
+    return layers[::-1]
+
+
+def _evidence_of(pieces: Sequence[Functional]) -> Functional:
+    return next(f for f in pieces if f.name == EVIDENCE)

@@ -1,0 +1,243 @@
+"""Averages over prior neurons: what the finite width of one layer adds to every functional, times its width.
+
+With delta one neuron's share of the fluctuation of its layer's covariance, K' and K'' the first and second derivative
+of the kernel at the top along it, and ell the log evidence, the error eps and the log evidence change by
+
+    < eps''(K', K')/2 + eps' K''/2 + (eps' K') (ell' K') >   and   < ell''(K', K')/2 + ell' K''/2 + (ell' K')^2 / 2 >.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from finitewidth.theory.first_order.functionals import Form, Functional, InfiniteWidth
+from finitewidth.theory.first_order.neurons import Neurons
+from finitewidth.theory.first_order.recursion import PairDerivatives
+
+Array = np.ndarray
+EVIDENCE = "log_evidence"
+_PROBED = 4  # test points of a batch at which lower layers look at what accuracy has of variance'
+
+
+@dataclass(frozen=True)
+class Layer(abc.ABC):
+    """One hidden layer: its neurons, and the functionals of the kernel at the top."""
+
+    state: InfiniteWidth
+    neurons: Neurons
+    functionals: Sequence[Functional]
+
+    @abc.abstractmethod
+    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
+        """Half the second derivative of every functional, (F,): mean over neurons of features ``u`` (B, patches, n)."""
+
+    @abc.abstractmethod
+    def firsts(self, u: Array) -> Array:
+        """First derivatives along every neuron's K', (B, F)."""
+
+    def average(self, count: int, generator: np.random.Generator) -> Array:
+        """The change of every functional, times the width, as ``count`` neurons have it, (F,)."""
+        u, weight = self.neurons.draw(count, generator)
+        first = self.firsts(u)
+        evidence = [f.name == EVIDENCE for f in self.functionals]
+        along = first[:, evidence.index(True)] * np.where(evidence, 0.5, 1.0)[:, None]
+        return self.halves(u, weight, generator) + (weight * along * first.T).mean(1)
+
+    @cached_property
+    def _mean_now(self) -> tuple[Array, Array]:
+        """w^T K w and w^T K a at the test points, (P*,) and (P*, D): what delta's mean takes away."""
+        kernel, vectors, test = self.state.kernel, self.state.test_vectors, slice(self.state.n_train, None)
+        left = kernel @ vectors[: self.state.n_train]
+        own = np.vecdot(vectors[: self.state.n_train].T, (kernel.T @ vectors).T) + left[test].diagonal()
+        return own + self.state.own[test], vectors.T @ (kernel @ self.state.a)
+
+
+class LastLayer(Layer):
+    """K' = delta = sum_i u_i u_i^T - K: P^2 operations a neuron, and no K''."""
+
+    def firsts(self, u: Array) -> Array:
+        """See ``Layer``."""
+        square = np.square(u).sum(1)
+        columns = []
+        for f in self.functionals:
+            seen = np.vecdot(u[:, :, : len(f.gradient)] @ f.gradient, u[:, :, : self.state.n_train]).sum(1)
+            now = np.vdot(f.gradient, self.state.kernel[: len(f.gradient)]) + f.own @ self.state.own
+            columns.append(seen + square @ f.own - now)
+        return np.stack(columns, axis=1)
+
+    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
+        """See ``Layer``."""
+        state, train = self.state, u[:, :, : self.state.n_train]
+        white = self._whitened(train)
+        overlap = white @ white.swapaxes(1, 2)
+        seen: dict[int, Array] = {}
+
+        def along(vectors: Array) -> Array:
+            if id(vectors) not in seen:
+                seen[id(vectors)] = u[:, :, : len(vectors)] @ vectors
+            return seen[id(vectors)]
+
+        alpha, tau = along(state.a), along(state.test_vectors)
+        own, mean_now = self._mean_now
+        mean = (tau.swapaxes(1, 2) @ alpha) - mean_now
+        out = np.empty(len(self.functionals))
+        for k, f in enumerate(self.functionals):
+            total = np.zeros(len(u))
+            for form in f.forms:
+                pairs = (along(form.left) * form.weight) @ along(form.right).swapaxes(1, 2)
+                total += self._now(form) - (pairs * overlap).sum((1, 2))
+            if f.test_mean:
+                total += f.test_mean * np.square(mean).sum((1, 2))
+            if f.train_mean:
+                total += f.train_mean * self._train_change(train, alpha)
+            if f.second is not None:
+                both = np.concatenate([mean, (np.square(tau).sum(1) - own)[:, :, None]], axis=2)
+                total += np.einsum("btd,tde,bte->b", both, f.second, both, optimize=True)
+            out[k] = weight @ total / len(u)
+        return out
+
+    def _whitened(self, train: Array) -> Array:
+        return self.state.gram.whiten(train.reshape(-1, train.shape[2]).T).T.reshape(*train.shape[:2], -1)
+
+    def _now(self, form: Form) -> float:
+        """The form of K itself."""
+        whiten, kernel = self.state.gram.whiten, self.state.kernel[: len(form.left)].T
+        right = whiten(self.state.kernel[: len(form.right)].T @ form.right)
+        return float(np.vdot(whiten(kernel @ form.left) * form.weight, right))
+
+    def _train_change(self, train: Array, alpha: Array) -> Array:
+        """Sum of mean'^2 over training points and outputs, (B,)."""
+        state = self.state
+        change = np.einsum("bid,bip->pbd", alpha, train) - (state.kernel[: state.n_train] @ state.a)[:, None, :]
+        moved = state.temperature * state.gram.solve_range(change.reshape(state.n_train, -1))
+        return np.square(moved).reshape(state.n_train, len(train), -1).sum((0, 2))
+
+
+@dataclass(frozen=True)
+class LowerLayer(Layer):
+    """K' follows from ``delta = u u^T - C`` through the layers above, pair by pair.
+
+    above: derivatives of K in C. covariance: C (n, n), without offsets.
+    """
+
+    above: PairDerivatives
+    covariance: Array
+
+    @cached_property
+    def _image(self) -> tuple[Array, Array]:
+        """K' along C, (n, P), and its diagonal (n,): what delta's mean takes away."""
+        return self.above.image(self.covariance)
+
+    def firsts(self, u: Array) -> Array:
+        """See ``Layer``."""
+        u = u[:, 0]
+        square, train = np.square(u), slice(0, self.state.n_train)
+        ga, gc, gb = self.above.first
+        columns = []
+        for f in self.functionals:
+            few = slice(0, len(f.gradient))
+            rows = f.own * self.above.own
+            rows[few] += (f.gradient * ga[few]).sum(1)
+            rows[train] += (f.gradient * gb[few]).sum(0)
+            seen = square @ rows + np.vecdot(u[:, few] @ (f.gradient * gc[few]), u[:, train])
+            columns.append(seen - np.vdot(f.gradient, self._image[0][few]) - f.own @ self._image[1])
+        return np.stack(columns, axis=1)
+
+    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
+        """See ``Layer``."""
+        state, u = self.state, u[:, 0]
+        change = [self._along(u, a) for a in state.a.T]
+        moved = [self._whitened(along) for along in change]
+        mean = self._test_means(u, change)
+        bent = self._second_derivative(u, weight)
+        out = np.empty(len(self.functionals))
+        for k, f in enumerate(self.functionals):
+            total = np.zeros(len(u))
+            for form in f.forms:
+                total -= self._form(u, form, moved, generator)
+            if f.test_mean:
+                total += f.test_mean * np.square(mean).sum((1, 2))
+            if f.train_mean:
+                for along in change:
+                    total += f.train_mean * np.square(state.temperature * state.gram.solve_range(along.T)).sum(0)
+            if f.second is not None:
+                total += self._at_some_points(u, f.second, mean, generator)
+            out[k] = weight @ total / len(u) + 0.5 * (np.vdot(f.gradient, bent[0][: len(f.gradient)]) + f.own @ bent[1])
+        return out
+
+    def _along(self, u: Array, z: Array) -> Array:
+        """(K' z)_X of every neuron, (B, P), for one vector z or one for each, of all points or the training points."""
+        few, train = slice(0, z.shape[-1]), slice(0, self.state.n_train)
+        ga, gc, gb = (part[few] for part in self.above.first)
+        square = np.square(u)
+        out = (square[:, few] * z) @ ga + u[:, train] * ((u[:, few] * z) @ gc) + square[:, train] * (z @ gb)
+        return out - z @ self._image[0][few]
+
+    def _whitened(self, along: Array) -> Array:
+        return self.state.gram.whiten(along.T).T
+
+    def _form(self, u: Array, form: Form, moved: list[Array], generator: np.random.Generator) -> Array:
+        """The sum over columns; of many columns one random combination a neuron, which has it for its mean."""
+        if form.right is self.state.a:
+            total = np.zeros(len(u))
+            for k, (left, weight) in enumerate(zip(form.left.T, form.weight, strict=True)):
+                known = moved[k] if form.left is self.state.a else self._whitened(self._along(u, left))
+                total += weight * np.vecdot(known, moved[k])
+            return total
+        signs = generator.choice((-1.0, 1.0), size=(len(u), len(form.weight)))
+        size = np.sqrt(np.abs(form.weight))
+        left = self._whitened(self._along(u, (signs * size) @ form.left.T))
+        if (form.weight >= 0.0).all() or (form.weight <= 0.0).all():
+            return np.sign(form.weight.sum()) * np.vecdot(left, left)
+        right = self._whitened(self._along(u, (signs * size * np.sign(form.weight)) @ form.right.T))
+        return np.vecdot(left, right)
+
+    def _test_means(self, u: Array, change: list[Array]) -> Array:
+        """mean' at the test points, (B, P*, D)."""
+        state = self.state
+        ga, gc, gb = self.above.first
+        train, test = slice(0, state.n_train), slice(state.n_train, None)
+        square = np.square(u)
+        out = np.empty((len(u), state.test.n_points, state.n_outputs))
+        for d, a in enumerate(state.a.T):
+            f = square[:, test] * (ga[test] @ a) + u[:, test] * ((u[:, train] * a) @ gc[test].T)
+            f += (square[:, train] * a) @ gb[test].T - self._image[0][test] @ a
+            out[:, :, d] = f - change[d] @ state.cross
+        return out
+
+    def _second_derivative(self, u: Array, weight: Array) -> tuple[Array, Array]:
+        """Mean of K'' over neurons: (n, P), and its diagonal (n,)."""
+        P, C = self.state.n_train, self.covariance
+        haa, hac, hab, hcc, hcb, hbb = self.above.second
+        square = np.square(u)
+        variance, cross = np.diagonal(C), C[:, :P]
+        weighted = (weight / len(u))[:, None]
+        fourth = (weighted * square**2).sum(0) - variance**2
+        squares = (weighted * square).T @ square[:, :P]
+        own_cross = (weighted * square * u).T @ u[:, :P] - variance[:, None] * cross
+        cross_own = (weighted * u).T @ (square * u)[:, :P] - cross * variance[:P]
+        bent = haa * fourth[:, None] + hbb * fourth[:P] + 2.0 * (hac * own_cross + hcb * cross_own)
+        bent += 2.0 * hab * (squares - variance[:, None] * variance[:P]) + hcc * (squares - cross**2)
+        return bent, self.above.own_second * fourth
+
+    def _at_some_points(self, u: Array, second: Array, mean: Array, generator: np.random.Generator) -> Array:
+        """The quadratic form of (mean', variance'), of all test points as some of them have it."""
+        state, P = self.state, self.state.n_train
+        count = min(_PROBED, state.test.n_points)
+        some = generator.choice(state.test.n_points, count, replace=False)
+        ga, gc, gb = self.above.first
+        square = np.square(u)
+        total = np.zeros(len(u))
+        for t in some:
+            w, row = state.test_vectors[:P, t], P + t
+            cross = square[:, row, None] * ga[row] + u[:, row, None] * u[:, :P] * gc[row] + square[:, :P] * gb[row]
+            own = square[:, row] * self.above.own[row] - self._image[1][row]
+            variance = self._along(u, state.test_vectors[:, t]) @ w + (cross - self._image[0][row]) @ w + own
+            both = np.concatenate([mean[:, t], variance[:, None]], axis=1)
+            total += np.einsum("bd,de,be->b", both, second[t], both)
+        return total * (state.test.n_points / count)
