@@ -1,0 +1,61 @@
+"""Cases that judge the validity statement and the first order: fixed on 2026-11-30, before anything was run on them.
+
+None of them is among the forty of ``cases.py``, on which the statement's bounds were chosen.
+``python benchmarks/fresh_cases.py FOLDER`` samples them (half an hour) and writes ``fresh_cases.json``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cases import Case, convolutional, diabetes, fully, locally, recipe
+
+import finitewidth as fw
+
+FRESH = (
+    Case("cancer", fully(25)),
+    Case("cancer", fully(100, activation="relu"), temperature=0.1, n_train=150),
+    Case("cancer", fully(40, 40, activation="tanh"), temperature=0.1),
+    Case("diabetes", fully(30, activation="relu"), temperature=0.5),
+    Case("diabetes", fully(60, 60), temperature=0.3, n_train=120),
+    Case("wine", fully(50), temperature=0.1, n_train=90, n_test=80, classes=(0, 1, 2)),
+    Case("wine", fully(30, 30, activation="relu"), temperature=0.2, n_train=90, n_test=80, classes=(0, 1, 2)),
+    Case("friedman", fully(50), temperature=0.1, n_train=150),
+    Case("friedman", fully(40, 40, activation="relu"), temperature=0.1),
+    Case("friedman", fully(100, activation="tanh"), n_train=200),
+    Case("mnist-7", fully(60), classes=(4, 9)),
+    Case("mnist-7", fully(200), classes=(4, 9), temperature=0.02, n_train=150),
+    Case("mnist-7", fully(50, 50), classes=(2, 7)),
+    Case("mnist-14", fully(100, activation="relu"), classes=(5, 8), temperature=0.1),
+    Case("mnist-14", fully(60, activation="tanh"), classes=(1, 7)),
+    Case("mnist-7", fully(80, 80, 80), classes=(3, 5), temperature=0.1),
+    Case("mnist-7", fully(40, 40, 40, 40, activation="relu"), classes=(0, 6), temperature=0.1),
+    Case("cifar-8", fully(40), classes=(2, 5), temperature=0.1),
+    Case("cifar-16", fully(100, 100), classes=(3, 7)),
+    Case("cifar-8", fully(60, activation="relu"), classes=(1, 9), temperature=0.2),
+    Case("cifar-8", fully(80, 80, 80, activation="tanh"), classes=(4, 6), temperature=0.1),
+    Case("mnist-14", convolutional(30, 7), classes=(2, 3)),
+    Case("cifar-16", locally(40, 8, activation="tanh"), classes=(0, 8), temperature=0.1),
+    Case("mnist-14", convolutional(50, 7, activation="relu", pool="average"), classes=(6, 8)),
+    Case("cifar-16", convolutional(60, 8, activation="relu"), classes=(1, 6), temperature=0.1),
+)
+
+
+def load_fresh(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:
+    """Training and test part."""
+    if case.data == "diabetes":
+        return diabetes(case.n_train, case.n_test)
+    name, _, side = case.data.partition("-")
+    if side:
+        return recipe(folder, name, int(side), case.n_train, case.n_test, case.classes)
+    from sklearn import datasets
+
+    if name == "friedman":
+        x, y = datasets.make_friedman1(600, random_state=0)
+        pool = fw.Dataset(x, (y - y.mean()) / y.std(), classes=())
+    else:
+        x, y = (datasets.load_wine if name == "wine" else datasets.load_breast_cancer)(return_X_y=True)
+        pool = fw.Dataset(x, y.astype(int), classes=case.classes)
+    train, test = fw.data.split(pool, case.n_train, case.n_test, seed=0)
+    train, test, _ = fw.data.standardise(train, test, "feature")
+    return train, test
