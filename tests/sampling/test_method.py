@@ -136,8 +136,6 @@ def test_everything_is_checked_before_the_first_run(data, monkeypatch):
     monkeypatch.setattr(long_runs, "carry_out", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises(InputError, match="a Gaussian likelihood"):
         METHOD.solutions([PROBLEM, Problem(NETWORK, Other())], *data)
-    with pytest.raises(InputError, match="as the training targets were"):
-        METHOD.solutions([PROBLEM], data[0], Dataset(data[1].x, np.eye(3)[np.arange(8) % 3]))
     with pytest.raises(MemoryCapError, match="2 chains of 20 draws"):
         METHOD.solutions([PROBLEM], *data, control=Control(memory=1e6))
 
@@ -198,14 +196,6 @@ def test_an_interrupt_while_drawing_ends_with_an_incomplete_solution(data, monke
     assert (solution.complete, solution.draws.n_draws) == (False, 10)
     assert "interrupted after 10 draws" in solution.message
     assert not solution.row(data[1], 0.0).complete
-
-
-def test_one_chain_says_so(data):
-    (solution,) = Sample(**SHORT | {"chains": 1}).solutions([PROBLEM], *data)
-    row = solution.row(data[1], 0.0)
-    assert math.isnan(row.r_hat)
-    assert not row.converged
-    assert "one chain" in row.message
 
 
 # --- predictions at any points ----------------------------------------------------------------------------------------
