@@ -24,17 +24,21 @@ def on_cpu() -> bool:
     return bool(jax.default_backend() == "cpu")
 
 
+def compiler_options() -> dict[str, Any]:
+    """Of a compiled function that is one lane of several: on a CPU it keeps to its own thread."""
+    return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
+
+
 @lru_cache(maxsize=64)
 def compiled(function: Callable[..., Any], *settings: Any, key: Any = None, lane: bool = True) -> Callable[..., Any]:
     """``function`` with its first arguments bound, compiled once for equal ones.
 
-    key: what else must be equal: networks are that differ in functions of one name. lane: it is one of several side by
-    side, which on a CPU keeps to its own thread.
+    key: what else must be equal: networks are that differ in functions of one name. lane: it is one of several, see
+    ``compiler_options``.
     """
     import jax
 
-    options = {"xla_cpu_multi_thread_eigen": False} if lane and on_cpu() else {}
-    return jax.jit(partial(function, *settings), compiler_options=options)
+    return jax.jit(partial(function, *settings), compiler_options=compiler_options() if lane else {})
 
 
 @contextlib.contextmanager
