@@ -17,9 +17,10 @@ pytest.importorskip("arviz")
 
 from finitewidth.checks.exceptions import InputError, MemoryCapError, TimeCapError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
+from finitewidth.inference.likelihoods import Gaussian  # noqa: E402
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
 from finitewidth.runs import durations  # noqa: E402
-from finitewidth.sampling import Draws, Sample, sample, step_bias  # noqa: E402
+from finitewidth.sampling import Draws, Sample, Sampled, sample, step_bias  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
 from finitewidth.sampling.run import SamplingRun  # noqa: E402
 
@@ -105,20 +106,22 @@ def test_several_outputs(train, test_set):
 
 
 @pytest.mark.parametrize(
-    ("network", "patches", "inputs"),
+    ("network", "patches", "entries", "inputs"),
     [
-        (Convolutional(channels=3, patch=2), 4, (4, 4)),
-        (LocallyConnected(channels=3, patch=2), 4, (4, 4, 4)),
-        (Convolutional(channels=3, patch=2, pool="average"), 1, (4, 4)),
+        (Convolutional(channels=3, patch=2), 4, 16, (4, 4)),
+        (LocallyConnected(channels=3, patch=2), 4, 4, (4, 4, 4)),
+        (Convolutional(channels=3, patch=2, pool="average"), 1, 1, (4, 4)),
     ],
 )
-def test_local_networks(network, patches, inputs):
+def test_local_networks(network, patches, entries, inputs):
+    """Order parameters of a solution are laid out as the theory's: without shared weights, the diagonal."""
     rng = np.random.default_rng(0)
     data = Dataset(rng.standard_normal((8, 4, 4)), rng.standard_normal(8), classes=())
     draws = sample(network, data, data, **SHORT, observables=EVERYTHING)
     assert draws.order_parameter.shape == (patches, patches)
     assert draws.observables["weight_covariance"].mean.shape == inputs
     assert draws.observables["hidden_kernel"].mean.shape == (8, 8)
+    assert Sampled(network, Gaussian(0.2), data, draws, data.x).order_parameters.shape == (entries,)
 
 
 def test_rotated_inputs_give_the_weight_covariance_of_the_original(test_set):

@@ -281,7 +281,9 @@ class Ensemble(Displayed):
 
         With patches, their mean (or, pooled, of the pooled features). initial: before training.
         """
-        kernels = self._map(_hidden_kernel, self.initial if initial else self.parameters, self._points(x))
+        kernels = self._map(
+            _hidden_kernel, self.initial if initial else self.parameters, self.train.x if x is None else x
+        )
         return kernels * (self.network.widths[-1] if self.network.readout == "mean-field" else 1)
 
     @property
@@ -306,9 +308,6 @@ class Ensemble(Displayed):
         hidden = jax.tree.map(np.asarray, self.parameters["hidden"])
         networks = (jax.tree.map(lambda leaf: leaf[i], hidden) for i in range(len(self.seeds)))  # noqa: B023
         return np.stack([self.network.first_weights(one) for one in networks])
-
-    def _points(self, x: Array | None) -> Array:
-        return self.train.x if x is None else x
 
     def _map(self, function: _OfNetwork, parameters: Tree, x: Any) -> Array:
         """One network after another, which bounds the memory; (S, ...)."""
