@@ -15,8 +15,7 @@ import pytest
 from cases import CASES, Case, fully, load
 
 import finitewidth as fw
-from finitewidth.sampling.checkpoint import Progress
-from finitewidth.sampling.engine import Engine
+from finitewidth.sampling.engine import Engine, Progress
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs ../shared/data")

@@ -31,7 +31,7 @@ nitpick_ignore = [
     ("py:class", f"finitewidth.{name}")
     for name in (
         *("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point", "networks.patches.Points"),
-        *("theory.solution.Predictor", "sampling.weights.Weights", "sampling.convergence.Diagnosis"),
+        *("theory.solution.Predictor", "sampling.solution.Weights", "sampling.convergence.Diagnosis"),
     )
 ]
 

@@ -20,9 +20,10 @@ from finitewidth.curves.comparison import ComparedRow, Comparison
 from finitewidth.curves.selection import Candidate, Selection
 from finitewidth.data.standardise import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
+from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks.coupled import Joint
 from finitewidth.runs.fingerprints import every_field
-from finitewidth.sampling import SampledRow
+from finitewidth.sampling import Sampled
 from finitewidth.theory import rows as theory_rows
 from finitewidth.theory.validity import Validity
 from finitewidth.training.ensemble import History
@@ -72,7 +73,7 @@ def ensemble() -> fw.Ensemble:
 
 def compared(width: int) -> ComparedRow:
     theory = fw.learning_curve(NETWORK, TRAIN, TEST, [width])[0]
-    sampled = SampledRow.of(NETWORK.with_width(width), draws(), 0.05, 40, TEST.y, 1.0)
+    sampled = Sampled(NETWORK.with_width(width), Gaussian(0.05), TRAIN, draws(), TEST.x).row(TEST, 1.0)
     return ComparedRow({"saddle": theory, "sample": sampled})
 
 

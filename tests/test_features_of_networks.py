@@ -10,7 +10,7 @@ import pytest
 import finitewidth as fw
 from finitewidth import features
 from finitewidth.sampling import Observable
-from finitewidth.training import History, TrainedRow
+from finitewidth.training import History
 
 pytest.importorskip("jax")
 pytest.importorskip("optax")
@@ -89,7 +89,7 @@ def test_without_shared_weights_patches_do_not_mix(locally_connected):
     expected = sum(features.information_of(q, 6) for q in diagonal)
     assert features.information(locally_connected) == pytest.approx(expected, rel=1e-12)
     assert features.information(locally_connected) < features.information_of(locally_connected.order_parameter, 6)
-    np.testing.assert_array_equal(TrainedRow.of(locally_connected, 0.0).order_parameters, diagonal)
+    np.testing.assert_array_equal(locally_connected.order_parameters, diagonal)
 
 
 # --- kernels ------------------------------------------------------------------------------------------------

@@ -425,28 +425,24 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     """Whole checkpoints of both kinds: their meta data and arrays."""
     import jax
 
-    from finitewidth.runs.checkpoints import RunFile
-    from finitewidth.sampling.checkpoint import BLOCKS
+    from finitewidth.runs.checkpoints import RunFile, arrays_of
+    from finitewidth.sampling.engine import BLOCKS
 
     sampling, training = long_runs()
     sampler, trainer = sampling.engine, training.engine
 
-    def filled(tree: Any, *sizes: int, skip: int = 0) -> list[np.ndarray]:
-        return [np.ones((*sizes, *leaf.shape[skip:]), leaf.dtype) for leaf in jax.tree.leaves(tree)]
+    def filled(tree: Any, *sizes: int, skip: int = 0) -> Any:
+        return jax.tree.map(lambda leaf: np.ones((*sizes, *leaf.shape[skip:]), leaf.dtype), tree)
 
     states, tuners, records, sums = sampler.shapes
-    arrays = {"counts": np.ones(BLOCKS)}
-    arrays |= {f"state/{i}": leaf for i, leaf in enumerate(filled(states, 2))}
-    arrays |= {f"tuner/{name}": np.ones(2) for name in tuners._fields}
-    arrays |= {f"record/{name}": leaf for name, leaf in zip(records, filled(records, 2, 20, skip=1), strict=True)}
-    arrays |= {f"sum/{name}": leaf for name, leaf in zip(sums, filled(sums, 2, BLOCKS), strict=True)}
+    parts = {"states": filled(states, 2), "tuners": filled(tuners, 2), "records": filled(records, 2, 20, skip=1)}
+    arrays = arrays_of(parts | {"sums": filled(sums, 2, BLOCKS), "counts": np.ones(BLOCKS), "positions": ()})
     iterations = 10 * sum(stage.chunks for stage in sampler.stages)
     settings = sampler.sampler.before(sampler.stages[-1], sampler.sampler.settings(), {})
     meta = {"stage": len(sampler.stages), "chunk": 0, "iterations": iterations, "settings": settings, "scores": {}}
     found = [{"fingerprint": sampling.fingerprint(), "meta": meta, "arrays": arrays}]
     states, records = trainer.shapes
-    arrays = {f"state/{i}": leaf for i, leaf in enumerate(filled(states, 2))}
-    arrays |= {f"record/{name}": leaf for name, leaf in zip(records, filled(records, 2, 21), strict=True)}
+    arrays = arrays_of({"states": filled(states, 2), "records": filled(records, 2, 21)})
     found.append({"fingerprint": training.fingerprint(), "meta": {"steps": 20}, "arrays": arrays})
     for number, one in enumerate(found):
         file = RunFile(folder / f"{number}.npz", one["fingerprint"])

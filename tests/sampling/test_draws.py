@@ -9,7 +9,7 @@ import pytest
 
 from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.prediction import Errors, Prediction
-from finitewidth.sampling.draws import Draws, Observable, SampledErrors
+from finitewidth.sampling.draws import Draws, Observable
 
 pytest.importorskip("arviz")
 
@@ -160,9 +160,3 @@ def test_datatree_is_read_by_arviz(mean):
     assert tree.attrs["network"] == "N"
     data = arviz.InferenceData(posterior=tree["posterior"].to_dataset())
     assert float(arviz.rhat(data, var_names=["train_error"])["train_error"]) < 1.02
-
-
-def test_sampled_errors_have_the_fields_of_errors():
-    promised = {"test_error_se", "train_error_se", "bias_se", "variance_se", "accuracy_se", "r_hat", "ess"}
-    promised |= {"divergences", "converged", "message", *Errors.__dataclass_fields__}
-    assert promised <= set(SampledErrors.__dataclass_fields__)

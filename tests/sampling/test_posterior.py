@@ -9,7 +9,7 @@ jax = pytest.importorskip("jax")
 
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
 from finitewidth.sampling import posterior  # noqa: E402
-from finitewidth.sampling.observables import observe  # noqa: E402
+from finitewidth.sampling.program import observe  # noqa: E402
 
 T = 0.3
 SIDES = pytest.mark.parametrize(("points", "features"), [(9, 4), (4, 9), (5, 5)])

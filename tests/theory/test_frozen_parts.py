@@ -8,7 +8,7 @@ import pytest
 from finitewidth import Convolutional, FullyConnected, InputError, kernels
 from finitewidth.data import Dataset
 from finitewidth.theory import frozen as module
-from finitewidth.theory.frozen import frozen, frozen_scale, prior_variance, refuse_others
+from finitewidth.theory.frozen import frozen, frozen_scale, refuse_others
 
 T = 0.1
 
@@ -81,13 +81,6 @@ def test_the_scale_of_one_eigenvalue_is_a_quadratics_root(width, copies):
         root = (-b + np.sqrt(b * b - 4 * a * c)) / (2 * a) if b < 0 else -2 * c / (b + np.sqrt(b * b - 4 * a * c))
         assert frozen_scale(np.append(np.full(copies, k), -1e-3), width, T) == pytest.approx(root, rel=1e-8)
     assert frozen_scale(np.array([-1e-3, 0.0]), width, 0.1) == 1.0
-
-
-@pytest.mark.parametrize("count", [1, 64, 65, 129])
-def test_prior_variances_in_portions(count):
-    x = np.random.default_rng(0).standard_normal((count, 3))
-    network = FullyConnected(widths=5)
-    np.testing.assert_allclose(prior_variance(network, x), kernels.nngp_diagonal(network, x), rtol=1e-10)
 
 
 def test_others_are_refused(train, unchangeable):

@@ -11,7 +11,7 @@ import finitewidth as fw
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Control, Problem, Row, Solution
 from finitewidth.runs import long_runs
-from finitewidth.training import LeastSquares, Train, TrainedRow
+from finitewidth.training import LeastSquares, Train
 
 pytest.importorskip("jax")
 pytest.importorskip("optax")
@@ -39,7 +39,7 @@ def test_a_solution_is_the_ensemble_of_its_width(tmp_path):
     solutions = list(METHOD.solutions(problems(4, 5), TRAIN, TEST, control=control))
     row, other = (solution.row(TEST, 1.0) for solution in solutions)
     ensemble = fw.train(NETWORK, TRAIN, TEST, 0.1, **SHORT)
-    assert row == TrainedRow.of(ensemble, 1.0)
+    assert row == ensemble.row(TEST, 1.0)
     errors = ensemble.errors()
     assert solutions[0].errors(TEST) == errors
     assert (row.test_error, row.test_error_se, row.accuracy) == (
@@ -80,7 +80,7 @@ def test_without_weight_decay():
     (solution,) = METHOD.solutions(problems(4, temperature=0.0), TRAIN, TEST)
     ensemble = fw.train(NETWORK, TRAIN, TEST, 0.0, **SHORT)
     assert solution.likelihood == LeastSquares()
-    assert solution.row(TEST, 0.0) == TrainedRow.of(ensemble, 0.0)
+    assert solution.row(TEST, 0.0) == ensemble.row(TEST, 0.0)
     assert solution.row(TEST, 0.0).temperature == 0.0
     assert solution.errors(TEST) != fw.train(NETWORK, TRAIN, TEST, 0.1, **SHORT).errors()
     assert (METHOD.likelihood(0), METHOD.likelihood(0.1)) == (LeastSquares(), Gaussian(0.1))
@@ -90,13 +90,6 @@ def test_without_weight_decay():
         Train(optimiser="langevin").serves(*problems(4, temperature=0.0))
     with pytest.raises(fw.InputError, match="a Gaussian likelihood"):
         fw.Sample().serves(*problems(4, temperature=0.0))
-
-
-def test_settings_say_what_they_are():
-    assert repr(Train(seeds=[1, 2])) == "Train(seeds=(1, 2))"
-    assert Train(seeds=range(3)) == Train(seeds=(0, 1, 2))
-    with pytest.raises(fw.InputError, match="did you mean steps=5"):
-        fw.train(NETWORK, TRAIN, TEST, stepz=5)
 
 
 def test_errors_by_hand():
@@ -136,24 +129,6 @@ def test_everything_is_checked_before_the_first_run(monkeypatch):
         Train(batch=5).solutions(problems(4), TRAIN, TEST, sizes=[6, 4])
     with pytest.raises(fw.MemoryCapError, match="training 3 networks"):
         METHOD.solutions(problems(4), TRAIN, TEST, control=Control(memory=1e3))
-
-
-def test_an_interrupt_keeps_what_is_done(monkeypatch):
-    original, done = long_runs.carry_out, []
-
-    def stopping(*arguments):
-        done.append(arguments)
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(long_runs, "carry_out", stopping)
-    assert [s.network.widths for s in METHOD.solutions(problems(4, 5, 6), TRAIN, TEST)] == [(4,)]
-    # an interrupt of the first run is passed on
-    done.append(None)
-    monkeypatch.setattr(long_runs, "carry_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        next(METHOD.solutions(problems(4), TRAIN, TEST))
 
 
 def test_default_rates_do_not_diverge():

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 
 import finitewidth as fw
-from finitewidth.training import Train, TrainedRow, engine
+from finitewidth.training import Train, engine
 from finitewidth.training.run import TrainingRun
 
 pytest.importorskip("jax")
@@ -288,13 +288,6 @@ def test_the_first_step_comes_to_nothing(short):
     assert start.steps == 0
 
 
-def test_jax_settings_are_left_alone(short):
-    import jax
-
-    assert not jax.config.jax_enable_x64
-    assert leaves(short)[0].dtype == np.float64
-
-
 def test_progress_bar(capsys):
     fw.train(LINEAR, TRAIN, TEST, **SHORT, progress="width 4")
     err = capsys.readouterr().err
@@ -325,7 +318,7 @@ def test_divergence_is_never_a_number():
     assert np.isnan(ensemble.prediction().mean).all()
     with pytest.raises(fw.InputError, match="diverged"):
         fw.features.information(ensemble)
-    row = TrainedRow.of(ensemble, 0.0)
+    row = ensemble.row(test, 0.0)
     assert np.isnan(row.test_error)
     assert not row.converged
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 
@@ -24,3 +26,12 @@ def same_points(train: Any, test: Any) -> None:
 def same_targets(train: Any, test: Any) -> None:
     """InputError unless the targets of both data sets have as many outputs and were made alike."""
     train.encoding.targets(test, (len(test.y), *train.y.shape[1:]))
+
+
+def points_like(x: Any, train: Any) -> np.ndarray:
+    """Points to predict at, an array or a data set, as an array; InputError for another shape than in training."""
+    x = checks.real_array("x", getattr(x, "x", x), None)
+    if x.shape[1:] != train.x.shape[1:]:
+        wanted = f"points of shape {train.x.shape[1:]}, as in training"
+        raise InputError(f"points of shape {x.shape[1:]}", wanted, "prepare them as the training points were")
+    return x

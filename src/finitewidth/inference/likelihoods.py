@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings
 from finitewidth.linalg import RegularisedGram, left_over
@@ -78,6 +79,20 @@ class Gaussian(Likelihood):
     def posterior(self, covariance: Array, y: Array) -> GaussianPosterior:
         """See ``Likelihood``; y (P, D) is D outputs of the same covariance."""
         return GaussianPosterior(RegularisedGram(covariance, self.temperature), y)
+
+
+@dataclass(frozen=True)
+class LeastSquares(Likelihood):
+    """Targets are fitted as they are: temperature 0. There is no posterior, so only training takes it."""
+
+    @property
+    def temperature(self) -> float:
+        """0."""
+        return 0.0
+
+    def posterior(self, covariance: Array, y: Array) -> Posterior:
+        """Raises InputError."""
+        raise InputError("temperature = 0", "a positive temperature", "write temperature=0.05, for example")
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Settings
-from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.networks import Network
 
@@ -190,17 +191,38 @@ class Method(CheckedKeywords, Settings, abc.ABC):
         return solution
 
 
+def gaussian_temperature(problem: Problem, method: Method, least: bool = False) -> float:
+    """T of a Gaussian likelihood (least: or of ``LeastSquares``); InputError for what the method does not take."""
+    if not isinstance(problem.likelihood, (Gaussian, LeastSquares) if least else Gaussian):
+        raise InputError(
+            f"method {method.name!r} with the likelihood {problem.likelihood!r}",
+            "a Gaussian likelihood, or method 'saddle' or 'infinite'",
+            "write Gaussian(0.05), or method='saddle'",
+        )
+    return problem.likelihood.temperature
+
+
 def parts(train: Dataset, sizes: Sequence[int] | None) -> list[Dataset]:
     """The first points of a training set, so many each; all of it without sizes."""
     return [train] if sizes is None else [train.subset(np.arange(size)) for size in sizes]
 
 
-# --- for methods of one's own -----------------------------------------------------------------------------------------
+def as_in_theory(order_parameter: Array, network: Network, train: Dataset) -> Array:
+    """Q (n D, n D) of readouts, flat as a theory has it: without weight sharing only the diagonal has a meaning."""
+    diagonal = not network.shares_weights and train.n_outputs == 1
+    return np.ravel(np.diagonal(order_parameter) if diagonal else order_parameter)
+
+
+# --- rows, and methods of one's own -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PlainRow(Displayed):
-    """A ``Row`` of nothing but errors."""
+    """A ``Row`` of nothing but errors.
+
+    width, depth, temperature, n_train: as in a row of ``fw.learning_curve``. order_parameters: Q of the last layer.
+    log_evidence: None where the method does not know it. complete: False where the run was interrupted.
+    """
 
     width: int | tuple[int, ...]
     depth: int
@@ -213,14 +235,31 @@ class PlainRow(Displayed):
     variance: float
     accuracy: float | None
     order_parameters: list[float]
-    log_evidence: float
+    log_evidence: float | None
     converged: bool
     complete: bool
     message: str
     seconds: float
 
+    @classmethod
+    def of(cls, solution: Solution, errors: Errors, seconds: float, method: str, **others: Any) -> Self:
+        """Of a solution and its errors on a test set. others: what this kind of row has besides."""
+        says = {name: getattr(solution, name) for name in ("converged", "complete", "message")}
+        place = {
+            "width": solution.network.common_width,
+            "depth": solution.network.depth,
+            "temperature": solution.likelihood.temperature,
+            "n_train": solution.train.n_points,
+            "method": method,
+            "order_parameters": [float(q) for q in np.ravel(solution.order_parameters)],
+            "log_evidence": None if np.isnan(solution.log_evidence) else solution.log_evidence,
+            "seconds": seconds,
+        }
+        known = says | place | vars(errors) | others
+        return cls(**{field.name: known[field.name] for field in fields(cls)})
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data, ready for JSON but for NaN."""
         return asdict(self)
 
 
@@ -250,17 +289,4 @@ class PlainSolution(abc.ABC):
 
     def row(self, test: Dataset, seconds: float) -> PlainRow:
         """The line of a learning curve."""
-        return PlainRow(
-            width=self.network.common_width,
-            depth=self.network.depth,
-            temperature=self.likelihood.temperature,
-            n_train=self.train.n_points,
-            method=self.method,
-            order_parameters=[float(q) for q in np.ravel(self.order_parameters)],
-            log_evidence=self.log_evidence,
-            converged=self.converged,
-            complete=self.complete,
-            message=self.message,
-            seconds=seconds,
-            **asdict(self.errors(test)),
-        )
+        return PlainRow.of(self, self.errors(test), seconds, self.method)

@@ -86,13 +86,16 @@ class RunFile:
             "delete it, or give another path",
         )
 
-    def fitting(self, arrays: dict[str, np.ndarray], wanted: dict[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays of the names in ``wanted``, each of the shape and type of its value there; raises InputError."""
-        for name, like in wanted.items():
+    def fitting(self, arrays: dict[str, np.ndarray], wanted: Any) -> Any:
+        """The pytree of ``arrays_of``, whose arrays have the shapes and types of those in ``wanted``; InputError."""
+        import jax
+
+        named = arrays_of(wanted)
+        for name, like in named.items():
             found = arrays.get(name)
             if found is None or found.shape != tuple(like.shape) or found.dtype != like.dtype:
                 raise self.misfit(f"array {name!r}")
-        return {name: arrays[name] for name in wanted}
+        return jax.tree.unflatten(jax.tree.structure(wanted), [arrays[name] for name in named])
 
     def whole(self, meta: dict[str, Any], name: str, most: int) -> int:
         """A number of the meta data, from 0 to ``most``; raises InputError."""
@@ -131,6 +134,14 @@ def _meta(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return meta if isinstance(theirs, dict) else None
+
+
+def arrays_of(tree: Any) -> dict[str, Any]:
+    """The arrays of a pytree of mappings, tuples and lists, by their places in it, such as "records/energy"."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def save_arrays(file: IO[bytes], **arrays: np.ndarray) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError
+from finitewidth.checks.exceptions import InputError, MissingExtraError
 
 Tree = Any  # a pytree of JAX: arrays in lists, tuples and mappings; whoever made it knows which
 Leaf = Any  # an array in it: JAX's in compiled code, NumPy's (or a number) outside
@@ -24,6 +27,18 @@ def on_cpu() -> bool:
 def compiler_options() -> dict[str, Any]:
     """Of a compiled function that is one lane of several: on a CPU it keeps to its own thread."""
     return {"xla_cpu_multi_thread_eigen": False} if on_cpu() else {}
+
+
+@lru_cache(maxsize=64)
+def compiled(function: Callable[..., Any], *settings: Any, key: Any = None, lane: bool = True) -> Callable[..., Any]:
+    """``function`` with its first arguments bound, compiled once for equal ones.
+
+    key: what else must be equal: networks are that differ in functions of one name. lane: it is one of several, see
+    ``compiler_options``.
+    """
+    import jax
+
+    return jax.jit(partial(function, *settings), compiler_options=compiler_options() if lane else {})
 
 
 @contextlib.contextmanager
@@ -55,6 +70,30 @@ def single_thread() -> Iterator[None]:
 
     with one_blas_thread(), jax.enable_x64(True):
         yield
+
+
+@contextlib.contextmanager
+def lanes(count: int) -> Iterator[Callable[[Callable[[Any], Tree], Iterable[Any]], list[Tree]]]:
+    """Does work on parts, ``count`` at once, each on a thread of its own in float64; NumPy's arrays come back."""
+
+    def lane(work: Callable[[Any], Tree], part: Any) -> Tree:
+        import jax
+
+        with jax.enable_x64(True):  # a setting of the thread
+            return jax.device_get(work(part))
+
+    with one_blas_thread(), ThreadPoolExecutor(count) as pool:
+        yield lambda work, parts: list(pool.map(partial(lane, work), parts))
+
+
+def require_jax(network: Any, purpose: str, *others: str) -> None:
+    """MissingExtraError without JAX and ``others``; InputError for an activation that JAX cannot differentiate."""
+    for library in ("jax", *others):
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise MissingExtraError(library, "sample", purpose) from error
+    refuse_numpy_only(network)
 
 
 def refuse_numpy_only(network: Any) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -14,12 +17,14 @@ import numpy as np
 from finitewidth.checks import instance
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.methods import Control, Solution
-from finitewidth.linalg import require_memory
+from finitewidth.data.pairs import same_points
+from finitewidth.inference.methods import Control, Method, Problem, Solution, gaussian_temperature, parts
+from finitewidth.linalg import memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
 from finitewidth.runs import durations
 from finitewidth.runs.checkpoints import RunFile, folder_of, now_and_then
+from finitewidth.runs.fingerprints import network_fingerprint, versions
 from finitewidth.runs.jax_runs import memory_errors
 from finitewidth.runs.progress import progress_bar
 
@@ -55,15 +60,22 @@ class Engine(Protocol[State]):
 class LongRun(abc.ABC, Generic[State]):
     """Settings, a network and data, whose text says what is done with them; an engine carries it out.
 
-    verb: what it does to networks. remedy: what would make it smaller. paced: states that show its pace.
+    verb: what it does to networks. remedy: what would make it smaller. paced: states that show its pace. libraries:
+    whose versions may decide numbers. test: of the points where predictions are wanted.
     """
 
     verb: ClassVar[str]
     remedy: ClassVar[str]
     paced: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ()
     network: Network
     train: Dataset
+    test: Dataset
     temperature: float
+
+    def __post_init__(self) -> None:
+        instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
+        same_points(self.train, self.test)
 
     @abc.abstractmethod
     def bytes(self) -> float:
@@ -74,9 +86,21 @@ class LongRun(abc.ABC, Generic[State]):
     def cost(self) -> float:
         """Its work beside that of other runs on the same data, in any unit."""
 
+    @property
     @abc.abstractmethod
+    def decided_by(self) -> dict[str, Any]:
+        """What decides the numbers beside the network, the data and the temperature; plain data."""
+
     def fingerprint(self) -> str:
         """All that decides the numbers, as JSON."""
+        parts = {
+            "network": network_fingerprint(self.network),
+            "train": self.train.fingerprint(),
+            "test": self.test.fingerprint(),
+            "temperature": self.temperature,
+            "versions": versions(*self.libraries),
+        }
+        return json.dumps(parts | self.decided_by)
 
     @property
     @abc.abstractmethod
@@ -88,17 +112,32 @@ class LongRun(abc.ABC, Generic[State]):
         """Whether there is a solution where an interrupt leaves it in this state."""
 
     @abc.abstractmethod
-    def solution(self, state: State) -> Solution:
+    def solution(self, state: State, /) -> Solution:
         """Of a run in its last state, or in one that is usable."""
 
 
-def carry_out(run: LongRun[State], checkpoint: Path | None = None, progress: bool | str = False) -> State:
+def carry_out_alone(
+    run: LongRun[State],
+    checkpoint: str | os.PathLike[str] | None,
+    progress: bool | str,
+    memory: str | float | None,
+) -> State:
+    """``carry_out`` of one run by itself: warns of data of another scale, and requires its memory before."""
+    need = run.bytes()
+    warn_of_scale(run.network, run.train)
+    require_memory(need, str(run), run.remedy, memory_cap(memory))
+    return carry_out(run, checkpoint, progress)
+
+
+def carry_out(
+    run: LongRun[State], checkpoint: str | os.PathLike[str] | None = None, progress: bool | str = False
+) -> State:
     """Its last state, or the one that an interrupt (Ctrl-C) left it in; that is passed on where none is usable.
 
     checkpoint: a file that it is saved to every 15 seconds and at the end, and goes on from. progress: a bar on stderr;
     a text stands in front of it. Raises TimeCapError, MemoryError, InputError for a file of another run.
     """
-    file = None if checkpoint is None else RunFile(checkpoint, run.fingerprint())
+    file = None if checkpoint is None else RunFile(Path(checkpoint), run.fingerprint())
     saved = None if file is None else file.read()
     engine = run.engine
 
@@ -156,14 +195,6 @@ def reporting(
         yield report
 
 
-def solutions_of(runs: Sequence[LongRun[Any]], control: Control) -> Iterator[Solution]:
-    """One after another, as ``Method.solutions`` promises. Memory is required of all before the first begins."""
-    for run in runs:
-        require_memory(run.bytes(), str(run), run.remedy, control.memory)
-    folder = None if control.checkpoints is None else folder_of(control.checkpoints)
-    return _one_by_one(runs, folder, control.progress)
-
-
 def _one_by_one(runs: Sequence[LongRun[Any]], folder: Path | None, progress: bool) -> Iterator[Solution]:
     points = max((run.train.n_points for run in runs), default=0)
     what = f"{runs[0].verb} {len(runs)} networks on {points} training points" if len(runs) > 1 else ""
@@ -199,7 +230,45 @@ def _names(runs: Sequence[LongRun[Any]]) -> list[str]:
     return names
 
 
-def refuse_without_weights(network: Any, method: str) -> None:
+@dataclass(frozen=True)
+class MethodOfRuns(Method):
+    """A method that takes one long run a problem, for every size of the training set."""
+
+    without_noise: ClassVar[bool] = False  # whether it takes least squares too
+
+    @abc.abstractmethod
+    def _run(self, network: Network, train: Dataset, test: Dataset | None, temperature: float) -> LongRun[Any]:
+        """One run. test: where predictions are wanted; None: not known yet."""
+
+    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
+        """Raise InputError for a likelihood that is not Gaussian, and for a network without weights."""
+        gaussian_temperature(problem, self, self.without_noise)
+        _refuse_without_weights(problem.network, self.name)
+
+    def solutions(
+        self,
+        problems: Sequence[Problem],
+        train: Dataset,
+        test: Dataset | None = None,
+        sizes: Sequence[int] | None = None,
+        control: Control | None = None,
+    ) -> Iterator[Solution]:
+        """See ``Method``; all is checked, and its memory required, before the first begins."""
+        for problem in problems:
+            self.serves(problem, train.n_outputs)
+        runs = [
+            self._run(network, part, test, likelihood.temperature)
+            for part in parts(train, sizes)
+            for network, likelihood in problems
+        ]
+        control = control or Control()
+        for run in runs:
+            require_memory(run.bytes(), str(run), run.remedy, control.memory)
+        folder = None if control.checkpoints is None else folder_of(control.checkpoints)
+        return _one_by_one(runs, folder, control.progress)
+
+
+def _refuse_without_weights(network: Any, method: str) -> None:
     """InputError for what is no network, or one of the user's own that only states its covariance."""
     instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     missing = [name for name in _OF_WEIGHTS if getattr(type(network), name) is getattr(Network, name)]

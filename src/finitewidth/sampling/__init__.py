@@ -1,10 +1,8 @@
 """Draws from the posterior of the finite network itself, the truth that theory is held to."""
 
 from finitewidth.sampling.draws import Draws, Observable, SampledErrors
-from finitewidth.sampling.method import Sample, sample
-from finitewidth.sampling.rows import SampledRow
-from finitewidth.sampling.solution import Sampled
-from finitewidth.sampling.unadjusted import StepBias, step_bias
+from finitewidth.sampling.method import Sample, StepBias, sample, step_bias
+from finitewidth.sampling.solution import Sampled, SampledRow
 
 __all__ = [
     "Draws",

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from finitewidth.sampling.posterior import Arrays, Target
-from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
+from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
 
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
 MAX_STEPS = 512  # leapfrog steps of one draw at most
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Collapsed:
+class Collapsed(Sampler):
     """The collapsed sampler. step_size, trajectory: fixed, or None to be adapted in warmup."""
 
     target: Target
@@ -109,10 +109,6 @@ class Collapsed:
         accepted = jax.random.uniform(accept_key) < acceptance
         state = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, state)
         return state, Info(acceptance, steps, change > DIVERGENCE)
-
-    def position(self, state: State) -> Array:
-        """Whitened hidden weights."""
-        return state.theta
 
     def gradients(self, settings: Settings, records: Records) -> float:
         """As many as leapfrog steps; the trajectory is not chosen yet."""

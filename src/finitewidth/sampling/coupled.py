@@ -6,9 +6,7 @@ couplings share compiled code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +15,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import block_diag
 
-from finitewidth.runs.jax_runs import Leaf, Tree
-from finitewidth.sampling.posterior import Target, collapsed_energy, condition, readout_gram
-from finitewidth.sampling.program import Program
+from finitewidth.runs.jax_runs import Leaf, Tree, compiled
+from finitewidth.sampling.posterior import Arrays, Target, collapsed_energy, condition, readout_gram
 
 
 class Tasks(NamedTuple):
@@ -29,19 +26,21 @@ class Tasks(NamedTuple):
     target: Leaf
 
 
-class JointArrays(NamedTuple):
-    """train: of both tasks. y: (P_s + P_t, 1). test: of the target task (P*, inputs). scale: ones, (dim,).
+class Coupling(NamedTuple):
+    """Of both networks' weights, in ``Arrays`` of ``Tasks``; y: (P_s + P_t, 1), test: points of the target task.
 
-    temperature: T. mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2).
-    outside: prior deviation of a target weight.
+    mixing: Cholesky factor of the prior covariance of a source weight and its target weight, (2, 2). outside: prior
+    deviation of a target weight.
     """
 
-    train: Tasks
-    y: Leaf
-    test: Leaf
-    scale: Leaf
-    temperature: Leaf
     mixing: Leaf
+    outside: Leaf
+
+
+class Prior(NamedTuple):
+    """Of the target's weights given the source's. centre: mean, (dim,). outside: see ``Coupling``."""
+
+    centre: Leaf
     outside: Leaf
 
 
@@ -49,10 +48,10 @@ class JointArrays(NamedTuple):
 class JointTarget(Target):
     """Both networks at once: ``theta`` holds the whitened source and target layers, features are block diagonal."""
 
-    def hidden(self, theta: Array, arrays: Any) -> Tree:
+    def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         white = theta.reshape(2, self.network.widths[0], -1)
-        layers = jnp.einsum("ab,bni->ani", arrays.mixing, white)
-        return {"layers": [layers[0], layers[1]], "outside": arrays.outside}
+        layers = jnp.einsum("ab,bni->ani", arrays.coupling.mixing, white)
+        return {"layers": [layers[0], layers[1]], "outside": arrays.coupling.outside}
 
     def features(self, hidden: Tree, x: Any) -> Array:
         """(points, 2 N), those of the source network first; x: ``Tasks``, or points of the target task."""
@@ -61,7 +60,7 @@ class JointTarget(Target):
         phi = self._of(hidden["layers"][1], x)
         return jnp.concatenate([jnp.zeros_like(phi), phi], axis=1)
 
-    def potential(self, theta: Array, arrays: Any) -> Array:
+    def potential(self, theta: Array, arrays: Arrays) -> Array:
         parts = jnp.split(arrays.y, [len(arrays.train.source)])
         both = zip(self._features(self.hidden(theta, arrays), arrays.train), parts, strict=True)
         return sum((collapsed_energy(phi, y, arrays.temperature) for phi, y in both), jnp.zeros(()))
@@ -79,24 +78,12 @@ class JointTarget(Target):
         return super().features({"weights": [weights], "offsets": []}, x)
 
 
-class FollowingArrays(NamedTuple):
-    """As ``posterior.Arrays``; centre: prior mean of the target's weights, (dim,). outside: see ``JointArrays``."""
-
-    train: Leaf
-    y: Leaf
-    test: Leaf
-    scale: Leaf
-    temperature: Leaf
-    centre: Leaf
-    outside: Leaf
-
-
 @dataclass(frozen=True)
 class FollowingTarget(Target):
     """The target network given the source's weights: ``centre + scale theta``."""
 
-    def hidden(self, theta: Array, arrays: Any) -> Tree:
-        return {**self._unravel(arrays.centre + theta * arrays.scale), "outside": arrays.outside}
+    def hidden(self, theta: Array, arrays: Arrays) -> Tree:
+        return {**self._unravel(arrays.coupling.centre + theta * arrays.scale), "outside": arrays.coupling.outside}
 
     def extended(self, hidden: Tree, key: Array) -> Tree:
         if self.n_extra == 0:
@@ -110,35 +97,15 @@ def _extended(weights: Array, count: int, deviation: Array, key: Array) -> Array
     return jnp.concatenate([weights, fresh], axis=1)
 
 
-@dataclass(frozen=True)
-class WithReadouts(Program):
-    """Sums the mean readouts as well: their overlaps between networks are order parameters."""
-
-    def _observe(self, state: Tree, key: Array, arrays: Any) -> tuple[Tree, Tree]:
-        record, terms = super()._observe(state, key, arrays)
-        target = self.sampler.target
-        return record, {**terms, "readout": mean_readout(target, self.sampler.position(state), arrays)}
-
-
-def mean_readout(target: Target, theta: Array, arrays: Any) -> Array:
-    """E[z | hidden weights] of whitened readouts, (N,)."""
-    phi = target.features(target.hidden(theta, arrays), arrays.train)
-    return condition(phi, arrays.y, arrays.temperature).mean[:, 0]
-
-
-def overlaps(target: Target, thetas: Any, arrays: Any) -> tuple[np.ndarray, np.ndarray]:
+def overlaps(target: Target, thetas: Any, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Mean readouts (S, N) of whitened hidden weights (S, dim), and E[z.z | weights] / N, (S,)."""
-    compiled = _compiled_overlaps(target)
-    means, own = zip(*(compiled(theta, arrays) for theta in thetas), strict=True)
+    one = compiled(_overlaps, target, lane=False)
+    means, own = zip(*(one(theta, arrays) for theta in thetas), strict=True)
     return np.stack(means), np.array(own)
 
 
-@lru_cache(maxsize=16)
-def _compiled_overlaps(target: Target) -> Callable[[Array, Any], tuple[Array, Array]]:
-    def one(theta: Array, arrays: Any) -> tuple[Array, Array]:
-        phi = target.features(target.hidden(theta, arrays), arrays.train)
-        given = condition(phi, arrays.y, arrays.temperature)
-        gram = readout_gram(given, phi, arrays.temperature, target.network.widths[-1])
-        return given.mean[:, 0], gram[0, 0]
-
-    return jax.jit(one)
+def _overlaps(target: Target, theta: Array, arrays: Arrays) -> tuple[Array, Array]:
+    phi = target.features(target.hidden(theta, arrays), arrays.train)
+    given = condition(phi, arrays.y, arrays.temperature)
+    gram = readout_gram(given, phi, arrays.temperature, target.network.widths[-1])
+    return given.mean[:, 0], gram[0, 0]

@@ -14,7 +14,7 @@ from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import TargetEncoding
 from finitewidth.data.targets import NUMBERS
 from finitewidth.display import Displayed
-from finitewidth.inference.prediction import Errors, Prediction, in_own_units
+from finitewidth.inference.prediction import Errors, Prediction, in_own_units, sign_probability
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Draws(Displayed):
         accuracy = self._accuracy_series(y)
         test = diagnose(error_series)
         watched = {"test error": test, **self._watched}
-        converged, message = self.verdict({"test error": test})
+        converged, message = self._verdict(watched)
         errors = SampledErrors(
             test_error=test_error,
             bias=bias,
@@ -143,10 +143,13 @@ class Draws(Displayed):
         )
         return in_own_units(errors, self.encoding)
 
-    def verdict(self, others: dict[str, Diagnosis] | None = None) -> tuple[bool, str]:
-        """Whether energy, train error and ``others`` converged, and if not, why and what to do."""
+    def verdict(self) -> tuple[bool, str]:
+        """Whether energy and train error converged, and if not, why and what to do."""
+        return self._verdict(self._watched)
+
+    def _verdict(self, watched: dict[str, Diagnosis]) -> tuple[bool, str]:
         draws = self.energy.shape[1]
-        converged, message = verdict((others or {}) | self._watched, int(self.diverged.sum()), draws)
+        converged, message = verdict(watched, int(self.diverged.sum()), draws)
         return (converged, message) if self.complete else (False, f"interrupted after {draws} draws a chain; {message}")
 
     @property
@@ -202,7 +205,7 @@ class Draws(Displayed):
         if y.ndim == 1:
             if not np.isin(y, (-1.0, 1.0)).all():
                 return None
-            return _points_mean(_positive(y * self.mean, self.variance))
+            return _points_mean(sign_probability(y * self.mean, self.variance))
         if not _one_hot(y):
             return None
         return _largest(self.mean, self.variance, y.argmax(1)).mean(-1)
@@ -256,13 +259,6 @@ def _points_mean(values: Array) -> Array:
 
 def _worst(values: list[float]) -> float:
     return max(values) if not any(map(math.isnan, values)) else math.nan
-
-
-def _positive(margin: Array, variance: Array) -> Array:
-    """P(f > 0); one half where nothing is known."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = margin / np.sqrt(variance)
-    return special.ndtr(np.where(margin == 0.0, 0.0, ratio))
 
 
 def _one_hot(y: Array) -> bool:

@@ -10,27 +10,23 @@ so a run that was interrupted and resumed equals one that was not, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import scipy.linalg  # noqa: F401  the BLAS that jaxlib calls, loaded before its threads are limited
-from threadpoolctl import threadpool_limits
 
 from finitewidth.linalg import n_threads
-from finitewidth.runs.checkpoints import RunFile
+from finitewidth.runs.checkpoints import RunFile, arrays_of
 from finitewidth.runs.durations import timed
-from finitewidth.runs.jax_runs import Tree, on_cpu
-from finitewidth.sampling import checkpoint
-from finitewidth.sampling.checkpoint import BLOCKS, Progress, joined
+from finitewidth.runs.jax_runs import lanes, on_cpu, single_thread
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
     DualAveraging,
     Program,
+    Records,
     Sampler,
     Settings,
     Stage,
@@ -39,6 +35,29 @@ from finitewidth.sampling.program import (
 )
 
 T = TypeVar("T")
+BLOCKS = 10  # parts of a run that have sums of their own, so that they have error bars
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Everything a run is: all that a checkpoint holds.
+
+    stage, chunk: what is done of which stage. states, tuners: one pytree of NumPy arrays, chains first.
+    records: of the current stage. sums: (chains, BLOCKS, ...), with their ``counts`` (BLOCKS,).
+    positions: weights of some draws, (chains, dim) each.
+    """
+
+    stage: int
+    chunk: int
+    iterations: int
+    states: Any
+    tuners: DualAveraging
+    settings: Settings
+    scores: dict[str, float] = field(default_factory=dict)
+    records: list[Records] = field(default_factory=list)
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BLOCKS))
+    positions: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,12 +79,8 @@ class Engine:
     def start(self) -> Progress:
         """States from the prior, nothing done."""
 
-        def lane(chain: int) -> Tree:
-            with jax.enable_x64(True):
-                return jax.device_get(self.program.init(self.seed, chain, self.arrays))
-
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(n_threads(), self.chains)) as pool:
-            states = _stack(list(pool.map(lane, range(self.chains))))
+        with lanes(self.threads) as do:
+            states = _stack(do(lambda chain: self.program.init(self.seed, chain, self.arrays), range(self.chains)))
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
@@ -77,10 +92,9 @@ class Engine:
 
     def run(self, progress: Progress) -> Iterator[Progress]:
         """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(n_threads(), self.chains)) as pool:
-            advance = self._lanes(pool)
+        with lanes(self.threads) as do:
             while progress.stage < len(self.stages):
-                progress = self._chunk(progress, advance)
+                progress = self._chunk(progress, do)
                 yield progress
 
     @property
@@ -93,15 +107,10 @@ class Engine:
         before = sum(stage.chunks for stage in self.stages if not stage.draws)
         return CHUNK * (before + self.spacing * (index + 1)) - 1
 
-    def first_seconds(self) -> float:
-        """Of the first state of one chain, compiled already: of a gradient, or of all warmup where ``init`` does it."""
-        with jax.enable_x64(True), threadpool_limits(1, user_api="blas"):
-            return timed(lambda: jax.device_get(self.program.init(self.seed, 0, self.arrays)))
-
     @property
-    def rounds(self) -> int:
-        """How often as many chains run as there are threads."""
-        return -(-self.chains // min(n_threads(), self.chains)) if on_cpu() else 1
+    def threads(self) -> int:
+        """How many chains run at once on a CPU."""
+        return min(n_threads(), self.chains)
 
     def where(self, state: Progress) -> tuple[str, int, int]:
         """The stage, and chunks done and in all."""
@@ -112,15 +121,63 @@ class Engine:
         """Of iterations at their shortest, two gradients; where ``init`` adapts, and in resumed runs, nobody knows."""
         if state.iterations or not self.sampler.settings():
             return 0.0
-        return 2.0 * sum(stage.iterations for stage in self.stages) * self.rounds * self.first_seconds()
+        with single_thread():  # compiled already: a state takes one gradient
+            gradient = timed(lambda: jax.device_get(self.program.init(self.seed, 0, self.arrays)))
+        rounds = -(-self.chains // self.threads) if on_cpu() else 1
+        return 2.0 * sum(stage.iterations for stage in self.stages) * rounds * gradient
 
     def to_file(self, state: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What ``from_file`` reads."""
-        return checkpoint.to_file(state)
+        meta = {name: getattr(state, name) for name in ("stage", "chunk", "iterations", "settings", "scores")}
+        arrays = {
+            "states": state.states,
+            "tuners": state.tuners,
+            "records": joined(state.records),
+            "sums": state.sums,
+            "counts": state.counts,
+            "positions": state.positions,
+        }
+        return meta, arrays_of(arrays)
 
     def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
-        """The state that was saved; InputError unless it is one of this engine."""
-        return checkpoint.from_file(file, meta, arrays, self)
+        """The state that was saved; InputError unless it is one of this engine.
+
+        Everything is held to the shapes that the engine makes: what is compiled trusts them.
+        """
+        chunks = [one.chunks for one in self.stages]
+        stage = file.whole(meta, "stage", len(chunks))
+        chunk = file.whole(meta, "chunk", 0 if stage == len(chunks) else chunks[stage] - 1)
+        if meta.get("iterations") != CHUNK * (sum(chunks[:stage]) + chunk):
+            raise file.misfit("iterations")
+        current = self.stages[min(stage, len(chunks) - 1)]
+        settings, scores = file.numbers(meta, "settings"), file.numbers(meta, "scores")
+        chosen = self.sampler.before(current, self.sampler.settings(), scores) | {"step_size": 0.0}
+        if settings | {"step_size": 0.0} != chosen or settings.get("step_size", 1.0) <= 0.0:
+            raise file.misfit("settings")
+        found = file.fitting(arrays, self._wanted(current, chunks[-1] if stage == len(chunks) else chunk, stage))
+        found["records"] = [found["records"]] if found["records"] else []
+        return Progress(
+            stage=stage, chunk=chunk, iterations=meta["iterations"], settings=settings, scores=scores, **found
+        )
+
+    def _wanted(self, current: Stage, chunk: int, stage: int) -> dict[str, Any]:
+        """Shapes and types of what is saved after so many chunks of the current stage."""
+        states, tuners, records, sums = self.shapes
+        done = current.iterations if stage == len(self.stages) else CHUNK * chunk
+
+        def like(tree: Any, *sizes: int, skip: int = 0) -> Any:
+            """Those of one chain, with those sizes in front in place of its first ``skip``."""
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*sizes, *leaf.shape[skip:]), leaf.dtype), tree)
+
+        stored = chunk // self.spacing if self.spacing and current.draws else 0
+        return {
+            "states": like(states, self.chains),
+            "tuners": like(tuners, self.chains),
+            "records": like(records, self.chains, done, skip=1) if done else {},
+            "sums": like(sums, self.chains, BLOCKS) if done and current.draws else {},
+            "counts": np.zeros(BLOCKS),
+            "positions": (like(self.sampler.position(states), self.chains),) * stored,
+        }
 
     def effort(self, at: Progress) -> tuple[float, float] | None:
         """Gradients of the last chunk, and of all that is left; looking at a draw counts for one."""
@@ -134,11 +191,20 @@ class Engine:
         last = CHUNK * (1.0 + float(records["steps"].mean()))
         return last, left * (1.0 + self.sampler.gradients(settings, records))
 
-    def _chunk(self, done: Progress, advance: Callable[[Progress, Stage, int, int], Step]) -> Progress:
+    def _chunk(self, done: Progress, do: Callable[..., list[Step]]) -> Progress:
         stage = self.stages[done.stage]
         first = done.chunk * CHUNK
         counted = min(CHUNK, stage.iterations - first)
-        states, tuners, records, sums = advance(done, stage, first, counted)
+        when = When(self.seed, done.iterations, first, counted, stage.adapt)
+
+        def advance(chain: Any) -> Step:
+            state, tuner = jax.tree.map(lambda leaf: leaf[chain], (done.states, done.tuners))
+            return self.program.advance(state, tuner, chain, when, done.settings, self.arrays)
+
+        if on_cpu():
+            states, tuners, records, sums = _stack(do(advance, range(self.chains)))
+        else:
+            ((states, tuners, records, sums),) = do(advance, [np.arange(self.chains)])
         trimmed = {name: value[:, :counted] for name, value in records.items()}
         following = replace(
             done,
@@ -169,23 +235,6 @@ class Engine:
         settings = self.sampler.before(self.stages[done.stage], settings, scores)
         return replace(done, settings=settings, tuners=self._tuners(settings), records=[])
 
-    def _lanes(self, pool: ThreadPoolExecutor) -> Callable[[Progress, Stage, int, int], Step]:
-        """``(progress, stage, first, counted) -> (states, tuners, records, sums)``, chains first in all of them."""
-
-        def lane(chain: Any, progress: Progress, stage: Stage, first: int, counted: int) -> Step:
-            with jax.enable_x64(True):  # a setting of the thread
-                state, tuner = jax.tree.map(lambda leaf: leaf[chain], (progress.states, progress.tuners))
-                when = When(self.seed, progress.iterations, first, counted, stage.adapt)
-                result = self.program.advance(state, tuner, chain, when, progress.settings, self.arrays)
-                return jax.device_get(result)
-
-        def advance(*moment: Any) -> Step:
-            if not on_cpu():
-                return lane(np.arange(self.chains), *moment)
-            return _stack(list(pool.map(lambda chain: lane(chain, *moment), range(self.chains))))
-
-        return advance
-
     def _tuners(self, settings: Settings) -> DualAveraging:
         return DualAveraging.start(np.full(self.chains, settings.get("step_size", 1.0)))
 
@@ -202,3 +251,10 @@ def _added(done: Progress, sums: dict[str, np.ndarray], count: int, block: int) 
 
 def _stack(parts: list[T]) -> T:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+
+def joined(records: list[Records]) -> Records:
+    """Chunks after one another, (chains, iterations, ...)."""
+    if not records:
+        return {}
+    return {name: np.concatenate([part[name] for part in records], axis=1) for name in records[0]}

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from finitewidth.sampling.posterior import Arrays, Target, draw_all
-from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
+from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
 
 DIVERGENCE = 1000.0
 _STEPS = 50  # Langevin steps between two draws
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(Sampler):
     """Langevin dynamics. corrected: with the Metropolis test and, unless given, an adapted step size."""
 
     target: Target
@@ -42,8 +42,6 @@ class Langevin:
     trajectory: float | None = field(default=None, compare=False)
     corrected: bool = True
     acceptance: float = 0.574  # optimal in high dimension (Roberts and Rosenthal 1998)
-
-    conditional = False
 
     def init(self, key: Array, arrays: Arrays) -> State:
         """Hidden weights from the prior, readouts from their posterior given these."""
@@ -59,14 +57,6 @@ class Langevin:
         adapt = self.corrected and self.step_size is None
         stages = [Stage("burn-in", warmup, adapt)] if warmup else []
         return [*stages, Stage("draws", draws, draws=True)]
-
-    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
-        """Settings are the same in all stages."""
-        return settings
-
-    def score(self, stage: Stage, records: Records) -> float | None:
-        """Nothing to choose from."""
-        return None
 
     def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One draw: ``trajectory`` Langevin steps."""
@@ -85,10 +75,6 @@ class Langevin:
         start = (state, jnp.zeros(()), jnp.zeros((), bool))
         state, accepted, diverged = jax.lax.fori_loop(0, steps, one, start)
         return state, Info(accepted / steps, steps, diverged)
-
-    def position(self, state: State) -> Array:
-        """All whitened weights."""
-        return state.theta
 
     def gradients(self, settings: Settings, records: Records) -> float:
         """The steps between two draws."""

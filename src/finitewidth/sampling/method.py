@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
-from finitewidth.inference.likelihoods import Gaussian
-from finitewidth.inference.methods import Control, Method, Problem, Solution, parts
-from finitewidth.linalg import memory_cap, require_memory
 from finitewidth.networks import Network
-from finitewidth.networks.scale import warn_of_scale
-from finitewidth.runs.long_runs import carry_out, refuse_without_weights, solutions_of
-from finitewidth.sampling.draws import Draws
+from finitewidth.runs.long_runs import MethodOfRuns, carry_out_alone
+from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.run import SamplingRun
 
 SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
@@ -27,7 +21,7 @@ _WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts"
 
 
 @dataclass(frozen=True)
-class Sample(Method):
+class Sample(MethodOfRuns):
     """Draw from the posterior of the finite network itself (docs/theory.md section 7).
 
     chains, draws, warmup: ``draws`` are recorded a chain, after ``warmup`` iterations of adaptation.
@@ -75,42 +69,16 @@ class Sample(Method):
         """Iterations of adaptation, chosen by the sampler where ``warmup`` is None."""
         return _WARMUP[self.sampler] if self.warmup is None else self.warmup
 
-    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
-        """Raise InputError for a likelihood that is not Gaussian, and for a network without weights to draw."""
-        if not isinstance(problem.likelihood, Gaussian):
-            raise InputError(
-                f"method 'sample' with likelihood {problem.likelihood!r}",
-                "a Gaussian likelihood",
-                "write Gaussian(0.05), or a temperature",
-            )
-        refuse_without_weights(problem.network, "sample")
-
-    def solutions(
-        self,
-        problems: Sequence[Problem],
-        train: Dataset,
-        test: Dataset | None = None,
-        sizes: Sequence[int] | None = None,
-        control: Control | None = None,
-    ) -> Iterator[Solution]:
-        """One run a problem, for every size of the training set. See ``Method``; all is checked before the first."""
-        if test is not None:
-            same_targets(train, test)
-        for problem in problems:
-            self.serves(problem, train.n_outputs)
-        runs = [
-            SamplingRun(
-                settings=self,
-                network=network,
-                train=part,
-                test=part if test is None else test,
-                temperature=likelihood.temperature,
-                keeps_weights=test is None,
-            )
-            for part in parts(train, sizes)
-            for network, likelihood in problems
-        ]
-        return solutions_of(runs, control or Control())
+    def _run(self, network: Network, train: Dataset, test: Dataset | None, temperature: float) -> SamplingRun:
+        """Keeps weights where no test set is known."""
+        return SamplingRun(
+            settings=self,
+            network=network,
+            train=train,
+            test=train if test is None else test,
+            temperature=temperature,
+            keeps_weights=test is None,
+        )
 
 
 def sample(
@@ -142,6 +110,74 @@ def sample(
     MissingExtraError without the extra "sample".
     """
     run = SamplingRun(settings=Sample(**settings), network=network, train=train, test=test, temperature=temperature)
-    warn_of_scale(network, train)
-    require_memory(run.bytes(), str(run), run.remedy, memory_cap(memory))
-    return run.collect(carry_out(run, None if checkpoint is None else Path(checkpoint), progress))
+    return run.collect(carry_out_alone(run, checkpoint, progress, memory))
+
+
+# --- what a step size does to unadjusted Langevin dynamics -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepBias:
+    """What a step size does to unadjusted Langevin dynamics: errors at the step (coarse) and at half of it
+    (fine).
+
+    The bias is linear in a small step, so ``test_error`` extrapolates to step 0 (Richardson): 2 fine -
+    coarse.
+    """
+
+    step_size: float
+    coarse: SampledErrors
+    fine: SampledErrors
+
+    @property
+    def difference(self) -> float:
+        """Test error at the step minus that at half the step."""
+        return self.coarse.test_error - self.fine.test_error
+
+    @property
+    def difference_se(self) -> float:
+        """Standard error of the difference."""
+        return math.hypot(self.coarse.test_error_se, self.fine.test_error_se)
+
+    @property
+    def test_error(self) -> float:
+        """Extrapolated to step 0."""
+        return 2.0 * self.fine.test_error - self.coarse.test_error
+
+    @property
+    def test_error_se(self) -> float:
+        """Standard error of the extrapolation."""
+        return math.hypot(2.0 * self.fine.test_error_se, self.coarse.test_error_se)
+
+
+def step_bias(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    temperature: float,
+    *,
+    step_size: float,
+    trajectory: float = 50,
+    **options: Any,
+) -> StepBias:
+    """Unadjusted Langevin at ``step_size`` and at half of it, over the same stretch of time (twice the
+    steps).
+
+    ``options``: as for ``sample``. Step sizes are those of whitened weights, lambda eta T in the notation of
+    docs/theory.md section 7.
+    """
+    step_size = checks.positive("step_size", step_size)
+    errors = [
+        sample(
+            network,
+            train,
+            test,
+            temperature,
+            **options,
+            sampler="langevin-unadjusted",
+            step_size=step_size / parts,
+            trajectory=trajectory * parts,
+        ).errors(test.y)
+        for parts in (1, 2)
+    ]
+    return StepBias(step_size, *errors)

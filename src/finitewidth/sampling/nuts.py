@@ -13,7 +13,7 @@ from blackjax.adaptation.base import get_filter_adapt_info_fn
 from jax import Array
 
 from finitewidth.sampling.posterior import Arrays, Target, draw_all
-from finitewidth.sampling.program import Info, Moment, Records, Settings, Stage
+from finitewidth.sampling.program import Info, Moment, Sampler, Settings, Stage
 
 _START = 0.01  # step size that adaptation starts from
 
@@ -27,15 +27,13 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Nuts:
+class Nuts(Sampler):
     """NUTS with Stan's window adaptation of step size and diagonal metric, both of BlackJAX, chain by chain."""
 
     target: Target
     warmup: int
     step_size: float | None = None
     acceptance: float = 0.8
-
-    conditional = False
 
     def init(self, key: Array, arrays: Arrays) -> State:
         """Start from the prior with readouts given the rest, and adapt."""
@@ -65,14 +63,6 @@ class Nuts:
         """Draws only: the window adaptation is part of ``init``."""
         return [Stage("draws", draws, draws=True)]
 
-    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
-        """Settings are the same in all stages."""
-        return settings
-
-    def score(self, stage: Stage, records: Records) -> float | None:
-        """Nothing to choose from."""
-        return None
-
     def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One NUTS trajectory."""
         density = partial(self._log_density, arrays=arrays)
@@ -83,10 +73,6 @@ class Nuts:
     def position(self, state: State) -> Array:
         """All whitened weights."""
         return state.chain.position
-
-    def gradients(self, settings: Settings, records: Records) -> float:
-        """As in the last draws: the window adaptation is over."""
-        return float(records["steps"].mean())
 
     def energy(self, state: State, arrays: Arrays) -> Array:
         """U of all weights, without constants."""

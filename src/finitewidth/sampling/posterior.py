@@ -31,7 +31,8 @@ class Arrays(NamedTuple):
 
     train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than
     ``train`` where the inputs were rotated (see inputs.py). scale: prior standard deviation of every
-    weight, (dim,). temperature: T; here, so that all temperatures share compiled code.
+    weight, (dim,). temperature: T; here, so that all temperatures share compiled code. coupling: of two
+    networks (coupled.py).
     """
 
     train: Leaf
@@ -39,6 +40,7 @@ class Arrays(NamedTuple):
     test: Leaf
     scale: Leaf
     temperature: Leaf
+    coupling: Tree = ()
 
 
 class Conditional(NamedTuple):

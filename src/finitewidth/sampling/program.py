@@ -5,19 +5,26 @@ Programs are compared by value, so that two runs that differ in data or seed onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import abc
+import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from finitewidth.runs.jax_runs import Leaf, Tree, compiler_options, on_cpu
-from finitewidth.sampling.observables import observe
-from finitewidth.sampling.posterior import Arrays, Target
+from finitewidth.runs.jax_runs import Leaf, Tree, compiled, on_cpu
+from finitewidth.sampling.posterior import (
+    Arrays,
+    Conditional,
+    Target,
+    condition,
+    predict,
+    readout_gram,
+    train_error,
+)
 
 CHUNK = 10  # iterations between two looks at the clock; stages are rounded up to whole chunks
 Settings = dict[str, float]
@@ -53,30 +60,53 @@ class Stage:
         return -(-self.iterations // CHUNK)
 
 
-class Sampler(Protocol):
-    """What the engine asks of a sampler; collapsed.py, langevin.py and nuts.py answer.
+class Sampler(abc.ABC):
+    """What the engine asks of a sampler; those of collapsed.py, langevin.py and nuts.py answer.
 
     conditional: positions are hidden weights, records exact expectations over the readouts; else positions
-    hold the readouts too. acceptance: what dual averaging aims at. gradients: expected of a draw, at the settings and
-    after the records of a chunk.
+    hold the readouts too. acceptance: what dual averaging aims at.
     """
 
-    @property
-    def target(self) -> Target: ...
-    @property
-    def conditional(self) -> bool: ...
-    @property
-    def acceptance(self) -> float: ...
+    conditional: ClassVar[bool] = False
+    target: Target
+    acceptance: float
 
-    def init(self, key: Array, arrays: Arrays) -> Tree: ...
-    def settings(self) -> Settings: ...
-    def stages(self, warmup: int, draws: int) -> list[Stage]: ...
-    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings: ...
-    def score(self, stage: Stage, records: Records) -> float | None: ...
-    def step(self, state: Tree, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Tree, Info]: ...
-    def position(self, state: Tree) -> Array: ...
-    def energy(self, state: Tree, arrays: Arrays) -> Array: ...
-    def gradients(self, settings: Settings, records: Records) -> float: ...
+    @abc.abstractmethod
+    def init(self, key: Array, arrays: Arrays) -> Tree:
+        """The first state of a chain."""
+
+    @abc.abstractmethod
+    def settings(self) -> Settings:
+        """Before warmup; empty where the chains share none."""
+
+    @abc.abstractmethod
+    def stages(self, warmup: int, draws: int) -> list[Stage]:
+        """What a run goes through; the last are the draws."""
+
+    @abc.abstractmethod
+    def step(self, state: Tree, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Tree, Info]:
+        """One draw."""
+
+    @abc.abstractmethod
+    def energy(self, state: Tree, arrays: Arrays) -> Array:
+        """U, without constants."""
+
+    def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
+        """Settings that a stage starts with; scores: of the stages before it."""
+        return settings
+
+    def score(self, stage: Stage, records: Records) -> float | None:
+        """Of a stage whose settings were tried; None where there is nothing to choose from."""
+        return None
+
+    def position(self, state: Tree) -> Array:
+        """Whitened weights."""
+        theta: Array = state.theta
+        return theta
+
+    def gradients(self, settings: Settings, records: Records) -> float:
+        """Expected of a draw, at the settings and after the records of a chunk."""
+        return float(records["steps"].mean())
 
 
 class DualAveraging(NamedTuple):
@@ -131,7 +161,7 @@ class Program:
 
     def init(self, seed: int, chain: int, arrays: Arrays) -> Tree:
         """The first state of a chain."""
-        return _compiled_init(self)(seed, chain, arrays)
+        return compiled(Program._init, self)(seed, chain, arrays)
 
     def shapes(self, settings: Settings, arrays: Arrays) -> Step:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
@@ -144,7 +174,10 @@ class Program:
         self, state: Tree, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
     ) -> Step:
         """CHUNK iterations of one chain, or of a batch of them: state, tuner, records and sums."""
-        return _compiled_advance(self)(state, tuner, chain, when, settings, arrays)
+        step: Step = compiled(Program._advance if on_cpu() else _batch, self)(
+            state, tuner, chain, when, settings, arrays
+        )
+        return step
 
     def _init(self, seed: Array, chain: Array, arrays: Arrays) -> Tree:
         return self.sampler.init(_key(seed, chain, -1), arrays)
@@ -183,16 +216,10 @@ class Program:
         return {**record, "energy": sampler.energy(state, arrays)}, terms
 
 
-@lru_cache(maxsize=16)
-def _compiled_init(program: Program) -> Callable[[int, int, Arrays], Tree]:
-    return jax.jit(program._init, compiler_options=compiler_options())
-
-
-@lru_cache(maxsize=16)
-def _compiled_advance(program: Program) -> Callable[..., Step]:
-    one = program._advance
-    batch = jax.vmap(one, (0, 0, 0, None, None, None))
-    return jax.jit(one if on_cpu() else batch, compiler_options=compiler_options())
+def _batch(program: Program, *arguments: Any) -> Step:
+    """``_advance`` of several chains at once."""
+    step: Step = jax.vmap(program._advance, (0, 0, 0, None, None, None))(*arguments)
+    return step
 
 
 def _key(seed: Any, chain: Any, iteration: Any) -> Array:
@@ -209,3 +236,69 @@ def van_der_corput(index: Array) -> Array:
     """The van der Corput sequence in base 2 of whole numbers from 0, in (0, 1): jitter that fills the interval."""
     bits = (jnp.asarray(index + 1)[..., None] >> jnp.arange(31)) & 1
     return (bits * 0.5 ** jnp.arange(1, 32)).sum(-1)
+
+
+# --- what is recorded of every draw, and what is only summed up over draws --------------------------------------
+
+Record = dict[str, Array]
+
+
+def observe(
+    target: Target, theta: Array, key: Array, arrays: Arrays, names: tuple[str, ...], conditional: bool
+) -> tuple[Record, Record]:
+    """The record of one draw (mean (P*, D), variance (P*,), train_error), and the terms of the sums
+    ``names``.
+
+    conditional: exact expectations over the readouts given the hidden weights; else theta holds the
+    readouts too and
+    the record is of that one network: its outputs, with variance zero.
+    """
+    hidden = target.hidden(theta[: arrays.scale.size], arrays)
+    phi = target.features(hidden, arrays.train)
+    at = target.features(target.extended(hidden, key), arrays.test)
+    given: Conditional | Array
+    if conditional:
+        given = condition(phi, arrays.y, arrays.temperature)
+        mean, variance = predict(given, phi, at, arrays.temperature)
+        error = train_error(given, phi, arrays.temperature)
+    else:
+        given = theta[arrays.scale.size :].reshape(phi.shape[1], -1)
+        mean, variance = at @ given, jnp.zeros(len(at))
+        error = ((arrays.y - phi @ given) ** 2).mean()
+    terms = {name: _SUMMED[name](target, hidden, phi, given, arrays) for name in names}
+    return {"mean": mean, "variance": variance, "train_error": error}, terms
+
+
+def _order_parameter(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+    width = target.network.widths[-1]
+    if isinstance(given, Conditional):
+        return readout_gram(given, phi, arrays.temperature, width)
+    z = given.reshape(-1, width, given.shape[1])
+    size = z.shape[0] * z.shape[2]
+    return jnp.einsum("iad,jae->idje", z, z).reshape(size, size) / width
+
+
+def _hidden_kernel(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+    """phi phi^T / N of the training points (P, P); with patches, their mean (or, pooled, of the pooled features)."""
+    scale = target.readout_scale / math.sqrt(target.network.widths[-1] if target.network.readout == "mean-field" else 1)
+    return phi @ phi.T / scale**2
+
+
+def _weight_covariance(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+    """``lambda_0 w w^T`` averaged over the first layer's neurons, (inputs, inputs); one matrix a patch if unshared."""
+    weights = target.network.first_weights(hidden)
+    gram = jnp.swapaxes(weights, -1, -2) @ weights
+    return target.network.weight_precision[0] * gram / weights.shape[-2]
+
+
+def _readout(target: Target, hidden: Tree, phi: Array, given: Conditional | Array, arrays: Arrays) -> Array:
+    """E[z | hidden weights] of whitened readouts, (F, D): its overlaps between networks are order parameters."""
+    return given.mean if isinstance(given, Conditional) else given
+
+
+_SUMMED = {
+    "order_parameter": _order_parameter,
+    "hidden_kernel": _hidden_kernel,
+    "weight_covariance": _weight_covariance,
+    "readout": _readout,
+}

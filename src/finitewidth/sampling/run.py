@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,28 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_points
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks import FullyConnected, Network
-from finitewidth.runs.fingerprints import network_fingerprint, versions
-from finitewidth.runs.jax_runs import refuse_numpy_only, single_thread
+from finitewidth.runs.fingerprints import versions
+from finitewidth.runs.jax_runs import require_jax, single_thread
 from finitewidth.runs.long_runs import LongRun
 from finitewidth.sampling.draws import Draws, Observable
 from finitewidth.sampling.inputs import Inputs
-from finitewidth.sampling.solution import Sampled
-from finitewidth.sampling.weights import Weights
+from finitewidth.sampling.solution import Sampled, Weights
 
 if TYPE_CHECKING:
-    from finitewidth.sampling.checkpoint import Progress
-    from finitewidth.sampling.engine import Engine
+    from finitewidth.sampling.engine import Engine, Progress
     from finitewidth.sampling.method import Sample
-    from finitewidth.sampling.posterior import Target
-    from finitewidth.sampling.program import Program, Sampler
+    from finitewidth.sampling.posterior import Arrays, Target
+    from finitewidth.sampling.program import Sampler
 
 MOST_WEIGHTS = 100  # draws of a chain whose weights are stored
-_PACED = 4  # chunks that show the pace: the step size has nearly adapted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +38,8 @@ class SamplingRun(LongRun["Progress"]):
 
     verb: ClassVar[str] = "sampling"
     remedy: ClassVar[str] = "use fewer draws, chains or points"
-    paced: ClassVar[int] = _PACED
+    paced: ClassVar[int] = 4  # chunks: the step size has nearly adapted
+    libraries: ClassVar[tuple[str, ...]] = ("blackjax",)
     settings: Sample
     network: Network
     train: Dataset
@@ -53,8 +48,7 @@ class SamplingRun(LongRun["Progress"]):
     keeps_weights: bool = False
 
     def __post_init__(self) -> None:
-        checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
-        same_points(self.train, self.test)
+        super().__post_init__()
         self.refuse_other_targets()
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
         readouts, width = self.network.n_features(self.train.x.shape[1:]), self.network.widths[-1]
@@ -125,7 +119,7 @@ class SamplingRun(LongRun["Progress"]):
     @property
     def _weights(self) -> int:
         """Weights of the network where its inputs are rotated into the training span, readouts included."""
-        require_jax(self.network)
+        require_jax(self.network, "sampling")
         import jax
 
         shape = self.train.x.shape[1:]
@@ -140,27 +134,19 @@ class SamplingRun(LongRun["Progress"]):
         points, features = len(self.train), self.network.n_features(self.train.x.shape[1:])
         return points * (6.0 * self._layers * self._patches + 4.0 * features * min(features, points))
 
-    def fingerprint(self) -> str:
+    @property
+    def decided_by(self) -> dict[str, Any]:
         settings = self.settings
-        parts = {
-            "network": network_fingerprint(self.network),
-            "train": self.train.fingerprint(),
-            "test": self.test.fingerprint(),
-            "temperature": self.temperature,
-            "sampler": settings.sampler,
-            "warmup": settings.iterations_before,
-            "versions": versions("blackjax"),
-        }
-        names = ("chains", "draws", "seed", "step_size", "trajectory", "observables")
+        names = ("sampler", "chains", "draws", "seed", "step_size", "trajectory", "observables")
         kept = {"keeps_weights": True} if self.keeps_weights else {}
-        return json.dumps(parts | {name: getattr(settings, name) for name in names} | kept)
+        return {name: getattr(settings, name) for name in names} | {"warmup": settings.iterations_before} | kept
 
     # --- as a long run --------------------------------------------------------------------------------------------
 
     @cached_property
     def engine(self) -> Engine:
         """The sampler on this data, nothing compiled yet."""
-        require_jax(self.network)
+        require_jax(self.network, "sampling")
         from finitewidth.sampling.posterior import Arrays, Target
 
         target = Target.of(self.network, self.inputs.train, 0)
@@ -171,16 +157,16 @@ class SamplingRun(LongRun["Progress"]):
             arrays = Arrays(self.inputs.train, self.y, test, scale, temperature)
         return self.engine_of(target, arrays)
 
-    def engine_of(self, target: Target, arrays: Any, program: Callable[..., Program] | None = None) -> Engine:
-        """The sampler of a target; program: what makes a ``Program``."""
+    def engine_of(self, target: Target, arrays: Arrays, *summed: str) -> Engine:
+        """The sampler of a target. summed: over draws, besides the observables."""
         from finitewidth.sampling.engine import Engine
         from finitewidth.sampling.program import Program
 
         settings, sampler = self.settings, self._sampler(target)
         stages = tuple(sampler.stages(settings.iterations_before, settings.draws))
         spacing = -(-stages[-1].chunks // MOST_WEIGHTS) if self.keeps_weights else 0
-        compiled = (program or Program)(sampler, tuple(settings.observables))
-        return Engine(compiled, arrays, settings.chains, settings.seed, stages, spacing)
+        program = Program(sampler, (*settings.observables, *summed))
+        return Engine(program, arrays, settings.chains, settings.seed, stages, spacing)
 
     def _sampler(self, target: Target) -> Sampler:
         settings = self.settings
@@ -208,7 +194,7 @@ class SamplingRun(LongRun["Progress"]):
 
     def collect(self, state: Progress) -> Draws:
         """Draws of a run, whole or interrupted."""
-        from finitewidth.sampling.checkpoint import joined
+        from finitewidth.sampling.engine import joined
 
         records = joined(state.records)
         mean, variance = self.outputs(records["mean"], records["variance"])
@@ -252,14 +238,5 @@ class SamplingRun(LongRun["Progress"]):
             "warmup": self.settings.iterations_before,
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
-            **{f"{name}_version": version for name, version in versions("blackjax").items()},
+            **{f"{name}_version": version for name, version in versions(*self.libraries).items()},
         }
-
-
-def require_jax(network: Network) -> None:
-    """MissingExtraError without JAX; InputError for an activation that it cannot differentiate."""
-    try:
-        import jax  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "sampling") from error
-    refuse_numpy_only(network)

@@ -1,4 +1,4 @@
-"""What ``Sample`` gives: draws, and predictions and errors of them at the points where there are any."""
+"""What ``Sample`` gives: draws, or weights of some of them, and predictions and errors that follow."""
 
 from __future__ import annotations
 
@@ -8,21 +8,73 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import PlainRow, as_in_theory
 from finitewidth.inference.prediction import Prediction
+from finitewidth.linalg import require_memory
 from finitewidth.networks import Network
+from finitewidth.runs.jax_runs import compiled, single_thread
 from finitewidth.sampling.draws import Draws, SampledErrors
-from finitewidth.sampling.rows import SampledRow, order_parameters
-from finitewidth.sampling.weights import Weights
 
 if TYPE_CHECKING:
+    from jax import Array as JaxArray
     from numpy.typing import ArrayLike
 
+    from finitewidth.sampling.posterior import Arrays, Target
+    from finitewidth.sampling.program import Record
+    from finitewidth.sampling.run import SamplingRun
+
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class SampledRow(SampledErrors, PlainRow):
+    """Errors of one sampled network, as a line of a learning curve.
+
+    method: the sampler. acceptance: mean of the Metropolis test.
+    order_parameters: from the readouts: one number (fully connected, pooled), n x n row-major (convolutional), n
+        (locally connected), D x D or n D x n D (several outputs).
+    converged: False where chains disagree or are too short; the numbers stay, ``message`` says what is wrong.
+    """
+
+    chains: int
+    draws: int
+    acceptance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """positions: whitened weights of k draws of every chain, (chains, k, dim); see ``posterior.Target``."""
+
+    run: SamplingRun
+    positions: Array
+
+    def outputs(self, x: Array) -> tuple[Array, Array]:
+        """E[f(x) | draw] and Var[f(x) | draw], as ``Draws`` has them, of the k draws.
+
+        The readouts are conditioned on the training set exactly, or are those drawn; weights of inputs outside the
+        training span have their prior, and are drawn as the sampler draws them. Raises MemoryCapError.
+        """
+        run, engine = self.run, self.run.engine
+        numbers = 4.0 * self.positions[..., 0].size * len(x) * (run.y.shape[1] + 1) + run.working(len(x))
+        require_memory(8.0 * numbers, f"{len(x)} points to predict", "predict fewer at once")
+        at, n_extra = run.inputs.at(x)
+        target = replace(engine.sampler.target, n_extra=n_extra)
+        one = compiled(_observed, target, engine.sampler.conditional)
+        arrays = engine.arrays._replace(test=at)
+        with single_thread():
+            records = [
+                [one(theta, engine.seed, chain, engine.iteration(k), arrays) for k, theta in enumerate(thetas)]
+                for chain, thetas in enumerate(self.positions)
+            ]
+        mean, variance = (
+            np.array([[record[name] for record in chain] for chain in records]) for name in ("mean", "variance")
+        )
+        return run.outputs(mean, variance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +98,9 @@ class Sampled(Displayed):
     @property
     def order_parameters(self) -> Array:
         """Q of the last layer from the readouts, flat, laid out as the theory's; empty where it was not recorded."""
-        return np.ravel(order_parameters(self.network, self.draws))
+        if "order_parameter" not in self.draws.observables:
+            return np.empty(0)
+        return as_in_theory(self.draws.order_parameter, self.network, self.train)
 
     @property
     def log_evidence(self) -> float:
@@ -74,13 +128,7 @@ class Sampled(Displayed):
         They are those recorded for the points of the run, and follow from the stored weights for others; these
         are fewer draws. Raises InputError where none were stored and for points of another shape, MemoryCapError.
         """
-        x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, None)
-        if x.shape[1:] != self.train.x.shape[1:]:
-            raise InputError(
-                f"points of shape {x.shape[1:]}",
-                f"points of shape {self.train.x.shape[1:]}, as in training",
-                "prepare them as the training points were",
-            )
+        x = points_like(x, self.train)
         if np.array_equal(x, self.x):
             return self.draws
         if self.weights is None:
@@ -102,5 +150,19 @@ class Sampled(Displayed):
 
     def row(self, test: Dataset, seconds: float) -> SampledRow:
         """The line of a learning curve."""
-        temperature, n_train = self.likelihood.temperature, self.train.n_points
-        return SampledRow.of(self.network, self.at(test), temperature, n_train, test, seconds)
+        draws = self.at(test)
+        return SampledRow.of(
+            *(self, draws.errors(test), seconds, draws.attrs["sampler"]),
+            chains=draws.n_chains,
+            draws=draws.n_draws,
+            acceptance=float(draws.acceptance.mean()),
+        )
+
+
+def _observed(
+    target: Target, conditional: bool, theta: JaxArray, seed: int, chain: int, iteration: int, arrays: Arrays
+) -> Record:
+    """As the sampler observed that draw, at the points of ``arrays``."""
+    from finitewidth.sampling.program import observe, observing_key
+
+    return observe(target, theta, observing_key(seed, chain, iteration), arrays, (), conditional)[0]

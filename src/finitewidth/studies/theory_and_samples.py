@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth import sampling
 from finitewidth.curves import learning_curve
-from finitewidth.inference.methods import Row
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import Row, as_in_theory
 from finitewidth.jobs import solve, theory_of
 from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, QMatrix, Series, Table
@@ -101,11 +103,10 @@ def draw(work: Work, name: str, network: Network, temperature: float, data: tupl
         )
     if not draws.complete:  # the checkpoint is written: the same command goes on
         raise KeyboardInterrupt
-    row = SampledRow.of(network, draws, temperature, train.n_points, test.y, time.perf_counter() - started)
-    error = draws.observables["order_parameter"].standard_error
-    if not network.shares_weights and train.n_outputs == 1:
-        error = np.diagonal(error)
-    return Sampled(row, np.array(row.order_parameters), np.ravel(error), draws)
+    solution = sampling.Sampled(network, Gaussian(temperature), train, draws, test.x)
+    row = solution.row(test, time.perf_counter() - started)
+    error = as_in_theory(draws.observable("order_parameter").standard_error, network, train)
+    return Sampled(row, solution.order_parameters, error, draws)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def _follow(
             layers,
             warmup=plan.warmup,
             seed=plan.seed,
-            checkpoint=_place(work, protocol.name, name, f"{rho:g}"),
+            checkpoint=_place(work, protocol.name, name, f"{rho:g}").with_suffix(""),
         )
         found[rho] = Point(draws.errors(work.test.y), draws.order_parameter("cross"))
     return found

@@ -57,7 +57,7 @@ def frozen(network: Network, train: Dataset, test: Dataset, temperature: float) 
     mean = q * cross @ a
     # of K(x, x): what each direction of the training points explains, and the rest
     explained = np.divide(cross**2, k, out=np.zeros_like(cross), where=k > 0.0)
-    rest = left_over(prior_variance(network, test.x), explained.sum(1))
+    rest = left_over(kernels.nngp_diagonal(network, test.x), explained.sum(1))
     own = rest + explained @ left  # K(x, x) - q k A^-1 k
     between = strength * (rest + explained @ left**2)  # k(x, x) - 2 q k A^-1 k + q^2 k A^-1 K A^-1 k
     bias = float(np.mean((test.y - mean) ** 2))
@@ -82,11 +82,6 @@ def frozen_scale(eigenvalues: Array, width: int, temperature: float) -> float:
     while imbalance(low) > 0.0:
         low *= 2.0
     return float(np.exp(optimize.brentq(imbalance, low, 0.0, xtol=1e-14)))
-
-
-def prior_variance(network: Network, x: Array) -> Array:
-    """K(x, x) of each point, (points,)."""
-    return np.concatenate([np.diagonal(kernels.nngp(network, part)) for part in np.array_split(x, -(-len(x) // 64))])
 
 
 def refuse_others(network: Network, train: Dataset) -> None:

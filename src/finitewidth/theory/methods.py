@@ -8,7 +8,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.likelihoods import Gaussian
-from finitewidth.inference.methods import Control, Problem
+from finitewidth.inference.methods import Control, Problem, gaussian_temperature
 from finitewidth.networks import Network
 from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated
@@ -17,7 +17,7 @@ from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Theory
 from finitewidth.theory.solver import AUTO, EXACT, Solver
-from finitewidth.theory.solving import TheoryMethod, gaussian_temperature
+from finitewidth.theory.solving import TheoryMethod
 
 CLOSURES = ("nested", "product")
 

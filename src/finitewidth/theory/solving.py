@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Control, Method, Problem, parts
 from finitewidth.kernels.operator import GramOperator
 from finitewidth.linalg import arithmetic
@@ -65,17 +63,6 @@ class TheoryMethod(Method):
                         solution = theory.solve(part, _shared(theory, part, work, control), control.memory)
                     warn_outside_validated(solution)
                     yield solution
-
-
-def gaussian_temperature(problem: Problem, method: Method) -> float:
-    """T of a Gaussian likelihood; InputError for another, which this method does not take."""
-    if not isinstance(problem.likelihood, Gaussian):
-        raise InputError(
-            f"method {method.name!r} with the likelihood {problem.likelihood!r}",
-            "a Gaussian likelihood, or method 'saddle' or 'infinite'",
-            "write method='saddle'",
-        )
-    return problem.likelihood.temperature
 
 
 def solve(theory: Theory[Any], train: Dataset, memory: float | None = None) -> TheorySolution:

@@ -13,8 +13,10 @@ Without that, two tasks would be correlated at coupling 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize
@@ -64,7 +66,7 @@ class TransferSolution(Displayed):
     action: float
     converged: bool
     message: str
-    predictor: TransferPredictor = field(repr=False)
+    predictor: Callable[[Array], Prediction] = field(repr=False)
 
     def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Mean and variance of the target network's output at points ``x``; the train error is that of the target.
@@ -78,13 +80,7 @@ class TransferSolution(Displayed):
                 f"{self.target.n_inputs}, as in training",
                 "prepare test points as the training points were prepared",
             )
-        return self.predictor.predict(x.reshape(len(x), -1)).trained_on(self.target)
-
-
-class TransferPredictor(Protocol):
-    """The posterior of the target's function."""
-
-    def predict(self, x: Array) -> Prediction: ...
+        return self.predictor(x.reshape(len(x), -1)).trained_on(self.target)
 
 
 def transfer(coupled: Coupled, source: Dataset, target: Dataset, temperature: float) -> TransferSolution:
@@ -161,7 +157,7 @@ def _joint(coupled: Coupled, source: Dataset, target: Dataset, temperature: floa
     converged, message = check_convergence(minima, len(problem.y))
     named = {"source": float(q[0, 0]), "cross": float(q[0, 1]), "target": float(q[1, 1])}
     return TransferSolution(
-        coupled, source, target, temperature, named, minima[0].action, converged, message, _JointPredictor(problem, q)
+        coupled, source, target, temperature, named, minima[0].action, converged, message, partial(problem.predict, q)
     )
 
 
@@ -217,22 +213,15 @@ class _JointProblem:
         by_q = np.add.reduceat(np.add.reduceat(weighted, edges, axis=0), edges, axis=1)
         return float(action(rate, posterior.energy)), 0.5 * slope + by_q
 
-
-@dataclass(frozen=True)
-class _JointPredictor:
-    problem: _JointProblem
-    q: Array
-
-    def predict(self, x: Array) -> Prediction:
-        p, q = self.problem, self.q
-        at = _Side(p.coupled, x, p.target.weight_variance)
-        cross = np.concatenate(
-            [q[1, 0] * at.across(p.source, p.coupled.covariance[0, 1]), q[1, 1] * at.own(p.target)], axis=1
-        )
-        gram, t = p.gram(q), p.temperature
-        mean, variance = GaussianPosterior(gram, p.y).predict(cross, q[1, 1] * at.prior)
-        own = slice(p.first, None)  # the target's part of (1/P) [T^2 |A^-1 y|^2 + T Tr(1 - T A^-1)]
-        a, left = gram.solve(p.y)[own], np.diagonal(gram.inverse())[own]
+    def predict(self, q: Array, x: Array) -> Prediction:
+        """Of the target at points x (P*, N0)."""
+        at, own = _Side(self.coupled, x, self.target.weight_variance), slice(self.first, None)
+        across = at.across(self.source, self.coupled.covariance[0, 1])
+        cross = np.concatenate([q[1, 0] * across, q[1, 1] * at.own(self.target)], axis=1)
+        gram, t = self.gram(q), self.temperature
+        mean, variance = GaussianPosterior(gram, self.y).predict(cross, q[1, 1] * at.prior)
+        # the target's part of (1/P) [T^2 |A^-1 y|^2 + T Tr(1 - T A^-1)]
+        a, left = gram.solve(self.y)[own], np.diagonal(gram.inverse())[own]
         return Prediction(mean, variance, float(np.mean(t**2 * a**2 + t - t**2 * left)))
 
 
@@ -261,7 +250,7 @@ def _source_first(coupled: Coupled, source: Dataset, target: Dataset, temperatur
     named = {"source": q_source, "cross": r, "target": q, "replica": p}
     return TransferSolution(
         *(coupled, source, target, temperature, named, problem.action(root, q_source), converged, message),
-        _SourceFirstPredictor(problem, root),
+        partial(problem.predict, root),
     )
 
 
@@ -355,28 +344,21 @@ class _SourceFirstProblem:
             return math.inf
         return float(np.abs(self.slope(root, q_source, width)).max()) * math.sqrt(2.0 / width)
 
-
-@dataclass(frozen=True)
-class _SourceFirstPredictor:
-    """One target network, averaged over its own posterior and over the sources that it may follow."""
-
-    problem: _SourceFirstProblem
-    root: Array
-
-    def predict(self, x: Array) -> Prediction:
-        p, (q, overlap, r) = self.problem, self.root
-        at = _Side(p.coupled, x, p.target.weight_variance)
-        gram, between, z = p.parts(self.root)
-        replica = overlap * at.across(p.target, p.coupled.between_replicas)
-        cross = r * at.across(p.source, p.coupled.covariance[0, 1])
-        half = p.gram.whiten(cross.T)
-        own = q * at.own(p.target) - replica
-        shared = replica - half.T @ (r * p.gram.whiten(p.cross.T))
-        mean = cross @ p.solved + own @ gram.solve_range(z)
+    def predict(self, root: Array, x: Array) -> Prediction:
+        """Of one target at points x (P*, N0), averaged over its own posterior and over the sources that it follows."""
+        coupled, (q, overlap, r) = self.coupled, root
+        at = _Side(coupled, x, self.target.weight_variance)
+        gram, between, z = self.parts(root)
+        replica = overlap * at.across(self.target, coupled.between_replicas)
+        cross = r * at.across(self.source, coupled.covariance[0, 1])
+        half = self.gram.whiten(cross.T)
+        own = q * at.own(self.target) - replica
+        shared = replica - half.T @ (r * self.gram.whiten(self.cross.T))
+        mean = cross @ self.solved + own @ gram.solve_range(z)
         through = gram.solve_range(own.T).T
         variance = q * at.prior - np.einsum("kp,kp->p", half, half)
         variance -= np.einsum("pi,pi->p", through, own + 2.0 * shared - through @ between)
-        t, solved = p.temperature, gram.inverse_range()
+        t, solved = self.temperature, gram.inverse_range()
         residual, left = t * gram.solve(z), np.diagonal(gram.inverse()) - np.diagonal(solved @ between @ solved)
         train = np.mean(residual**2) + t - t**2 * np.mean(left)
         return Prediction(mean, np.maximum(variance, 0.0), float(train))

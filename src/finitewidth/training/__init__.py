@@ -1,11 +1,9 @@
 """Networks trained by gradient descent: finite ones as they are, infinitely wide ones linearised."""
 
-from finitewidth.training.ensemble import Ensemble, History, TrainedErrors
-from finitewidth.training.least_squares import LeastSquares
+from finitewidth.inference.likelihoods import LeastSquares
+from finitewidth.training.ensemble import Ensemble, History, TrainedErrors, TrainedRow
 from finitewidth.training.linearised import LazyCurve, LazyRow, LazyTraining, lazy_training
 from finitewidth.training.method import Train, train
-from finitewidth.training.rows import TrainedRow
-from finitewidth.training.solution import Trained
 
 __all__ = [
     "Ensemble",
@@ -15,7 +13,6 @@ __all__ = [
     "LazyTraining",
     "LeastSquares",
     "Train",
-    "Trained",
     "TrainedErrors",
     "TrainedRow",
     "lazy_training",

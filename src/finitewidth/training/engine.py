@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,12 +12,12 @@ import numpy as np
 
 from finitewidth.linalg import n_threads
 from finitewidth.runs import durations
-from finitewidth.runs.checkpoints import RunFile
-from finitewidth.runs.jax_runs import Tree, on_cpu, one_blas_thread, single_thread
+from finitewidth.runs.checkpoints import RunFile, arrays_of
+from finitewidth.runs.jax_runs import Tree, lanes, on_cpu, single_thread
 from finitewidth.training.program import Arrays, Program, Settings, State
 
 _LANES = 16
-_Work = Callable[[slice, np.ndarray], Tree]  # on the networks of a slice, with their seeds
+_Lanes = Callable[[Callable[[slice], Tree], Iterable[slice]], list[Tree]]
 
 
 @dataclass(frozen=True)
@@ -55,20 +53,20 @@ class Engine:
     @cached_property
     def _first(self) -> Progress:
         """On one thread, or each would compile what all of them share."""
-        with self._lanes(1) as lanes:
-            states = lanes(lambda part, seeds: self.program.start(seeds, self.arrays))
-            return self._advanced(Progress(0, states, {}), 0, lanes)
+        with lanes(1) as do:
+            states = _joined(do(lambda part: self.program.start(self.seeds[part], self.arrays), self._parts))
+            return self._advanced(Progress(0, states, {}), 0, do)
 
     def step_seconds(self, at: Progress) -> float:
         """Of one step and a look at the errors, which come to nothing."""
-        with self._lanes(n_threads()) as lanes:
-            return durations.timed(lambda: self._advanced(at, 1, lanes))
+        with lanes(n_threads()) as do:
+            return durations.timed(lambda: self._advanced(at, 1, do))
 
     def run(self, done: Progress) -> Iterator[Progress]:
         """Do what is left, record by record; every state yielded is whole and stays as it is."""
-        with self._lanes(n_threads()) as lanes:
+        with lanes(n_threads()) as do:
             while done.steps < self.steps and not done.states.stopped.all():
-                done = self._advanced(done, min(self.every, self.steps - done.steps), lanes)
+                done = self._advanced(done, min(self.every, self.steps - done.steps), do)
                 yield done
 
     def where(self, state: Progress) -> tuple[str, int, int]:
@@ -86,54 +84,41 @@ class Engine:
 
     def to_file(self, done: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What ``from_file`` reads."""
-        leaves = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(done.states))}
-        return {"steps": done.steps}, leaves | {f"record/{name}": value for name, value in done.records.items()}
+        return {"steps": done.steps}, arrays_of({"states": done.states, "records": done.records})
 
     def from_file(self, file: RunFile, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Progress:
-        """The state that was saved; InputError unless it is one of that self."""
-        networks, every = len(self.seeds), self.every
+        """The state that was saved; InputError unless it is one of this engine."""
         steps = file.whole(meta, "steps", self.steps)
-        if steps % every and steps != self.steps:
+        if steps % self.every and steps != self.steps:
             raise file.misfit("steps")
+        count = 1 - (-steps // self.every)
+
+        def like(tree: Any, *sizes: int) -> Any:
+            """Those of one network, of all, with those sizes behind."""
+            front = (len(self.seeds), *sizes)
+            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*front, *leaf.shape), leaf.dtype), tree)
+
         states, records = self.shapes
-        leaves, structure = jax.tree.flatten(states)
-        wanted = {
-            f"state/{i}": jax.ShapeDtypeStruct((networks, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)
-        }
-        count = 1 - (-steps // every)
-        wanted |= {f"record/{name}": jax.ShapeDtypeStruct((networks, count), of.dtype) for name, of in records.items()}
-        fitting = file.fitting(arrays, wanted)
-        return Progress(
-            steps,
-            jax.tree.unflatten(structure, [fitting[f"state/{i}"] for i in range(len(leaves))]),
-            {name: fitting[f"record/{name}"] for name in records},
-        )
+        return Progress(steps, **file.fitting(arrays, {"states": like(states), "records": like(records, count)}))
 
-    def _advanced(self, done: Progress, count: int, lanes: Callable[[_Work], Tree]) -> Progress:
-        def work(part: slice, seeds: np.ndarray) -> Tree:
+    def _advanced(self, done: Progress, count: int, do: _Lanes) -> Progress:
+        def work(part: slice) -> Tree:
             states = jax.tree.map(lambda leaf: leaf[part], done.states)
-            return self.program.advance(states, seeds, done.steps, count, self.settings, self.arrays)
+            return self.program.advance(states, self.seeds[part], done.steps, count, self.settings, self.arrays)
 
-        states, record = lanes(work)
+        states, record = _joined(do(work, self._parts))
         columns = {name: value[:, None] for name, value in record.items()}
         if done.records:
             columns = {name: np.concatenate([done.records[name], value], axis=1) for name, value in columns.items()}
         return Progress(done.steps + count, states, columns)
 
-    @contextlib.contextmanager
-    def _lanes(self, threads: int) -> Iterator[Callable[[_Work], Tree]]:
-        """Does work on every lane and puts the pytrees that come back one behind the other, networks first."""
-        seeds = self.seeds
-        size = -(-len(seeds) // _LANES) if on_cpu() else len(seeds)
-        parts = [slice(first, first + size) for first in range(0, len(seeds), size)]
+    @property
+    def _parts(self) -> list[slice]:
+        """Networks of every lane."""
+        size = -(-len(self.seeds) // _LANES) if on_cpu() else len(self.seeds)
+        return [slice(first, first + size) for first in range(0, len(self.seeds), size)]
 
-        def lane(work: _Work, part: slice) -> Tree:
-            with jax.enable_x64(True):  # a setting of the thread
-                return jax.device_get(work(part, seeds[part]))
 
-        def lanes(work: _Work) -> Tree:
-            done = list(pool.map(partial(lane, work), parts))
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)
-
-        with one_blas_thread(), ThreadPoolExecutor(min(threads, len(parts))) as pool:
-            yield lanes
+def _joined(parts: list[Tree]) -> Tree:
+    """One behind the other, networks first."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

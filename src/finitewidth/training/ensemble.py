@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.data.pairs import points_like
 from finitewidth.display import Displayed
+from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
+from finitewidth.inference.methods import PlainRow, as_in_theory
 from finitewidth.inference.prediction import Errors, Prediction, in_own_units
 from finitewidth.networks import Network
-from finitewidth.runs.jax_runs import Tree, single_thread
+from finitewidth.runs.jax_runs import Tree, compiled, single_thread
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
+    from numpy.typing import ArrayLike
 
 Array = np.ndarray
 _OfNetwork = Callable[[Network, Tree, "JaxArray"], "JaxArray"]
@@ -42,6 +45,17 @@ class TrainedErrors(Errors):
     networks: int
     converged: bool
     message: str
+
+
+@dataclass(frozen=True)
+class TrainedRow(TrainedErrors, PlainRow):
+    """Errors of trained networks of one width, as a line of a learning curve.
+
+    n_train: without the held-out points. method: the optimiser. steps: done. learning_rate: as given or chosen.
+    """
+
+    steps: int
+    learning_rate: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +87,7 @@ class History(Displayed):
 
 @dataclass(frozen=True, eq=False)
 class Ensemble(Displayed):
-    """Networks trained from different seeds; see ``fw.train``.
+    """Networks trained from different seeds; see ``fw.train``. What ``Train`` makes, a ``methods.Solution``.
 
     Attributes
     ----------
@@ -100,6 +114,22 @@ class Ensemble(Displayed):
         return {"network": self.network, "train": self.train} | self.settings | {"steps": self.steps} | done
 
     @property
+    def likelihood(self) -> Likelihood:
+        """Gaussian; least squares at temperature 0."""
+        temperature = self.settings["temperature"]
+        return Gaussian(temperature) if temperature else LeastSquares()
+
+    @property
+    def order_parameters(self) -> Array:
+        """Q of the last layer from the readouts, flat, laid out as the theory's."""
+        return as_in_theory(self.order_parameter, self.network, self.train)
+
+    @property
+    def log_evidence(self) -> float:
+        """NaN: training does not know it."""
+        return math.nan
+
+    @property
     def steps(self) -> int:
         """Steps done."""
         return int(self.history.step[-1])
@@ -117,10 +147,7 @@ class Ensemble(Displayed):
 
         Raises InputError for points of another shape.
         """
-        if np.shape(x)[1:] != self.train.x.shape[1:]:
-            wanted = f"points of shape {self.train.x.shape[1:]}, as trained"
-            raise InputError(f"points of shape {np.shape(x)[1:]}", wanted, "prepare them as the training points were")
-        outputs = self._map(_apply, self.initial if initial else self.parameters, x)
+        outputs = self._map(_apply, self.initial if initial else self.parameters, points_like(x, self.train))
         return outputs[..., 0] if self.train.y.ndim == 1 else outputs
 
     def prediction(self, x: Any = None) -> Prediction:
@@ -134,11 +161,24 @@ class Ensemble(Displayed):
         variance = outputs.var(0, ddof=1) if len(outputs) > 1 else np.zeros_like(mean)
         return Prediction(mean, variance, float(self._train_errors.mean()), encoding=self.train.encoding)
 
-    def errors(self, y: Any = None) -> TrainedErrors:
-        """Errors against targets ``y`` at the test points (default: those of ``test``), averaged over points, outputs.
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
+        """``prediction`` at points ``x``, an array or a ``Dataset``."""
+        return self.prediction(x)
 
-        ``y``: as for ``Prediction.errors``, and refused as there.
+    def row(self, test: Dataset, seconds: float) -> TrainedRow:
+        """The line of a learning curve."""
+        rate = self.settings["learning_rate"]
+        return TrainedRow.of(
+            self, self.errors(test), seconds, self.settings["optimiser"], steps=self.steps, learning_rate=rate
+        )
+
+    def errors(self, y: Any = None) -> TrainedErrors:
+        """Errors, averaged over points and outputs, on a test set ``y``, a ``Dataset`` (default: ``test``).
+
+        ``y``: targets alone are those at the points of ``test``; as for ``Prediction.errors``, and refused as there.
         """
+        if isinstance(y, Dataset) and y is not self.test:
+            return replace(self, test=y).errors()
         outputs = self._at_test
         y = self.train.encoding.targets(self.test if y is None else y, outputs.shape[1:])
         outputs = np.where(self.diverged.reshape(-1, *(1,) * y.ndim), np.nan, outputs)
@@ -181,6 +221,16 @@ class Ensemble(Displayed):
             where = f"the objective of {int(moving.sum())} of {len(self.seeds)} networks moved by more than 1 %"
             return False, f"{where} in the second half of the run; train for more steps"
         return True, ""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the networks have come to rest."""
+        return self.verdict[0]
+
+    @property
+    def message(self) -> str:
+        """What is wrong, and what to do."""
+        return self.verdict[1]
 
     @property
     def _falling(self) -> Array:
@@ -231,7 +281,9 @@ class Ensemble(Displayed):
 
         With patches, their mean (or, pooled, of the pooled features). initial: before training.
         """
-        kernels = self._map(_hidden_kernel, self.initial if initial else self.parameters, self._points(x))
+        kernels = self._map(
+            _hidden_kernel, self.initial if initial else self.parameters, self.train.x if x is None else x
+        )
         return kernels * (self.network.widths[-1] if self.network.readout == "mean-field" else 1)
 
     @property
@@ -257,28 +309,15 @@ class Ensemble(Displayed):
         networks = (jax.tree.map(lambda leaf: leaf[i], hidden) for i in range(len(self.seeds)))  # noqa: B023
         return np.stack([self.network.first_weights(one) for one in networks])
 
-    def _points(self, x: Array | None) -> Array:
-        return self.train.x if x is None else x
-
     def _map(self, function: _OfNetwork, parameters: Tree, x: Any) -> Array:
         """One network after another, which bounds the memory; (S, ...)."""
         import jax
 
         x = np.asarray(x, dtype=float)
-        compiled = _compiled(function, self.network, self.network.jax_functions)
+        one = compiled(function, self.network, key=self.network.jax_functions, lane=False)
         with single_thread():
             networks = (jax.tree.map(lambda leaf: leaf[i], parameters) for i in range(len(self.seeds)))  # noqa: B023
-            return np.stack([np.asarray(compiled(network, x)) for network in networks])
-
-
-@lru_cache(maxsize=16)
-def _compiled(
-    function: _OfNetwork, network: Network, activations: tuple[Callable[[JaxArray], JaxArray], ...]
-) -> Callable[[Tree, Array], JaxArray]:
-    """``activations``: ``network.jax_functions``."""
-    import jax
-
-    return jax.jit(partial(function, network))
+            return np.stack([np.asarray(one(network, x)) for network in networks])
 
 
 def _apply(network: Network, parameters: Tree, x: JaxArray) -> JaxArray:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,11 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import Gaussian, Likelihood
-from finitewidth.inference.methods import Control, Method, Noise, Problem, Solution, parts
-from finitewidth.linalg import memory_cap, require_memory
+from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
+from finitewidth.inference.methods import Noise, Problem
 from finitewidth.networks import Network
-from finitewidth.networks.scale import warn_of_scale
-from finitewidth.runs.long_runs import carry_out, refuse_without_weights, solutions_of
+from finitewidth.runs.long_runs import MethodOfRuns, carry_out_alone
 from finitewidth.training.ensemble import Ensemble
-from finitewidth.training.least_squares import LeastSquares, likelihood_at
 from finitewidth.training.run import TrainingRun
 
 OPTIMISERS = ("sgd", "adam", "langevin")
@@ -29,7 +25,7 @@ _MOST_SEEDS = 10**6
 
 
 @dataclass(frozen=True)
-class Train(Method):
+class Train(MethodOfRuns):
     """Train the finite network from several seeds at once, on ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2``.
 
     T is the temperature of the likelihood; with ``LeastSquares`` (temperature 0) there is no weight decay.
@@ -51,6 +47,7 @@ class Train(Method):
 
     name = "train"
     averages = True
+    without_noise = True
     optimiser: str = "adam"
     learning_rate: float | None = None
     momentum: float | None = None
@@ -105,7 +102,10 @@ class Train(Method):
 
     def likelihood(self, noise: Noise) -> Likelihood:
         """What a temperature stands for: of 0, least squares."""
-        return noise if isinstance(noise, Likelihood) else likelihood_at(checks.not_negative("temperature", noise))
+        if isinstance(noise, Likelihood):
+            return noise
+        temperature = checks.not_negative("temperature", noise)
+        return Gaussian(temperature) if temperature else LeastSquares()
 
     def checked_temperature(self, temperature: float) -> float:
         """Positive for Langevin, else 0 at least; raises InputError."""
@@ -114,39 +114,13 @@ class Train(Method):
 
     def serves(self, problem: Problem, n_outputs: int = 1) -> None:
         """Raise InputError unless the likelihood is Gaussian or ``LeastSquares``, and the network has weights."""
-        likelihood = problem.likelihood
-        if not isinstance(likelihood, (Gaussian, LeastSquares)):
-            raise InputError(
-                f"method 'train' with likelihood {likelihood!r}",
-                "a Gaussian likelihood, or LeastSquares without weight decay",
-                "write Gaussian(0.05), or a temperature",
-            )
-        self.checked_temperature(likelihood.temperature)
-        refuse_without_weights(problem.network, "train")
+        super().serves(problem, n_outputs)
+        self.checked_temperature(problem.likelihood.temperature)
 
-    def solutions(
-        self,
-        problems: Sequence[Problem],
-        train: Dataset,
-        test: Dataset | None = None,
-        sizes: Sequence[int] | None = None,
-        control: Control | None = None,
-    ) -> Iterator[Solution]:
-        """One ensemble a problem, for every size of the training set. See ``Method``; all is checked beforehand."""
-        for problem in problems:
-            self.serves(problem, train.n_outputs)
-        runs = [
-            TrainingRun(
-                settings=self,
-                network=network,
-                train=part,
-                test=part if test is None else test,
-                temperature=likelihood.temperature,
-            )
-            for part in parts(train, sizes)
-            for network, likelihood in problems
-        ]
-        return solutions_of(runs, control or Control())
+    def _run(self, network: Network, train: Dataset, test: Dataset | None, temperature: float) -> TrainingRun:
+        """Errors as training goes are those on the training points where no test set is known."""
+        at = train if test is None else test
+        return TrainingRun(settings=self, network=network, train=train, test=at, temperature=temperature)
 
 
 def train(
@@ -179,10 +153,7 @@ def train(
     extra "sample".
     """
     run = TrainingRun(settings=Train(**settings), network=network, train=train, test=test, temperature=temperature)
-    need = run.bytes()
-    warn_of_scale(network, train)
-    require_memory(need, str(run), run.remedy, memory_cap(memory))
-    return run.collect(carry_out(run, None if checkpoint is None else Path(checkpoint), progress))
+    return run.solution(carry_out_alone(run, checkpoint, progress, memory))
 
 
 def _seeds(value: int | Sequence[int]) -> int | tuple[int, ...]:

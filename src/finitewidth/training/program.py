@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from finitewidth.networks import Network
-from finitewidth.runs.jax_runs import Leaf, Tree, compiler_options
+from finitewidth.runs.jax_runs import Leaf, Tree, compiled
 
 
 class Arrays(NamedTuple):
@@ -65,13 +64,17 @@ class Program:
 
     def start(self, seeds: np.ndarray, arrays: Arrays) -> State:
         """Networks drawn from the prior, (seeds, ...)."""
-        return _compiled_start(self)(seeds, arrays)
+        state: State = compiled(_start_each, self)(seeds, arrays)
+        return state
 
     def advance(
         self, states: State, seeds: np.ndarray, first: int, count: int, settings: Settings, arrays: Arrays
     ) -> tuple[State, dict[str, Array]]:
         """``count`` steps after the first ``first`` ones, and what is recorded after them, (seeds,) each."""
-        return _compiled_advance(self)(states, seeds, first, count, settings, arrays)
+        found: tuple[State, dict[str, Array]] = compiled(_advance_together, self)(
+            states, seeds, first, count, settings, arrays
+        )
+        return found
 
     def structure(self, arrays: Arrays) -> Tree:
         """What a state is, without making one: a pytree of shapes."""
@@ -166,15 +169,12 @@ def _key(seed: Array) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-@lru_cache(maxsize=16)
-def _compiled_start(program: Program) -> Callable[[np.ndarray, Arrays], State]:
-    def start(seeds: Array, arrays: Arrays) -> State:  # one after another: vmapped generators compile slowly
-        return jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
-
-    return jax.jit(start, compiler_options=compiler_options())
+def _start_each(program: Program, seeds: Array, arrays: Arrays) -> State:
+    """One after another: vmapped generators compile slowly."""
+    state: State = jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
+    return state
 
 
-@lru_cache(maxsize=16)
-def _compiled_advance(program: Program) -> Callable[..., tuple[State, dict[str, Array]]]:
-    batch = jax.vmap(program._advance, (0, 0, None, None, None, None))
-    return jax.jit(batch, compiler_options=compiler_options())
+def _advance_together(program: Program, *arguments: Any) -> tuple[State, dict[str, Array]]:
+    found: tuple[State, dict[str, Array]] = jax.vmap(program._advance, (0, 0, None, None, None, None))(*arguments)
+    return found

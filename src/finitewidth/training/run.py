@@ -7,31 +7,28 @@ the step only: a run that was interrupted and resumed equals one that was not, b
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from finitewidth import checks, kernels
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth import kernels
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import split
-from finitewidth.data.pairs import same_points, same_targets
+from finitewidth.data.pairs import same_targets
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network
-from finitewidth.runs.fingerprints import network_fingerprint, versions
-from finitewidth.runs.jax_runs import refuse_numpy_only, single_thread
+from finitewidth.runs.jax_runs import require_jax, single_thread
 from finitewidth.runs.long_runs import LongRun
 from finitewidth.training.ensemble import Ensemble, History
-from finitewidth.training.solution import Trained
 
 if TYPE_CHECKING:
     from finitewidth.training.engine import Engine, Progress
     from finitewidth.training.method import Train
-    from finitewidth.training.program import Arrays, Program, Settings
+    from finitewidth.training.program import Arrays, Program
 
 _RECORDS = 100  # of a run: looks at the errors, for the history, early stopping and checkpoints
 _ADAM_RATE = 0.01
@@ -45,6 +42,7 @@ class TrainingRun(LongRun["Progress"]):
 
     verb: ClassVar[str] = "training"
     remedy: ClassVar[str] = "use fewer seeds or points, or smaller widths"
+    libraries: ClassVar[tuple[str, ...]] = ("optax",)
     settings: Train
     network: Network
     train: Dataset
@@ -52,8 +50,7 @@ class TrainingRun(LongRun["Progress"]):
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.instance("network", self.network, Network, "write fw.FullyConnected(widths=100), for example")
-        same_points(self.train, self.test)
+        super().__post_init__()
         same_targets(self.train, self.test)
         object.__setattr__(self, "temperature", self.settings.checked_temperature(self.temperature))
         hold_out, batch = self.settings.hold_out, self.settings.batch
@@ -129,12 +126,8 @@ class TrainingRun(LongRun["Progress"]):
 
     def program(self) -> Program:
         """What is compiled. Raises MissingExtraError."""
-        try:
-            from finitewidth.training.program import Program
-        except ImportError as error:
-            raise MissingExtraError("jax and optax", "sample", "training") from error
-
-        refuse_numpy_only(self.network)
+        require_jax(self.network, "training", "optax")
+        from finitewidth.training.program import Program
 
         points = len(self.parts[0])
         batch = 0 if self.settings.batch is None or self.settings.batch == points else self.settings.batch
@@ -151,33 +144,17 @@ class TrainingRun(LongRun["Progress"]):
         outputs = self.train.n_outputs
         return Arrays(*(part for x, y in sets for part in (x, y.reshape(len(y), outputs))))
 
-    def numbers(self) -> Settings:
-        """The numbers of a run."""
-        from finitewidth.training.program import Settings
-
-        patience = -(-(self.settings.steps_to_wait or 0) // self.every)
-        rate = self.rate * self._width_factor
-        return Settings(rate, self.settings.momentum or 0.0, self.temperature, patience)
-
     @property
     def cost(self) -> float:
         """Hidden neurons."""
         return sum(self.network.widths)
 
-    def fingerprint(self) -> str:
+    @property
+    def decided_by(self) -> dict[str, Any]:
         settings = self.settings
-        parts = {
-            "network": network_fingerprint(self.network),
-            "train": self.train.fingerprint(),
-            "test": self.test.fingerprint(),
-            "temperature": self.temperature,
-            "learning_rate": self.rate,
-            "seeds": settings.each_seed.tolist(),
-            "patience": settings.steps_to_wait,
-            "versions": versions("optax"),
-        }
         names = ("optimiser", "momentum", "batch", "steps", "hold_out")
-        return json.dumps(parts | {name: getattr(settings, name) for name in names})
+        chosen = {"learning_rate": self.rate, "seeds": settings.each_seed.tolist(), "patience": settings.steps_to_wait}
+        return {name: getattr(settings, name) for name in names} | chosen
 
     # --- as a long run --------------------------------------------------------------------------------------------
 
@@ -185,20 +162,18 @@ class TrainingRun(LongRun["Progress"]):
     def engine(self) -> Engine:
         """The program on this data, nothing compiled yet."""
         from finitewidth.training.engine import Engine
+        from finitewidth.training.program import Settings
 
-        settings = self.settings
-        work = self.program(), self.arrays(), self.numbers()
-        return Engine(*work, settings.each_seed, settings.steps, self.every)
+        given = self.settings
+        patience = -(-(given.steps_to_wait or 0) // self.every)
+        settings = Settings(self.rate * self._width_factor, given.momentum or 0.0, self.temperature, patience)
+        return Engine(self.program(), self.arrays(), settings, given.each_seed, given.steps, self.every)
 
     def usable(self, state: Progress) -> bool:
         """Whether any step was done."""
         return state.steps > 0
 
-    def solution(self, state: Progress) -> Trained:
-        return Trained(self.collect(state))
-
-    def collect(self, done: Progress) -> Ensemble:
-        """The ensemble of a run, whole or interrupted."""
+    def solution(self, done: Progress, /) -> Ensemble:
         state, settings = done.states, self.settings
         early = settings.hold_out is not None
         recorded = {k: np.where(np.isfinite(v), v, np.nan) for k, v in done.records.items()}

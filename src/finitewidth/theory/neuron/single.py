@@ -20,7 +20,7 @@ from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.inference import methods
-from finitewidth.inference.methods import Control
+from finitewidth.inference.methods import Control, gaussian_temperature
 from finitewidth.linalg import require_memory
 from finitewidth.networks import LocalNetwork, Network
 from finitewidth.runs import durations
@@ -34,7 +34,7 @@ from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.solution import QMap, Theory, TheorySolution
-from finitewidth.theory.solving import TheoryMethod, gaussian_temperature
+from finitewidth.theory.solving import TheoryMethod
 
 if TYPE_CHECKING:
     from finitewidth.theory.neuron.particles import State
