@@ -215,7 +215,7 @@ def test_errors_are_in_the_users_own_units():
     scaled = [fw.Dataset(d.x, 5.0 * d.y + 2.0, classes=()) for d in (train, test)]
     train, test = fw.data.standardise_target(*scaled)[:2]
     found = fw.first_order(fw.FullyConnected(20), train, test, T, neurons=500)
-    infinite = fw.predict(fw.solve(fw.Infinite(), train, fw.FullyConnected(20), T), test.x).errors(test)
+    (infinite,) = fw.learning_curve(fw.FullyConnected(20), train, test, temperature=T, method="infinite")
     assert found.test_error.infinite == pytest.approx(infinite.test_error)
 
 
@@ -241,7 +241,7 @@ def test_the_action_is_exact_for_wide_linear_networks_but_for_its_fluctuation():
 @pytest.mark.parametrize(
     ("network", "options", "wanted"),
     [
-        (fw.Network([{"dense": {"width": 4}}, "relu", {"dense": {}}]), {}, "fully connected network"),
+        (fw.Network([{"dense": {"width": 4}}, "relu", {"dense": {"width": 4}}, "layer_norm", "relu", {"dense": {}}]), {}, "fully connected network"),
         (fw.FullyConnected(9), {"tolerance": 0.0}, "tolerance"),
         (fw.FullyConnected(9), {"neurons": 0}, "neurons"),
         ("fc", {}, "network"),

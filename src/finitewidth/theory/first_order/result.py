@@ -123,19 +123,33 @@ def first_order(
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
     same_targets(train, test)
-    likelihood = Likelihood.of(temperature)
-    require_served(Problem(network, likelihood))
+    problem = Problem(network, Likelihood.of(temperature))
+    require_served(problem)
     checks.positive("tolerance", tolerance)
     checks.positive_integer("neurons", neurons)
-    network = standard_readout(network)
-    need = memory_estimate(network, train, test)
-    remedy = "use fewer points, or a larger cap"
-    require_memory(need, f"the first order on {train.n_points} and {test.n_points} points", remedy, memory_cap(memory))
+    theory = Saddle().theory(problem._replace(network=standard_readout(network)))
+    return slopes_of(theory, train, test, tolerance, neurons, seed, memory_cap(memory), progress)
+
+
+def slopes_of(
+    theory: Theory[Any],
+    train: Dataset,
+    test: Dataset,
+    tolerance: float,
+    neurons: int,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
+) -> FirstOrderSlopes:
+    """The exact slopes and those of a theory of the action, for its network and temperature; see ``first_order``."""
+    network = theory.network
+    what = f"the first order on {train.n_points} and {test.n_points} points"
+    require_memory(memory_estimate(network, train, test), what, "use fewer points, or a larger cap", memory)
     with arithmetic(train.n_points):
-        state = InfiniteWidth.of(network, likelihood.temperature, train, test)
+        state = InfiniteWidth.of(network, theory.temperature, train, test)
         require_finite(state)
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
-        action = action_slopes(Saddle().theory(Problem(network, likelihood)), train, test)
+        action = action_slopes(theory, train, test)
     return _slopes(state, pieces, batches, drawn, met, action)
 
 
