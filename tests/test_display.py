@@ -18,7 +18,7 @@ from finitewidth import Convolutional, FullyConnected, LocallyConnected, SingleN
 from finitewidth.checks.exceptions import KeywordError
 from finitewidth.curves.comparison import ComparedRow, Comparison
 from finitewidth.curves.selection import Candidate, Selection
-from finitewidth.data.standardise import Standardiser
+from finitewidth.data import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
 from finitewidth.networks.coupled import Joint
 from finitewidth.runs.fingerprints import every_field

@@ -11,7 +11,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Control, Method, Problem, Solution, parts
 from finitewidth.linalg import memory_cap, require_memory

@@ -13,7 +13,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_points
+from finitewidth.data.dataset import same_points
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.runs.fingerprints import network_fingerprint, versions

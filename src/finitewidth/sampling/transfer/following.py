@@ -16,7 +16,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import TargetEncoding
-from finitewidth.data.targets import NUMBERS
+from finitewidth.data.encoding import NUMBERS
 from finitewidth.inference.prediction import Prediction, in_own_units
 from finitewidth.networks.coupled import SourceFirst
 from finitewidth.runs.checkpoints import RunFile, now_and_then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 
 from finitewidth.checks import choice, real_array
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.dataset import Dataset
-from finitewidth.data.targets import TargetScaling
 from finitewidth.display import Displayed
 
 
@@ -38,10 +35,22 @@ class Standardiser(Displayed):
 
         Raises InputError for "global" where every input is constant: no scale can be told.
         """
-        fit = _FITS[choice("standardise", kind, _FITS)]
-        mean, scale = fit(real_array("x", x, (2, 3, 4)))
+        choice("standardise", kind, ("global", "feature", "none"))
+        array = real_array("x", x, (2, 3, 4))
+        if kind == "none":
+            return cls(kind, np.zeros(array.shape[1:]), np.ones(()))
+        mean = _mean(array)
+        scale = _root_mean_square(array - mean, None if kind == "global" else 0)
         if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise InputError("x with values too large to average", "values below 1e300", "rescale x first")
+        if kind == "feature":
+            scale = np.where(scale == 0.0, 1.0, scale)
+        elif scale == 0.0:
+            raise InputError(
+                "x whose every input is constant over the training part",
+                "inputs that differ between points",
+                "add training points, or use standardise='none'",
+            )
         return cls(kind, mean, scale)
 
     def transform(self, x: Any) -> np.ndarray:
@@ -63,54 +72,47 @@ class Standardiser(Displayed):
         return array
 
 
-def standardise(train: Dataset, test: Dataset, kind: str = "global") -> tuple[Dataset, Dataset, Standardiser]:
-    """Both parts, transformed by what was fitted on the training part, and that Standardiser.
+@dataclass(frozen=True)
+class TargetScaling:
+    """z = (y - mean) / scale of numbers y.
 
-    Raises InputError for data standardised before: only the last step would be remembered.
+    ``mean``: one number an output. ``scale``: one for all outputs, so that errors averaged over them have a unit.
     """
-    for part in (train, test):
-        if part.standardiser is not None and part.standardiser.kind != "none":
+
+    mean: tuple[float, ...]
+    scale: float
+
+    @classmethod
+    def fit(cls, y: Any) -> TargetScaling:
+        """Mean and standard deviation of training targets (P,) or (P, D).
+
+        With several outputs each is centred, and the scale is the root-mean-square of what is left over all of them.
+        Raises InputError where no scale can be told: constant targets, or a variance beyond double precision.
+        """
+        table = _table(y)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = _mean(table)
+            scale = float(np.sqrt(np.mean((table - mean) ** 2)))
+        if not 0.0 < scale < np.inf:
             raise InputError(
-                f"data standardised before ({part.standardiser.kind!r})",
-                "raw inputs",
-                "load them with standardise='none', or undo it with .standardiser.inverse(x)",
+                f"targets with a standard deviation of {scale:g}",
+                "targets that differ between points, of a size that double precision holds",
+                "add training points, rescale the targets, or leave them as they are",
             )
-    fitted = Standardiser.fit(train.x, kind)
-    first, second = (part.with_inputs(fitted.transform(part.x), fitted) for part in (train, test))
-    return first, second, fitted
+        return cls(tuple(mean.tolist()), scale)
 
+    def transform(self, y: Any) -> np.ndarray:
+        """Targets in the user's units, (P,) or (P, D), to standardised ones."""
+        return ((_table(y) - self.mean) / self.scale).reshape(np.shape(y))
 
-def standardise_target(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
-    """Both parts, their targets centred and scaled to variance 1 by the training part's mean and standard deviation.
+    def fits_better_raw(self, y: np.ndarray) -> bool:
+        """Whether most numbers are far likelier in the user's units than standardised, for Gaussian targets."""
+        raw = -0.5 * self.transform(y) ** 2 - np.log(self.scale)
+        return bool(np.median(raw + 0.5 * y**2) > 1.0)
 
-    Both remember the ``target_scaling``: errors of predictions, samples and trained networks are stated in the user's
-    own units (squared); predictions themselves and the temperature, the variance of the noise, in standardised ones.
-    Raises InputError for class labels, and for targets that are constant or were standardised before.
-    """
-    scaling = TargetScaling.fit(train.y)
-    return train.with_scaled_targets(scaling), test.with_scaled_targets(scaling)
-
-
-def _fit_none(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(x.shape[1:]), np.ones(())
-
-
-def _fit_global(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = _mean(x)
-    scale = _root_mean_square(x - mean, None)
-    if scale == 0.0:
-        raise InputError(
-            "x whose every input is constant over the training part",
-            "inputs that differ between points",
-            "add training points, or use standardise='none'",
-        )
-    return mean, scale
-
-
-def _fit_feature(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = _mean(x)
-    scale = _root_mean_square(x - mean, 0)
-    return mean, np.where(scale == 0.0, 1.0, scale)
+    def inverse(self, z: Any) -> np.ndarray:
+        """Standardised targets or mean predictions back to the user's units."""
+        return (_table(z) * self.scale + self.mean).reshape(np.shape(z))
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
@@ -127,8 +129,6 @@ def _root_mean_square(centred: np.ndarray, axis: int | None) -> np.ndarray:
         return np.asarray(peak * np.sqrt(np.mean((centred / unit) ** 2, axis=axis)))
 
 
-_FITS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "global": _fit_global,
-    "feature": _fit_feature,
-    "none": _fit_none,
-}
+def _table(y: Any) -> np.ndarray:
+    values = real_array("y", y, (1, 2))
+    return values.reshape(len(values), -1)
