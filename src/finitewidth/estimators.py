@@ -188,15 +188,7 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
         return class_probabilities(self._predict(X))
 
 
-@overload
-def _validated(estimator: _FiniteWidth, X: Any, /, **options: Any) -> Array: ...
-
-
-@overload
-def _validated(estimator: _FiniteWidth, X: Any, y: Any, /, **options: Any) -> tuple[Array, Array]: ...
-
-
-def _validated(estimator: _FiniteWidth, /, *given: Any, **options: Any) -> Array | tuple[Array, Array]:
+def _validated(estimator: _FiniteWidth, /, *given: Any, **options: Any) -> Any:
     """scikit-learn's own validation, with its texts; what it does not expect is said in ours."""
     try:
         return validate_data(estimator, *given, **options)

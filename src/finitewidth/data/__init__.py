@@ -10,7 +10,6 @@ from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
 from finitewidth.data.scaling import Standardiser, TargetScaling
 from finitewidth.data.synthetic import (
-    gaussian_mixture,
     linear_teacher,
     one_hidden_layer_teacher,
     random_labels,
@@ -24,7 +23,6 @@ __all__ = [
     "block_average",
     "csv",
     "digits",
-    "gaussian_mixture",
     "image_folder",
     "linear_teacher",
     "load",

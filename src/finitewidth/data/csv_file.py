@@ -160,20 +160,17 @@ def _header(cells: list[str], delimiter: str) -> list[str]:
     names = [_clean(name) for name in cells]
     if all(not name or number_of(name) is not None for name in names):
         raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
-    for place, name in enumerate(names):
-        names[place] = name or f"Unnamed: {place}"
-        while not name and names.count(names[place]) > 1:
-            names[place] += ".1"
-    twice, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise InputError(f"two columns named {twice!r}", "different names", "rename one of them")
+    counts = Counter(name for name in names if name and not _UNNAMED.fullmatch(name))
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(f"two columns named {twice[0]!r}", "different names", "rename one of them")
     if len(names) == 1:
         raise InputError(
             f"a single column {names[0]!r} where {DELIMITERS.get(delimiter, delimiter)!r} separates columns",
             "a target and at least one input",
             f"say what does with {option('delimiter', ';')}, for example, or add a column",
         )
-    return names
+    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
 
 
 def _clean(name: str) -> str:

@@ -45,8 +45,14 @@ def encode(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndar
 
     ``classes`` fixes the encoding; () says that the values are numbers of any type; None reads it off.
     """
+    if values.ndim == 2 and classes:
+        raise InputError(
+            f"y of shape {values.shape} together with {len(checked_classes(classes))} classes",
+            "one class label a point",
+            "give labels of shape (points,), or leave classes out",
+        )
     if values.ndim == 2:
-        return _encode_rows(values, classes)
+        return real_array("y", values, (2,)), None
     if values.dtype.kind == "f":
         real_array("y", values, (1,))
     wanted = _classes_of(values) if classes is None else checked_classes(classes)
@@ -165,22 +171,6 @@ class TargetEncoding:
 
 
 NUMBERS = TargetEncoding()  # as they are
-
-
-def _encode_rows(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndarray, tuple[Label, ...] | None]:
-    # Two-dimensional targets are real outputs. With classes they can only be an encoding made before.
-    targets = real_array("y", values, (2,))
-    wanted = checked_classes(classes) if classes is not None else ()
-    if not wanted:
-        return targets, None
-    fits = len(wanted) > 2 and targets.shape[1] == len(wanted)
-    if not (fits and np.allclose(targets, one_hot(class_index(targets), len(wanted)))):
-        raise InputError(
-            f"y of shape {values.shape} together with {len(wanted)} classes",
-            "one class label a point",
-            "give labels of shape (points,), or leave classes out",
-        )
-    return targets, wanted
 
 
 def _classes_of(values: np.ndarray) -> tuple[Label, ...]:
