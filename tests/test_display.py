@@ -138,6 +138,20 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """The solutions whose validity is computed; the computation itself is left out."""
+    seen = []
+
+    def compute(solution):
+        seen.append(solution)
+        width = solution.theory.network.widths[0]
+        return Validity(1.0 / width, f"as good as width {width} can be")
+
+    monkeypatch.setattr(theory_rows, "validity", compute)
+    return seen
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_text_of_few_lines(name):
     value = SHOWN[name]
@@ -149,7 +163,7 @@ def test_text_of_few_lines(name):
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_html_is_whole_and_escaped(name):
+def test_html_is_whole_and_escaped(name, counted):
     page = Page(SHOWN[name]._repr_html_())
     assert page.tags <= {"div", "table", "thead", "tbody", "tr", "th", "td", "br"}
     assert "color:" not in SHOWN[name]._repr_html_()  # of the page, light or dark
@@ -265,20 +279,6 @@ def test_a_fitted_kernel_can_be_read():
 
 
 # --- learning curves ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """The solutions whose validity is computed; the computation itself is left out."""
-    seen = []
-
-    def compute(solution):
-        seen.append(solution)
-        width = solution.theory.network.widths[0]
-        return Validity(1.0 / width, f"as good as width {width} can be")
-
-    monkeypatch.setattr(theory_rows, "validity", compute)
-    return seen
 
 
 def test_a_curve_prints_as_the_command_line_does(capsys, monkeypatch, counted):

@@ -335,6 +335,7 @@ def test_a_missing_target_is_no_class(tmp_path, cell, task):
 
 def test_another_encoding_says_how_to_convert(tmp_path):
     file = tmp_path / "some.csv"
-    file.write_bytes("Fläche;y\n1;2,5\n2;3,5\n3;4,5\n".encode("latin-1"))
-    with pytest.raises(InputError, match="CSV UTF-8"):
-        csv(file, target="y", n_train=2)
+    for content in ("Fläche;y\n1;2,5\n2;3,5\n3;4,5\n".encode("latin-1"), b"a,y\n\xff\xfe\x00,1\n"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="CSV UTF-8"):
+            csv(file, target="y", n_train=2)

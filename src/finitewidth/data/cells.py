@@ -48,12 +48,11 @@ def bad_cell(cell: str, place: str, is_input: bool = False) -> InputError:
     elif _is_separated(cell):
         given, remedy = f"{shown(cell)}, a number with separators", "write it without separators of thousands"
     else:
-        given, remedy = f"text ({shown(cell)}) in a number's place", "mend the cell, or leave the row out"
-        remedy += (
-            f"; or add {option('encode', TEXT)}, or leave the column out (--drop)"
-            if is_input
-            else "; class names need task='classification'"
-        )
+        given, remedy = f"text ({shown(cell)}) in a number's place", "mend the cell, "
+        if is_input:
+            remedy += f"add {option('encode', TEXT)}, or leave the column out (--drop)"
+        else:
+            remedy += "or leave the row out; class names need task='classification'"
     return InputError(f"{given} in {place}", "finite numbers", remedy)
 
 

@@ -45,19 +45,19 @@ def encode(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndar
 
     ``classes`` fixes the encoding; () says that the values are numbers of any type; None reads it off.
     """
-    if values.ndim == 2 and classes:
+    wanted = None if classes is None else checked_classes(classes)
+    if values.ndim == 2 and wanted:
         raise InputError(
-            f"y of shape {values.shape} together with {len(checked_classes(classes))} classes",
+            f"y of shape {values.shape} together with {len(wanted)} classes",
             "one class label a point",
             "give labels of shape (points,), or leave classes out",
         )
-    if values.ndim == 2:
-        return real_array("y", values, (2,)), None
     if values.dtype.kind == "f":
-        real_array("y", values, (1,))
-    wanted = _classes_of(values) if classes is None else checked_classes(classes)
+        real_array("y", values, None)
+    if wanted is None and values.ndim == 1:
+        wanted = _classes_of(values)
     if not wanted:
-        return real_array("y", values, (1,)), None
+        return real_array("y", values, None), None
     return one_hot(_indices(values, wanted), len(wanted)), wanted
 
 
