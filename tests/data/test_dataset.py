@@ -228,7 +228,7 @@ class TestParts:
         assert self.data.like(X[:2], [3, 3]).y.tolist() == [1, 1]
         with pytest.raises(InputError, match="unseen"):
             self.data.like(X[:2], [3, 4])
-        with pytest.raises(InputError, match=r"shape \(2, 3\) beside"):
+        with pytest.raises(InputError, match=r"test x of shape \(3,\) a point, \(4,\) in training"):
             self.data.like(X[:2, :3], [3, 3])
 
     def test_like_numbers(self):

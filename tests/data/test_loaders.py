@@ -205,7 +205,7 @@ class TestNpz:
             ({"x_train": np.full((8, 5), np.nan)}, "training part: x with NaN"),
             ({"x_train": np.zeros(8)}, "training part: x of shape"),
             ({"x_train": np.zeros((0, 5)), "y_train": np.zeros(0)}, "at least one point"),
-            ({"x_test": np.zeros((4, 6))}, r"test part: test x of shape \(4, 6\)"),
+            ({"x_test": np.zeros((4, 6))}, r"test part: test x of shape \(6,\)"),
             ({"x_test": np.zeros((4, 5, 1))}, "test x of shape"),
             ({"y_train": np.zeros(8, int)}, "one class only"),
             ({"y_test": np.full(4, 2)}, "class 2, unseen in training"),

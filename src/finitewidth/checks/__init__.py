@@ -197,6 +197,16 @@ def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray
     return array
 
 
+def as_in_training(name: str, shape: tuple[int, ...], training: tuple[int, ...]) -> None:
+    """InputError unless a point (or its targets) has the shape of those in training."""
+    if shape != training:
+        raise InputError(
+            f"{name} of shape {shape} a point, {training} in training",
+            "points of one shape",
+            "prepare both parts in the same way",
+        )
+
+
 def _number(name: str, value: Any, wanted: str, allowed: Callable[[float], bool], remedy: str) -> float:
     zero_dimensional = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
     if not zero_dimensional and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):

@@ -152,12 +152,7 @@ class Dataset(CheckedKeywords, Displayed):
         """
         other = Dataset(x, y, classes=self.classes or ())
         for name, ours, theirs in (("x", self.x, other.x), ("y", self.y, other.y)):
-            if ours.shape[1:] != theirs.shape[1:]:
-                raise InputError(
-                    f"test {name} of shape {theirs.shape} beside training {name} of shape {ours.shape}",
-                    "equal shapes but for the number of points",
-                    f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
-                )
+            checks.as_in_training(f"test {name}", theirs.shape[1:], ours.shape[1:])
         other = other.with_inputs(other.x, input_names=self.input_names)
         return other if self.target_scaling is None else other.with_scaled_targets(self.target_scaling)
 
@@ -255,12 +250,7 @@ def same_points(train: Any, test: Any) -> None:
     for name, part in (("train", train), ("test", test)):
         if not (hasattr(part, "x") and hasattr(part, "y")):
             raise InputError(f"{name} = {checks.shown(part)}", "a Dataset", "write fw.Dataset(x, y)")
-    if train.x.shape[1:] != test.x.shape[1:]:
-        raise InputError(
-            f"training points of shape {train.x.shape[1:]}, test points of {test.x.shape[1:]}",
-            "points of one shape",
-            "prepare both sets in the same way",
-        )
+    checks.as_in_training("test x", test.x.shape[1:], train.x.shape[1:])
 
 
 def same_targets(train: Any, test: Any) -> None:

@@ -112,7 +112,7 @@ def _inputs(bunch: Any, selection: Selection, max_bytes: float) -> list[InputCol
         raise InputError(f"categorical columns {some(texts)}", "numeric columns", remedy)
     for column in columns:
         values = dense[:, all_names.index(column.name)]
-        if values.dtype.kind == "f" and not column.all_text and np.isfinite(values).all():
+        if values.dtype.kind in "iuf" and not column.all_text and np.isfinite(values).all():
             column.numbers.frombytes(values.astype(np.float64).tobytes())
             continue
         for row, value in enumerate(values.tolist()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import choice, real_array
+from finitewidth.checks import as_in_training, choice, real_array
 from finitewidth.checks.exceptions import InputError
 from finitewidth.display import Displayed
 
@@ -63,12 +63,7 @@ class Standardiser(Displayed):
 
     def _checked(self, x: Any) -> np.ndarray:
         array = real_array("x", x, (self.mean.ndim + 1,))
-        if array.shape[1:] != self.mean.shape:
-            raise InputError(
-                f"x of shape {array.shape} beside training inputs of shape {self.mean.shape}",
-                "equal shapes but for the number of points",
-                "give inputs in the form of the training part",
-            )
+        as_in_training("x", array.shape[1:], self.mean.shape)
         return array
 
 
