@@ -59,31 +59,27 @@ def _first(part: Dataset, name: str, count: int | None) -> Dataset:
     return part.subset(np.arange(count))
 
 
-def read_archive(
-    file: Path, max_bytes: float, names: Sequence[str] | None = None, wanted: str = "an npz file written by numpy.savez"
-) -> dict[str, np.ndarray]:
+def read_archive(file: Path, max_bytes: float, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of those names, or all of them.
 
     Raises InputError for a file that is damaged, holds objects (pickles) or lacks a name, and MemoryCapError where the
     headers declare more than ``max_bytes`` in float64, before anything but the headers is read.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            chosen = _members(file, archive, names)
-            sizes = [_declared_bytes(file, archive, name) for name in chosen]
-            refuse_above(sum(sizes), max_bytes, f"file {str(file)!r}")
-            return {name: _read_array(archive, name) for name in chosen}
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise whatever a damaged file makes them
-        raise InputError(
-            f"file {str(file)!r}, which is not an npz file or is damaged or truncated ({error})",
-            wanted,
-            "write or copy the file again",
-        ) from error
+    with located(f"file {str(file)!r}"):
+        try:
+            with zipfile.ZipFile(file) as archive:
+                chosen = _members(archive, names)
+                n_bytes = sum(_declared_bytes(archive, name) for name in chosen)
+                refuse_above(n_bytes, max_bytes, f"file {str(file)!r}")
+                return {name: _read_array(archive, name) for name in chosen}
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, zlib and NumPy raise whatever a damaged file makes them
+            given = f"not an npz file, or damaged or truncated ({error})"
+            raise InputError(given, "an npz file written by numpy.savez", "write or copy the file again") from error
 
 
-def _members(file: Path, archive: zipfile.ZipFile, names: Sequence[str] | None) -> list[str]:
+def _members(archive: zipfile.ZipFile, names: Sequence[str] | None) -> list[str]:
     members = archive.namelist()
     found = [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
     if not len(found) == len(members) == len(set(found)) <= _MOST_MEMBERS:
@@ -93,14 +89,14 @@ def _members(file: Path, archive: zipfile.ZipFile, names: Sequence[str] | None) 
     missing = sorted(set(names) - set(found), key=list(names).index)
     if missing:
         raise InputError(
-            f"file {str(file)!r} with the arrays {', '.join(found[:10]) or 'none'}",
+            f"the arrays {', '.join(found[:10]) or 'none'}",
             "the arrays " + ", ".join(names),
             f"add {', '.join(missing)}",
         )
     return list(names)
 
 
-def _declared_bytes(file: Path, archive: zipfile.ZipFile, name: str) -> int:
+def _declared_bytes(archive: zipfile.ZipFile, name: str) -> int:
     """What the array will take as float64, from its header alone."""
     member = archive.getinfo(f"{name}.npy")
     if member.compress_type not in _COMPRESSIONS:
@@ -111,7 +107,7 @@ def _declared_bytes(file: Path, archive: zipfile.ZipFile, name: str) -> int:
     shape, _, dtype = read[np.lib.format.read_magic(header)](header)
     if dtype.hasobject:
         raise InputError(
-            f"file {str(file)!r} with the object array {name} (a pickle, which could run code)",
+            f"the object array {name} (a pickle, which could run code)",
             "plain arrays of numbers",
             f"save {name} as integers or floats",
         )
