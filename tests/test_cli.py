@@ -210,7 +210,7 @@ def test_a_column_that_numbers_the_rows_is_no_input(capsys):
     for name in ("with", "without"):
         assert main(["predict", "--data", f"{name}.csv", "--target", "y", "--width", "100", "--n-train", "40"]) == 0
         printed[name] = capsys.readouterr()
-    assert "column 'Unnamed: 0' has no name and numbers the rows" in printed["with"].err
+    assert "column 'Unnamed: 0' has no name and is not used" in printed["with"].err
     assert printed["without"].err == ""
     assert printed["with"].out.splitlines()[1:] == printed["without"].out.splitlines()[1:]
 

@@ -18,7 +18,7 @@ from finitewidth import Convolutional, FullyConnected, LocallyConnected, SingleN
 from finitewidth.checks.exceptions import KeywordError
 from finitewidth.curves.comparison import ComparedRow, Comparison
 from finitewidth.curves.selection import Candidate, Selection
-from finitewidth.data.standardise import Standardiser
+from finitewidth.data import Standardiser
 from finitewidth.display import Displayed, Tabulated, short
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks.coupled import Joint
@@ -139,6 +139,20 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """The solutions whose validity is computed; the computation itself is left out."""
+    seen = []
+
+    def compute(solution):
+        seen.append(solution)
+        width = solution.theory.network.widths[0]
+        return Validity(1.0 / width, f"as good as width {width} can be")
+
+    monkeypatch.setattr(theory_rows, "validity", compute)
+    return seen
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_text_of_few_lines(name):
     value = SHOWN[name]
@@ -150,7 +164,7 @@ def test_text_of_few_lines(name):
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_html_is_whole_and_escaped(name):
+def test_html_is_whole_and_escaped(name, counted):
     page = Page(SHOWN[name]._repr_html_())
     assert page.tags <= {"div", "table", "thead", "tbody", "tr", "th", "td", "br"}
     assert "color:" not in SHOWN[name]._repr_html_()  # of the page, light or dark
@@ -266,20 +280,6 @@ def test_a_fitted_kernel_can_be_read():
 
 
 # --- learning curves ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """The solutions whose validity is computed; the computation itself is left out."""
-    seen = []
-
-    def compute(solution):
-        seen.append(solution)
-        width = solution.theory.network.widths[0]
-        return Validity(1.0 / width, f"as good as width {width} can be")
-
-    monkeypatch.setattr(theory_rows, "validity", compute)
-    return seen
 
 
 def test_a_curve_prints_as_the_command_line_does(capsys, monkeypatch, counted):

@@ -6,10 +6,10 @@ X is used as given, as everywhere in scikit-learn: put a ``StandardScaler`` in f
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -35,38 +35,23 @@ _PATCHES = ("patch", "stride", "padding", "pool", "input_shape")
 _ARCHITECTURE = ("widths", "weight_precision", *_PRIOR, *_PATCHES)
 
 
+@dataclass(eq=False, repr=False)
 class _FiniteWidth(CheckedKeywords, BaseEstimator):
     """What regressor and classifier share: parameters, the solution, the prediction."""
 
-    def __init__(
-        self,
-        widths: int | Sequence[int] = (100,),
-        activation: str | Activation | Callable[[Any], Any] = "erf",
-        weight_precision: float | Sequence[float] = 1.0,
-        offset_precision: float | None = None,
-        readout: str = "standard",
-        temperature: float | Likelihood = 0.05,
-        method: str | Method = "saddle",
-        network: str | Network = "fc",
-        input_shape: Sequence[int] | None = None,
-        patch: int | Sequence[int] | None = None,
-        stride: int | Sequence[int] | None = None,
-        padding: str | None = None,
-        pool: str | None = None,
-    ) -> None:
-        self.widths = widths
-        self.activation = activation
-        self.weight_precision = weight_precision
-        self.offset_precision = offset_precision
-        self.readout = readout
-        self.temperature = temperature
-        self.method = method
-        self.network = network
-        self.input_shape = input_shape
-        self.patch = patch
-        self.stride = stride
-        self.padding = padding
-        self.pool = pool
+    widths: int | Sequence[int] = (100,)
+    activation: str | Activation | Callable[[Any], Any] = "erf"
+    weight_precision: float | Sequence[float] = 1.0
+    offset_precision: float | None = None
+    readout: str = "standard"
+    temperature: float | Likelihood = 0.05
+    method: str | Method = "saddle"
+    network: str | Network = "fc"
+    input_shape: Sequence[int] | None = None
+    patch: int | Sequence[int] | None = None
+    stride: int | Sequence[int] | None = None
+    padding: str | None = None
+    pool: str | None = None
 
     def _solve(self, train: Dataset) -> Self:
         self.n_outputs_ = train.n_outputs
@@ -91,6 +76,7 @@ class _FiniteWidth(CheckedKeywords, BaseEstimator):
         return self.solution_.predict(x.view())  # a view: the caller may write into X and come again
 
 
+@dataclass(eq=False, repr=False)
 class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     """Bayesian network of finite width, solved instead of sampled, as a scikit-learn regressor.
 
@@ -128,39 +114,7 @@ class FiniteWidthRegressor(MultiOutputMixin, RegressorMixin, _FiniteWidth):
     predicting raises InputError.
     """
 
-    def __init__(
-        self,
-        widths: int | Sequence[int] = (100,),
-        activation: str | Activation | Callable[[Any], Any] = "erf",
-        weight_precision: float | Sequence[float] = 1.0,
-        offset_precision: float | None = None,
-        readout: str = "standard",
-        temperature: float | Likelihood = 0.05,
-        method: str | Method = "saddle",
-        network: str | Network = "fc",
-        input_shape: Sequence[int] | None = None,
-        patch: int | Sequence[int] | None = None,
-        stride: int | Sequence[int] | None = None,
-        padding: str | None = None,
-        pool: str | None = None,
-        standardise_target: bool = True,
-    ) -> None:
-        super().__init__(
-            widths=widths,
-            activation=activation,
-            weight_precision=weight_precision,
-            offset_precision=offset_precision,
-            readout=readout,
-            temperature=temperature,
-            method=method,
-            network=network,
-            input_shape=input_shape,
-            patch=patch,
-            stride=stride,
-            padding=padding,
-            pool=pool,
-        )
-        self.standardise_target = standardise_target
+    standardise_target: bool = True
 
     def fit(self, X: Any, y: Any) -> Self:
         """Solve on X (points, inputs) and y, (points,) or (points, outputs)."""
@@ -234,15 +188,7 @@ class FiniteWidthClassifier(ClassifierMixin, _FiniteWidth):
         return class_probabilities(self._predict(X))
 
 
-@overload
-def _validated(estimator: _FiniteWidth, X: Any, /, **options: Any) -> Array: ...
-
-
-@overload
-def _validated(estimator: _FiniteWidth, X: Any, y: Any, /, **options: Any) -> tuple[Array, Array]: ...
-
-
-def _validated(estimator: _FiniteWidth, /, *given: Any, **options: Any) -> Array | tuple[Array, Array]:
+def _validated(estimator: _FiniteWidth, /, *given: Any, **options: Any) -> Any:
     """scikit-learn's own validation, with its texts; what it does not expect is said in ours."""
     try:
         return validate_data(estimator, *given, **options)
@@ -262,10 +208,9 @@ def _network_of(estimator: _FiniteWidth) -> Network:
 
 def _refuse_a_second_architecture(estimator: _FiniteWidth) -> None:
     # Else a grid search over widths with a ready network would quietly compare equals.
-    defaults = inspect.signature(_FiniteWidth.__init__).parameters
     for name in _ARCHITECTURE:
-        value = getattr(estimator, name)
-        if value is not defaults[name].default and not np.array_equal(value, defaults[name].default):
+        value, default = getattr(estimator, name), getattr(_FiniteWidth, name)
+        if value is not default and not np.array_equal(value, default):
             raise InputError(
                 f"{name} = {checks.shown(value)} beside a ready network",
                 "the architecture in one place",

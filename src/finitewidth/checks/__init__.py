@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,28 +117,19 @@ def flag(name: str, value: Any) -> bool:
 
 def positive(name: str, value: Any) -> float:
     """A finite number above zero, as a float."""
-    number = _real(name, value, "a finite number above 0")
-    if not (math.isfinite(number) and number > 0.0):
-        raise InputError(f"{name} = {shown(value)}", "a finite number above 0", f"give {name} a positive value")
-    return number
+    return _number(name, value, "a finite number above 0", lambda x: x > 0.0, f"give {name} a positive value")
 
 
 def not_negative(name: str, value: Any) -> float:
     """A finite number of at least zero, as a float."""
-    number = _real(name, value, "a finite number of at least 0")
-    if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(
-            f"{name} = {shown(value)}", "a finite number of at least 0", f"give {name} a value that is not below 0"
-        )
-    return number
+    remedy = f"give {name} a value that is not below 0"
+    return _number(name, value, "a finite number of at least 0", lambda x: x >= 0.0, remedy)
 
 
 def positive_integer(name: str, value: Any) -> int:
     """A whole number of at least one, as an int; 50.0 and 1e12 are whole, 50.5 and True are not."""
-    number = _real(name, value, "a whole number of at least 1")
-    if not (math.isfinite(number) and number >= 1 and number == int(number)):
-        raise InputError(f"{name} = {shown(value)}", "a whole number of at least 1", f"give {name} as 1, 2, 3, ...")
-    return int(number)
+    remedy = f"give {name} as 1, 2, 3, ..."
+    return int(_number(name, value, "a whole number of at least 1", lambda x: x >= 1 and x == int(x), remedy))
 
 
 def positive_sequence(name: str, value: Any, length: int) -> tuple[float, ...]:
@@ -206,11 +197,24 @@ def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray
     return array
 
 
-def _real(name: str, value: Any, wanted: str) -> float:
+def as_in_training(name: str, shape: tuple[int, ...], training: tuple[int, ...]) -> None:
+    """InputError unless a point (or its targets) has the shape of those in training."""
+    if shape != training:
+        raise InputError(
+            f"{name} of shape {shape} a point, {training} in training",
+            "points of one shape",
+            "prepare both parts in the same way",
+        )
+
+
+def _number(name: str, value: Any, wanted: str, allowed: Callable[[float], bool], remedy: str) -> float:
     zero_dimensional = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
     if not zero_dimensional and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
         raise InputError(f"{name} = {shown(value)}", wanted, f"give {name} as a number")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        number = math.inf
+    if not (math.isfinite(number) and allowed(number)):
+        raise InputError(f"{name} = {shown(value)}", wanted, remedy)
+    return number

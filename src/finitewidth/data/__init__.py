@@ -2,30 +2,27 @@
 
 from finitewidth.data.builtin import digits, mnist, mnist5000
 from finitewidth.data.csv_file import csv
-from finitewidth.data.dataset import Dataset, InputScaling, split
+from finitewidth.data.dataset import Dataset, split, standardise, standardise_target
+from finitewidth.data.encoding import TargetEncoding
 from finitewidth.data.images import block_average, image_folder
 from finitewidth.data.loaders import load
 from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
-from finitewidth.data.standardise import Standardiser, standardise, standardise_target
+from finitewidth.data.scaling import Standardiser, TargetScaling
 from finitewidth.data.synthetic import (
-    gaussian_mixture,
     linear_teacher,
     one_hidden_layer_teacher,
     random_labels,
 )
-from finitewidth.data.targets import TargetEncoding, TargetScaling
 
 __all__ = [
     "Dataset",
-    "InputScaling",
     "Standardiser",
     "TargetEncoding",
     "TargetScaling",
     "block_average",
     "csv",
     "digits",
-    "gaussian_mixture",
     "image_folder",
     "linear_teacher",
     "load",

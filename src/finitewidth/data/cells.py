@@ -1,23 +1,68 @@
-"""The cells of a table as numbers, row by row: decimal signs, texts, missing values, row numbers."""
+"""The cells of a table: which are numbers, texts or missing, and what a column of them holds as input or target."""
 
 from __future__ import annotations
 
 import math
 import re
 from array import array
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
+from finitewidth.checks import choice, shown
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.columns import Columns, Selection, sorted_texts
 from finitewidth.data.files import refuse_above
-from finitewidth.data.tables import bad_cell, is_missing, is_separated, number_of, option
 
-BYTES_A_TEXT = 200.0  # of one more text that a column may hold, about
+TASKS = ("auto", "regression", "classification")
+LONGEST_NAME = 1000  # characters of a class; NumPy gives every row as much room as the longest
+FEW_VALUES = 20  # whole numbers with more different values than this may be counts: the user has to say
+TEXT = "text"  # encode="text": every column of texts
+BYTES_A_TEXT = 200.0  # of one more text that a table may hold, about
+_MISSING = ("", "na", "n/a", "null", "?", "<na>")
+_SEPARATED = re.compile(r"[+-]?\d[\d.,'\s]*")  # 1.234,5 and 1 234, where they are no numbers
+_WHOLE = re.compile(r"[+-]?\d{1,18}")
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # 1,5
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")  # 1.234: its sign may separate thousands
+
+
+def number_of(cell: str) -> float | None:
+    """The number of a cell with a decimal point, None where it is none."""
+    try:
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number; a table means text
+    except ValueError:
+        return None
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    number = number_of(cell)
+    return cell.strip().lower() in _MISSING or (number is not None and math.isnan(number))
+
+
+def bad_cell(cell: str, place: str, is_input: bool = False) -> InputError:
+    """What is wrong with a cell that is no finite number; the remedies for inputs name the options."""
+    if is_missing(cell) or number_of(cell) is not None:
+        fill = f", or add {option('impute', 'mean')} to fill missing values" if is_input and is_missing(cell) else ""
+        given, remedy = f"a missing or infinite value ({shown(cell)})", f"remove this row first{fill}"
+    elif _is_separated(cell):
+        given, remedy = f"{shown(cell)}, a number with separators", "write it without separators of thousands"
+    else:
+        given, remedy = f"text ({shown(cell)}) in a number's place", "mend the cell, "
+        if is_input:
+            remedy += f"add {option('encode', TEXT)}, or leave the column out (--drop)"
+        else:
+            remedy += "or leave the row out; class names need task='classification'"
+    return InputError(f"{given} in {place}", "finite numbers", remedy)
+
+
+def option(name: str, value: str) -> str:
+    """How to give an option, in Python and on the command line."""
+    return f"{name}={shown(value)} (--{name})"
+
+
+def _is_separated(cell: str) -> bool:
+    return _SEPARATED.fullmatch(cell.strip()) is not None
 
 
 class Decimals:
@@ -69,77 +114,116 @@ class Decimals:
                 )
 
 
-class InputCells:
-    """Collects the input columns; raises InputError with column and line for a cell that cannot be used."""
+class InputColumn:
+    """An input column as its cells are read: numbers, or texts where these are to be encoded.
 
-    def __init__(self, names: Sequence[str], selection: Selection, decimals: Decimals, max_bytes: float) -> None:
-        self.names, self.selection, self.decimals, self.max_bytes = list(names), selection, decimals, max_bytes
-        self.values = array("d")
-        self.as_text = {i for i, name in enumerate(names) if selection.is_named_text(name)}
-        self.places: dict[int, dict[str, int]] = {}  # column: its texts, each with its place
-        self.lines: dict[int, int] = {}  # column: the line of its first text
-        self.counts: Counter[int] = Counter()  # column: its cells that hold texts
+    ``all_text``: also cells that are numbers are texts. ``known``: the texts of all columns, each held once.
+    """
 
-    def take(self, cells: Sequence[str], line: int) -> None:
-        """One row."""
-        for column, cell in enumerate(cells):
-            number = None if column in self.as_text else self.decimals.number(cell, line)
-            if number is None or not math.isfinite(number):
-                number = self._other(column, cell.strip(), number, line)
-            self.values.append(number)
+    def __init__(
+        self, name: str, encoded: bool, all_text: bool, filled: bool, known: dict[str, str], max_bytes: float
+    ) -> None:
+        self.name, self.encoded, self.all_text, self.filled = name, encoded, all_text, filled
+        self.known, self.max_bytes = known, max_bytes
+        self.numbers = array("d")  # NaN where one is missing
+        self.cells: list[str] | None = [] if all_text else None  # of texts; empty where one is missing
 
-    def columns(self) -> Columns:
-        """All rows."""
-        x = np.frombuffer(self.values).reshape(-1, len(self.names))
-        texts = {}
-        for column, places in self.places.items():
-            self._refuse_mixed(column, int(np.isfinite(x[:, column]).sum()))
-            x[:, column], texts[column] = sorted_texts(x[:, column], list(places))
-        return Columns(self.names, x, texts, self.selection.impute)
+    def take(self, cell: str, number: float | None, place: str) -> None:
+        """The next cell, and the number that it is; raises InputError, with the place, where it can be neither."""
+        if self.cells is None and number is not None and math.isfinite(number):
+            self.numbers.append(number)
+        elif self.filled and is_missing(cell):
+            if self.cells is None:
+                self.numbers.append(math.nan)
+            else:
+                self.cells.append("")
+        else:
+            self._take_text(cell, number, place)
 
-    def _other(self, column: int, cell: str, number: float | None, line: int) -> float:
-        """What stands for a cell that holds no finite number."""
-        name = self.names[column]
-        if is_missing(cell) and self.selection.impute is not None:
-            return math.nan
-        is_text = number is None and not is_missing(cell)
-        if not (is_text and self.selection.is_encoded(name)) or (column not in self.as_text and is_separated(cell)):
-            raise bad_cell(cell, f"column {name!r}, line {line}", is_input=True)
-        self.counts[column] += 1
-        self.lines.setdefault(column, line)
-        places = self.places.setdefault(column, {})
-        if cell not in places:
-            places[cell] = len(places)
-            texts = sum(map(len, self.places.values())) if len(places) % 100 == 0 else 0
-            what = f"the column {name!r} with more than {len(places)} different texts"
-            refuse_above(BYTES_A_TEXT * texts, self.max_bytes, what, f"leave it out with {option('drop', name)}")
-        return places[cell]
+    def values(self) -> tuple[np.ndarray, list[str] | None]:
+        """Numbers (rows,) and None; or the places of the texts among the different ones, sorted, and these."""
+        if self.cells is None:
+            return np.frombuffer(self.numbers), None
+        texts = sorted({*self.cells} - {""})
+        places = {"": math.nan} | {text: float(place) for place, text in enumerate(texts)}
+        return np.array([places[cell] for cell in self.cells]), texts
 
-    def _refuse_mixed(self, column: int, n_values: int) -> None:
-        if column not in self.as_text and self.counts[column] < n_values:
-            name, text = self.names[column], next(iter(self.places[column]))
+    def _take_text(self, cell: str, number: float | None, place: str) -> None:
+        cell, where = cell.strip(), f"column {self.name!r}, {place}"
+        unreadable = _is_separated(cell) if number is None else not math.isfinite(number)
+        if is_missing(cell) or not self.encoded or (unreadable and not self.all_text):
+            raise bad_cell(cell, where, is_input=True)
+        if self.cells is None and all(map(math.isnan, self.numbers)):
+            self.cells = [""] * len(self.numbers)
+        if self.cells is None or number is not None:
             raise InputError(
-                f"column {name!r} with text ({text!r}, line {self.lines[column]}) and with numbers",
+                f"{shown(cell)} in {where}, which holds texts and numbers",
                 "one of them",
-                f"mend the cells, leave the column out (--drop), or add {option('encode', name)} to take all as text",
+                f"mend the cells, leave the column out (--drop), or add {option('encode', self.name)} "
+                "to take all as text",
             )
+        if cell not in self.known:
+            self.known[cell] = cell
+            what = f"the column {self.name!r}, with which there are {len(self.known)} different texts"
+            remedy = f"leave it out with {option('drop', self.name)}"
+            refuse_above(BYTES_A_TEXT * len(self.known), self.max_bytes, what, remedy)
+        self.cells.append(self.known[cell])
 
 
-class RowNumbers:
-    """A column without a name: nothing, or the numbers of the rows from 0 or 1 on; raises InputError for all else."""
+def targets(columns: Sequence[list[str]], task: str, place: Callable[[int, int], str]) -> np.ndarray:
+    """The cells of one target as class labels or numbers (P,), those of several as real outputs (P, D).
 
-    def __init__(self, name: str) -> None:
-        self.name, self.count = name, 0
-        self.start: int | None = None
+    ``place``: what stands for a column and a row in the message of InputError.
+    """
+    choice("task", task, TASKS)
+    if len(columns) == 1:
+        return _target(columns[0], task, partial(place, 0))
+    if task == "classification":
+        raise InputError(f"task = {task!r} with {len(columns)} targets", "one target", "name one column as target")
+    return np.stack([_numbers(cells, partial(place, d)) for d, cells in enumerate(columns)], axis=1)
 
-    def take(self, cell: str, line: int) -> None:
-        """The cell of the next row."""
-        if self.count == 0:
-            self.start = {"0": 0, "1": 1}.get(cell)
-        if cell != ("" if self.start is None else str(self.start + self.count)):
-            raise InputError(
-                f"a column without a name ({self.name!r}, which holds {cell!r} in line {line})",
-                "a name for every input",
-                f"name it in the first line, or leave it out with {option('drop', self.name)}",
-            )
-        self.count += 1
+
+def _target(cells: list[str], task: str, place: Callable[[int], str]) -> np.ndarray:
+    """Names (text), class labels (int64) or numbers (float64), shape (P,)."""
+    numbers = [number_of(cell) for cell in cells]
+    for row, (cell, number) in enumerate(zip(cells, numbers, strict=True)):
+        if is_missing(cell) or (number is not None and not math.isfinite(number)):
+            raise bad_cell(cell, place(row))
+    if task == "classification":
+        # 1 and 1.0 are the class 1 where every label is a whole number; otherwise labels are names.
+        if all(number is not None and number.is_integer() and abs(number) < 2**53 for number in numbers):
+            return np.array(numbers, dtype=np.int64)
+        return _names(cells)
+    if task == "auto" and all(number is None for number in numbers) and not any(map(_is_separated, cells)):
+        return _names(cells)
+    values = _numbers(cells, place)
+    if task == "regression" or not all(_WHOLE.fullmatch(cell) for cell in cells):
+        return values
+    labels = np.array([int(cell) for cell in cells])
+    distinct = len(np.unique(labels))
+    if distinct > FEW_VALUES:
+        raise InputError(
+            f"a target of whole numbers with {distinct} different values, classes or counts",
+            "the task",
+            "say task='regression' or task='classification'",
+        )
+    return labels
+
+
+def _numbers(cells: list[str], place: Callable[[int], str]) -> np.ndarray:
+    numbers = np.empty(len(cells))
+    for row, cell in enumerate(cells):
+        number = number_of(cell)
+        if number is None or not math.isfinite(number):
+            raise bad_cell(cell, place(row))
+        numbers[row] = number
+    return numbers
+
+
+def _names(cells: list[str]) -> np.ndarray:
+    longest = max(map(len, cells))
+    if longest > LONGEST_NAME:
+        raise InputError(
+            f"a class name of {longest} characters", f"at most {LONGEST_NAME}", "check the target column and the quotes"
+        )
+    return np.array(cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks import choice, nearest, shown
 from finitewidth.checks.exceptions import InputError
+from finitewidth.data.cells import TEXT, InputColumn, option, targets
 from finitewidth.data.dataset import Dataset
-from finitewidth.data.files import refuse_above
-from finitewidth.data.tables import TEXT, option, some
+from finitewidth.data.encoding import Label
+from finitewidth.data.files import of_classes, refuse_above
 
 STRATEGIES = ("mean", "median", "most_frequent")
 FEW_TEXTS = 10  # more different texts than this, and than half the rows, are names of single rows
@@ -35,26 +36,22 @@ class Selection:
     @classmethod
     def of(cls, target: Any, columns: Any, drop: Any, encode: Any, impute: Any) -> Selection:
         """From the arguments of a reader, each a name or several; raises InputError."""
-        targets, wanted, dropped, encoded = (
-            None if value is None else _names(name, value)
-            for name, value in (("target", target), ("columns", columns), ("drop", drop), ("encode", encode))
-        )
+        given = {"target": target, "columns": columns, "drop": drop, "encode": encode}
+        names = {argument: None if value is None else _names(argument, value) for argument, value in given.items()}
         if impute is not None:
             choice("impute", impute, STRATEGIES)
-        return cls(targets, wanted, dropped or (), encoded, impute)
+        return cls(names["target"], names["columns"], names["drop"] or (), names["encode"], impute)
 
     def inputs(self, known: Sequence[str]) -> list[str]:
         """The input columns among all columns of the table; raises InputError for names that it does not have."""
-        encode = () if self.encode == (TEXT,) else self.encode
-        given = {"target": self.targets, "columns": self.columns, "drop": self.drop, "encode": encode}
-        for argument, names in given.items():
+        encode = () if self.encode in (None, (TEXT,)) else self.encode
+        for argument, names in (("target", self.targets), ("columns", self.columns), ("drop", self.drop)):
             _refuse_unknown(argument, names or (), known)
         targets = self.targets or ()
         _refuse_both("target", targets, "columns", self.columns or ())
         _refuse_both("drop", self.drop, "target", targets)
         _refuse_both("drop", self.drop, "columns", self.columns or ())
-        others = {*targets, *self.drop}
-        inputs = [name for name in self.columns or known if name not in others]
+        inputs = [name for name in self.columns or known if name not in {*targets, *self.drop}]
         if not inputs:
             raise InputError(
                 f"no input among the columns {some(known)}", "at least one", "name fewer targets, drop less"
@@ -62,101 +59,105 @@ class Selection:
         _refuse_unknown("encode", encode or (), inputs)
         return inputs
 
-    def is_encoded(self, name: str) -> bool:
-        """Whether a column that holds texts is one-hot encoded."""
-        return self.encode is not None and (self.encode == (TEXT,) or name in self.encode)
-
-    def is_named_text(self, name: str) -> bool:
-        """Whether a column is one-hot encoded whatever it holds."""
-        return self.encode is not None and self.encode != (TEXT,) and name in self.encode
+    def column(self, name: str, known: dict[str, str], max_bytes: float, all_text: bool = False) -> InputColumn:
+        """An input column of that name, still empty; ``known`` holds the texts of all columns."""
+        named = self.encode is not None and name in self.encode and self.encode != (TEXT,)
+        encoded = named or self.encode == (TEXT,)
+        return InputColumn(name, encoded, named or all_text, self.impute is not None, known, max_bytes)
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Input columns as a table has them.
+class Table:
+    """Columns of inputs, and the cells of every target.
 
-    x: (rows, columns), NaN where a value is missing; in a column of texts the place of the text among ``texts``.
-    texts: the different texts of such a column, sorted, by its place.
+    place: what stands for a target and a row in messages.
     """
 
-    names: list[str]
-    x: np.ndarray
-    texts: dict[int, list[str]]
+    inputs: list[InputColumn]
+    targets: list[list[str]]
+    place: Callable[[int, int], str]
     impute: str | None
+    max_bytes: float
 
-    def rows(self) -> np.ndarray:
-        """Row numbers (rows, 1), to stand for the inputs while a data set is split."""
-        return np.arange(len(self.x), dtype=np.float64)[:, None]
+    def rows(self, task: str, classes: Sequence[Label] | None) -> Dataset:
+        """The targets, with row numbers (rows, 1) to stand for the inputs while the data set is split."""
+        y = targets(self.targets, task, self.place)
+        x = np.arange(len(y), dtype=np.float64)[:, None]
+        if y.dtype.kind != "f":
+            return of_classes(x, y, classes)
+        dataset = Dataset(x, y, classes=() if task == "regression" else None)
+        if classes is None:
+            return dataset
+        if dataset.labels is None:
+            raise InputError(
+                f"classes = {shown(tuple(classes))} for a target of real numbers",
+                "a target of class labels",
+                "leave classes out, or say task='classification'",
+            )
+        return of_classes(x, dataset.labels, classes)
 
-    def prepare(self, train: Dataset, test: Dataset, max_bytes: float) -> tuple[Dataset, Dataset]:
+    def prepare(self, train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
         """Two data sets of row numbers, with the inputs of these rows in their place.
 
         Missing values are filled and texts one-hot encoded by what scikit-learn's SimpleImputer and OneHotEncoder learn
         from the training part: a text that occurs in the test part alone is zero in every column of its encoding.
         Raises InputError for a column without any value in the training part, and for texts that name single rows.
         """
-        first, second = (self.x[part.flat[:, 0].astype(np.intp)] for part in (train, test))
+        columns, texts = zip(*[column.values() for column in self.inputs], strict=True)
+        x = np.column_stack(columns)
+        first, second = (x[part.flat[:, 0].astype(np.intp)] for part in (train, test))
         if self.impute is not None:
-            first, second = self._filled(first, second)
-        names, first, second = self._encoded(first, second, max_bytes)
-        inputs = tuple(names)
-        return train.with_inputs(first, input_names=inputs), test.with_inputs(second, input_names=inputs)
+            self._fill(first, second, [found is not None for found in texts])
+        names, first, second = self._encoded(first, second, texts)
+        return train.with_inputs(first, input_names=names), test.with_inputs(second, input_names=names)
 
-    def _filled(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fill(self, train: np.ndarray, test: np.ndarray, is_text: list[bool]) -> None:
         from sklearn.impute import SimpleImputer  # scikit-learn takes a second to import
 
-        empty = [name for name, column in zip(self.names, train.T, strict=True) if np.isnan(column).all()]
+        empty = [column.name for column, values in zip(self.inputs, train.T, strict=True) if np.isnan(values).all()]
         if empty:
             given = f"columns without any value in the training part: {some(empty)}"
             raise InputError(given, "a value to learn from", f"leave them out with {option('drop', empty[0])}")
-        texts, numbers = sorted(self.texts), [i for i in range(len(self.names)) if i not in self.texts]
-        for places, strategy in ((texts, "most_frequent"), (numbers, self.impute)):
-            if places:
+        for places, strategy in ((np.flatnonzero(is_text), "most_frequent"), (~np.array(is_text), self.impute)):
+            if train[:, places].size:
                 imputer = SimpleImputer(strategy=strategy)
                 with np.errstate(all="ignore"):  # of values too large to average: refused as infinite afterwards
                     train[:, places] = imputer.fit_transform(train[:, places])
                 test[:, places] = imputer.transform(test[:, places])
-        return train, test
 
     def _encoded(
-        self, train: np.ndarray, test: np.ndarray, max_bytes: float
+        self, train: np.ndarray, test: np.ndarray, texts: Sequence[list[str] | None]
     ) -> tuple[list[str], np.ndarray, np.ndarray]:
-        if not self.texts:
-            return self.names, train, test
+        """Names and values of the inputs, (rows, inputs) of each part."""
+        names = [column.name for column in self.inputs]
+        if not any(texts):
+            return names, train, test
         from sklearn.preprocessing import OneHotEncoder
 
-        self._refuse_many(train, len(train) + len(test), max_bytes)
-        names, firsts, seconds = list[str](), list[np.ndarray](), list[np.ndarray]()
-        for place, name in enumerate(self.names):
+        counts = {place: len(np.unique(train[:, place])) for place, found in enumerate(texts) if found is not None}
+        self._refuse_many(counts, len(train), len(test))
+        every, firsts, seconds = list[str](), list[np.ndarray](), list[np.ndarray]()
+        for place, (name, found) in enumerate(zip(names, texts, strict=True)):
             first, second = train[:, [place]], test[:, [place]]
-            if place in self.texts:
+            if found is None:
+                every.append(name)
+            else:
                 encoder = OneHotEncoder(sparse_output=False, handle_unknown="ignore")
                 first, second = encoder.fit_transform(first), encoder.transform(second)
-                names += [f"{name}={self.texts[place][int(code)]}" for code in encoder.categories_[0]]
-            else:
-                names.append(name)
+                every += [f"{name}={found[int(code)]}" for code in encoder.categories_[0]]
             firsts.append(first)
             seconds.append(second)
-        return names, np.hstack(firsts), np.hstack(seconds)
+        return every, np.hstack(firsts), np.hstack(seconds)
 
-    def _refuse_many(self, train: np.ndarray, n_rows: int, max_bytes: float) -> None:
-        counts = {place: len(np.unique(train[:, place])) for place in self.texts}
+    def _refuse_many(self, counts: dict[int, int], n_train: int, n_test: int) -> None:
         most = max(counts, key=lambda place: counts[place])
-        remedy = f"leave it out with {option('drop', self.names[most])}"
-        what = f"the column {self.names[most]!r} with {counts[most]} different texts in {len(train)} training rows"
-        if counts[most] > max(FEW_TEXTS, len(train) / 2):
+        name = self.inputs[most].name
+        remedy = f"leave it out with {option('drop', name)}"
+        what = f"the column {name!r} with {counts[most]} different texts in {n_train} training rows"
+        if counts[most] > max(FEW_TEXTS, n_train / 2):
             raise InputError(what, "texts that repeat, to be one-hot encoded", remedy)
-        n_columns = len(self.names) + sum(counts.values())
-        refuse_above(8.0 * n_rows * n_columns, max_bytes, f"one-hot encoding of {what}", remedy)
-
-
-def sorted_texts(codes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Places in ``texts`` (NaN: missing) as places in the sorted texts, and these."""
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    place = np.empty(len(texts) + 1)
-    place[order], place[-1] = np.arange(len(texts)), np.nan
-    found = np.where(np.isnan(codes), len(texts), codes).astype(np.intp)
-    return place[found], [texts[i] for i in order]
+        n_bytes = 8.0 * (n_train + n_test) * (len(self.inputs) + sum(counts.values()))
+        refuse_above(n_bytes, self.max_bytes, f"one-hot encoding of {what}", remedy)
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...]:
@@ -185,3 +186,8 @@ def _refuse_both(one: str, names: Sequence[str], other: str, others: Sequence[st
     for name in names:
         if name in others:
             raise InputError(f"column {shown(name)} in {one} and in {other}", "one of them", f"take it out of {other}")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first ten."""
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -10,18 +10,15 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from finitewidth.checks import shown
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.cells import Decimals, InputCells, RowNumbers
-from finitewidth.data.columns import Columns, Selection
+from finitewidth.data.cells import Decimals, number_of, option
+from finitewidth.data.columns import Selection, Table
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
-from finitewidth.data.tables import number_of, option, several_targets, table_dataset
 
 DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # those that are guessed, by their names
 SAMPLE = 50  # lines from which the delimiter is guessed
@@ -51,8 +48,8 @@ def csv(
     x is (P, inputs), with ``input_names``. Several targets are real outputs, y (P, D).
     ``delimiter``: between the columns; None is the tab for .tsv, and otherwise whichever of ``, ; tab |`` divides
     the first lines evenly. Numbers have decimal points, or decimal commas throughout.
-    ``columns``: the inputs, in this order; ``drop``: columns that are none. A column without a name that numbers
-    the rows is left out with a warning, any other one without a name is refused.
+    ``columns``: the inputs, in this order; ``drop``: columns that are none. A column without a name, such as the row
+    numbers that pandas writes, is left out with a warning.
     ``encode``: columns to one-hot encode, or "text" for all that hold texts. ``impute``: "mean", "median" or
     "most_frequent" for missing numbers (missing texts: the most frequent). Both learn from the training part alone.
     ``task``: "classification" takes the target as class labels (names, or whole numbers), "regression" as
@@ -70,35 +67,20 @@ def csv(
         refuse_above(BYTES_A_CHARACTER * file.stat().st_size, max_bytes, what)
     with located(what):
         selection = Selection.of(target, columns, drop, encode, impute)
-        table = _read(file, selection, delimiter, max_bytes)
-        y = several_targets(table.targets, task, table.place_of_target)
-        rows = table_dataset(table.inputs.rows(), y, task, classes)
-        prepare = partial(table.inputs.prepare, max_bytes=max_bytes)
-        train, test = parts(rows, n_train, n_test, seed, standardise, standardise_target, prepare)
-    if table.left_out:
+        table, unnamed = _read(file, selection, delimiter, max_bytes)
+        rows = table.rows(task, classes)
+        train, test = parts(rows, n_train, n_test, seed, standardise, standardise_target, table.prepare)
+    if unnamed:
         warnings.warn(
-            f"{what}: column {table.left_out[0]!r} has no name and numbers the rows: it is not used as an input "
+            f"{what}: column {unnamed[0]!r} has no name and is not used as an input "
             f"(name it in columns, --columns, to use it)",
             stacklevel=2,
         )
     return train, test
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The input columns, the cells of every target, the lines of the rows, and the row numbers that were left out."""
-
-    inputs: Columns
-    targets: list[list[str]]
-    target_names: tuple[str, ...]
-    lines: list[int]
-    left_out: list[str]
-
-    def place_of_target(self, target: int, row: int) -> str:
-        return f"column {self.target_names[target]!r}, line {self.lines[row]}"
-
-
-def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: float) -> _Table:
+def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: float) -> tuple[Table, list[str]]:
+    """The table, and the columns that were left out because they have no name."""
     if delimiter is None and file.name.lower().removesuffix(".gz").endswith(".tsv"):
         delimiter = "\t"
     if delimiter is not None:
@@ -178,20 +160,17 @@ def _header(cells: list[str], delimiter: str) -> list[str]:
     names = [_clean(name) for name in cells]
     if all(not name or number_of(name) is not None for name in names):
         raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
-    for place, name in enumerate(names):
-        names[place] = name or f"Unnamed: {place}"
-        while not name and names.count(names[place]) > 1:
-            names[place] += ".1"
-    twice, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise InputError(f"two columns named {twice!r}", "different names", "rename one of them")
+    counts = Counter(name for name in names if name and not _UNNAMED.fullmatch(name))
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(f"two columns named {twice[0]!r}", "different names", "rename one of them")
     if len(names) == 1:
         raise InputError(
             f"a single column {names[0]!r} where {DELIMITERS.get(delimiter, delimiter)!r} separates columns",
             "a target and at least one input",
             f"say what does with {option('delimiter', ';')}, for example, or add a column",
         )
-    return names
+    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
 
 
 def _clean(name: str) -> str:
@@ -202,32 +181,36 @@ def _clean(name: str) -> str:
 # --- rows ---------------------------------------------------------------------------------------------
 
 
-def _parse(reader: Any, selection: Selection, delimiter: str, max_bytes: float) -> _Table:
+def _parse(reader: Any, selection: Selection, delimiter: str, max_bytes: float) -> tuple[Table, list[str]]:
     rows = (row for row in reader if any(map(str.strip, row)))  # an empty line is no row
     names, inputs = _chosen(next(rows, []), selection, delimiter)
     unnamed = [name for name in inputs if _UNNAMED.fullmatch(name) and selection.columns is None]
-    named = [name for name in inputs if name not in unnamed]
-    if not named:
+    known: dict[str, str] = {}
+    columns = [selection.column(name, known, max_bytes) for name in inputs if name not in unnamed]
+    if not columns:
         raise InputError("no input column with a name", "at least one", "name the columns in the first line")
     decimals, targets = Decimals(delimiter), selection.targets or ()
-    numbering = [RowNumbers(name) for name in unnamed]
-    cells = InputCells(named, selection, decimals, max_bytes)
     answers, lines = [list[str]() for _ in targets], list[int]()
-    picked, watched, asked = ([names.index(name) for name in part] for part in (named, unnamed, targets))
+    picked = [names.index(column.name) for column in columns]
+    asked = [names.index(name) for name in targets]
     for row in rows:
         line = reader.line_num
         _refuse_uneven(row, names, line)
-        cells.take([row[i] for i in picked], line)
-        for column, i in zip(numbering, watched, strict=True):
-            column.take(row[i].strip(), line)
+        place_of_row = f"line {line}"
+        for column, i in zip(columns, picked, strict=True):
+            number = None if column.all_text else decimals.number(row[i], line)
+            column.take(row[i], number, place_of_row)
         for answer, i in zip(answers, asked, strict=True):
             answer.append(decimals.with_point(row[i].strip(), line))
         lines.append(line)
     if not lines:
         raise InputError("a header and nothing below it", "at least one row of numbers", "add data")
     decimals.refuse_doubt()
-    left_out = [column.name for column in numbering if column.start is not None]
-    return _Table(cells.columns(), answers, targets, lines, left_out)
+
+    def place(target: int, row: int) -> str:
+        return f"column {targets[target]!r}, line {lines[row]}"
+
+    return Table(columns, answers, place, selection.impute, max_bytes), unnamed
 
 
 def _chosen(header: list[str], selection: Selection, delimiter: str) -> tuple[list[str], list[str]]:

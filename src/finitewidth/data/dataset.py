@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +14,9 @@ from finitewidth import checks
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.keywords import CheckedKeywords
-from finitewidth.data.encoding import Label, as_targets, class_index, encode
-from finitewidth.data.targets import NUMBERS, TargetEncoding, TargetScaling
+from finitewidth.data.encoding import NUMBERS, Label, TargetEncoding, as_targets, class_index, encode
+from finitewidth.data.scaling import Standardiser, TargetScaling
 from finitewidth.display import Displayed
-
-
-class InputScaling(Protocol):
-    """What a Dataset remembers of how its inputs were shifted and scaled (see standardise.Standardiser)."""
-
-    @property
-    def kind(self) -> str: ...
-    def transform(self, x: Any) -> np.ndarray: ...
-    def inverse(self, z: Any) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +45,7 @@ class Dataset(CheckedKeywords, Displayed):
     x: np.ndarray
     y: np.ndarray
     classes: tuple[Label, ...] | None = None
-    standardiser: InputScaling | None = None
+    standardiser: Standardiser | None = None
     target_scaling: TargetScaling | None = None
     input_names: tuple[str, ...] | None = None
 
@@ -66,7 +57,7 @@ class Dataset(CheckedKeywords, Displayed):
         if classes is not None and self.target_scaling is not None:
             raise InputError(f"classes {classes} and target_scaling", "one of them", "labels are encoded, not scaled")
         names = _names(self.input_names, x)
-        self._set(x=_own(x, self.x), y=_own(y, self.y), classes=classes, input_names=names)
+        self._set(x=x.copy(), y=y.copy(), classes=classes, input_names=names)
 
     @property
     def n_points(self) -> int:
@@ -130,7 +121,7 @@ class Dataset(CheckedKeywords, Displayed):
         return self._copy(x=self.x[chosen], y=self.y[chosen])
 
     def with_inputs(
-        self, x: Any, standardiser: InputScaling | None = None, input_names: Sequence[str] | None = None
+        self, x: Any, standardiser: Standardiser | None = None, input_names: Sequence[str] | None = None
     ) -> Dataset:
         """The same points and targets with other inputs, for example reshaped or standardised.
 
@@ -140,7 +131,7 @@ class Dataset(CheckedKeywords, Displayed):
         _same_length(inputs, self.y)
         if input_names is None and inputs[0].size == self.n_inputs:
             input_names = self.input_names
-        return self._copy(x=_own(inputs, x), standardiser=standardiser, input_names=_names(input_names, inputs))
+        return self._copy(x=inputs.copy(), standardiser=standardiser, input_names=_names(input_names, inputs))
 
     def with_scaled_targets(self, scaling: TargetScaling) -> Dataset:
         """The same points with their targets, in the user's own units, standardised by ``scaling``.
@@ -161,12 +152,7 @@ class Dataset(CheckedKeywords, Displayed):
         """
         other = Dataset(x, y, classes=self.classes or ())
         for name, ours, theirs in (("x", self.x, other.x), ("y", self.y, other.y)):
-            if ours.shape[1:] != theirs.shape[1:]:
-                raise InputError(
-                    f"test {name} of shape {theirs.shape} beside training {name} of shape {ours.shape}",
-                    "equal shapes but for the number of points",
-                    f"give the {'inputs' if name == 'x' else 'targets'} of both parts in the same form",
-                )
+            checks.as_in_training(f"test {name}", theirs.shape[1:], ours.shape[1:])
         other = other.with_inputs(other.x, input_names=self.input_names)
         return other if self.target_scaling is None else other.with_scaled_targets(self.target_scaling)
 
@@ -231,6 +217,54 @@ def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tupl
     return train, dataset.subset(order[n_train : n_train + n_test])
 
 
+def standardise(train: Dataset, test: Dataset, kind: str = "global") -> tuple[Dataset, Dataset, Standardiser]:
+    """Both parts, transformed by what was fitted on the training part, and that Standardiser.
+
+    Raises InputError for data standardised before: only the last step would be remembered.
+    """
+    for part in (train, test):
+        if part.standardiser is not None and part.standardiser.kind != "none":
+            raise InputError(
+                f"data standardised before ({part.standardiser.kind!r})",
+                "raw inputs",
+                "load them with standardise='none', or undo it with .standardiser.inverse(x)",
+            )
+    fitted = Standardiser.fit(train.x, kind)
+    first, second = (part.with_inputs(fitted.transform(part.x), fitted) for part in (train, test))
+    return first, second, fitted
+
+
+def standardise_target(train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    """Both parts, their targets centred and scaled to variance 1 by the training part's mean and standard deviation.
+
+    Both remember the ``target_scaling``: errors of predictions, samples and trained networks are stated in the user's
+    own units (squared); predictions themselves and the temperature, the variance of the noise, in standardised ones.
+    Raises InputError for class labels, and for targets that are constant or were standardised before.
+    """
+    scaling = TargetScaling.fit(train.y)
+    return train.with_scaled_targets(scaling), test.with_scaled_targets(scaling)
+
+
+def same_points(train: Any, test: Any) -> None:
+    """InputError unless both are data sets whose points have one shape."""
+    for name, part in (("train", train), ("test", test)):
+        if not (hasattr(part, "x") and hasattr(part, "y")):
+            raise InputError(f"{name} = {checks.shown(part)}", "a Dataset", "write fw.Dataset(x, y)")
+    checks.as_in_training("test x", test.x.shape[1:], train.x.shape[1:])
+
+
+def same_targets(train: Any, test: Any) -> None:
+    """InputError unless the targets of both data sets have as many outputs and were made alike."""
+    train.encoding.targets(test, (len(test.y), *train.y.shape[1:]))
+
+
+def points_like(x: Any, train: Any) -> np.ndarray:
+    """Points to predict at, an array or a data set, as an array; InputError for another shape than in training."""
+    x = checks.real_array("x", getattr(x, "x", x), None)
+    checks.as_in_training("x", x.shape[1:], train.x.shape[1:])
+    return x
+
+
 def generator(seed: int) -> np.random.Generator:
     """NumPy's generator of an explicit seed, a whole number from 0 to 2^63 - 1."""
     return np.random.default_rng(checks.seed("seed", seed))
@@ -289,12 +323,5 @@ def _indices(indices: Any, count: int) -> np.ndarray:
     return chosen
 
 
-def _own(array: np.ndarray, source: Any) -> np.ndarray:
-    # A copy where the caller could still write into the array, and never a lock on the caller's own.
-    converted = isinstance(source, np.ndarray) and array is not source and array.base is None
-    fresh = converted or isinstance(source, (list, tuple)) or not array.flags.writeable
-    return array if fresh else array.copy()
-
-
-def _kind(standardiser: InputScaling | None) -> str:
+def _kind(standardiser: Standardiser | None) -> str:
     return "none" if standardiser is None else standardiser.kind

@@ -1,16 +1,19 @@
-"""Targets: class labels become -1, +1 or centred one-hot, numbers stay numbers; and the way back."""
+"""Targets: class labels become -1, +1 or centred one-hot, numbers stay numbers; and whether others were made alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from finitewidth.checks import real_array, scalar, shown
 from finitewidth.checks.exceptions import InputError
+from finitewidth.data.scaling import TargetScaling
 
 Label = int | float | str
+_REMEDY = "encode them as the training targets were: train.like(x, y), or fw.Dataset(x, y, classes=train.classes)"
 MANY_CLASSES = 50  # more classes than this, and than half the points, are taken for numbers by mistake
 
 
@@ -42,13 +45,19 @@ def encode(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndar
 
     ``classes`` fixes the encoding; () says that the values are numbers of any type; None reads it off.
     """
-    if values.ndim == 2:
-        return _encode_rows(values, classes)
+    wanted = None if classes is None else checked_classes(classes)
+    if values.ndim == 2 and wanted:
+        raise InputError(
+            f"y of shape {values.shape} together with {len(wanted)} classes",
+            "one class label a point",
+            "give labels of shape (points,), or leave classes out",
+        )
     if values.dtype.kind == "f":
-        real_array("y", values, (1,))
-    wanted = _classes_of(values) if classes is None else checked_classes(classes)
+        real_array("y", values, None)
+    if wanted is None and values.ndim == 1:
+        wanted = _classes_of(values)
     if not wanted:
-        return real_array("y", values, (1,)), None
+        return real_array("y", values, None), None
     return one_hot(_indices(values, wanted), len(wanted)), wanted
 
 
@@ -94,20 +103,74 @@ def refuse_odd_counts(n_classes: int, n_points: int) -> None:
         )
 
 
-def _encode_rows(values: np.ndarray, classes: Sequence[Label] | None) -> tuple[np.ndarray, tuple[Label, ...] | None]:
-    # Two-dimensional targets are real outputs. With classes they can only be an encoding made before.
-    targets = real_array("y", values, (2,))
-    wanted = checked_classes(classes) if classes is not None else ()
-    if not wanted:
-        return targets, None
-    fits = len(wanted) > 2 and targets.shape[1] == len(wanted)
-    if not (fits and np.allclose(targets, one_hot(class_index(targets), len(wanted)))):
-        raise InputError(
-            f"y of shape {values.shape} together with {len(wanted)} classes",
-            "one class label a point",
-            "give labels of shape (points,), or leave classes out",
+@dataclass(frozen=True)
+class TargetEncoding:
+    """How targets were made: from labels of ``classes``, or from numbers (None), which ``scaling`` standardised."""
+
+    classes: tuple[Label, ...] | None = None
+    scaling: TargetScaling | None = None
+
+    @property
+    def unit(self) -> float:
+        """What a difference of one between targets is in the user's own units."""
+        return 1.0 if self.scaling is None else self.scaling.scale
+
+    def targets(self, y: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """The targets ``y`` of other points, float64, which must have this encoding and shape.
+
+        ``y``: an array, or the ``Dataset`` of these points, which says how its targets were made.
+        Raises InputError for another shape, for anything but encoded labels where these are classes (0 and 1 in place
+        of -1 and +1, say), for other classes or another order of them, and for another scaling.
+        """
+        other = getattr(y, "encoding", None)
+        if isinstance(other, TargetEncoding):
+            self.refuse_other(other)
+            y = y.y
+        if self.classes is not None and as_targets(y).dtype.kind == "U":
+            raise self._not_encoded(as_targets(y))
+        values = real_array("y", y, None)
+        if values.shape != shape:
+            raise InputError(f"targets of shape {values.shape}", f"targets of shape {shape}, as predicted", _REMEDY)
+        if self.classes is not None and not _encodes(values, len(self.classes)):
+            raise self._not_encoded(values)
+        if self.scaling is not None and other is None and self.scaling.fits_better_raw(values):
+            size = np.abs(values).mean()
+            raise InputError(
+                f"targets of mean size {size:.3g}, which look like those before they were standardised",
+                "targets standardised as in training",
+                "give the test set itself, errors(test), or standardise them: train.like(x, y)",
+            )
+        return values
+
+    def refuse_other(self, other: TargetEncoding) -> None:
+        """Raise InputError for other classes, another order of them, or another scaling."""
+        # Targets -1, +1 stand for themselves: whether they were given as labels or as numbers makes no difference.
+        plain = other.classes in (None, (-1, 1)) and self.classes != (1, -1)
+        if other.classes != self.classes and not plain:
+            raise InputError(
+                f"targets of {_named(other.classes)} where those in training were of {_named(self.classes)}",
+                "the same classes in the same order",
+                _REMEDY,
+            )
+        if other.scaling != self.scaling:
+            raise InputError(
+                "training and test targets that were not standardised alike",
+                "both standardised by the mean and deviation of the training part, or neither",
+                "use fw.data.standardise_target(train, test), or train.like(x, y)",
+            )
+
+    def _not_encoded(self, y: np.ndarray) -> InputError:
+        assert self.classes is not None
+        codes = "-1, +1" if len(self.classes) == 2 else "centred one-hot rows"
+        some = np.unique(y)[:3].tolist()
+        return InputError(
+            f"targets such as {', '.join(map(shown, some))}",
+            f"{codes}, which encode {_named(self.classes)}",
+            _REMEDY,
         )
-    return targets, wanted
+
+
+NUMBERS = TargetEncoding()  # as they are
 
 
 def _classes_of(values: np.ndarray) -> tuple[Label, ...]:
@@ -140,3 +203,12 @@ def _indices(values: np.ndarray, classes: tuple[Label, ...]) -> np.ndarray:
             "leave these points out, or name every class in classes=",
         )
     return np.array([column[label] for label in distinct.tolist()], dtype=np.intp)[place]
+
+
+def _encodes(y: np.ndarray, n_classes: int) -> bool:
+    """Whether every target is that of a class: -1 or +1, or a centred one-hot row."""
+    return bool(np.allclose(y, one_hot(class_index(y), n_classes), rtol=0.0, atol=1e-6))
+
+
+def _named(classes: tuple[Label, ...] | None) -> str:
+    return "numbers" if classes is None else f"the classes {shown(classes)}"

@@ -15,9 +15,8 @@ import numpy as np
 from finitewidth.checks import MOST_COMPARED, choice, flag, nearest, shown
 from finitewidth.checks import path as path_of
 from finitewidth.checks.exceptions import InputError, MemoryCapError
-from finitewidth.data.dataset import Dataset, split
+from finitewidth.data.dataset import Dataset, split, standardise, standardise_target
 from finitewidth.data.encoding import Label, checked_classes, refuse_odd_counts
-from finitewidth.data.standardise import standardise, standardise_target
 
 MAX_BYTES = 8 * 2**30
 TrainTest = tuple[Dataset, Dataset]

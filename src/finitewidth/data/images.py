@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from finitewidth.checks import positive_integer, real_array
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data.encoding import Label
-from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, of_classes, parts, refuse_above
+from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, of_classes, parts, refuse_above
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,60 +106,50 @@ def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_
     with _opened(file, max_pixels) as picture:
         if side is None and picture.size != (shape[1], shape[0]):
             raise InputError(
-                f"picture {str(file)!r} of {picture.size[1]} x {picture.size[0]} pixels among pictures of "
-                f"{shape[0]} x {shape[1]}",
+                f"{picture.size[1]} x {picture.size[0]} pixels among pictures of {shape[0]} x {shape[1]}",
                 "pictures of one size",
                 "give side= to resize all of them",
             )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd metadata; pixels that cannot be read are an error
-                pixels = np.asarray(picture.convert("RGB"))
-        except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
-            raise _not_a_picture(file) from error
+        pixels = np.asarray(picture.convert("RGB"))
     values = (pixels.mean(axis=2) if grey else pixels) / 255.0
     return values if side is None else _area_average(values, side)
 
 
-def _opened(file: Path, max_pixels: int) -> Image.Image:
-    """The picture with its header read and nothing decoded."""
+@contextmanager
+def _opened(file: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """The picture with its header read and nothing decoded; raises InputError, with the file, for what is none."""
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError("Pillow", "data", "a folder of images") from error
     existing(file)
-    with warnings.catch_warnings():
+    with located(f"file {str(file)!r}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata, and Pillow's own limit on pixels: the cap below is lower
         try:
-            picture = Image.open(file, formats=FORMATS)
+            with Image.open(file, formats=FORMATS) as picture:
+                _check_header(picture, file, max_pixels)
+                yield picture
+        except InputError:
+            raise
         except Image.DecompressionBombError as error:
-            raise _too_large(file, "a huge number of", max_pixels) from error
-        except Exception as error:  # as above
-            raise _not_a_picture(file) from error
+            raise _too_large("a huge number of", max_pixels) from error
+        except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
+            raise InputError("it is not a picture or is damaged", "pictures only", "mend or remove it") from error
+
+
+def _check_header(picture: Image.Image, file: Path, max_pixels: int) -> None:
     n_pixels = picture.size[0] * picture.size[1]
     if n_pixels > max_pixels:
-        picture.close()
-        raise _too_large(file, str(n_pixels), max_pixels)
+        raise _too_large(str(n_pixels), max_pixels)
     if picture.mode not in EIGHT_BIT_MODES:
-        picture.close()
-        raise InputError(
-            f"picture {str(file)!r} of mode {picture.mode!r}", "8 bits a channel", "save it as an 8-bit PNG"
-        )
+        raise InputError(f"a picture of mode {picture.mode!r}", "8 bits a channel", "save it as an 8-bit PNG")
     if picture.format == "JPEG" and file.read_bytes().count(b"\xff\xda") > MOST_SCANS:
-        picture.close()
-        raise InputError(
-            f"picture {str(file)!r} of more than {MOST_SCANS} scans", "a JPEG as cameras write it", "save it as PNG"
-        )
-    return picture
+        raise InputError(f"more than {MOST_SCANS} scans", "a JPEG as cameras write it", "save it as PNG")
 
 
-def _not_a_picture(file: Path) -> InputError:
-    return InputError(f"file {str(file)!r}, which is not a picture or is damaged", "pictures only", "mend or remove it")
-
-
-def _too_large(file: Path, pixels: str, max_pixels: int) -> InputError:
+def _too_large(pixels: str, max_pixels: int) -> InputError:
     return InputError(
-        f"picture {str(file)!r} that declares {pixels} pixels",
+        f"a picture that declares {pixels} pixels",
         f"at most {max_pixels} pixels",
         "scale it down, or raise max_pixels",
     )

@@ -7,7 +7,6 @@ import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ import numpy as np
 
 from finitewidth.checks import one_or_more
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.columns import Columns, Selection, sorted_texts
+from finitewidth.data.cells import TEXT, InputColumn, number_of, option
+from finitewidth.data.columns import Selection, Table, some
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, located, parts, refuse_above
-from finitewidth.data.tables import TEXT, class_labels, option, several_targets, some, table_dataset, targets
 
 if TYPE_CHECKING:
     from sklearn.utils import Bunch
@@ -57,10 +56,10 @@ def openml(
         wanted = None if target is None else one_or_more("target", target)
         bunch = _fetch(name, version, wanted, timeout)
         inputs = _inputs(bunch, selection, max_bytes)
-        y = _openml_targets(bunch.target, task, several=wanted is not None and len(wanted) > 1)
-        rows = table_dataset(inputs.rows(), y, task, classes)
-        prepare = partial(inputs.prepare, max_bytes=max_bytes)
-        return parts(rows, n_train, n_test, seed, standardise, standardise_target, prepare)
+        cells, task = _targets(bunch.target, task, several=wanted is not None and len(wanted) > 1)
+        table = Table(inputs, cells, lambda d, row: f"target {d + 1}, row {row + 1}", impute, max_bytes)
+        rows = table.rows(task, classes)
+        return parts(rows, n_train, n_test, seed, standardise, standardise_target, table.prepare)
 
 
 def _fetch(name: str, version: int | str, targets: list[str] | None, timeout: float) -> Bunch:
@@ -100,70 +99,41 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _inputs(bunch: Any, selection: Selection, max_bytes: float) -> Columns:
+def _inputs(bunch: Any, selection: Selection, max_bytes: float) -> list[InputColumn]:
     refuse_above(8.0 * math.prod(bunch.data.shape), max_bytes, f"inputs of shape {bunch.data.shape}")
     dense = bunch.data.toarray() if hasattr(bunch.data, "toarray") else np.asarray(bunch.data)
-    known = list(bunch.feature_names)
-    names = selection.inputs(known)
-    categories = bunch.get("categories") or {}
-    x, texts = np.empty((len(dense), len(names))), {}
-    for place, name in enumerate(names):
-        column = dense[:, known.index(name)]
-        if name in categories or selection.is_named_text(name) or not _is_numeric(column):
-            x[:, place], texts[place] = _text_column(column, categories.get(name))
-        else:
-            x[:, place] = column
-    _refuse_columns(names, x, texts, selection)
-    return Columns(names, x, texts, selection.impute)
-
-
-def _text_column(column: np.ndarray, categories: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Places among the texts, NaN where there is none; OpenML may give the places already, as numbers."""
-    if categories is not None and _is_numeric(column):
-        return sorted_texts(column.astype(np.float64), [str(text) for text in categories])
-    cells = [None if value is None or value != value else str(value) for value in column.tolist()]
-    places = {text: place for place, text in enumerate(dict.fromkeys(cell for cell in cells if cell is not None))}
-    return sorted_texts(np.array([math.nan if cell is None else places[cell] for cell in cells]), list(places))
-
-
-def _refuse_columns(names: list[str], x: np.ndarray, texts: dict[int, list[str]], selection: Selection) -> None:
-    bad = [names[place] for place in texts if not selection.is_encoded(names[place])]
-    if bad:
+    all_names = list(bunch.feature_names)
+    names, categories = selection.inputs(all_names), bunch.get("categories") or {}
+    known: dict[str, str] = {}
+    columns = [selection.column(name, known, max_bytes, all_text=name in categories) for name in names]
+    texts = [column.name for column in columns if column.all_text and not column.encoded]
+    if texts:
         remedy = f"add {option('encode', TEXT)}, or leave them out (--drop)"
-        raise InputError(f"categorical columns {some(bad)}", "numeric columns", remedy)
-    gaps = [name for name, column in zip(names, x.T, strict=True) if not np.isfinite(column).all()]
-    if gaps and (selection.impute is None or np.isinf(x).any()):
-        remedy = f"add {option('impute', 'mean')}, or leave them out (--drop)"
-        raise InputError(f"missing or infinite values in the columns {some(gaps)}", "complete columns", remedy)
+        raise InputError(f"categorical columns {some(texts)}", "numeric columns", remedy)
+    for column in columns:
+        values = dense[:, all_names.index(column.name)]
+        if values.dtype.kind in "iuf" and not column.all_text and np.isfinite(values).all():
+            column.numbers.frombytes(values.astype(np.float64).tobytes())
+            continue
+        for row, value in enumerate(values.tolist()):
+            cell = _cell(value, categories.get(column.name))
+            column.take(cell, None if column.all_text else number_of(cell), f"row {row + 1}")
+    return columns
 
 
-def _is_numeric(column: np.ndarray) -> bool:
-    try:
-        column.astype(np.float64)
-    except (ValueError, TypeError):
-        return False
-    return True
+def _cell(value: Any, categories: Sequence[str] | None = None) -> str:
+    """The text of a value, empty where it is missing; of a category OpenML may give the place."""
+    if value is None or value != value or str(value) in ("nan", "<NA>"):
+        return ""
+    return str(categories[int(value)] if categories and isinstance(value, float) else value)
 
 
-def _openml_targets(target: Any, task: str, several: bool) -> np.ndarray:
-    shape = np.shape(target)
-    if several and len(shape) == 2:
-        columns = [list(map(_cell, column)) for column in np.asarray(target).T.tolist()]
-        return several_targets(columns, task, lambda column, row: f"target {column + 1}, row {row + 1}")
-    if target is None or len(shape) != 1:
+def _targets(target: Any, task: str, several: bool) -> tuple[list[list[str]], str]:
+    """The cells of every target, and the task: OpenML writes class labels as text even where they are digits."""
+    found = np.asarray(target)
+    if target is None or found.ndim != (2 if several else 1):
         raise InputError("no single target column", "one target column", "name it with target=")
-    target = np.asarray(target)
-    if target.dtype.kind in "iuf":
-        numbers = target.astype(np.float64)
-        if task != "classification":
-            return numbers
-        return class_labels(list(map(str, target.tolist())), numbers.tolist())
-    # Nominal: OpenML writes class labels as text even where they are digits.
-    nominal = task if task == "regression" else "classification"
-    return targets(list(map(_cell, target.tolist())), nominal, lambda row: f"the target, row {row + 1}")
-
-
-def _cell(value: Any) -> str:
-    """The text of a value, empty where it is missing."""
-    text = "" if value is None else str(value)
-    return "" if text in ("nan", "<NA>") else text
+    cells = [[_cell(value) for value in column] for column in np.atleast_2d(found.T).tolist()]
+    if task == "auto":
+        task = "regression" if several or found.dtype.kind in "iuf" else "classification"
+    return cells, task

@@ -11,29 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from finitewidth.checks import choice, not_negative, positive_integer
-from finitewidth.checks.exceptions import InputError
+from finitewidth.checks import not_negative, positive_integer
 from finitewidth.data.dataset import Dataset, generator
-from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, refuse_above
 
 Function = Callable[[np.ndarray], np.ndarray]
 CALIBRATION_POINTS = 10_000
-
-
-def _erf(h: np.ndarray) -> np.ndarray:
-    from scipy.special import erf  # SciPy doubles the time of the import
-
-    return erf(h)
-
-
-ACTIVATIONS: dict[str, Function] = {
-    "erf": _erf,
-    "relu": lambda h: np.maximum(h, 0.0),
-    "tanh": np.tanh,
-    "linear": lambda h: h,
-    "quadratic": np.square,
-}
 
 
 def linear_teacher(n_train: int, n_test: int, n_inputs: int, noise: float = 0.0, seed: int = 0) -> TrainTest:
@@ -59,12 +42,13 @@ def one_hidden_layer_teacher(
     standard normal.
 
     m and s are the mean and the standard deviation of g over 10,000 inputs of their own, so that y has mean 0
-    and variance 1 (to about one per cent) without noise. ``activation``: erf, relu, tanh, linear or
-    quadratic.
+    and variance 1 (to about one per cent) without noise. ``activation``: one of ``fw.activations.names()``.
     """
+    from finitewidth.activations import activation_of  # SciPy doubles the time of the import
+
     shape = (positive_integer("width", width), _inputs(n_inputs, n_train, n_test))
     refuse_above(8.0 * (shape[0] * shape[1] + 1000 * shape[0]), MAX_BYTES, f"a teacher of width {shape[0]:.3g}")
-    phi = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
+    phi = activation_of(activation)
     rng = _streams(seed)[0]
     first, last = rng.standard_normal(shape), rng.standard_normal(shape[0])
 
@@ -83,34 +67,6 @@ def random_labels(n_train: int, n_test: int, n_inputs: int, seed: int = 0) -> Tr
         return Dataset(rng.standard_normal((count, size)), labels.choice((-1, 1), count), classes=(-1, 1))
 
     size = _inputs(n_inputs, n_train, n_test)
-    return _both(draw, n_train, n_test, seed)
-
-
-def gaussian_mixture(
-    n_train: int, n_test: int, n_inputs: int, n_classes: int = 2, separation: float = 2.0, seed: int = 0
-) -> TrainTest:
-    """x = m_c + z with z standard normal; the class c of a point is its label, 0, 1, ..., n_classes - 1.
-
-    The means m_c are the corners of a regular simplex around 0 in a random direction, at distance
-    ``separation`` from one another; with two classes the best error rate is Phi(-separation / 2). The classes
-    take turns: 0, 1, ..., 0, 1, ...
-    Needs n_inputs >= n_classes - 1 and at least one training point a class.
-    """
-    size, n_classes = _inputs(n_inputs, n_train, n_test), positive_integer("n_classes", n_classes)
-    n_train = positive_integer("n_train", n_train)
-    if not 2 <= n_classes <= min(n_train, size + 1):
-        raise InputError(
-            f"n_classes = {n_classes} with n_train = {n_train} and n_inputs = {size}",
-            "from 2 to n_train, and at most n_inputs + 1",
-            "change n_classes, n_train or n_inputs",
-        )
-    means = _simplex(n_classes, size, _streams(seed)[0]) * not_negative("separation", separation) / math.sqrt(2.0)
-    classes: tuple[Label, ...] = tuple(range(n_classes))
-
-    def draw(rng: np.random.Generator, _: np.random.Generator, count: int) -> Dataset:
-        labels = np.arange(count) % n_classes
-        return Dataset(means[labels] + rng.standard_normal((count, size)), labels, classes=classes)
-
     return _both(draw, n_train, n_test, seed)
 
 
@@ -141,16 +97,3 @@ def _inputs(n_inputs: int, n_train: int, n_test: int) -> int:
 def _streams(seed: int) -> list[np.random.Generator]:
     """Independent streams: the teacher, the training inputs and targets, the test inputs and targets."""
     return generator(seed).spawn(5)
-
-
-def _simplex(n_classes: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Corners (n_classes, size) at distance sqrt(2) from one another, centred, in random directions."""
-    directions, _ = np.linalg.qr(rng.standard_normal((size, n_classes - 1)))
-    return _helmert(n_classes).T @ directions.T
-
-
-def _helmert(n: int) -> np.ndarray:
-    """Orthonormal rows (n - 1, n), orthogonal to (1, ..., 1): row k is (1, ..., 1, -k, 0, ...) scaled."""
-    k = np.arange(1, n)
-    rows = np.tri(n - 1, n) - np.eye(n - 1, n, 1) * k[:, None]
-    return rows / np.sqrt(k * (k + 1.0))[:, None]

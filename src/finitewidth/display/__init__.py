@@ -38,7 +38,8 @@ class Displayed:
 
     def _facts(self) -> Mapping[str, Any]:
         """Name and value of what is shown."""
-        return fields_of(self)
+        fields = dataclasses.fields(type(self))  # type: ignore[arg-type]  # a dataclass, or it overrides this
+        return {field.name: getattr(self, field.name) for field in fields if field.repr}
 
     def _items(self) -> dict[str, str]:
         """Name and text: without what is not there, standard errors behind their values."""
@@ -67,7 +68,8 @@ class Settings(Displayed):
         return {name: " ".join(repr(value).split()) for name, value in self._facts().items()}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({_joined(self._items())})"
+        items = ", ".join(f"{name}={text}" for name, text in self._items().items())
+        return f"{type(self).__name__}({items})"
 
 
 class Tabulated(Displayed):
@@ -88,11 +90,6 @@ class Tabulated(Displayed):
 
 def _nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value)
-
-
-def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are to be shown."""
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
 
 
 def chosen(value: Any) -> dict[str, Any]:
@@ -163,10 +160,6 @@ def _plus_minus(value: Any, error: Any) -> str:
 
 
 # --- text and HTML of all -------------------------------------------------------------------------------------------
-
-
-def _joined(items: dict[str, str]) -> str:
-    return ", ".join(f"{name}={text}" for name, text in items.items())
 
 
 def _wrapped(name: str, items: dict[str, str]) -> str:

@@ -48,8 +48,8 @@ def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, A
         plain: dict[str, Any] = row.to_dict(lambda one: row_document(one, layer_widths))
     else:
         plain = row.to_dict()
-    if not hasattr(row, "rows") and not hasattr(row, "test_error_se") and not row.converged:
-        plain |= dict.fromkeys(RESULTS)
+        if not (row.converged or hasattr(row, "test_error_se")):
+            plain |= dict.fromkeys(RESULTS)
     if layer_widths is not None:
         plain["width"] = layer_widths
     return json_ready(plain)

@@ -21,6 +21,7 @@ NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
 _COLUMNS = 80
 _MEAN_Q = "mean Q: over the layers, or over the diagonal of Q (patches, outputs); --json has all of Q"
+_FORMATS = {"Q": ".3g", "mean Q": ".3g", "log evidence": ".2f", "R-hat": ".3f", "ESS": ".0f", "networks": "d"}
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
 
 
@@ -46,95 +47,40 @@ def _of_targets(train: Dataset) -> str:
     return f"\ntarget standardised (mean {mean}, deviation {scale:.4g}): errors in its own units, T not"
 
 
-def predictions(rows: Iterable[Row], heading: str) -> Table:
-    """One line a prediction: width, errors, accuracy, log evidence; no number where it did not converge."""
-    rows = list(rows)
-    columns = _columns(rows)
-    cells = ([_cell(row, name) for name in columns] for row in rows)
-    return filled(heading, columns, cells, _MEAN_Q if "mean Q" in columns else None)
-
-
 def curve(rows: Iterable[Row], heading: str) -> Table:
-    """Rows of one method: predictions, or what was sampled or trained."""
+    """One line a row. What was not converged: no number, or one with ? where it was sampled or trained."""
     rows = list(rows)
+    named = ["accuracy"] if any(row.accuracy is not None for row in rows) else []
+    several = _several(rows)
+    caption = _READING
     if all(hasattr(row, "r_hat") for row in rows):
-        return samples(rows, heading)
-    return trained(rows, heading) if all(hasattr(row, "networks") for row in rows) else predictions(rows, heading)
-
-
-def trained(rows: Iterable[Row], heading: str) -> Table:
-    """One line a width: errors of trained networks with standard errors over seeds; ? where they had not converged."""
-    rows = list(rows)
-    named = any(row.accuracy is not None for row in rows)
-    columns = [
-        *("width", *_several(rows), "test error", "bias", "variance"),
-        *("train error", *(["accuracy"] if named else []), "networks"),
-    ]
-    return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
-
-
-def samples(rows: Iterable[Row], heading: str) -> Table:
-    """One line a sampled network: 0.0399(8) is 0.0399 ± 0.0008, one standard error; ? where it did not converge."""
-    rows = list(rows)
-    several = len({row.temperature for row in rows}) > 1
-    named = any(row.accuracy is not None for row in rows)
-    columns = [
-        *("width", *(["T"] if several else []), "test error", "bias"),
-        *([] if several and named else ["variance"]),  # test error - bias
-        *("train error", *(["accuracy"] if named else []), "R-hat", "ESS"),
-    ]
-    return filled(heading, columns, ([_sample_cell(row, name) for name in columns] for row in rows), _READING)
+        more = ["R-hat", "ESS"]
+    elif all(hasattr(row, "networks") for row in rows):
+        more = ["networks"]
+    else:
+        parameters = max(len(row.order_parameters) for row in rows)
+        more = ["Q"] if parameters == 1 else ["mean Q"] if parameters else []
+        more += [] if several and named and more else ["log evidence"]
+        caption = _MEAN_Q if "mean Q" in more else ""
+    variance = [] if several and named and "R-hat" in more else ["variance"]  # test error - bias
+    columns = ["width", *several, "test error", "bias", *variance, "train error", *named, *more]
+    return filled(heading, columns, ([_cell(row, name) for name in columns] for row in rows), caption or None)
 
 
 def comparison(rows: Iterable[ComparedRow], heading: str) -> Table:
-    """One line a network: theory, sample with its standard error as in ``samples``, and theory minus sample."""
-    rows = list(rows)
-    if rows and not _theory_beside_sample(rows[0]):
-        return side_by_side(rows, heading)
-    several = len({row.temperature for row in rows}) > 1
-    columns = ["width", *(["T"] if several else []), "test theory", "test sampled", "off by SE", "off by %"]
-    columns += ["train theory", "train sampled", *([] if several else ["R-hat"])]
-    table = plain_table(heading, columns, _READING)
-    for row in rows:
-        off = row.difference
-        cells = {
-            "width": _cell(row.theory, "width"),
-            "T": f"{row.temperature:g}",
-            "test theory": _cell(row.theory, "test error"),
-            "test sampled": _sample_cell(row.sample, "test error"),
-            "off by SE": NOTHING if off.in_se is None else f"{off.in_se:+.1f}",
-            "off by %": NOTHING if off.percent is None else f"{off.percent:+.1f}",
-            "train theory": _cell(row.theory, "train error"),
-            "train sampled": _sample_cell(row.sample, "train error"),
-            "R-hat": _sample_cell(row.sample, "R-hat"),
-        }
-        table.add_row(*[cells[name] for name in columns])
-    return table
-
-
-def _theory_beside_sample(row: ComparedRow) -> bool:
-    return len(row.rows) == 2 and hasattr(row.sample, "r_hat") and not hasattr(row.theory, "test_error_se")
-
-
-def side_by_side(rows: Iterable[ComparedRow], heading: str) -> Table:
     """One line a network and method; each is compared with the last of its network."""
     rows = list(rows)
     several = ["T"] if len({row.temperature for row in rows}) > 1 else []
-    columns = ["width", *several, "method", "test error", "off by SE", "off by %", "bias", "variance", "train error"]
-    table = plain_table(heading, columns, _READING)
+    errors = ("test error", "bias", "train error")  # the variance is what the bias leaves of the test error
+    lines = []
     for row in rows:
         for name, one in row.rows.items():
             off = row.difference_of("test_error", name) if name in row.others else None
-            cells = [_cell(one, "width"), *(f"{row.temperature:g}" for _ in several), name, _error(one, "test error")]
-            cells += [
-                NOTHING if off is None or x is None else f"{x:+.1f}" for x in (off and off.in_se, off and off.percent)
-            ]
-            table.add_row(*cells, *(_error(one, name) for name in ("bias", "variance", "train error")))
-    return table
-
-
-def _error(row: Row, column: str) -> str:
-    return _sample_cell(row, column) if hasattr(row, "test_error_se") else _cell(row, column)
+            apart = [NOTHING if x is None else f"{x:+.1f}" for x in ((off.in_se, off.percent) if off else (None, None))]
+            test, *others = [_cell(one, column) for column in errors]
+            lines.append([*(_cell(one, column) for column in ("width", *several)), name, test, *apart, *others])
+    columns = ["width", *several, "method", errors[0], "off by SE", "off by %", *errors[1:]]
+    return filled(heading, columns, lines, _READING)
 
 
 def plain_table(heading: str, columns: Sequence[str], caption: str | None = None) -> Table:
@@ -242,54 +188,27 @@ def width(row: Row) -> str:
     return "-".join(str(n) if n < 1e6 else f"{n:.3g}" for n in sizes)
 
 
-def _columns(rows: list[Any]) -> list[str]:
-    several = _several(rows)
-    parameters = max(len(row.order_parameters) for row in rows)
-    named = any(row.accuracy is not None for row in rows)
-    q = ["Q"] if parameters == 1 else ["mean Q"] if parameters else []
-    return [
-        *("width", *several),
-        *("test error", "bias", "variance", "train error"),
-        *(["accuracy"] if named else []),
-        *q,
-        *([] if several and named and q else ["log evidence"]),
-    ]
-
-
 def _cell(row: Any, column: str) -> str:
+    sampled = hasattr(row, "test_error_se")  # or trained
     if column == "width":
         return width(row)
     if column == "T":
         return f"{row.temperature:g}"
     if column == "P":
         return str(row.n_train)
-    if not row.converged:
+    if not (row.converged or sampled):
         return NOTHING
-    if column.endswith("Q"):
-        q = getattr(row, "mean_order_parameter", math.nan)
-        return NOTHING if math.isnan(q) else f"{q:.3g}"
+    name = {"Q": "mean_order_parameter", "mean Q": "mean_order_parameter", "R-hat": "r_hat"}.get(column, column.lower())
+    value = getattr(row, name.replace(" ", "_"), None)
+    if value is None or value != value:
+        return NOTHING
     if column == "accuracy":
-        return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.2f} %"
-    if column == "log evidence":
-        return NOTHING if row.log_evidence != row.log_evidence else f"{row.log_evidence:.2f}"
-    return number(getattr(row, column.replace(" ", "_")))
-
-
-def _sample_cell(row: Any, column: str) -> str:
-    if column in ("width", "T", "P"):
-        return _cell(row, column)
-    if column == "networks":
-        return str(row.networks)
-    if column == "R-hat":
-        return NOTHING if row.r_hat != row.r_hat else f"{row.r_hat:.3f}"
-    if column == "ESS":
-        return NOTHING if row.ess != row.ess else f"{row.ess:.0f}" if row.ess < 9999.5 else f"{row.ess / 1000:.0f}k"
-    if column == "accuracy":
-        return NOTHING if row.accuracy is None else f"{100 * row.accuracy:.1f} %"
-    name = column.replace(" ", "_")
-    if column.endswith("error"):
-        return with_error(getattr(row, name), getattr(row, f"{name}_se")) + ("" if row.converged else "?")
-    return number(getattr(row, name))
+        return f"{100 * value:.{1 if sampled else 2}f} %"
+    if sampled and column.endswith("error"):
+        return with_error(value, getattr(row, f"{name.replace(' ', '_')}_se")) + ("" if row.converged else "?")
+    if column == "ESS" and value >= 9999.5:
+        return f"{value / 1000:.0f}k"
+    return f"{value:{_FORMATS[column]}}" if column in _FORMATS else number(value)
 
 
 def _against_infinite(rows: list[Row], limit: Row) -> str:

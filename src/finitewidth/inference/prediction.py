@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from finitewidth.data import Dataset, TargetEncoding
-from finitewidth.data.targets import NUMBERS
+from finitewidth.data.encoding import NUMBERS
 from finitewidth.display import Displayed
 
 Array = np.ndarray

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, Noise, Problem, Row, Solution
 from finitewidth.inference.prediction import Prediction

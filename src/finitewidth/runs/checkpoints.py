@@ -15,7 +15,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.json_input import parse_json
-from finitewidth.data.archive import read_archive
+from finitewidth.data.npz_file import read_archive
 from finitewidth.linalg import available_memory
 
 _FORMAT = 1

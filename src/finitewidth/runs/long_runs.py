@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth.checks import instance
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_points
+from finitewidth.data.dataset import same_points
 from finitewidth.inference.methods import Control, Method, Problem, Solution, gaussian_temperature, parts
 from finitewidth.linalg import memory_cap, require_memory
 from finitewidth.networks import Network

@@ -12,7 +12,7 @@ from scipy import special
 
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import TargetEncoding
-from finitewidth.data.targets import NUMBERS
+from finitewidth.data.encoding import NUMBERS
 from finitewidth.display import Displayed
 from finitewidth.inference.prediction import Errors, Prediction, in_own_units, sign_probability
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict

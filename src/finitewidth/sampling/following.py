@@ -11,7 +11,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.data import TargetEncoding
-from finitewidth.data.targets import NUMBERS
+from finitewidth.data.encoding import NUMBERS
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import SampledErrors

@@ -10,7 +10,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.networks import Network

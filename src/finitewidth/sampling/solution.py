@@ -10,7 +10,7 @@ import numpy as np
 
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import points_like
+from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import PlainRow, as_in_theory

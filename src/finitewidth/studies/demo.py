@@ -131,7 +131,7 @@ def tables(result: Result) -> Iterator[Table | Text]:
     for depth, curve in result.curves.items():
         network = result.setting.network(depth, result.setting.widths[0])
         heading = report_tables.title("digits", result.train, result.test, "fc", network, [result.setting.temperature])
-        yield report_tables.predictions([*curve, result.limits[depth]], heading)
+        yield report_tables.curve([*curve, result.limits[depth]], heading)
         yield from report_tables.notes(curve)
     if result.sampled:
         yield _sampled_table(result)

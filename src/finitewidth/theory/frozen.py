@@ -16,7 +16,7 @@ from scipy import optimize
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets
 from finitewidth.display import Displayed
 from finitewidth.inference.prediction import Errors, in_own_units
 from finitewidth.linalg import Spectrum, left_over

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import points_like
+from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
 from finitewidth.inference.methods import PlainRow, as_in_theory

@@ -16,8 +16,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.dataset import split
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets, split
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network

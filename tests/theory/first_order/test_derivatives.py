@@ -46,7 +46,9 @@ def kernel_above(network, covariance, layer):
 
 @pytest.mark.parametrize("activation", ["erf", "relu", "tanh", "gelu", "linear"])
 def test_kernel_follows_a_covariance_below(activation):
-    network = fw.FullyConnected((9, 9, 9), activation=activation, weight_precision=(0.7, 1.3, 0.8, 1.1), offset_precision=3.0)
+    network = fw.FullyConnected(
+        (9, 9, 9), activation=activation, weight_precision=(0.7, 1.3, 0.8, 1.1), offset_precision=3.0
+    )
     found = covariances(network, points())
     noise = np.random.default_rng(0).standard_normal((11, 3))
     delta = noise @ noise.T

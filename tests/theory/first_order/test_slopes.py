@@ -241,7 +241,11 @@ def test_the_action_is_exact_for_wide_linear_networks_but_for_its_fluctuation():
 @pytest.mark.parametrize(
     ("network", "options", "wanted"),
     [
-        (fw.Network([{"dense": {"width": 4}}, "relu", {"dense": {"width": 4}}, "layer_norm", "relu", {"dense": {}}]), {}, "fully connected network"),
+        (
+            fw.Network([{"dense": {"width": 4}}, "relu", {"dense": {"width": 4}}, "layer_norm", "relu", {"dense": {}}]),
+            {},
+            "fully connected network",
+        ),
         (fw.FullyConnected(9), {"tolerance": 0.0}, "tolerance"),
         (fw.FullyConnected(9), {"neurons": 0}, "neurons"),
         ("fc", {}, "network"),

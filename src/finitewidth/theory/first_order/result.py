@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.pairs import same_targets
+from finitewidth.data.dataset import same_targets
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Noise, Problem
