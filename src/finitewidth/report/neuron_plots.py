@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from finitewidth.checks.exceptions import InputError
-from finitewidth.report.plots import COLOURS, PAGE, new_figure, require_matplotlib, style
+from finitewidth.report.plots import COLOURS, PAGE, drawing, new_figure, require_matplotlib, style
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
@@ -45,15 +46,15 @@ def weight_spectrum(features: Mapping[str, LearnedFeatures], ax: Axes | None = N
     """The largest eigenvalues of the weight covariance, one set of marks for each of ``features`` by name."""
     if not features:
         raise InputError("no features", "at least one, by name", "give {'theory': solution.features}")
-    ax = ax if ax is not None else new_figure()[1][0]
-    for k, (name, learned) in enumerate(features.items()):
-        values, _ = learned.receptive_fields(count)
-        mark = _MARKS[k % len(_MARKS)]
-        ax.plot(np.arange(1, len(values) + 1), values, mark, color=COLOURS[k], label=name, fillstyle="none", ls="none")
-    ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
-    ax.set_xlabel("rank")
-    ax.set_ylabel("eigenvalue of $\\lambda_0 \\langle w w^T \\rangle$")
-    ax.legend()
+    with drawing(ax) as ax:
+        for colour, mark, (name, learned) in zip(COLOURS, _MARKS, features.items(), strict=False):
+            values, _ = learned.receptive_fields(count)
+            ranks = np.arange(1, len(values) + 1)
+            ax.plot(ranks, values, mark, color=colour, label=name, fillstyle="none", ls="none")
+        ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
+        ax.set_xlabel("rank")
+        ax.set_ylabel("eigenvalue of $\\lambda_0 \\langle w w^T \\rangle$")
+        ax.legend()
     return ax
 
 
@@ -64,21 +65,19 @@ def readout_law(features: LearnedFeatures, ax: Axes | None = None) -> Axes:
     """
     if features.readouts is None:
         raise InputError("features without readouts", "the law of v", "take solution.features of method 'neuron'")
-    ax = ax if ax is not None else new_figure()[1][0]
     values = features.readouts.ravel()
     edge = float(np.quantile(np.abs(values), 0.9995)) * 1.1
-    ax.hist(values, list(np.linspace(-edge, edge, 61)), density=True, color=COLOURS[5], label="neurons")
-    width = float(np.median(np.abs(values))) / 0.6745
     x = np.linspace(-edge, edge, 301)
-    ax.plot(
-        x, np.exp(-0.5 * (x / width) ** 2) / (width * np.sqrt(2.0 * np.pi)), color="black", lw=0.8, label="Gaussian"
-    )
-    ax.set_yscale("log")
-    ax.set_ylim(bottom=0.2 / len(values), top=None)
-    ax.set_xlabel("readout $\\sqrt{\\lambda_1}\\, v$")
-    ax.set_ylabel("density")
-    ax.set_title(f"specialised {100 * features.specialised:.1f} %", loc="left")
-    ax.legend(loc="upper right", fontsize=6.5)
+    gaussian = stats.norm(scale=float(np.median(np.abs(values))) / 0.6745)
+    with drawing(ax) as ax:
+        ax.hist(values, list(np.linspace(-edge, edge, 61)), density=True, color=COLOURS[5], label="neurons")
+        ax.plot(x, gaussian.pdf(x), color="black", lw=0.8, label="Gaussian")
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.2 / len(values), top=None)
+        ax.set_xlabel("readout $\\sqrt{\\lambda_1}\\, v$")
+        ax.set_ylabel("density")
+        ax.set_title(f"specialised {100 * features.specialised:.1f} %", loc="left")
+        ax.legend(loc="upper right", fontsize=6.5)
     return ax
 
 
@@ -99,6 +98,3 @@ def features_figure(theory: LearnedFeatures, sample: LearnedFeatures | None = No
         weight_spectrum(sides, spectrum).set_title("weights", loc="left")
         readout_law(theory, figure.add_subplot(grid[1, 2:]))
     return figure
-
-
-__all__ = ["features_figure", "readout_law", "receptive_fields", "weight_spectrum"]

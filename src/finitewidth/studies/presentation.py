@@ -10,10 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError
-from finitewidth.display.tables import plain_table
+from finitewidth.display.tables import filled
 from finitewidth.report import plots
-from finitewidth.report.html import PAGE, UNDRAWABLE, cell_text, page, write
+from finitewidth.report.html import cell_text, page, write
 from finitewidth.report.study_figure import study_figure
 from finitewidth.studies.study import Report
 
@@ -22,10 +21,7 @@ def for_people(report: Report) -> Iterator[RichTable | Text]:
     """The question, every table, every claim, and what to know about them."""
     yield Text(report.question)
     for table in report.findings.tables:
-        shown = plain_table(table.title, table.columns)
-        for row in table.rows:
-            shown.add_row(*map(cell_text, row))
-        yield shown
+        yield filled(table.title, table.columns, ([*map(cell_text, row)] for row in table.rows))
     for line in (*(claim.sentence for claim in report.findings.claims), *report.findings.notes):
         yield Text(line)
 
@@ -41,13 +37,4 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
     place = checks.path("folder", folder)
     report = Report.read(place)
-    try:  # whatever a damaged file makes of it, before anything is written
-        text = page(report.findings, report.plain)
-        figures = draw(report, place)
-    except UNDRAWABLE as error:
-        raise InputError(
-            f"the study in {str(place)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
-            "a whole study.json",
-            "run the study again in another folder",
-        ) from error
-    return [write(place / PAGE, text), *figures]
+    return write(place, report.study, lambda: (page(report.findings, report.plain), study_figure(report.findings)))
