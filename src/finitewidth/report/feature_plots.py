@@ -97,13 +97,15 @@ def q_eigenvectors(qmap: QMap, images: Any, axes: Sequence[Axes] | None = None) 
 
     The title gives the eigenvalue: 1 at infinite width. The sign of an eigenvector means nothing.
     """
-    axes = list(axes) if axes is not None else new_figure(min(3, len(qmap.square)), PAGE, 2.3)[1]
+    if axes is None:
+        with style():
+            return q_eigenvectors(qmap, images, new_figure(min(3, len(qmap.square)), PAGE, 2.3)[1])
     values, vectors = qmap.eigenvectors(len(axes))
     limit = float(np.abs(vectors).max())
     for k, (ax, value, vector) in enumerate(zip(axes, values, vectors, strict=False)):
         _over_image(qmap, vector, images, ax, "component" if k + 1 == len(values) else None, limit)
         ax.set_title(f"eigenvalue {value:.{2 if value < 9.995 else 0}f}", loc="left")
-    return axes
+    return list(axes)
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
@@ -336,6 +338,7 @@ def _over_image(qmap: QMap, values: Array, images: Any, ax: Axes, label: str | N
     low, high = (-limit, limit) if limit is not None else (None, None)
     colours = _DIVERGING if limit is not None else _SEQUENTIAL
     image = ax.imshow(pixels, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    ax.spines[:].set_visible(True)
     _contours(ax, backdrop)
     ax.set_xticks([])
     ax.set_yticks([])

@@ -60,7 +60,8 @@ def spectral_curve(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
         ax.plot(fine, smooth, color=COLOURS[0], label="from the spectrum")
         if rows[0].sampled_test_error is not None:
             points = [(row.n_train, row.sampled_test_error, row.sampled_test_error_se) for row in rows]
-            error_bars(ax, *np.array(points, dtype=float).T, COLOURS[1], "random subsets")
+            x, y, se = np.array(points, dtype=float).T
+            error_bars(ax, x, y, se, COLOURS[1], "random subsets")
         log_axis(ax, sizes)
         ax.set_yscale("log")
         ax.set_xlabel("training points $P$")
@@ -75,9 +76,10 @@ def spectral_modes(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
     with drawing(ax) as ax:
         ax.plot(modes, alignment, color=COLOURS[0], label="target alignment")
         learned = {row.n_train: row.modes_learned for row in sorted(curve, key=lambda row: row.n_train)}
-        x, y = np.array([*learned.values()]), np.interp([*learned.values()], modes, alignment)
+        x = list(learned.values())
+        y = np.interp(x, modes, alignment)
         ax.plot(x, y, "o", mfc="white", mec=COLOURS[1], label="modes learned", zorder=5)
-        for size, *place in zip(learned, x, y, strict=True):
+        for size, place in zip(learned, zip(x, y, strict=True), strict=True):
             ax.annotate(f"$P = {size}$", place, xytext=(4, -11), textcoords="offset points", fontsize=7)
         ax.set_xscale("log")
         ax.set_xlabel("modes")

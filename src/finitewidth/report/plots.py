@@ -213,14 +213,15 @@ def draw_sampled(
         if not found:
             continue
         y, se = (np.array([_of(p, name) for p in found], dtype=float) for name in (quantity, f"{quantity}_se"))
-        label = None if text in ax.get_legend_handles_labels()[1] else text
-        error_bars(ax, [_position(p, axis) for p in found], y, se, colour, label, fmt=mark, mfc=face)
+        named = text in ax.get_legend_handles_labels()[1]
+        x = [_position(p, axis) for p in found]
+        error_bars(ax, x, y, se, colour, None if named else text, fmt=mark, mfc=face)
 
 
 def error_bars(ax: Axes, x: Any, y: Any, se: Any, colour: str, label: str | None, **look: Any) -> None:
     """Samples: open marks with bars of two standard errors, over all lines."""
-    look = {"fmt": "o", "mfc": "white", "mew": 1.1, "elinewidth": 1.1, "zorder": 5} | look
-    ax.errorbar(x, y, None if se is None else 2.0 * se, mec=colour, ecolor=colour, label=label, **look)
+    usual: dict[str, Any] = {"fmt": "o", "mfc": "white", "mew": 1.1, "elinewidth": 1.1, "zorder": 5}
+    ax.errorbar(x, y, None if se is None else 2.0 * se, mec=colour, ecolor=colour, label=label, **(usual | look))
 
 
 def log_axis(ax: Axes, places: Iterable[float]) -> None:

@@ -14,8 +14,7 @@ from finitewidth.studies import (
     trained,
     transfer,
 )
-from finitewidth.studies.presentation import draw, for_people, write_page
-from finitewidth.studies.study import Plan, Report, Study, Work, run
+from finitewidth.studies.study import Plan, Report, Study, Work, draw, for_people, run, write_page
 
 __all__ = ["STUDIES", "Plan", "Report", "Study", "Work", "draw", "for_people", "run", "study_of", "write_page"]
 

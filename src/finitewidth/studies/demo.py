@@ -164,9 +164,10 @@ def figure(result: Result) -> Figure:
     drawn = plots.two_panels(panel, left_out=("bias", "variance"))
     left, right = drawn.axes
     with plots.style():
-        row = result.curves[1][len(result.curves[1]) // 2]
+        middle = len(setting.widths) // 2
+        width, row = setting.widths[middle], result.curves[1][middle]
         for name, height in (("bias", 0.5 * row.bias), ("variance", row.bias + 0.5 * row.variance)):
-            left.text(row.width, height, name, color=plots.COLOURS[0], ha="center", va="center")
+            left.text(width, height, name, color=plots.COLOURS[0], ha="center", va="center")
         text = f"digits {setting.classes[0]} and {setting.classes[1]}, $P = {setting.n_train}$\n"
         text += f"{setting.activation}, $T = {setting.temperature:g}$"
         right.text(0.97, 0.05, text, transform=right.transAxes, ha="right", va="bottom", linespacing=1.4)

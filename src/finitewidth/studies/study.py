@@ -12,10 +12,13 @@ import platform
 import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
@@ -23,7 +26,11 @@ from finitewidth.checks.json_input import parse_json
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.display.documents import data_document, json_ready
+from finitewidth.display.tables import filled
+from finitewidth.report import plots
 from finitewidth.report.findings import Findings
+from finitewidth.report.html import cell_text, page, write
+from finitewidth.report.study_figure import study_figure
 from finitewidth.runs.checkpoints import folder_of, refuse_links, write_whole
 from finitewidth.runs.durations import Jobs
 from finitewidth.runs.fingerprints import versions
@@ -215,6 +222,32 @@ def command(name: str, scale: str, data: str | None, options: dict[str, Any], ou
         text = ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
         words += [f"--{option.replace('_', '-')}", text]
     return shlex.join([*words, "--scale", scale, "--out", str(out)])
+
+
+# --- what becomes of it ----------------------------------------------------------------------------------------------
+
+
+def for_people(report: Report) -> Iterator[RichTable | Text]:
+    """The question, every table, every claim, and what to know about them."""
+    yield Text(report.question)
+    for table in report.findings.tables:
+        yield filled(table.title, table.columns, ([*map(cell_text, row)] for row in table.rows))
+    for line in (*(claim.sentence for claim in report.findings.claims), *report.findings.notes):
+        yield Text(line)
+
+
+def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """The figure as PNG and PDF in the folder of the study, named after it."""
+    figure = study_figure(report.findings)
+    place = checks.path("folder", folder)
+    return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
+
+
+def write_page(folder: str | os.PathLike[str]) -> list[Path]:
+    """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
+    place = checks.path("folder", folder)
+    report = Report.read(place)
+    return write(place, report.study, lambda: (page(report.findings, report.plain), study_figure(report.findings)))
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

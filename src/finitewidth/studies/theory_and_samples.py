@@ -262,12 +262,6 @@ def marks(name: str, colour: int, *parts: Iterable[float]) -> Series:
     return Series(name, "points", colour, x, y, se)
 
 
-def value(row: Any, quantity: str) -> float | None:
-    """What a theory gives, if it converged."""
-    found: float | None = getattr(row, quantity) if getattr(row, "converged", True) else None
-    return found
-
-
 def error_table(found: Iterable[Line], title: str, *more: str, x: str = "width") -> Table:
     """One row a sample: theory, sample and limit. more: further quantities, of theory and sample."""
     rows: list[tuple[Cell, ...]] = []
@@ -275,7 +269,8 @@ def error_table(found: Iterable[Line], title: str, *more: str, x: str = "width")
     found = list(found)
     for one in found:
         for place, t, s in one.both():
-            pairs = [cell for name in quantities for cell in (value(t, name), measured(s, name))]
+            theory = {name: getattr(t, name) if t.converged else None for name in quantities}
+            pairs = [cell for name in quantities for cell in (theory[name], measured(s, name))]
             limit = one.limit[place].test_error if one.limit else None
             parts = limit, measured(s, "bias"), measured(s, "variance"), getattr(s, "r_hat", None)
             rows.append((one.name, place, *pairs, *parts))
