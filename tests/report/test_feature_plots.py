@@ -157,9 +157,7 @@ FIGURES = {
     "fc, one width": (FC, (TRAIN, TEST), [10], 3),
     "fc, classes": (FC, THREE, [10, 20], 4),
     "cnn": (CNN, (TRAIN, TEST), [10, 20], 7),
-    "cnn, one width": (CNN, (TRAIN, TEST), [10], 7),
     "cnn, classes": (CNN, THREE, [10, 20], 7),
-    "lcn": (LCN, (TRAIN, TEST), [10, 20], 7),
     "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 4),
     "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 4),
 }

@@ -87,11 +87,11 @@ def test_study(name, tmp_path):
 
 def test_sampling_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
     """A study that broke off after its first network samples it no second time, and ends with the same numbers."""
-    study = tiny(STUDIES["local-renormalisation"])
+    study = tiny(STUDIES["fc-depth"])
     whole = run(study, tmp_path / "whole")
 
     def stop_before_the_second(text):
-        if text.startswith("Sampling: locally"):
+        if text.startswith("Sampling: fully connected L=2"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,21 +30,8 @@ from finitewidth.studies.theory_and_samples import (
 )
 
 Array = np.ndarray
+Covariance = tuple[Array, Array, Array]  # predicted, sampled and its standard error, each flat (D D,)
 _BLOCKS = 20  # blocks of draws of a chain, for standard errors
-
-
-@dataclass(frozen=True)
-class Covariance:
-    """Between outputs, averaged over the test points, flat (D D,): predicted, sampled and its standard error."""
-
-    predicted: Array
-    sampled: Array
-    error: Array
-
-    @property
-    def parts(self) -> tuple[Array, Array, Array]:
-        """All three."""
-        return self.predicted, self.sampled, self.error
 
 
 def compute(work: Work) -> Findings:
@@ -52,11 +39,11 @@ def compute(work: Work) -> Findings:
     network = FullyConnected(widths=work.plan.widths[0], activation=work.plan.activation)
     found = over_widths(work, "fully connected", network, work.plan.temperature)
     covariances = {
-        width: Covariance(predicted_covariance(work, network.with_width(width)), *sampled_covariance(sampled))
+        width: (predicted_covariance(work, network.with_width(width)), *sampled_covariance(sampled))
         for width, sampled in found.sampled.items()
     }
     q = (marks(f"width {width}", k, *free_entries(found, width)) for k, width in enumerate(found.sampled))
-    together = (marks(f"width {w}", k, *map(upper, c.parts)) for k, (w, c) in enumerate(covariances.items()))
+    together = (marks(f"width {w}", k, *map(upper, c)) for k, (w, c) in enumerate(covariances.items()))
     return Findings(
         claims=tuple(_claims(found, covariances)),
         tables=(error_table([found], "Several outputs: theory beside samples"), _table(found, covariances)),
@@ -71,14 +58,14 @@ def compute(work: Work) -> Findings:
 
 
 def predicted_covariance(work: Work, network: FullyConnected) -> Array:
-    """Of the theory."""
+    """Between outputs, of the theory, averaged over the test points."""
     covariance = predict(solve(theory_of(network, work.plan.temperature), work.train), work.test.x).covariance
     assert covariance is not None  # several outputs
     return covariance.mean(0).ravel()
 
 
 def sampled_covariance(sampled: Sampled) -> tuple[Array, Array]:
-    """Of the samples, and its standard error from blocks of the chains.
+    """The same of the samples, and its standard error from blocks of the chains.
 
     Given the hidden weights outputs are independent: the conditional variance is on the diagonal, the covariance of
     the conditional means is everywhere.
@@ -96,7 +83,7 @@ def sampled_covariance(sampled: Sampled) -> tuple[Array, Array]:
 def _claims(found: Line, covariances: dict[int, Covariance]) -> Iterator[Claim]:
     for width, theory, sampled in found.both():
         q = np.array(theory.order_parameters), sampled.q, sampled.q_se
-        for what, parts in (("Q between outputs", q), ("the covariance of outputs", covariances[width].parts)):
+        for what, parts in (("Q between outputs", q), ("the covariance of outputs", covariances[width])):
             yield Claim.above(
                 f"theory and samples agree in {what}, correlation of the entries i < j above {AGREEMENT:g}",
                 f"width {width}, correlation",
@@ -106,14 +93,14 @@ def _claims(found: Line, covariances: dict[int, Covariance]) -> Iterator[Claim]:
         yield Claim.above(
             "the outputs of a finite network are correlated, as the theory predicts (independent at infinite width)",
             f"width {width}, sampled covariances i != j along the predicted ones",
-            *along(*(upper(part, 1) for part in covariances[width].parts)),
+            *along(*(upper(part, 1) for part in covariances[width])),
         )
 
 
 def _table(found: Line, covariances: dict[int, Covariance]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for width, theory, sampled in found.both():
-        columns = (np.array(theory.order_parameters), sampled.q, sampled.q_se, *covariances[width].parts)
+        columns = (np.array(theory.order_parameters), sampled.q, sampled.q_se, *covariances[width])
         size = math.isqrt(len(sampled.q))
         for i, j in zip(*np.triu_indices(size), strict=True):
             q, q_sampled, q_se, predicted, mean, error = (float(part[i * size + j]) for part in columns)

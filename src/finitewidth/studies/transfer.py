@@ -177,8 +177,7 @@ def _line(
         coupled = protocol.of(network, rho)
         line.theory[rho] = _theory(work, coupled, sources[name], target)
         line.limit[rho] = _limit(work, coupled, target)
-    draws = _follow if protocol is FIRST else _together
-    line.sampled.update(draws(work, protocol, network, sources[name], name, target))
+    line.sampled.update(_samples(work, protocol, network, sources[name], name, target))
     return line
 
 
@@ -191,56 +190,29 @@ def _theory(work: Work, coupled: Coupled, source: Dataset, target: Dataset) -> T
     )
 
 
-def _together(
+def _samples(
     work: Work, protocol: Protocol, network: Network, source: Dataset, name: str, target: Dataset
 ) -> dict[float, SampledTarget]:
+    """Target networks at the sampled correlations: learned with the source, or following layers that it has learned."""
     plan, found = work.plan, {}
+    data: tuple[Any, ...] = (source, target, work.test, plan.temperature)
+    options: dict[str, Any] = {"warmup": plan.warmup, "seed": plan.seed}
+    if protocol is FIRST:
+        work.say(f"Sampling: source {name} alone")
+        place = work.checkpoint("layers", name)
+        layers = sample_source(network, *data, sources=plan.networks, chains=plan.chains, checkpoint=place, **options)
     for rho in plan.sampled_correlations:
         work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
-        coupled = protocol.of(network, rho)
+        coupled, place = protocol.of(network, rho), work.checkpoint(protocol.name, name, f"{rho:g}")
+        if isinstance(coupled, SourceFirst):
+            following = sample_following(coupled, layers, checkpoint=place, **options)
+            found[rho] = SampledTarget.of(following.errors(work.test.y), following.order_parameter("cross"))
+            continue
         assert isinstance(coupled, Joint)
-        draws = whole(
-            sample_joint(
-                *(coupled, source, target, work.test, plan.temperature),
-                chains=plan.chains,
-                draws=plan.draws,
-                warmup=plan.warmup,
-                seed=plan.seed,
-                checkpoint=work.checkpoint(protocol.name, name, f"{rho:g}"),
-            )
-        )
-        q = draws.observable("order_parameter")
+        joint = sample_joint(coupled, *data, chains=plan.chains, draws=plan.draws, checkpoint=place, **options)
+        q = whole(joint).observable("order_parameter")
         overlap = float(q.mean[0, 1]), float(q.standard_error[0, 1])
-        found[rho] = SampledTarget.of(draws.errors(work.test.y), overlap)
-    return found
-
-
-def _follow(
-    work: Work, protocol: Protocol, network: Network, source: Dataset, name: str, target: Dataset
-) -> dict[float, SampledTarget]:
-    plan = work.plan
-    work.say(f"Sampling: source {name} alone")
-    layers = sample_source(
-        *(network, source, target, work.test, plan.temperature),
-        sources=plan.networks,
-        chains=plan.chains,
-        warmup=plan.warmup,
-        seed=plan.seed,
-        checkpoint=work.checkpoint("layers", name),
-    )
-    found = {}
-    for rho in plan.sampled_correlations:
-        work.say(f"Sampling: targets that follow source {name}, correlation {rho:g}")
-        coupled = protocol.of(network, rho)
-        assert isinstance(coupled, SourceFirst)
-        draws = sample_following(
-            coupled,
-            layers,
-            warmup=plan.warmup,
-            seed=plan.seed,
-            checkpoint=work.checkpoint(protocol.name, name, f"{rho:g}"),
-        )
-        found[rho] = SampledTarget.of(draws.errors(work.test.y), draws.order_parameter("cross"))
+        found[rho] = SampledTarget.of(joint.errors(work.test.y), overlap)
     return found
 
 
