@@ -59,12 +59,11 @@ def test_uses_the_axes_it_is_given(curve):
     assert np.array_equal(line(ax, "theory").get_ydata(), curve.column("train_error"))
 
 
-@pytest.mark.parametrize("kind", ["number", "row", "rows"])
-def test_limit_is_a_dashed_line(curve, limit, kind):
-    given = {"number": limit[0].test_error, "row": limit[0], "rows": limit}[kind]
-    drawn = line(plots.learning_curve(curve, infinite=given), "infinite width")
-    assert drawn.get_ydata()[0] == limit[0].test_error
-    assert drawn.get_linestyle() == "--"
+def test_limit_is_a_dashed_line(curve, limit):
+    for given in (limit[0].test_error, limit[0], limit):
+        drawn = line(plots.learning_curve(curve, infinite=given), "infinite width")
+        assert drawn.get_ydata()[0] == limit[0].test_error
+        assert drawn.get_linestyle() == "--"
 
 
 def test_sampled_points_have_bars_of_two_standard_errors(curve):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from finitewidth.cli import main
+from finitewidth.curves.comparison import ComparedRow
+from finitewidth.sampling import SampledRow
 from finitewidth.studies import demo
 
 pytest.importorskip("matplotlib")
@@ -20,23 +21,14 @@ SMALL = demo.Setting(n_train=40, widths=(10, 30, 100), sampled_widths=(20, 40, 6
 NEEDED = {20: 100, 40: 300, 60: 10_000}  # draws until chains converge, of fake samples
 
 
-def fake_sampling(monkeypatch, sample):
-    module = ModuleType("finitewidth.sampling")
-    module.sample = sample
-    monkeypatch.setitem(sys.modules, "finitewidth.sampling", module)
-
-
-def one_sample(network, train, test, temperature, *, chains, draws, seed):
-    errors = {
-        "test_error": 0.06,
-        "test_error_se": 0.001,
-        "train_error": 0.008,
-        "train_error_se": 1e-4,
-        "r_hat": 1.01,
-        "converged": draws >= NEEDED[network.widths[0]],
-        "message": "" if draws >= NEEDED[network.widths[0]] else f"{draws} draws: sample longer",
-    }
-    return SimpleNamespace(errors=lambda y: SimpleNamespace(**errors))
+def one_sample(setting, width, draws, train, test):
+    converged = draws >= NEEDED[width]
+    errors = {"train_error": 0.008, "test_error": 0.06, "bias": 0.04, "variance": 0.02, "accuracy": 0.9}
+    own = {"width": width, "depth": 1, "temperature": 0.01, "n_train": 40, "method": "collapsed", "chains": 4}
+    rest = {"r_hat": 1.01, "ess": 200.0, "acceptance": 0.8, "divergences": 0, "complete": True, "seconds": 1.0}
+    message = "" if converged else f"{draws} draws: sample longer"
+    rest |= {"draws": draws, "order_parameters": [1.0], "log_evidence": None, "message": message}
+    return SampledRow(**own, **errors, **{f"{name}_se": 0.001 for name in errors}, **rest, converged=converged)
 
 
 @pytest.fixture
@@ -46,20 +38,20 @@ def small(monkeypatch):
 
 
 def test_table_and_figures(small, monkeypatch, capsys, tmp_path):
-    fake_sampling(monkeypatch, one_sample)
+    monkeypatch.setattr(demo, "sample", one_sample)
     assert main(["demo", "--out", str(tmp_path / "a" / "b")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "…" not in out
     assert out.count("∞") == 2
-    assert "0.0600 ± 0.0010" in out
-    assert "Sampled at width 60: NOT CONVERGED, 400 draws: sample longer" in out  # twice doubled, then given up
+    assert "0.0600(10)" in out
+    assert "NOT CONVERGED, marked ?: width 60: 400 draws: sample longer" in out  # twice doubled, then given up
     assert out.count("NOT CONVERGED") == 1
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["demo.pdf", "demo.png"]
 
 
 def test_json(small, monkeypatch, capsys, tmp_path):
-    fake_sampling(monkeypatch, one_sample)
+    monkeypatch.setattr(demo, "sample", one_sample)
     assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
@@ -74,7 +66,7 @@ def test_json(small, monkeypatch, capsys, tmp_path):
 def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "finitewidth.sampling", ModuleType("finitewidth.sampling"))
     assert main(["demo", "--out", str(tmp_path)]) == 0
-    assert "Sampled check left out: cannot import name 'sample'" in capsys.readouterr().out
+    assert "Sampled check left out: cannot import name 'Sample'" in capsys.readouterr().out
     assert main(["demo", "--out", str(tmp_path), "--no-sample"]) == 0
     assert "Sampled check left out as asked." in capsys.readouterr().out
 
@@ -83,10 +75,11 @@ def test_says_what_was_left_out(small, monkeypatch, capsys, tmp_path):
 def test_the_legend_fits(converged):
     """Also where chains have not converged: its entries are more, and longer."""
     result = demo.run(SMALL, sampling=False)
-    points = [
-        demo.Sampled(w, 0.05, 0.001, 0.008, 1e-4, 1.02, c, "") for w, c in zip((20, 40, 60), converged, strict=True)
+    rows = [
+        replace(one_sample(None, width, 0, None, None), converged=ok)
+        for width, ok in zip(NEEDED, converged, strict=True)
     ]
-    figure = demo.figure(replace(result, sampled=tuple(points)))
+    figure = demo.figure(replace(result, compared=tuple(ComparedRow({"sample": row}) for row in rows)))
     figure.draw_without_rendering()
     (legend,), page = figure.legends, figure.bbox
     box = legend.get_window_extent()
@@ -113,20 +106,14 @@ def test_what_the_demo_claims_holds():
     assert result.curves[1][0].bias == pytest.approx(result.limits[1].bias, rel=0.06)
 
 
-def can_sample() -> bool:
-    if importlib.util.find_spec("finitewidth.sampling") is None or importlib.util.find_spec("blackjax") is None:
-        return False
-    return hasattr(importlib.import_module("finitewidth.sampling"), "sample")
-
-
 @pytest.mark.slow
 @pytest.mark.statistical
-@pytest.mark.skipif(not can_sample(), reason="finitewidth.sampling has no sample, or its libraries are missing")
 def test_sampled_network_is_near_the_theory():
     """With as many neurons as points they differ by some per cent, far less than either from infinite width."""
     setting = replace(demo.Setting(), n_train=40, widths=(40,), sampled_widths=(40,), draws=300)
     result = demo.run(setting, say=lambda text: None)
-    (point,), row = result.sampled, result.curves[1][0]
+    (compared,) = result.compared
+    point, row = compared.sample, result.curves[1][0]
     assert point.converged
     assert abs(row.test_error - point.test_error) < 0.08 * point.test_error + 3 * point.test_error_se
     assert point.test_error + 5 * point.test_error_se < result.limits[1].test_error  # the negative control

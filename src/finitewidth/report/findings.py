@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from finitewidth.display.documents import json_ready
 
-T = TypeVar("T")
 SURE = 3.0  # standard errors from which a claim counts as decided
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
@@ -83,6 +83,23 @@ class Series:
     y: tuple[float | None, ...]
     se: tuple[float | None, ...] = ()
 
+    @classmethod
+    def of(cls, name: str, kind: str, colour: int, rows: Mapping[Any, Any], quantity: str = "test_error") -> Series:
+        """A quantity of rows by their place along x, of samples with its standard errors ("points").
+
+        A gap where there is no number, or where a theory did not converge.
+        """
+        sampled = kind == "points"
+        drawn = [row if sampled or getattr(row, "converged", True) else None for row in rows.values()]
+        y = tuple(_finite(row, quantity) for row in drawn)
+        se = tuple(_finite(row, f"{quantity}_se") for row in drawn) if sampled else ()
+        return cls(name, kind, colour, tuple(map(float, rows)), y, se)
+
+
+def _finite(row: Any, field: str) -> float | None:
+    value = getattr(row, field, None)
+    return float(value) if value is not None and math.isfinite(value) else None
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -107,6 +124,14 @@ class Bar:
     bias: float | None
     variance: float | None
     se: float | None = None
+
+    @classmethod
+    def of(cls, name: str, row: Any) -> Bar:
+        """Of a row of theory, without numbers where it did not converge, or of samples."""
+        se = getattr(row, "test_error_se", None)
+        if se is None and not getattr(row, "converged", True):
+            return cls(name, None, None)
+        return cls(name, row.bias, row.variance, se)
 
 
 @dataclass(frozen=True)
@@ -144,15 +169,10 @@ class Findings:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Findings:
-        """The findings that ``to_dict`` gave."""
-        return cls(
-            claims=tuple(Claim(*(_text(claim, name) for name in _names(Claim))) for claim in _list(plain, "claims")),
-            tables=tuple(map(_table, _list(plain, "tables"))),
-            panels=tuple(map(_panel, _list(plain, "panels", _MOST_PANELS))),
-            slider=tuple(map(_stop, _list(plain, "slider"))),
-            slider_label=_text(plain, "slider_label"),
-            notes=tuple(_is(str, note) for note in _list(plain, "notes")),
-        )
+        """The findings that ``to_dict`` gave; raises KeyError, TypeError or ValueError for anything else."""
+        found: Findings = _read(cls, plain)
+        _refuse_undrawable(found)
+        return found
 
 
 # --- from JSON that may hold anything: ValueError, TypeError or KeyError where it is not what to_dict gives -----------
@@ -161,76 +181,57 @@ _MOST_PANELS, _MOST_SERIES = 12, 200
 _LARGEST = 1e300  # of a number in a plot, so that differences stay finite; its inverse on a logarithmic axis
 
 
-def _names(kind: Any) -> list[str]:
-    return list(kind.__dataclass_fields__)
+def _read(kind: Any, value: Any) -> Any:
+    """A value of a type that a field above has; a number missing from a pair is NaN."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        given = [field.name for field in fields(kind) if field.name in value or field.default is MISSING]
+        make: Any = kind
+        return make(**{name: _read(hints[name], value[name]) for name in given})
+    if get_origin(kind) is UnionType:
+        return _read_any(get_args(kind), value)
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if rest == [...]:
+            return tuple(_read(first, item) for item in _of(list, value))
+        pairs = zip((first, *rest), _of(list, value), strict=True)
+        return tuple(math.nan if item is None else _read(one, item) for one, item in pairs)
+    if kind is not float:
+        return _of(kind, value)
+    if not abs(_of((int, float), value)) <= _LARGEST:
+        raise ValueError(f"{value}")
+    return value
 
 
-def _is(kind: type[T] | tuple[type[T], ...], value: object) -> T:
+def _read_any(kinds: tuple[Any, ...], value: Any) -> Any:
+    for kind in kinds:
+        try:
+            return _read(kind, value)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError(f"{type(value).__name__} in place of {kinds}")
+
+
+def _of(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{type(value).__name__} in place of {kind}")
     return value
 
 
-def _text(plain: Mapping[str, Any], name: str) -> str:
-    return _is(str, plain[name])
-
-
-def _list(plain: Mapping[str, Any], name: str, most: int | None = None) -> list[Any]:
-    found: list[Any] = _is(list, plain[name])
-    if most is not None and len(found) > most:
-        raise ValueError(f"{len(found)} {name}")
-    return found
-
-
-def _numbers(values: Any, missing: bool = False) -> tuple[Any, ...]:
-    """Finite numbers of a size that can be drawn; with ``missing``, None among them."""
-    for value in _is(list, values):
-        if not (missing and value is None) and not abs(_is((int, float), value)) <= _LARGEST:
-            raise ValueError(f"{value}")
-    return tuple(values)
-
-
-def _table(plain: Mapping[str, Any]) -> Table:
-    columns = tuple(_is(str, column) for column in _list(plain, "columns"))
-    rows = tuple(tuple(map(_cell, _is(list, row))) for row in _list(plain, "rows"))
-    if any(len(row) != len(columns) for row in rows):
+def _refuse_undrawable(findings: Findings) -> None:
+    """ValueError for parts that do not fit together."""
+    panels, maps = findings.panels, [one for stop in findings.slider for one in stop.maps]
+    if len(panels) > _MOST_PANELS or any(len(panel.series) > _MOST_SERIES for panel in panels):
+        raise ValueError(f"{len(panels)} panels")
+    if any(len(row) != len(table.columns) for table in findings.tables for row in table.rows):
         raise ValueError("rows of other lengths than the head")
-    return Table(_text(plain, "title"), columns, rows)
-
-
-def _cell(cell: Any) -> Cell:
-    if isinstance(cell, list):
-        value, error = (math.nan if item is None else float(item) for item in _numbers(cell, missing=True))
-        return (value, error)
-    return cell if cell is None or isinstance(cell, str) else _is((int, float), cell)
-
-
-def _panel(plain: Mapping[str, Any]) -> Panel:
-    given = {name: _is(bool, plain[name]) for name in ("log_x", "log_y", "diagonal")}
-    series = tuple(map(_series, _list(plain, "series", _MOST_SERIES)))
-    if given["log_x"] and not all(x >= 1.0 / _LARGEST for one in series for x in one.x):
-        raise ValueError("x of at most 0 on a logarithmic axis")
-    title, x_label, y_label = (_text(plain, name) for name in ("title", "x_label", "y_label"))
-    names = tuple(_is(str, name) for name in plain.get("x_names", ()))  # newer than other fields
-    return Panel(title, x_label, y_label, series, **given, x_names=names)
-
-
-def _series(plain: Mapping[str, Any]) -> Series:
-    x, y = _numbers(plain["x"]), _numbers(plain["y"], missing=True)
-    se = _numbers(plain["se"], missing=True)
-    if len(y) != len(x) or len(se) not in (0, len(x)) or any(error is not None and error < 0.0 for error in se):
-        raise ValueError("a series of uneven lengths, or of an error below zero")
-    if plain["kind"] not in ("line", "points", "limit"):
-        raise ValueError(f"{plain['kind']}")
-    return Series(_text(plain, "name"), plain["kind"], _is(int, plain["colour"]), x, y, se)
-
-
-def _stop(plain: Mapping[str, Any]) -> Stop:
-    maps = tuple(QMatrix(_text(m, "name"), tuple(map(_numbers, _list(m, "matrix")))) for m in _list(plain, "maps"))
-    if any(len(row) != len(one.matrix[0]) for one in maps for row in one.matrix):
+    if any(len(set(map(len, one.matrix))) > 1 for one in maps):
         raise ValueError("a matrix with rows of different lengths")
-    return Stop(_text(plain, "label"), maps, tuple(map(_bar, _list(plain, "bars"))))
-
-
-def _bar(plain: Mapping[str, Any]) -> Bar:
-    return Bar(_text(plain, "name"), *_numbers([plain[name] for name in ("bias", "variance", "se")], missing=True))
+    for panel in panels:
+        if panel.log_x and not all(x >= 1.0 / _LARGEST for one in panel.series for x in one.x):
+            raise ValueError("x of at most 0 on a logarithmic axis")
+        for one in panel.series:
+            if one.kind not in ("line", "points", "limit"):
+                raise ValueError(one.kind)
+            if len(one.y) != len(one.x) or len(one.se) not in (0, len(one.x)) or any((se or 0.0) < 0 for se in one.se):
+                raise ValueError("a series of uneven lengths, or of an error below zero")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
+from finitewidth.checks.exceptions import InputError
 from finitewidth.display.documents import json_ready
 from finitewidth.display.tables import NOTHING, number, with_error
-from finitewidth.report import svg
+from finitewidth.report import plots, svg
 from finitewidth.report.findings import Cell, Findings, Panel, Table
+from finitewidth.runs.checkpoints import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
 PAGE = "report.html"
 # what values that no study or sweep writes, in a damaged file, come to when they are drawn
-UNDRAWABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
+_UNDRAWABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 # no source but the page itself: a request would be refused by the browser
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -31,15 +35,22 @@ def page(findings: Findings, about: Mapping[str, Any]) -> str:
     return document(str(about["study"]), _sections(findings, about), findings)
 
 
-def write(path: Path, text: str) -> Path:
-    """Whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write(folder: Path, name: str, make: Callable[[], tuple[str, Figure | None]]) -> list[Path]:
+    """The page and the figure of a study or a sweep, as ``report.html``, ``name``.png and ``name``.pdf in its folder.
+
+    Raises InputError for values of which something cannot be drawn; the page is not written then.
+    """
     try:
-        draft.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+        text, figure = make()
+        figures = [plots.save(figure, folder / f"{name}.{kind}") for kind in ("png", "pdf")] if figure else []
+    except _UNDRAWABLE as error:
+        raise InputError(
+            f"{str(folder)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
+            "results as a study or a sweep writes them",
+            "run it again in another folder",
+        ) from error
+    place = write_whole(folder / PAGE, lambda draft: draft.write_text(text, encoding="utf-8", errors="replace"))
+    return [place, *figures]
 
 
 def document(title: str, sections: Iterable[str], findings: Findings) -> str:
@@ -81,8 +92,7 @@ def cell_text(cell: Cell) -> str:
 
 
 def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<header>\n<p class='quiet'>Study {escape(about['study'])}, scale {escape(about['scale'])}</p>"
-    yield f"<h1>{escape(about['question'])}</h1>\n<p>{escape(_data(about))}</p>\n</header>\n<main id='main'>"
+    yield header(f"Study {about['study']}, scale {about['scale']}", about["question"], [_data(about)])
     yield "<section aria-labelledby='claims'><h2 id='claims'>What holds on these data</h2>\n<ul class='claims'>"
     for claim in findings.claims:
         yield f"<li class='{escape(claim.verdict)}'>{escape(claim.sentence)}</li>"
@@ -96,6 +106,17 @@ def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
     data = about["data"]
     prints = f"training {data['train']['fingerprint'][:16]}…, test {data['test']['fingerprint'][:16]}…"
     yield f"{repeat(about['command'], about['versions'], prints)}\n</main>"
+
+
+def header(kind: str, title: str, lines: Iterable[str]) -> str:
+    """The beginning of the page; the main part begins behind it."""
+    paragraphs = "\n".join(f"<p>{escape(line)}</p>" for line in lines)
+    return f"""<header>
+<p class='quiet'>{escape(kind)}</p>
+<h1>{escape(title)}</h1>
+{paragraphs}
+</header>
+<main id='main'>"""
 
 
 def curves(findings: Findings) -> str:

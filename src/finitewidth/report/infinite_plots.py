@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth.checks.exceptions import InputError
-from finitewidth.report.plots import COLOURS, PAGE, new_figure, panel, style
+from finitewidth.report.plots import COLOURS, PAGE, drawing, error_bars, log_axis, new_figure, panel, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,25 +27,23 @@ def lazy_training(curve: LazyCurve, ax: Axes | None = None) -> Axes:
     rows = [row for row in curve if row.time > 0.0]
     if not rows:
         raise InputError("a curve without times above 0", "at least one", "give times")
-    ax = ax if ax is not None else new_figure()[1][0]
     times = np.array([row.time for row in rows])
     test, train = [row.test_error for row in rows], [row.train_error for row in rows]
-    ax.plot(times, test, color=COLOURS[0], label="test error")
-    ax.plot(times, train, color=COLOURS[1], label="train error")
-    ax.axhline(curve.limit.test_error, color=COLOURS[0], ls=_DASHED, lw=1.0, label=r"test error, $t \to \infty$")
-    ax.axhline(
-        curve.bayesian.test_error,
-        color=COLOURS[2],
-        ls=_DOTTED,
-        lw=1.4,
-        label=f"Bayesian test error, $T = {curve.temperature:g}$",
-    )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(times[0], times[-1])
-    ax.set_ylim(bottom=max(0.3 * min(*test, curve.bayesian.test_error), min(t for t in train if t > 0.0)))
-    ax.set_xlabel("time $t$ (learning rate × steps)")
-    ax.set_ylabel("error")
+    t = curve.temperature
+    with drawing(ax) as ax:
+        ax.plot(times, test, color=COLOURS[0], label="test error")
+        ax.plot(times, train, color=COLOURS[1], label="train error")
+        for error, colour, dashes, label in (
+            (curve.limit.test_error, COLOURS[0], _DASHED, r"test error, $t \to \infty$"),
+            (curve.bayesian.test_error, COLOURS[2], _DOTTED, f"Bayesian test error, $T = {t:g}$"),
+        ):
+            ax.axhline(error, color=colour, ls=dashes, lw=1.2, label=label)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xlim(times[0], times[-1])
+        ax.set_ylim(bottom=max(0.3 * min(*test, curve.bayesian.test_error), min(e for e in train if e > 0.0)))
+        ax.set_xlabel("time $t$ (learning rate × steps)")
+        ax.set_ylabel("error")
     return ax
 
 
@@ -54,65 +52,38 @@ def spectral_curve(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
 
     Bars are two standard errors. Raises MissingExtraError without matplotlib.
     """
-    ax = ax if ax is not None else new_figure()[1][0]
     rows = sorted(curve, key=lambda row: row.n_train)
     sizes = np.array([row.n_train for row in rows])
     fine = np.geomspace(sizes[0], sizes[-1], 60) if len(sizes) > 1 else sizes
     smooth = [curve.theory.test_error(float(size), curve.ridge, curve.noise) for size in fine]
-    ax.plot(fine, smooth, color=COLOURS[0], label="from the spectrum")
-    points = [(row.n_train, row.sampled_test_error, row.sampled_test_error_se) for row in rows]
-    if points[0][1] is not None:
-        x, y, se = np.array(points, dtype=float).T
-        ax.errorbar(
-            x,
-            y,
-            2.0 * se,
-            fmt="o",
-            mfc="white",
-            mec=COLOURS[1],
-            ecolor=COLOURS[1],
-            mew=1.1,
-            label="random subsets",
-            zorder=5,
-        )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xticks(sizes[:: max(1, len(sizes) // 5)])
-    ax.set_xticks([], minor=True)
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("training points $P$")
-    ax.set_ylabel("test error")
+    with drawing(ax) as ax:
+        ax.plot(fine, smooth, color=COLOURS[0], label="from the spectrum")
+        if rows[0].sampled_test_error is not None:
+            points = [(row.n_train, row.sampled_test_error, row.sampled_test_error_se) for row in rows]
+            x, y, se = np.array(points, dtype=float).T
+            error_bars(ax, x, y, se, COLOURS[1], "random subsets")
+        log_axis(ax, sizes)
+        ax.set_yscale("log")
+        ax.set_xlabel("training points $P$")
+        ax.set_ylabel("test error")
     return ax
 
 
 def spectral_modes(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
     """Share of the target's power in the leading modes, with the number of modes learned at each size marked."""
-    ax = ax if ax is not None else new_figure()[1][0]
     alignment = curve.theory.alignment
     modes = np.arange(1, len(alignment) + 1)
-    ax.plot(modes, alignment, color=COLOURS[0], label="target alignment")
-    rows = sorted(curve, key=lambda row: row.n_train)
-    learned = np.array([row.modes_learned for row in rows])
-    ax.plot(
-        learned,
-        np.interp(learned, modes, alignment),
-        "o",
-        mfc="white",
-        mec=COLOURS[1],
-        label="modes learned",
-        zorder=5,
-    )
-    for row, x in zip(rows, learned, strict=True):
-        ax.annotate(
-            f"$P = {row.n_train}$",
-            (x, float(np.interp(x, modes, alignment))),
-            xytext=(4, -11),
-            textcoords="offset points",
-            fontsize=7,
-        )
-    ax.set_xscale("log")
-    ax.set_xlabel("modes")
-    ax.set_ylabel("share of the target")
+    with drawing(ax) as ax:
+        ax.plot(modes, alignment, color=COLOURS[0], label="target alignment")
+        learned = {row.n_train: row.modes_learned for row in sorted(curve, key=lambda row: row.n_train)}
+        x = list(learned.values())
+        y = np.interp(x, modes, alignment)
+        ax.plot(x, y, "o", mfc="white", mec=COLOURS[1], label="modes learned", zorder=5)
+        for size, place in zip(learned, zip(x, y, strict=True), strict=True):
+            ax.annotate(f"$P = {size}$", place, xytext=(4, -11), textcoords="offset points", fontsize=7)
+        ax.set_xscale("log")
+        ax.set_xlabel("modes")
+        ax.set_ylabel("share of the target")
     return ax
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,19 +62,23 @@ def new_figure(n_axes: int = 1, width: float = COLUMN, height: float = 2.6) -> t
         return figure, list(np.atleast_1d(figure.subplots(1, n_axes)))
 
 
+@contextlib.contextmanager
+def drawing(ax: Axes | None, height: float = 2.6) -> Iterator[Axes]:
+    """The axes to draw into: those given, which keep the style of their owner, or new ones in ours."""
+    if ax is not None:
+        yield ax
+        return
+    with style():
+        yield new_figure(1, COLUMN, height)[1][0]
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure whole or not at all; the ending of the name is its format."""
     path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     kind = path.suffix.lower().removeprefix(".")
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
-    try:
-        with style():
-            figure.savefig(draft, format=kind, metadata=metadata)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    with style():
+        return write_whole(path, lambda draft: figure.savefig(draft, format=kind, metadata=metadata))
 
 
 def learning_curve(
@@ -100,16 +105,16 @@ def learning_curve(
     rows = list(curve)
     if not rows:
         raise InputError("a learning curve without rows", "at least one row", "give widths")
-    ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
     split = split and quantity == "test_error" and len(groups) == 1
-    for k, ((name, group), own) in enumerate(zip(groups, _cycle(colour), strict=False)):
-        text = ", ".join(part for part in (label, name) if part) or "theory"
-        _draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
-        if axis == "width":
-            _draw_limit(ax, _limit(infinite, group), quantity, own)
-        draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
-    _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
+    with drawing(ax) as ax:
+        for k, ((name, group), own) in enumerate(zip(groups, _cycle(colour), strict=False)):
+            text = ", ".join(part for part in (label, name) if part) or "theory"
+            _draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
+            if axis == "width":
+                _draw_limit(ax, _limit(infinite, group), quantity, own)
+            draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
+        _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
     return ax
 
 
@@ -122,20 +127,20 @@ def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
     rows = [row for row in curve if row.order_parameters]
     if not rows:
         raise InputError("a curve without order parameters", "rows at finite width", "use method='saddle'")
-    ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
     layers, what = _layers(rows)
     lines = [(name, group, layer) for name, group in groups for layer in layers]
-    for k, (name, group, layer) in enumerate(lines):
-        _draw_q(ax, sorted(group, key=lambda row: _position(row, axis)), axis, layer, k, name)
-    ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
-    _finish(ax, axis, what, rows, from_zero=False, room=True)
+    with drawing(ax) as ax:
+        for k, (name, group, layer) in enumerate(lines):
+            _draw_q(ax, sorted(group, key=lambda row: _position(row, axis)), axis, layer, k, name)
+        ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
+        _finish(ax, axis, what, rows, from_zero=False, room=True)
     return ax
 
 
 def learning_curve_figure(curve: Iterable[Any], infinite: Any = None, sampled: Any = None) -> Figure:
     """Test error with its two parts beside train error, a page wide."""
-    return _two_panels(partial(learning_curve, list(curve), infinite=infinite, sampled=sampled))
+    return two_panels(partial(learning_curve, list(curve), infinite=infinite, sampled=sampled))
 
 
 def comparison_figure(rows: Iterable[Any]) -> Figure:
@@ -146,7 +151,7 @@ def comparison_figure(rows: Iterable[Any]) -> Figure:
 
 def sampled_figure(rows: Iterable[Any]) -> Figure:
     """Sampled test and train error with bars of two standard errors, against width or temperature."""
-    return _two_panels(partial(sampled_curve, list(rows)))
+    return two_panels(partial(sampled_curve, list(rows)))
 
 
 def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "test_error") -> Axes:
@@ -158,28 +163,35 @@ def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "
     rows = list(rows)
     if not rows:
         raise InputError("no sampled rows", "at least one row", "give widths")
-    ax = ax if ax is not None else new_figure()[1][0]
     axis, groups = _lines(rows)
-    for k, ((name, group), own) in enumerate(zip(groups, _cycle(None), strict=False)):
-        draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
-    _finish(ax, axis, quantity, rows, from_zero=False, room=True)
+    with drawing(ax) as ax:
+        for k, ((name, group), own) in enumerate(zip(groups, _cycle(None), strict=False)):
+            draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
+        _finish(ax, axis, quantity, rows, from_zero=False, room=True)
     return ax
 
 
-def _two_panels(draw: Callable[..., Axes]) -> Figure:
-    figure, axes = new_figure(2, PAGE, 2.7)
+def two_panels(draw: Callable[..., Any], left_out: Sequence[str] = ()) -> Figure:
+    """Test error beside train error, a page wide, with one legend; ``draw(ax=, quantity=)`` draws either."""
+    figure, axes = new_figure(2, PAGE, 2.8)
     with style():
         for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-        legend_of_figure(figure, *axes[0].get_legend_handles_labels())
+        legend_of_figure(figure, axes[:1], left_out)
     return figure
 
 
-def legend_of_figure(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """A legend over all axes, in as few rows as its width allows."""
+def legend_of_figure(figure: Figure, axes: Iterable[Axes], left_out: Sequence[str] = ()) -> None:
+    """A legend of what these axes show, each name once, over all axes, in as few rows as its width allows."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    names = [name for name in named if name not in left_out]
     for rows in range(1, len(names) + 1):
-        legend = figure.legend(handles, names, loc="outside upper center", ncols=math.ceil(len(names) / rows))
+        columns = math.ceil(len(names) / rows)
+        legend = figure.legend([named[name] for name in names], names, loc="outside upper center", ncols=columns)
         if rows == len(names) or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
@@ -200,22 +212,28 @@ def draw_sampled(
         found = [p for p in points if bool(_of(p, "converged", True)) == converged]
         if not found:
             continue
-        x = [_position(p, axis) for p in found]
         y, se = (np.array([_of(p, name) for p in found], dtype=float) for name in (quantity, f"{quantity}_se"))
         named = text in ax.get_legend_handles_labels()[1]
-        ax.errorbar(
-            x,
-            y,
-            2 * se,
-            fmt=mark,
-            mfc=face,
-            mec=colour,
-            ecolor=colour,
-            mew=1.1,
-            elinewidth=1.1,
-            label=None if named else text,
-            zorder=5,
-        )
+        x = [_position(p, axis) for p in found]
+        error_bars(ax, x, y, se, colour, None if named else text, fmt=mark, mfc=face)
+
+
+def error_bars(ax: Axes, x: Any, y: Any, se: Any, colour: str, label: str | None, **look: Any) -> None:
+    """Samples: open marks with bars of two standard errors, over all lines."""
+    usual: dict[str, Any] = {"fmt": "o", "mfc": "white", "mew": 1.1, "elinewidth": 1.1, "zorder": 5}
+    ax.errorbar(x, y, None if se is None else 2.0 * se, mec=colour, ecolor=colour, label=label, **(usual | look))
+
+
+def log_axis(ax: Axes, places: Iterable[float]) -> None:
+    """A logarithmic x axis, with ticks at some of the places where decades alone would leave it without labels."""
+    found = sorted(set(places))
+    ax.set_xscale("log")
+    if len(found) > 1 and found[-1] < 100 * found[0]:
+        ax.set_xticks(found[:: max(1, len(found) // 4)])
+        ax.set_xticks([], minor=True)
+    if found and found[0] >= 1 and found[-1] <= 1e5:
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
 
 
 def legend_above(ax: Axes, **options: Any) -> None:
@@ -336,21 +354,15 @@ def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str)
 
 
 def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool, room: bool) -> None:
-    ax.set_xscale("log")
+    places = sorted({_position(row, axis) for row in rows})
+    log_axis(ax, places)
     ax.set_xlabel(_LABELS[axis])
     ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
     if from_zero:
         ax.set_ylim(bottom=0.0)
-    places = sorted({_position(row, axis) for row in rows})
     if len(places) > 1:
         margin = (places[-1] / places[0]) ** (0.04 if room else 0.0)  # room for whole markers
         ax.set_xlim(places[0] / margin, places[-1] * margin)
-    if places[-1] < 30 * places[0]:  # decades alone would leave the axis without labels
-        ax.set_xticks(places[:: max(1, len(places) // 5)])
-        ax.set_xticks([], minor=True)
-    if places[0] >= 1 and places[-1] <= 1e5:
-        ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter("")
 
 
 def _of(point: Any, name: str, default: Any = None) -> Any:

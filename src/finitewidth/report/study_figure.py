@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.report.findings import Findings, Panel, Series
-from finitewidth.report.plots import COLOURS, PAGE, legend_of_figure, new_figure, style
+from finitewidth.report.plots import (
+    COLOURS,
+    DASHES,
+    MARKS,
+    PAGE,
+    error_bars,
+    legend_of_figure,
+    log_axis,
+    new_figure,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,27 +35,21 @@ def study_figure(findings: Findings) -> Figure:
         for ax, one, letter in zip(axes, findings.panels, "abcdef", strict=False):
             draw_panel(ax, one)
             ax.set_title(f"({letter}) {one.title}", loc="left")
-        named: dict[str, Any] = {}
-        for ax in axes:
-            for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-                named.setdefault(name, handle)
-        legend_of_figure(figure, list(named.values()), list(named))
+        legend_of_figure(figure, axes)
     return figure
 
 
-def draw_panel(ax: Axes, one: Panel) -> None:
-    """All series of a panel, with its scales and labels."""
+def draw_panel(ax: Axes, one: Panel, apart: bool = False) -> None:
+    """All series of a panel, with its scales and labels.
+
+    apart: dashes and marks besides colours, a mark at every point of a line, as it may stand between gaps.
+    """
     for series in one.series:
-        _draw(ax, series, joined=not one.x_names)
+        _draw(ax, series, not one.x_names, apart)
     if one.x_names:
         _name_places(ax, one.x_names)
     elif one.log_x:
-        ax.set_xscale("log")
-        places = sorted({x for series in one.series for x in series.x})
-        if len(places) > 1 and places[-1] < 100 * places[0]:  # decades alone would leave the axis without labels
-            ax.set_xticks(places[:: max(1, len(places) // 4)])
-            ax.set_xticks([], minor=True)
-        ax.xaxis.set_major_formatter("{x:g}")
+        log_axis(ax, (x for series in one.series for x in series.x))
     if one.log_y:
         ax.set_yscale("log")
     if one.diagonal:
@@ -68,15 +72,18 @@ def _name_places(ax: Axes, names: tuple[str, ...]) -> None:
     ax.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _draw(ax: Axes, series: Series, joined: bool) -> None:
+def _draw(ax: Axes, series: Series, joined: bool, apart: bool) -> None:
     colour, name = COLOURS[series.colour % len(COLOURS)], plain_text(series.name)
     y = np.array([np.nan if value is None else value for value in series.y])
     if series.kind == "points":
         se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
-        bars = None if se is None else 2 * se
-        ax.errorbar(series.x, y, bars, fmt="o", mfc="white", mec=colour, ecolor=colour, label=name, zorder=5)
+        error_bars(ax, series.x, y, se, colour, name)
         return
-    look: dict[str, Any] = {"ls": (0, (4, 2.2)), "lw": 1.0} if series.kind == "limit" else {}
+    look: dict[str, Any] = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
+    if series.kind == "limit":
+        look = {"ls": (0, (4, 2.2)), "lw": 1.0}
+    if apart or not joined:
+        look |= {"marker": MARKS[series.colour % len(MARKS)] if apart else "o", "ms": 3 if joined else 4}
     if not joined:
-        look = {"ls": "none", "marker": "o"}
+        look["ls"] = "none"
     ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)

@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from itertools import groupby
 
-from finitewidth.display.tables import number, with_error
+from finitewidth.display.tables import with_error
 from finitewidth.report.findings import Panel, Series
 from finitewidth.report.plots import COLOURS
 
 WIDTH, HEIGHT = 480.0, 340.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 14.0, 48.0
 Scale = Callable[[float], float]
+Point = tuple[float, float, float]  # x, y and its standard error, 0 where there is none
 
 
 def panel_svg(panel: Panel, name: str) -> str:
     """One set of axes; ``name`` is its id in the page. Series carry ``data-series`` so that a legend can hide them."""
-    points = [p for series in panel.series for p in _points(series)]
+    stretches = [list(_stretches(series, panel.log_y)) for series in panel.series]
+    points = [point for of_series in stretches for stretch in of_series for point in stretch]
     if not points:
         return f'<svg id="{name}" role="img" aria-label="{escape(panel.title)}: no data" viewBox="0 0 10 10"></svg>'
     xs = [x for x, _, _ in points]
@@ -38,10 +41,9 @@ def panel_svg(panel: Panel, name: str) -> str:
     y_ticks, to_y = _axis([y for y in ys if y > 0.0 or not panel.log_y], panel.log_y, HEIGHT - _BOTTOM, _TOP)
     marks = [*_grid(list(zip(x_ticks, x_texts, strict=True)), y_ticks, to_x, to_y), *_labels(panel)]
     if panel.diagonal:
-        ends = (min(xs), max(xs))
-        marks.append(_line([(to_x(v), to_y(v)) for v in ends], "diagonal", ""))
-    for k, series in enumerate(panel.series):
-        marks.append(f'<g data-series="{k}">{"".join(_marks(panel, series, to_x, to_y))}</g>')
+        marks.append(_line([(to_x(v), to_y(v)) for v in (min(xs), max(xs))], "diagonal", ""))
+    for k, (series, parts) in enumerate(zip(panel.series, stretches, strict=True)):
+        marks.append(f'<g data-series="{k}">{"".join(_marks(panel, series, parts, to_x, to_y))}</g>')
     label = escape(f"{panel.title}: {panel.y_label} against {panel.x_label}")
     box = f'viewBox="0 0 {WIDTH:g} {HEIGHT:g}"'
     return f'<svg id="{name}" role="group" aria-label="{label}" {box}>{"".join(marks)}</svg>'
@@ -52,24 +54,14 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _points(series: Series) -> Iterator[tuple[float, float, float]]:
+def _stretches(series: Series, log_y: bool) -> Iterator[list[Point]]:
+    """The points between the gaps, where there is no result, or none that a logarithmic axis can show."""
     errors = series.se or (None,) * len(series.x)
-    for x, y, se in zip(series.x, series.y, errors, strict=True):
-        if y is not None and math.isfinite(y):
-            yield x, y, se if se is not None and math.isfinite(se) else 0.0
-
-
-def _unbroken(series: Series, log_y: bool) -> Iterator[list[tuple[float, float]]]:
-    """The stretches of a line between its gaps, where there is no result."""
-    run: list[tuple[float, float]] = []
-    for x, y in zip(series.x, series.y, strict=True):
-        if y is not None and math.isfinite(y) and (y > 0.0 or not log_y):
-            run.append((x, y))
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
+    rows = zip(series.x, series.y, errors, strict=True)
+    points = [None if y is None or (log_y and y <= 0.0) else (x, y, se or 0.0) for x, y, se in rows]
+    for gap, stretch in groupby(points, lambda point: point is None):
+        if not gap:
+            yield [point for point in stretch if point is not None]
 
 
 def _fitting(name: str, count: int) -> str:
@@ -78,23 +70,20 @@ def _fitting(name: str, count: int) -> str:
     return name if len(name) <= room else f"{name[: room - 1]}…"
 
 
-def _marks(panel: Panel, series: Series, to_x: Scale, to_y: Scale) -> Iterator[str]:
-    own = colour(series.colour)
-    points = [p for p in _points(series) if p[1] > 0.0 or not panel.log_y]
-    if series.kind != "points" and not panel.x_names:
-        for run in _unbroken(series, panel.log_y):
-            yield _line([(to_x(x), to_y(y)) for x, y in run], series.kind, own)
-    for x, y, se in points:
+def _marks(panel: Panel, series: Series, stretches: list[list[Point]], to_x: Scale, to_y: Scale) -> Iterator[str]:
+    own, sampled = colour(series.colour), series.kind == "points"
+    fill, radius = ("#fff", 5) if sampled else (own, 3)
+    for stretch in stretches if not sampled and not panel.x_names else ():
+        yield _line([(to_x(x), to_y(y)) for x, y, _ in stretch], series.kind, own)
+    for x, y, se in (point for stretch in stretches for point in stretch):
         place = panel.x_names[int(x)] if panel.x_names else f"{x:g}"
-        text = f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se) if se else number(y)}"
-        if series.kind == "points" and se > 0.0:
+        text = escape(f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se)}")
+        if sampled and se > 0.0:
             low = y - 2.0 * se if y > 2.0 * se or not panel.log_y else y
             yield _line([(to_x(x), to_y(low)), (to_x(x), to_y(y + 2.0 * se))], "bar", own)
-        fill = "#fff" if series.kind == "points" else own
-        radius = 5 if series.kind == "points" else 3
         yield (
             f'<circle cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="{radius}" fill="{fill}" stroke="{own}" tabindex="0" '
-            f'role="img" aria-label="{escape(text)}" data-y="{y!r}"><title>{escape(text)}</title></circle>'
+            f'role="img" aria-label="{text}" data-y="{y!r}"><title>{text}</title></circle>'
         )
 
 

@@ -6,12 +6,10 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks, sweeps
-from finitewidth.checks.exceptions import InputError
 from finitewidth.display.tables import NOTHING
 from finitewidth.report import html, plots
 from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
@@ -21,7 +19,6 @@ from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from finitewidth.sweeps import Status
@@ -43,18 +40,13 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     place = checks.path("folder", folder)
     status, rows = sweeps.status(place), list(sweeps.rows(place, most=_MOST_POINTS))
     plan = plan_text(place)
-    try:
+
+    def make() -> tuple[str, Figure | None]:
         found = findings_of(rows, status)
         text = html.document("Sweep", _sections(found, status, rows, place, plan), found)
-        figure = sweep_figure(found.panels) if found.panels else None
-        figures = [plots.save(figure, place / f"sweep.{kind}") for kind in ("png", "pdf")] if figure else []
-    except html.UNDRAWABLE as error:
-        raise InputError(
-            f"the sweep in {str(place)!r}, of which something cannot be drawn ({type(error).__name__}: {error})",
-            "configurations and results as a sweep writes them",
-            "look at the table points of results.sqlite",
-        ) from error
-    return [html.write(place / html.PAGE, text), *figures]
+        return text, sweep_figure(found.panels) if found.panels else None
+
+    return html.write(place, "sweep", make)
 
 
 def findings_of(rows: Sequence[Row], status: Status) -> Findings:
@@ -107,22 +99,11 @@ def sweep_figure(panels: Sequence[Panel]) -> Figure:
         for ax in grid[len(panels) :]:
             ax.remove()
         for ax, one, letter in zip(grid, panels, "abcdefghijkl", strict=False):
-            draw_panel(ax, one)
-            _tell_apart(ax, one)
+            draw_panel(ax, one, apart=True)
             ax.set_title(f"({letter}) {plain_text(one.title)}", loc="left", wrap=True)
             if len(one.series) > 1:
                 plots.legend_above(ax, fontsize=7)
     return figure
-
-
-def _tell_apart(ax: Axes, one: Panel) -> None:
-    """Dashes or markers besides colours, and a mark at every point of a line, as it may stand between gaps."""
-    theory = [series for series in one.series if series.kind != "points"]
-    lines = [line for line in ax.get_lines() if line.get_label() in {plain_text(series.name) for series in theory}]
-    for series, line in zip(theory, lines, strict=True):
-        line.set(marker=plots.MARKS[series.colour % len(plots.MARKS)], markersize=4 if one.x_names else 3)
-        if series.kind == "line" and not one.x_names:
-            line.set_linestyle(plots.DASHES[series.colour % len(plots.DASHES)])
 
 
 # --- keys and their values -------------------------------------------------------------------------------------------
@@ -276,10 +257,8 @@ _STATES = {"failed": "failed", "not converged": "did not converge"}
 
 def _sections(found: Findings, status: Status, rows: Sequence[Row], folder: Path, plan: str) -> Iterator[str]:
     over = ", ".join(map(_words, _swept(rows))) or "one point"
-    yield f"<header>\n<p class='quiet'>Sweep</p>\n<h1>Sweep over {escape(over)}</h1>"
-    yield from (f"<p>{escape(line)}</p>" for line in status_lines(replace(status, not_converged=0, rate=None)))
-    yield from (f"<p>{escape(note)}</p>" for note in found.notes)
-    yield "</header>\n<main id='main'>"
+    progress = status_lines(replace(status, not_converged=0, rate=None))
+    yield html.header("Sweep", f"Sweep over {over}", [*progress, *found.notes])
     if found.panels:
         yield html.curves(found)
     if found.tables:

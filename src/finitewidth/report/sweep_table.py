@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from finitewidth.display.tables import NOTHING, number, plain_table, with_error
+from finitewidth.display.tables import NOTHING, filled, number, with_error
 from finitewidth.sweeps import Status
 
 SHOWN = 30  # points of a table
@@ -35,11 +35,9 @@ def sweep_table(rows: Sequence[dict[str, Any]], swept: Sequence[str], status: St
 
 def _table(rows: Sequence[dict[str, Any]], keys: list[str], results: list[str], status: Status) -> Table:
     heading = f"The first {len(rows)} of {status.planned} points" if status.planned > len(rows) else "All points"
-    table = plain_table(heading, [*(key.replace("_", " ") for key in keys), *results])
-    for row in rows:
-        config = [short(row["config"].get(key)) for key in keys]
-        table.add_row(*config, *(cell(row, name) for name in results))
-    return table
+    columns = [*(key.replace("_", " ") for key in keys), *results]
+    cells = ([*(short(row["config"].get(key)) for key in keys), *(cell(row, name) for name in results)] for row in rows)
+    return filled(heading, columns, cells)
 
 
 def short(value: Any) -> str:

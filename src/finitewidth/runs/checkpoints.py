@@ -189,6 +189,17 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             )
 
 
+def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let ``write`` fill a draft beside ``path``, then rename it: the file is whole or not there at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
 def now_and_then(save: Callable[[Any], None]) -> Callable[[Any], None]:
     """``save``, at most every 15 seconds."""
     saved = time.monotonic()

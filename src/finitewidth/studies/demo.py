@@ -10,7 +10,7 @@ matters much in it and relu stays near the samples; erf on the same digits is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ from rich.text import Text
 
 from finitewidth import __version__
 from finitewidth.curves import LearningCurve, learning_curve
+from finitewidth.curves.comparison import ComparedRow
 from finitewidth.data import Dataset, digits
 from finitewidth.display import documents
-from finitewidth.display import tables as report_tables
+from finitewidth.display import tables as display_tables
+from finitewidth.inference.methods import Row
 from finitewidth.networks import FullyConnected
 from finitewidth.report import plots
 from finitewidth.runs import checkpoints
@@ -48,34 +50,21 @@ class Setting:
     draws: int = 600
     attempts: int = 3
 
-    def network(self, depth: int, width: int) -> FullyConnected:
-        return FullyConnected(widths=(width,) * depth, activation=self.activation)
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Errors of the sampled network of one hidden layer, with standard errors; whether the chains agree."""
-
-    width: int
-    test_error: float
-    test_error_se: float
-    train_error: float
-    train_error_se: float
-    r_hat: float
-    converged: bool
-    message: str
+    def network(self, depth: int) -> FullyConnected:
+        """Of the narrowest width."""
+        return FullyConnected(widths=self.widths[:1] * depth, activation=self.activation)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Curves and limits by depth, sampled points, and what is to be said about them."""
+    """Curves and limits by depth, theory beside samples of one hidden layer, and what is to be said about them."""
 
     setting: Setting
     train: Dataset
     test: Dataset
     curves: dict[int, LearningCurve]
-    limits: dict[int, Any]
-    sampled: tuple[Sampled, ...]
+    limits: dict[int, Row]
+    compared: tuple[ComparedRow, ...]
     note: str
 
 
@@ -85,42 +74,45 @@ def run(setting: Setting, sampling: bool = True, say: Callable[[str], Any] = pri
     t = setting.temperature
     curves, limits = {}, {}
     for depth in setting.depths:
-        network = setting.network(depth, setting.widths[0])
+        network = setting.network(depth)
         curve = learning_curve(network, train, test, setting.widths, t)
         curves[depth] = LearningCurve(tuple(map(without_validity, curve)))  # it is looked at where there are samples
         limits[depth] = learning_curve(network, train, test, temperature=t, method="infinite")[0]
-    points, note = sampled_check(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
-    return Result(setting, train, test, curves, limits, points, note)
+    rows, note = _checked(setting, train, test, say) if sampling else ((), "Sampled check left out as asked.")
+    return Result(setting, train, test, curves, limits, rows, note)
 
 
-def sampled_check(
+def _checked(
     setting: Setting, train: Dataset, test: Dataset, say: Callable[[str], Any]
-) -> tuple[tuple[Sampled, ...], str]:
-    """Sampled errors at a few widths, and a line about what was left out, if anything."""
-    points: list[Sampled] = []
+) -> tuple[tuple[ComparedRow, ...], str]:
+    """Theory beside samples at a few widths, and a line about what was left out, if anything."""
+    sampled = []
     for width in setting.sampled_widths:
         say(f"Sampling the network of width {width} ...")
         try:
-            points.append(_sampled(setting, width, train, test))
+            sampled.append(_sampled(setting, width, train, test))
         except ImportError as error:
             return (), f"Sampled check left out: {error}."
-    return tuple(points), ""
+    theory = learning_curve(setting.network(1), train, test, setting.sampled_widths, setting.temperature)
+    pairs = zip(theory, sampled, strict=True)
+    return tuple(ComparedRow({"saddle": row, "sample": sample}) for row, sample in pairs), ""
 
 
-def _sampled(setting: Setting, width: int, train: Dataset, test: Dataset) -> Sampled:
+def _sampled(setting: Setting, width: int, train: Dataset, test: Dataset) -> Row:
     """Errors of one width, from as many draws as the chains need to agree."""
-    from finitewidth.sampling import sample
-
-    network, temperature = setting.network(1, width), setting.temperature
     for attempt in range(setting.attempts):
-        draws = setting.draws * 2**attempt
-        drawn = sample(network, train, test, temperature, chains=setting.chains, draws=draws, seed=0)
-        errors = drawn.errors(test.y)
-        if errors.converged:
+        row = sample(setting, width, setting.draws * 2**attempt, train, test)
+        if row.converged:
             break
-    names = ("test_error", "test_error_se", "train_error", "train_error_se", "r_hat")
-    numbers = {name: float(getattr(errors, name)) for name in names}
-    return Sampled(width, **numbers, converged=errors.converged, message=errors.message)
+    return row
+
+
+def sample(setting: Setting, width: int, draws: int, train: Dataset, test: Dataset) -> Row:
+    """The row of one sampled network; ImportError without JAX."""
+    from finitewidth.sampling import Sample
+
+    method = Sample(chains=setting.chains, draws=draws)
+    return learning_curve(setting.network(1), train, test, [width], setting.temperature, method=method)[0]
 
 
 # --- for people ---------------------------------------------------------------------------------------
@@ -129,42 +121,15 @@ def _sampled(setting: Setting, width: int, train: Dataset, test: Dataset) -> Sam
 def tables(result: Result) -> Iterator[Table | Text]:
     """A table for each depth with its limit as last line, then theory beside samples."""
     for depth, curve in result.curves.items():
-        network = result.setting.network(depth, result.setting.widths[0])
-        heading = report_tables.title("digits", result.train, result.test, "fc", network, [result.setting.temperature])
-        yield report_tables.curve([*curve, result.limits[depth]], heading)
-        yield from report_tables.notes(curve)
-    if result.sampled:
-        yield _sampled_table(result)
-        for point in result.sampled:
-            if not point.converged:
-                yield Text(f"Sampled at width {point.width}: NOT CONVERGED, {point.message}")
+        network = result.setting.network(depth)
+        heading = display_tables.title("digits", result.train, result.test, "fc", network, [result.setting.temperature])
+        yield display_tables.curve([*curve, result.limits[depth]], heading)
+        yield from display_tables.notes(curve)
+    if result.compared:
+        yield display_tables.comparison(result.compared, "One hidden layer: theory beside the sampled network")
+        yield from display_tables.notes(row.sample for row in result.compared)
     if result.note:
         yield Text(result.note)
-
-
-def _sampled_table(result: Result) -> Table:
-    table = report_tables.plain_table(
-        "One hidden layer: theory beside the sampled network (± one standard error)",
-        ("width", "test theory", "test sampled", "theory off by", "train theory", "train sampled", "R-hat"),
-    )
-    for point, row in zip(result.sampled, _theory_at(result), strict=True):
-        table.add_row(
-            str(point.width),
-            f"{row.test_error:.4f}",
-            f"{point.test_error:.4f} ± {point.test_error_se:.4f}",
-            f"{100 * (row.test_error / point.test_error - 1):+.1f} %",
-            f"{row.train_error:.4f}",
-            f"{point.train_error:.4f}",
-            f"{point.r_hat:.3f}",
-        )
-    return table
-
-
-def _theory_at(result: Result) -> LearningCurve:
-    """The theory at the sampled widths."""
-    widths = [point.width for point in result.sampled]
-    network = result.setting.network(1, widths[0])
-    return learning_curve(network, result.train, result.test, widths=widths, temperature=result.setting.temperature)
 
 
 def folder_of(text: str) -> Path:
@@ -181,58 +146,43 @@ def draw(result: Result, folder: Path) -> list[Path]:
 
 def figure(result: Result) -> Figure:
     """(a) test error with its two parts, (b) train error."""
-    drawn, (left, right) = plots.new_figure(2, plots.PAGE, 2.9)
-    with plots.style():
-        _draw_panel(left, result, "test_error")
-        _draw_panel(right, result, "train_error")
-        plots.panel(left, "a")
-        plots.panel(right, "b")
-        _name_parts(left, result)
-        _say_what(right, result)
-        handles, names = left.get_legend_handles_labels()
-        shown = [i for i, name in enumerate(names) if name not in ("bias", "variance")]
-        plots.legend_of_figure(drawn, [handles[i] for i in shown], [names[i] for i in shown])
-    return drawn
 
+    def panel(ax: Any, quantity: str) -> None:
+        for (depth, curve), colour in zip(result.curves.items(), plots.COLOURS, strict=False):
+            plots.learning_curve(
+                curve,
+                ax,
+                infinite=result.limits[depth],
+                quantity=quantity,
+                split=depth == 1,
+                label=f"{depth} hidden layer{'s' * (depth > 1)}",
+                colour=colour,
+            )
+        plots.draw_sampled(ax, [row.sample for row in result.compared], quantity, plots.COLOURS[0])
 
-def _draw_panel(ax: Any, result: Result, quantity: str) -> None:
-    for (depth, curve), colour in zip(result.curves.items(), plots.COLOURS, strict=False):
-        plots.learning_curve(
-            curve,
-            ax,
-            infinite=result.limits[depth],
-            quantity=quantity,
-            split=depth == 1,
-            label={1: "one hidden layer", 2: "two hidden layers"}.get(depth, f"{depth} hidden layers"),
-            colour=colour,
-        )
-    plots.draw_sampled(ax, result.sampled, quantity, plots.COLOURS[0])
-
-
-def _name_parts(ax: Any, result: Result) -> None:
-    """Write bias and variance into their areas, at one hidden layer."""
-    row = result.curves[1][len(result.curves[1]) // 2]
-    for name, height in (("bias", 0.5 * row.bias), ("variance", row.bias + 0.5 * row.variance)):
-        ax.text(row.width, height, name, color=plots.COLOURS[0], ha="center", va="center")
-
-
-def _say_what(ax: Any, result: Result) -> None:
     setting = result.setting
-    first, second = setting.classes
-    text = f"digits {first} and {second}, $P = {setting.n_train}$\n"
-    text += f"{setting.activation}, $T = {setting.temperature:g}$"
-    ax.text(0.97, 0.05, text, transform=ax.transAxes, ha="right", va="bottom", linespacing=1.4)
+    drawn = plots.two_panels(panel, left_out=("bias", "variance"))
+    left, right = drawn.axes
+    with plots.style():
+        middle = len(setting.widths) // 2
+        width, row = setting.widths[middle], result.curves[1][middle]
+        for name, height in (("bias", 0.5 * row.bias), ("variance", row.bias + 0.5 * row.variance)):
+            left.text(width, height, name, color=plots.COLOURS[0], ha="center", va="center")
+        text = f"digits {setting.classes[0]} and {setting.classes[1]}, $P = {setting.n_train}$\n"
+        text += f"{setting.activation}, $T = {setting.temperature:g}$"
+        right.text(0.97, 0.05, text, transform=right.transAxes, ha="right", va="bottom", linespacing=1.4)
+    return drawn
 
 
 # --- for programs -------------------------------------------------------------------------------------
 
 
 def document(result: Result, figures: list[Path]) -> dict[str, Any]:
-    """Rows of predict (infinite width last at each depth), sampled points, data, figures."""
+    """Rows of predict (infinite width last at each depth), of sample, data, figures."""
     rows = [row for depth, curve in result.curves.items() for row in (*curve, result.limits[depth])]
     plain = documents.rows_document(rows, "digits", result.train, result.test)
     return plain | {
-        "sampled": documents.json_ready([asdict(point) for point in result.sampled]),
+        "sampled": [documents.row_document(row.sample) for row in result.compared],
         "note": result.note,
         "figures": [str(path) for path in figures],
         "version": __version__,

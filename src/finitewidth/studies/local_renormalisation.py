@@ -13,12 +13,24 @@ from typing import Any
 import numpy as np
 
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
-from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
-from finitewidth.studies.fc_width import stops
+from finitewidth.report.findings import Cell, Claim, Findings, Panel, Table
 from finitewidth.studies.study import FULL, Plan, Study, Work
-from finitewidth.studies.theory_and_samples import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
-
-AGREEMENT = 0.95  # correlation of the entries of Q above which theory and samples agree
+from finitewidth.studies.theory_and_samples import (
+    AGREEMENT,
+    Line,
+    along,
+    correlation,
+    entries_panel,
+    error_panel,
+    error_table,
+    free_entries,
+    marks,
+    measured,
+    over_widths,
+    remarks,
+    stops,
+    upper,
+)
 
 
 def networks(plan: Plan) -> dict[str, Network]:
@@ -33,58 +45,46 @@ def networks(plan: Plan) -> dict[str, Network]:
 
 def compute(work: Work) -> Findings:
     """All three, theory beside samples: errors and order parameters."""
-    found = {name: pair(work, name, network, work.plan.temperature) for name, network in networks(work.plan).items()}
+    found = {
+        name: over_widths(work, name, network, work.plan.temperature) for name, network in networks(work.plan).items()
+    }
     pairs = list(found.values())
     return Findings(
         claims=(*_agreement(found["locally connected"]), *_agreement(found["convolutional"]), *_learned(found)),
         tables=(
             error_table(pairs, "The same data, three architectures: theory beside samples"),
             _gains(pairs),
-            _order_parameters(pairs),
         ),
         panels=(
-            Panel("Test error", "width N", "test error", curves(pairs, "test_error")),
-            Panel("Bias", "width N", "bias", curves(pairs, "bias")),
+            error_panel(pairs, "test_error"),
+            error_panel(pairs, "bias"),
             _scatter(pairs),
         ),
         slider=stops(pairs),
-        notes=remarks(work, pairs),
+        notes=remarks(pairs),
     )
 
 
-def entries(one: Pair, sampled: Sampled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Q - 1 of the theory, of the samples, and the errors of the latter: the entries that are free.
-
-    Infinite width is taken off: beside its ones and zeros any two matrices would look alike.
-    """
-    q, s, se = np.array(one.at(sampled.width).order_parameters), sampled.q, sampled.q_se
-    if not (one.network.patched and one.network.shares_weights):
-        return q - 1.0, s - 1.0, se
-    identity = np.eye(math.isqrt(len(q))).ravel()
-    return upper(q - identity), upper(s - identity), upper(se)
-
-
-def _agreement(one: Pair) -> Iterator[Claim]:
-    for sampled in one.sampled:
-        value, error = correlation(*entries(one, sampled))
+def _agreement(one: Line) -> Iterator[Claim]:
+    for width in one.sampled:
         yield Claim.above(
             f"Q of the theory and of the samples agree, correlation of the entries of Q - 1 above {AGREEMENT:g}",
-            f"{one.name}, width {sampled.width}, correlation",
-            value,
-            error,
+            f"{one.name}, width {width}, correlation",
+            *correlation(*free_entries(one, width)),
             AGREEMENT,
         )
 
 
-def _learned(found: dict[str, Pair]) -> Iterator[Claim]:
+def _learned(found: dict[str, Line]) -> Iterator[Claim]:
     """What each architecture learns, at the narrowest sampled width."""
     convolutional = found["convolutional"]
-    sampled = convolutional.narrowest
-    width = sampled.width
+    width = convolutional.narrowest
+    theory, sampled = convolutional.theory[width], convolutional.sampled[width]
+    between = (upper(part, 1) for part in (np.array(theory.order_parameters), sampled.q, sampled.q_se))
     yield Claim.above(
         "the convolutional network correlates patches, along the pattern that the theory predicts",
         f"width {width}, sampled Q between patches along the predicted one",
-        *_between(convolutional, sampled),
+        *along(*between),
     )
     yield Claim.above(
         "finite width lowers the test error of the convolutional network below that of infinite width",
@@ -111,54 +111,30 @@ def _learned(found: dict[str, Pair]) -> Iterator[Claim]:
     )
 
 
-def _gain(one: Pair, quantity: str, sampled: Sampled | None = None) -> tuple[float, float]:
+def _gain(one: Line, quantity: str, width: int | None = None) -> tuple[float, float]:
     """(limit - sample) / limit and its standard error; positive: finite width is better."""
-    row, limit = (sampled or one.narrowest).row, getattr(one.limit, quantity)
-    return 1.0 - getattr(row, quantity) / limit, getattr(row, f"{quantity}_se") / limit
+    width = width or one.narrowest
+    value, error = measured(one.sampled[width], quantity)
+    limit = getattr(one.limit[width], quantity)
+    return 1.0 - value / limit, error / limit
 
 
-def _between(one: Pair, sampled: Sampled) -> tuple[float, float]:
-    """Sampled Q_ij, i != j, projected on the direction of the predicted ones, and its standard error."""
-    predicted = np.array(one.at(sampled.width).order_parameters)
-    size = math.isqrt(len(predicted))
-    above = np.triu_indices(size, 1)
-    t, s, se = (a.reshape(size, size)[above] for a in (predicted, sampled.q, sampled.q_se))
-    norm = float(np.linalg.norm(t))
-    if norm == 0.0:
-        return math.nan, math.nan
-    return float(t @ s) / norm, float(np.linalg.norm(t * se)) / norm
-
-
-def _gains(found: list[Pair]) -> Table:
-    quantities = ("test_error", "bias", "variance")
+def _gains(found: list[Line]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (one.name, sampled.width, *(_gain(one, q, sampled) for q in quantities))
+        (one.name, width, *(_gain(one, quantity, width) for quantity in ("test_error", "bias", "variance")))
         for one in found
-        for sampled in one.sampled
+        for width in one.sampled
     ]
     columns = ("network", "width", "gain in test error", "gain in bias", "gain in variance")
     return Table("Gain of the sampled network over infinite width, (limit - sample) / limit", columns, tuple(rows))
 
 
-def _order_parameters(found: list[Pair]) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for one in found:
-        for sampled in one.sampled:
-            t, s, se = entries(one, sampled)
-            named = (one.name, sampled.width, len(t))
-            mean = (float(s.mean()), float(np.linalg.norm(se)) / len(se))
-            rows.append((*named, float(t.mean()), mean, correlation(t, s, se)))
-    columns = ("network", "width", "entries of Q", "mean Q - 1 theory", "mean Q - 1 sampled", "correlation")
-    return Table("Order parameters: theory beside samples", columns, tuple(rows))
-
-
-def _scatter(found: list[Pair]) -> Panel:
+def _scatter(found: list[Line]) -> Panel:
     series = []
     for colour, one in enumerate(found):
-        parts = [entries(one, sampled) for sampled in one.sampled]
-        x, y, se = (tuple(map(float, np.concatenate([p[k] for p in parts]))) for k in range(3))
-        series.append(Series(one.name, "points", colour, x, y, se))
-    return Panel("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled", tuple(series), log_x=False, diagonal=True)
+        parts = zip(*(free_entries(one, width) for width in one.sampled), strict=True)
+        series.append(marks(one.name, colour, *map(np.concatenate, parts)))
+    return entries_panel(series)
 
 
 STUDY = Study(

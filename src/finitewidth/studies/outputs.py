@@ -10,64 +10,67 @@ import numpy as np
 
 from finitewidth.jobs import predict, solve, theory_of
 from finitewidth.networks import FullyConnected
-from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
-from finitewidth.studies.fc_width import stops
+from finitewidth.report.findings import Cell, Claim, Findings, Table
 from finitewidth.studies.study import FULL, Plan, Study, Work
-from finitewidth.studies.theory_and_samples import Pair, Sampled, correlation, curves, error_table, pair, remarks, upper
+from finitewidth.studies.theory_and_samples import (
+    AGREEMENT,
+    Line,
+    Sampled,
+    along,
+    correlation,
+    entries_panel,
+    error_panel,
+    error_table,
+    free_entries,
+    marks,
+    over_widths,
+    remarks,
+    stops,
+    upper,
+)
 
 Array = np.ndarray
-AGREEMENT = 0.95
+Covariance = tuple[Array, Array, Array]  # predicted, sampled and its standard error, each flat (D D,)
 _BLOCKS = 20  # blocks of draws of a chain, for standard errors
 
 
 def compute(work: Work) -> Findings:
     """Q between outputs, and the covariance of the outputs at test points: predicted and sampled."""
     network = FullyConnected(widths=work.plan.widths[0], activation=work.plan.activation)
-    found = pair(work, "fully connected", network, work.plan.temperature)
-    covariances = [(s, predicted_covariance(work, found, s), sampled_covariance(s)) for s in found.sampled]
+    found = over_widths(work, "fully connected", network, work.plan.temperature)
+    covariances = {
+        width: (predicted_covariance(work, network.with_width(width)), *sampled_covariance(sampled))
+        for width, sampled in found.sampled.items()
+    }
+    q = (marks(f"width {width}", k, *free_entries(found, width)) for k, width in enumerate(found.sampled))
+    together = (marks(f"width {w}", k, *map(upper, c)) for k, (w, c) in enumerate(covariances.items()))
     return Findings(
         claims=tuple(_claims(found, covariances)),
         tables=(error_table([found], "Several outputs: theory beside samples"), _table(found, covariances)),
         panels=(
-            Panel("Test error", "width N", "test error", curves([found], "test_error")),
-            Panel(
-                *("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled"),
-                tuple(
-                    Series(f"width {s.width}", "points", k, *_scatter(found, s)) for k, s in enumerate(found.sampled)
-                ),
-                log_x=False,
-                diagonal=True,
-            ),
-            Panel(
-                *("Covariance of outputs", "mean covariance, theory", "mean covariance, sampled"),
-                tuple(
-                    Series(f"width {s.width}", "points", k, _floats(upper(t)), *map(_floats, map(upper, sampled)))
-                    for k, (s, t, sampled) in enumerate(covariances)
-                ),
-                log_x=False,
-                diagonal=True,
-            ),
+            error_panel([found], "test_error"),
+            entries_panel(q),
+            entries_panel(together, "mean covariance", "Covariance of outputs"),
         ),
         slider=stops([found]),
-        notes=remarks(work, [found]),
+        notes=remarks([found]),
     )
 
 
-def predicted_covariance(work: Work, found: Pair, sampled: Sampled) -> Array:
-    """Covariance between outputs, averaged over the test points, flat (D D,)."""
-    network = found.network.with_width(sampled.width)
-    covariance = predict(solve(theory_of(network, found.temperature), work.train), work.test.x).covariance
+def predicted_covariance(work: Work, network: FullyConnected) -> Array:
+    """Between outputs, of the theory, averaged over the test points."""
+    covariance = predict(solve(theory_of(network, work.plan.temperature), work.train), work.test.x).covariance
     assert covariance is not None  # several outputs
     return covariance.mean(0).ravel()
 
 
 def sampled_covariance(sampled: Sampled) -> tuple[Array, Array]:
-    """The same of the samples, and its standard error from blocks of the chains; flat (D D,).
+    """The same of the samples, and its standard error from blocks of the chains.
 
     Given the hidden weights outputs are independent: the conditional variance is on the diagonal, the covariance of
     the conditional means is everywhere.
     """
-    mean, variance = sampled.draws.mean, sampled.draws.variance
+    mean, variance = sampled.run.mean, sampled.run.variance
     outputs = mean.shape[-1]
     centred = mean - mean.mean((0, 1))
     each = np.einsum("cdpa,cdpb->cdab", centred, centred) / mean.shape[2]
@@ -77,61 +80,33 @@ def sampled_covariance(sampled: Sampled) -> tuple[Array, Array]:
     return each.mean((0, 1)).ravel(), error
 
 
-def _between(values: Array) -> Array:
-    """Entries i < j of a flat square matrix."""
-    size = math.isqrt(len(values))
-    return values.reshape(size, size)[np.triu_indices(size, 1)]
-
-
-def _claims(found: Pair, covariances: list[tuple[Sampled, Array, tuple[Array, Array]]]) -> Iterator[Claim]:
-    for sampled, predicted, (mean, error) in covariances:
-        width = sampled.width
-        q = found.at(width).order_parameters
-        for what, parts in (
-            ("Q between outputs", (np.array(q), sampled.q, sampled.q_se)),
-            ("the covariance of outputs", (predicted, mean, error)),
-        ):
-            theory, truth, error_of = map(_between, parts)
-            value, spread = correlation(theory, truth, error_of)
+def _claims(found: Line, covariances: dict[int, Covariance]) -> Iterator[Claim]:
+    for width, theory, sampled in found.both():
+        q = np.array(theory.order_parameters), sampled.q, sampled.q_se
+        for what, parts in (("Q between outputs", q), ("the covariance of outputs", covariances[width])):
             yield Claim.above(
                 f"theory and samples agree in {what}, correlation of the entries i < j above {AGREEMENT:g}",
                 f"width {width}, correlation",
-                value,
-                spread,
+                *correlation(*(upper(part, 1) for part in parts)),
                 AGREEMENT,
             )
-        t, s, se = map(_between, (predicted, mean, error))
-        norm = float(np.linalg.norm(t))
         yield Claim.above(
             "the outputs of a finite network are correlated, as the theory predicts (independent at infinite width)",
             f"width {width}, sampled covariances i != j along the predicted ones",
-            float(t @ s) / norm if norm else math.nan,
-            float(np.linalg.norm(t * se)) / norm if norm else math.nan,
+            *along(*(upper(part, 1) for part in covariances[width])),
         )
 
 
-def _scatter(found: Pair, sampled: Sampled) -> tuple[tuple[float, ...], ...]:
-    q = np.array(found.at(sampled.width).order_parameters)
-    identity = np.eye(math.isqrt(len(q))).ravel()
-    return tuple(_floats(upper(values)) for values in (q - identity, sampled.q - identity, sampled.q_se))
-
-
-def _floats(values: Array) -> tuple[float, ...]:
-    return tuple(map(float, values))
-
-
-def _table(found: Pair, covariances: list[tuple[Sampled, Array, tuple[Array, Array]]]) -> Table:
+def _table(found: Line, covariances: dict[int, Covariance]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for sampled, predicted, (mean, error) in covariances:
-        q = np.array(found.at(sampled.width).order_parameters)
-        size = math.isqrt(len(q))
+    for width, theory, sampled in found.both():
+        columns = (np.array(theory.order_parameters), sampled.q, sampled.q_se, *covariances[width])
+        size = math.isqrt(len(sampled.q))
         for i, j in zip(*np.triu_indices(size), strict=True):
-            k = i * size + j
-            pairs = ((float(sampled.q[k]), float(sampled.q_se[k])), (float(mean[k]), float(error[k])))
-            named = (str(sampled.width), f"{i + 1}, {j + 1}")
-            rows.append((*named, float(q[k]), pairs[0], float(predicted[k]), pairs[1]))
-    columns = ("width", "outputs", "Q theory", "Q sampled", "covariance theory", "covariance sampled")
-    return Table("Between outputs (covariance: mean over the test points)", columns, tuple(rows))
+            q, q_sampled, q_se, predicted, mean, error = (float(part[i * size + j]) for part in columns)
+            rows.append((str(width), f"{i + 1}, {j + 1}", q, (q_sampled, q_se), predicted, (mean, error)))
+    names = ("width", "outputs", "Q theory", "Q sampled", "covariance theory", "covariance sampled")
+    return Table("Between outputs (covariance: mean over the test points)", names, tuple(rows))
 
 
 STUDY = Study(

@@ -3,18 +3,24 @@ from convolutional ones what makes a patch a patch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from finitewidth.data import Dataset
-from finitewidth.report.findings import Claim, Findings, Panel
-from finitewidth.studies.fc_width import stops
+from finitewidth.report.findings import Claim, Findings
 from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.study import FULL, Plan, Study, Work
-from finitewidth.studies.theory_and_samples import Pair, curves, error_table, pair, remarks
+from finitewidth.studies.theory_and_samples import (
+    Line,
+    difference,
+    error_panel,
+    error_table,
+    over_widths,
+    remarks,
+    stops,
+)
 
 EXACT = 1e-10
 
@@ -28,17 +34,14 @@ def compute(work: Work) -> Findings:
     for name in ("fully connected", "convolutional"):
         network = networks(plan)[name]
         sampling = name == "convolutional"  # the other one's posterior is the same by symmetry, as the theory shows
-        found.append(pair(work, name, network, plan.temperature))
-        found.append(pair(shuffled, f"{name}, shuffled", network, plan.temperature, sampling))
+        found.append(over_widths(work, name, network, plan.temperature))
+        found.append(over_widths(shuffled, f"{name}, shuffled", network, plan.temperature, sampling))
     return Findings(
         claims=tuple(_claims(found)),
         tables=(error_table(found, "Before and after the permutation: theory beside samples"),),
-        panels=(
-            Panel("Test error", "width N", "test error", curves(found, "test_error")),
-            Panel("Bias", "width N", "bias", curves(found, "bias")),
-        ),
+        panels=(error_panel(found, "test_error"), error_panel(found, "bias")),
         slider=stops(found),
-        notes=(*remarks(work, found[::2]), *remarks(shuffled, found[1::2])),
+        notes=remarks(found),
     )
 
 
@@ -47,14 +50,15 @@ def permuted(dataset: Dataset, order: np.ndarray) -> Dataset:
     return dataset.with_inputs(dataset.flat[:, order].reshape(dataset.x.shape))
 
 
-def largest_change(one: Pair, other: Pair) -> float:
+def largest_change(one: Line, other: Line) -> float:
     """Largest relative difference of errors and order parameters over all widths."""
     names = ("test_error", "train_error", "bias", "variance", "order_parameters")
-    pairs = [(getattr(a, n), getattr(b, n)) for a, b in zip(one.theory, other.theory, strict=True) for n in names]
+    rows = [(row, other.theory[width]) for width, row in one.theory.items()]
+    pairs = [(getattr(a, n), getattr(b, n)) for a, b in rows for n in names]
     return float(max(np.max(np.abs(np.divide(b, a) - 1.0)) for a, b in pairs))
 
 
-def _claims(found: list[Pair]) -> Iterator[Claim]:
+def _claims(found: list[Line]) -> Iterator[Claim]:
     full, full_shuffled, local, local_shuffled = found
     yield Claim.below(
         "the permutation leaves the fully connected theory as it is",
@@ -63,25 +67,22 @@ def _claims(found: list[Pair]) -> Iterator[Claim]:
         0.0,
         EXACT,
     )
-    for before, after, own in zip(local.sampled, local_shuffled.sampled, full.sampled, strict=True):
-        a, b, c = before.row, after.row, own.row
+    for width, before in local.sampled.items():
+        after, own = local_shuffled.sampled[width], full.sampled[width]
         yield Claim.above(
-            f"the permutation raises the test error of the convolutional network of width {a.width}",
+            f"the permutation raises the test error of the convolutional network of width {width}",
             "sampled, after - before",
-            b.test_error - a.test_error,
-            math.hypot(a.test_error_se, b.test_error_se),
+            *difference(after, before),
         )
         yield Claim.above(
-            f"before it, the convolutional network of width {a.width} is better than the fully connected one",
+            f"before it, the convolutional network of width {width} is better than the fully connected one",
             "sampled, fully connected - convolutional",
-            c.test_error - a.test_error,
-            math.hypot(a.test_error_se, c.test_error_se),
+            *difference(own, before),
         )
         yield Claim.below(
             "after it, it is not better",
-            f"width {a.width}, sampled, fully connected - shuffled convolutional",
-            c.test_error - b.test_error,
-            math.hypot(b.test_error_se, c.test_error_se),
+            f"width {width}, sampled, fully connected - shuffled convolutional",
+            *difference(own, after),
         )
 
 

@@ -12,27 +12,33 @@ import platform
 import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from finitewidth import __version__, checks
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.json_input import parse_json
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.display.documents import data_document, json_ready
+from finitewidth.display.tables import filled
+from finitewidth.report import plots
 from finitewidth.report.findings import Findings
-from finitewidth.runs.checkpoints import refuse_links
+from finitewidth.report.html import cell_text, page, write
+from finitewidth.report.study_figure import study_figure
+from finitewidth.runs.checkpoints import folder_of, refuse_links, write_whole
 from finitewidth.runs.durations import Jobs
+from finitewidth.runs.fingerprints import versions
 
 FILE = "study.json"
 SCALES = ("small", "full")
 _FORMAT = 1  # of study.json
 _MOST_BYTES = 16 * 2**20  # of study.json
-_LIBRARIES = ("numpy", "scipy", "jax", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,12 @@ class Work:
     source: str = "digits"
     jobs: Jobs = field(default_factory=lambda: Jobs(0.0))
 
+    def checkpoint(self, *words: Any) -> Path:
+        """Where a run is kept, so that an interrupted study goes on."""
+        self.checkpoints.mkdir(exist_ok=True)
+        name = "-".join(map(str, words)).replace(" ", "-")
+        return self.checkpoints / f"{re.sub(r'[^A-Za-z0-9.=-]', '', name)}.npz"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -150,11 +162,7 @@ class Report:
             _refuse_other_kinds(plain)
             return cls(plain["study"], plain["question"], Findings.from_dict(plain["findings"]), plain)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise InputError(
-                f"{str(folder / FILE)!r}, which is damaged ({type(error).__name__})",
-                f"the {FILE} of a study",
-                "run the study again in another folder",
-            ) from error
+            raise _damaged(folder, type(error).__name__) from error
 
 
 def run(
@@ -186,7 +194,7 @@ def run(
             "test": test.fingerprint(),
         }
     )
-    folder = _folder(checks.path("--out", out), identity)
+    folder = _folder(out, identity)
     if (done := _read(folder)) is not None and done.get("findings") is not None:
         return Report.read(folder)
     plain = identity | {
@@ -194,7 +202,7 @@ def run(
         "source": data or "digits",
         "data": json_ready(data_document(data or "digits", train, test)),
         "command": command(study.name, scale, data, data_options or {}, out),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **versions("scipy", "scikit-learn")},
         "findings": None,
     }
     _write(folder, plain)
@@ -216,15 +224,30 @@ def command(name: str, scale: str, data: str | None, options: dict[str, Any], ou
     return shlex.join([*words, "--scale", scale, "--out", str(out)])
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that decide the numbers."""
-    found = {"finitewidth": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+# --- what becomes of it ----------------------------------------------------------------------------------------------
+
+
+def for_people(report: Report) -> Iterator[RichTable | Text]:
+    """The question, every table, every claim, and what to know about them."""
+    yield Text(report.question)
+    for table in report.findings.tables:
+        yield filled(table.title, table.columns, ([*map(cell_text, row)] for row in table.rows))
+    for line in (*(claim.sentence for claim in report.findings.claims), *report.findings.notes):
+        yield Text(line)
+
+
+def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
+    """The figure as PNG and PDF in the folder of the study, named after it."""
+    figure = study_figure(report.findings)
+    place = checks.path("folder", folder)
+    return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
+
+
+def write_page(folder: str | os.PathLike[str]) -> list[Path]:
+    """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
+    place = checks.path("folder", folder)
+    report = Report.read(place)
+    return write(place, report.study, lambda: (page(report.findings, report.plain), study_figure(report.findings)))
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -270,25 +293,17 @@ def _load(study: Study, plan: Plan, data: str | None, options: dict[str, Any]) -
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def _folder(folder: Path, identity: dict[str, Any]) -> Path:
+def _folder(out: str | os.PathLike[str], identity: dict[str, Any]) -> Path:
     """The folder, made if need be; refused where it holds anything but this very study."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        present = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(
-            f"--out {str(folder)!r} ({error.strerror})", "a folder, or a place for one", "choose another"
-        ) from error
+    folder = folder_of(out, "--out")
     refuse_links(folder, (FILE, "checkpoints"))
-    plain = _read(folder)
-    if plain is None:
-        if present:
-            raise InputError(
-                f"--out {str(folder)!r}, which holds {present[0]!r} and no study", "an empty folder", "choose another"
-            )
-        return folder
-    differing = [key for key, value in identity.items() if plain.get(key) != value]
-    if differing:
+    plain, present = _read(folder), sorted(path.name for path in folder.iterdir())
+    if plain is None and present:
+        raise InputError(
+            f"--out {str(folder)!r}, which holds {present[0]!r} and no study", "an empty folder", "choose another"
+        )
+    differing = [key for key, value in identity.items() if plain is not None and plain.get(key) != value]
+    if plain is not None and differing:
         held = f"study {plain.get('study')!r} at scale {plain.get('scale')!r}"
         raise InputError(
             f"--out {str(folder)!r}, which holds {held} (another {differing[0]})",
@@ -299,22 +314,23 @@ def _folder(folder: Path, identity: dict[str, Any]) -> Path:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
+    """What a folder holds, None where there is no study; raises InputError for a file of anything else."""
     path = folder / FILE
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{str(path)!r} of more than {_MOST_BYTES} bytes", "a study", "choose another folder")
-        plain: Any = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{str(path)!r} ({error.strerror})", "a file you may read", "check the path") from error
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{str(path)!r}, which is damaged", "JSON", "remove the folder, or choose another") from error
+        plain = parse_json(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MOST_BYTES else None
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, str(error)) from error
     if not isinstance(plain, dict):
-        raise InputError(f"{str(path)!r}, which is no study", "a JSON object", "choose another folder")
+        raise _damaged(folder, f"a JSON object of at most {_MOST_BYTES >> 20} MiB is wanted")
     return plain
+
+
+def _damaged(folder: Path, why: str) -> InputError:
+    return InputError(
+        f"{str(folder / FILE)!r}, which is damaged ({why})", f"the {FILE} of a study", "take another folder"
+    )
 
 
 def _refuse_other_kinds(plain: dict[str, Any]) -> None:
@@ -330,10 +346,5 @@ def _refuse_other_kinds(plain: dict[str, Any]) -> None:
 
 
 def _write(folder: Path, plain: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    draft = folder / f".{FILE}.{os.getpid()}.part"
-    try:
-        draft.write_text(json.dumps(plain, indent=1, allow_nan=False), encoding="utf-8")
-        os.replace(draft, folder / FILE)
-    finally:
-        draft.unlink(missing_ok=True)
+    text = json.dumps(plain, indent=1, allow_nan=False)
+    write_whole(folder / FILE, lambda draft: draft.write_text(text, encoding="utf-8"))

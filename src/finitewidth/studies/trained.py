@@ -18,10 +18,11 @@ import numpy as np
 from finitewidth import features
 from finitewidth.data import Dataset
 from finitewidth.inference.prediction import Errors
-from finitewidth.networks import Convolutional, FullyConnected, Network
+from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
+from finitewidth.studies.local_renormalisation import networks
 from finitewidth.studies.study import FULL, Plan, Study, Work
-from finitewidth.studies.theory_and_samples import square
+from finitewidth.studies.theory_and_samples import Line, difference, measured, square, whole
 from finitewidth.training import train
 from finitewidth.training.ensemble import Ensemble, TrainedErrors, standard_error
 from finitewidth.training.linearised import LazyTraining, lazy_training
@@ -34,44 +35,22 @@ _SHORT = {"fully connected": "full", "convolutional": "conv."}
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(TrainedErrors):
     """An ensemble of one width: its errors, and what its hidden kernels did, each with its standard error.
 
     from_lazy: mean squared difference, on the test points, of every network from what lazy training makes of the very
-    same initial network.
+    same initial network. distance: of the kernel from where it began. alignment: of the kernel with the labels.
     """
 
-    width: int
-    errors: TrainedErrors
-    from_lazy: tuple[float, float]
-    travel: features.Travel
-    alignment: tuple[float, float]
-    order_parameter: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One architecture trained in one way, over widths, the narrowest first."""
-
-    architecture: str
-    run: str
-    trained: tuple[Trained, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.architecture}, {self.run}"
-
-    @property
-    def exponent(self) -> tuple[float, float]:
-        """Of the kernel distance in the width, between the two widest networks, and its standard error."""
-        (a, one), (b, two) = ((t.width, (t.travel.distance, t.travel.distance_se)) for t in self.trained[-2:])
-        return _exponent(b / a, one, two)
-
-
-def _exponent(ratio: float, one: tuple[float, float], two: tuple[float, float]) -> tuple[float, float]:
-    """``log(two / one) / log(ratio)`` of values with standard errors, and its own."""
-    error = math.hypot(one[1] / one[0], two[1] / two[0])
-    return math.log(two[0] / one[0]) / math.log(ratio), error / math.log(ratio)
+    from_lazy: float
+    from_lazy_se: float
+    distance: float
+    distance_se: float
+    angle: float
+    angle_se: float
+    alignment: float
+    alignment_se: float
+    order_parameters: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -91,28 +70,43 @@ class Limits:
     alignment: float
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture trained in every way, over widths, and its limits."""
+
+    name: str
+    limits: Limits
+    lines: dict[str, Line]
+
+
 def compute(work: Work) -> Findings:
     """Both architectures, trained in every way over all widths."""
-    plan = work.plan
-    networks: dict[str, Network] = {
-        "fully connected": FullyConnected(widths=plan.widths[0], activation=plan.activation),
-        "convolutional": Convolutional(
-            channels=plan.widths[0], patch=plan.patch, stride=plan.stride, activation=plan.activation
-        ),
-    }
-    limits = {name: _limits(work, network) for name, network in networks.items()}
-    found = [_line(work, name, network, run, limits[name]) for name, network in networks.items() for run in RUNS]
+    plan, found = work.plan, []
+    for name, network in networks(plan).items():
+        if name in _SHORT:
+            limits = _limits(work, network)
+            found.append(Architecture(name, limits, {run: _line(work, name, network, run, limits) for run in RUNS}))
+    lines = [line for one in found for line in one.lines.values()]
+    lazy = [one.lines[run] for one in found for run in (SGD, ADAM)]  # lazy training is no limit of the mean field
     return Findings(
-        claims=tuple(claim for name in networks for claim in _claims(name, found, limits[name])),
-        tables=(_table(found, limits, plan.temperature), _kernels(found, limits)),
+        claims=tuple(claim for one in found for claim in _claims(one)),
+        tables=(_table(found, plan.temperature), _kernels(found)),
         panels=(
-            *(_panel(name, found, limits[name], plan) for name in networks),
-            _from_lazy(found),
-            _travel(found),
+            *(_panel(one, plan) for one in found),
+            _falling("From lazy training", "squared difference", lazy, "from_lazy"),
+            _falling("Kernel distance travelled", "relative distance", lines, "distance"),
         ),
-        slider=tuple(_stop(index, found, limits) for index in range(len(plan.widths))),
-        notes=tuple(_remarks(found)),
+        slider=tuple(_stop(width, found) for width in plan.widths),
+        notes=tuple(_remarks(lines)),
     )
+
+
+def exponent(line: Line, quantity: str) -> tuple[float, float]:
+    """Of a quantity in the width, between the two widest networks, and its standard error."""
+    (narrow, one), (wide, two) = ((width, measured(row, quantity)) for width, row in [*line.sampled.items()][-2:])
+    error = math.hypot(one[1] / one[0], two[1] / two[0])
+    scale = math.log(wide / narrow)
+    return math.log(two[0] / one[0]) / scale, error / scale
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -133,11 +127,9 @@ def _line(work: Work, architecture: str, network: Network, run: str, limits: Lim
     options: dict[str, Any] = {"optimiser": "sgd", "momentum": MOMENTUM, "learning_rate": limits.rate}
     if run == ADAM:
         options = {"optimiser": "adam"}
-    work.checkpoints.mkdir(exist_ok=True)
-    trained = []
+    line = Line(f"{_SHORT[architecture]}, {run}", {})
     for width in plan.widths:
         work.say(f"Training: {architecture}, {run}, width {width}")
-        place = f"{architecture}-{run}-{width}".replace(" ", "-").replace(",", "")
         with work.jobs.one(width):
             ensemble = train(
                 replace(network, readout=RUNS[run]).with_width(width),
@@ -145,25 +137,24 @@ def _line(work: Work, architecture: str, network: Network, run: str, limits: Lim
                 work.test,
                 steps=plan.steps,
                 seeds=range(plan.seed * plan.networks, (plan.seed + 1) * plan.networks),
-                checkpoint=work.checkpoints / f"{place}.npz",
+                checkpoint=work.checkpoint(architecture, run, width),
                 **options,
             )
-        if not ensemble.complete:  # the checkpoint is written: the same command goes on
-            raise KeyboardInterrupt
-        trained.append(_measured(ensemble, width, limits.lazy, math.inf if run == ADAM else limits.time))
-    return Line(architecture, run, tuple(trained))
+        line.sampled[width] = _measured(whole(ensemble), limits.lazy, math.inf if run == ADAM else limits.time)
+    return line
 
 
-def _measured(ensemble: Ensemble, width: int, lazy: LazyTraining, time: float) -> Trained:
-    aligned = [features.label_alignment(kernel, ensemble.train.y) for kernel in ensemble.hidden_kernels()]
+def _measured(ensemble: Ensemble, lazy: LazyTraining, time: float) -> Trained:
+    aligned = np.array([features.label_alignment(kernel, ensemble.train.y) for kernel in ensemble.hidden_kernels()])
     away = distance_from_lazy(ensemble, lazy, time)
     return Trained(
-        width,
-        ensemble.errors(),
-        (float(np.mean(away)), standard_error(away)),
-        features.travelled(ensemble),
-        (float(np.mean(aligned)), standard_error(np.array(aligned))),
-        tuple(map(float, np.ravel(ensemble.order_parameter))),
+        **vars(ensemble.errors()),
+        from_lazy=float(np.mean(away)),
+        from_lazy_se=standard_error(away),
+        **vars(features.travelled(ensemble)),
+        alignment=float(np.mean(aligned)),
+        alignment_se=standard_error(aligned),
+        order_parameters=tuple(map(float, np.ravel(ensemble.order_parameter))),
     )
 
 
@@ -184,118 +175,108 @@ def distance_from_lazy(ensemble: Ensemble, lazy: LazyTraining, time: float) -> n
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def _claims(name: str, found: list[Line], limits: Limits) -> Iterator[Claim]:
-    lines = {line.run: line for line in found if line.architecture == name}
-    yield from _claims_on_laziness(name, lines)
-    yield from _claims_on_limits(name, lines, limits)
-    yield from _claims_on_kernels(name, lines)
-    yield from _claims_on_features(name, lines, limits)
+def _claims(one: Architecture) -> Iterator[Claim]:
+    yield from _claims_on_laziness(one.name, one.lines)
+    yield from _claims_on_limits(one)
+    yield from _claims_on_kernels(one.name, one.lines)
+    yield from _claims_on_features(one)
 
 
 def _claims_on_laziness(name: str, lines: dict[str, Line]) -> Iterator[Claim]:
     """Of the very same initial networks: does training them come near linearised training of them?"""
+    widths = list(lines[SGD].sampled)
+    first, last = widths[0], widths[-1]
     for run in (SGD, ADAM):
-        first, last = lines[run].trained[0], lines[run].trained[-1]
+        rows = lines[run].sampled
         yield Claim.above(
             f"networks trained by {run} near lazy training of the same initial networks with width",
-            f"{name}, widths {first.width} and {last.width}, mean squared difference, narrow - wide",
-            first.from_lazy[0] - last.from_lazy[0],
-            math.hypot(first.from_lazy[1], last.from_lazy[1]),
+            f"{name}, widths {first} and {last}, mean squared difference, narrow - wide",
+            *difference(rows[first], rows[last], "from_lazy"),
         )
-    before, wide = lines[SGD].trained[-2:]
-    exponent, error = _exponent(wide.width / before.width, before.from_lazy, wide.from_lazy)
+    slope, error = exponent(lines[SGD], "from_lazy")
     yield Claim.equal(
         "the mean squared difference of SGD from lazy training falls as 1/N",
-        f"{name}, widths {before.width} to {wide.width}, its exponent in N, + 1",
-        exponent + 1.0,
+        f"{name}, widths {widths[-2]} to {last}, its exponent in N, + 1",
+        slope + 1.0,
         error,
     )
-    adam = lines[ADAM].trained[-1].from_lazy
     yield Claim.above(
         "the widest networks trained by Adam are farther from lazy training than those trained by SGD",
-        f"{name}, width {wide.width}, mean squared difference, Adam - SGD",
-        adam[0] - wide.from_lazy[0],
-        math.hypot(adam[1], wide.from_lazy[1]),
+        f"{name}, width {last}, mean squared difference, Adam - SGD",
+        *difference(lines[ADAM].sampled[last], lines[SGD].sampled[last], "from_lazy"),
     )
 
 
-def _claims_on_limits(name: str, lines: dict[str, Line], limits: Limits) -> Iterator[Claim]:
+def _claims_on_limits(one: Architecture) -> Iterator[Claim]:
     """Have the widest networks the errors of infinitely wide ones? Adam trains to the end, SGD for its time."""
-    for run, limit in ((SGD, limits.ntk), (ADAM, limits.end)):
-        widest = lines[run].trained[-1]
+    for run, limit in ((SGD, one.limits.ntk), (ADAM, one.limits.end)):
+        width, widest = [*one.lines[run].sampled.items()][-1]
         yield Claim.equal(
             f"the widest networks trained by {run} have the test error of the NTK limit",
-            f"{name}, width {widest.width}, trained - limit",
-            widest.errors.test_error - limit.test_error,
-            widest.errors.test_error_se,
+            f"{one.name}, width {width}, trained - limit",
+            *difference(widest, limit),
         )
 
 
 def _claims_on_kernels(name: str, lines: dict[str, Line]) -> Iterator[Claim]:
     """How does the motion of the hidden kernel fall with width?"""
     for run in (SGD, ADAM):
-        exponent, error = lines[run].exponent
-        between = " to ".join(str(one.width) for one in lines[run].trained[-2:])
+        slope, error = exponent(lines[run], "distance")
+        between = " to ".join(str(width) for width in [*lines[run].sampled][-2:])
         where = f"{name}, widths {between}, exponent of the kernel distance in N"
         yield Claim.below(
             f"trained by {run}, the hidden kernel moves less the wider the network is, faster than N^{LAZY:g}",
-            *(where, exponent, error, LAZY),
+            *(where, slope, error, LAZY),
         )
-        yield Claim.equal(f"trained by {run}, it moves as 1/N", f"{where}, + 1", exponent + 1.0, error)
-    exponent, error = lines[MEAN_FIELD].exponent
+        yield Claim.equal(f"trained by {run}, it moves as 1/N", f"{where}, + 1", slope + 1.0, error)
     yield Claim.above(
         f"at the mean-field scaling the hidden kernel moves at any width: falls slower than N^{STEADY:g}",
         f"{name}, SGD, exponent of the kernel distance in N",
-        *(exponent, error, STEADY),
+        *(*exponent(lines[MEAN_FIELD], "distance"), STEADY),
     )
 
 
-def _claims_on_features(name: str, lines: dict[str, Line], limits: Limits) -> Iterator[Claim]:
+def _claims_on_features(one: Architecture) -> Iterator[Claim]:
     """What do the features that are learned at the mean-field scaling bring?"""
-    wide, field = lines[SGD].trained[-1], lines[MEAN_FIELD].trained[-1]
+    width, wide = [*one.lines[SGD].sampled.items()][-1]
+    field = one.lines[MEAN_FIELD].sampled[width]
     yield Claim.above(
         "features learned at the mean-field scaling are more aligned with the labels than those of the NTK regime",
-        f"{name}, width {wide.width}, alignment, mean-field - standard",
-        field.alignment[0] - wide.alignment[0],
-        math.hypot(field.alignment[1], wide.alignment[1]),
+        f"{one.name}, width {width}, alignment, mean-field - standard",
+        *difference(field, wide, "alignment"),
     )
     yield Claim.above(
         "learning features pays: the test error at the mean-field scaling is below the NTK limit",
-        f"{name}, width {field.width}, limit - trained",
-        limits.end.test_error - field.errors.test_error,
-        field.errors.test_error_se,
+        f"{one.name}, width {width}, limit - trained",
+        *difference(one.limits.end, field),
     )
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def _table(found: list[Line], limits: dict[str, Limits], temperature: float) -> Table:
+def _table(found: list[Architecture], temperature: float) -> Table:
+    names = ("test_error", "bias", "variance", "train_error")
     rows: list[tuple[Cell, ...]] = []
-    for name, limit in limits.items():
-        for line in found:
-            if line.architecture == name:
-                rows += [_row(_SHORT[name], line.run, one) for one in line.trained]
-        ends = (("NTK, as SGD", limit.ntk), ("NTK, t = inf", limit.end), (f"NNGP, T = {temperature:g}", limit.nngp))
-        for what, errors in ends:
-            rows.append((_SHORT[name], what, None, errors.test_error, errors.bias, errors.variance, errors.train_error))
+    for one in found:
+        rows += _trained_rows(one, names)
+        limits = {"NTK, as SGD": one.limits.ntk, "NTK, t = inf": one.limits.end}
+        for what, errors in {**limits, f"NNGP, T = {temperature:g}": one.limits.nngp}.items():
+            rows.append((_SHORT[one.name], what, None, *(getattr(errors, name) for name in names)))
     columns = ("network", "trained by", "N", "test error", "bias", "variance", "train error")
     return Table("Trained networks and their limits of infinite width", columns, tuple(rows))
 
 
-def _row(name: str, run: str, one: Trained) -> tuple[Cell, ...]:
-    e = one.errors
-    pairs = ((e.test_error, e.test_error_se), (e.bias, e.bias_se), (e.variance, e.variance_se))
-    return (name, run, one.width, *pairs, (e.train_error, e.train_error_se))
+def _trained_rows(one: Architecture, names: tuple[str, ...]) -> Iterator[tuple[Cell, ...]]:
+    for run, line in one.lines.items():
+        for width, row in line.sampled.items():
+            yield (_SHORT[one.name], run, width, *(measured(row, name) for name in names))
 
 
-def _kernels(found: list[Line], limits: dict[str, Limits]) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for line in found:
-        for one in line.trained:
-            moved = (one.travel.distance, one.travel.distance_se), (one.travel.angle, one.travel.angle_se)
-            rows.append((_SHORT[line.architecture], line.run, one.width, one.from_lazy, *moved, one.alignment))
-    rows += [(_SHORT[name], "prior", None, None, 0.0, 0.0, limit.alignment) for name, limit in limits.items()]
+def _kernels(found: list[Architecture]) -> Table:
+    names = ("from_lazy", "distance", "angle", "alignment")
+    rows = [row for one in found for row in _trained_rows(one, names)]
+    rows += [(_SHORT[one.name], "prior", None, None, 0.0, 0.0, one.limits.alignment) for one in found]
     columns = ("network", "trained by", "N", "from lazy", "distance", "angle", "alignment")
     return Table(
         "Outputs: distance from lazy training; hidden kernels: distance from where they began, alignment with labels",
@@ -303,85 +284,49 @@ def _kernels(found: list[Line], limits: dict[str, Limits]) -> Table:
     )
 
 
-def _panel(name: str, found: list[Line], limits: Limits, plan: Plan) -> Panel:
-    series = []
-    for colour, line in enumerate(line for line in found if line.architecture == name):
-        rows = [(float(one.width), one.errors.test_error, one.errors.test_error_se) for one in line.trained]
-        series.append(_points(line.run, colour, rows))
-    ends = float(plan.widths[0]), float(plan.widths[-1])
-    for colour, what, errors in ((6, "NTK limit", limits.ntk), (3, "NNGP limit", limits.nngp)):
-        series.append(Series(what, "limit", colour, ends, (errors.test_error, errors.test_error)))
-    return Panel(name.capitalize(), "width N", "test error", tuple(series))
+def _panel(one: Architecture, plan: Plan) -> Panel:
+    series = [Series.of(run, "points", colour, line.sampled) for colour, (run, line) in enumerate(one.lines.items())]
+    ends = plan.widths[0], plan.widths[-1]
+    for colour, what, errors in ((6, "NTK limit", one.limits.ntk), (3, "NNGP limit", one.limits.nngp)):
+        series.append(Series.of(what, "limit", colour, dict.fromkeys(ends, errors)))
+    return Panel(one.name.capitalize(), "width N", "test error", tuple(series))
 
 
-def _points(name: str, colour: int, rows: list[tuple[float, float, float]]) -> Series:
-    """A diverged network has no number."""
-    x, y, se = zip(*rows, strict=True)
-    kept = [value if math.isfinite(value) else None for value in y]
-    return Series(name, "points", colour, x, tuple(kept), tuple(e if math.isfinite(e) else None for e in se))
+def _falling(title: str, y_label: str, lines: list[Line], quantity: str) -> Panel:
+    """A quantity against width, and 1/N through the widest network of the first line."""
+    series = [Series.of(line.name, "points", colour, line.sampled, quantity) for colour, line in enumerate(lines)]
+    (*_, width), (*_, widest) = series[0].x, series[0].y
+    if widest is not None:
+        series.append(Series("1/N", "line", 6, series[0].x, tuple(widest * width / x for x in series[0].x)))
+    return Panel(title, "width N", y_label, tuple(series), log_y=True)
 
 
-def _short(line: Line) -> str:
-    return f"{_SHORT[line.architecture]}, {line.run}"
-
-
-def _from_lazy(found: list[Line]) -> Panel:
-    series = []
-    for colour, line in enumerate(found):
-        if line.run != MEAN_FIELD:  # lazy training is not its limit
-            series.append(_points(_short(line), colour, [(float(t.width), *t.from_lazy) for t in line.trained]))
-    rows = [(t.width, t.from_lazy[0]) for t in found[0].trained]
-    return Panel("From lazy training", "width N", "squared difference", (*series, *_guide(rows)), log_y=True)
-
-
-def _travel(found: list[Line]) -> Panel:
-    series = []
-    for colour, line in enumerate(found):
-        rows = [(float(t.width), t.travel.distance, t.travel.distance_se) for t in line.trained]
-        series.append(_points(_short(line), colour, rows))
-    first = [(t.width, t.travel.distance) for t in found[0].trained]
-    return Panel("Kernel distance travelled", "width N", "relative distance", (*series, *_guide(first)), log_y=True)
-
-
-def _guide(rows: list[tuple[int, float]]) -> list[Series]:
-    """1/N through the widest network."""
-    width, value = rows[-1]
-    if not math.isfinite(value):
-        return []
-    return [Series("1/N", "line", 6, tuple(float(w) for w, _ in rows), tuple(value * width / w for w, _ in rows))]
-
-
-def _stop(index: int, found: list[Line], limits: dict[str, Limits]) -> Stop:
+def _stop(width: int, found: list[Architecture]) -> Stop:
     maps, bars = [], []
-    for name, limit in limits.items():
-        for line in found:
-            if line.architecture != name:
-                continue
-            one = line.trained[index]
-            if not math.isfinite(one.errors.test_error):
-                continue
-            maps.append(QMatrix(line.name, square(one.order_parameter)))
-            bars.append(Bar(line.name, one.errors.bias, one.errors.variance, one.errors.test_error_se))
-        bars.append(Bar(f"{name}, NTK limit", limit.ntk.bias, limit.ntk.variance))
-    return Stop(str(found[0].trained[index].width), tuple(maps), tuple(bars))
+    for one in found:
+        for run, line in one.lines.items():
+            row, name = line.sampled[width], f"{one.name}, {run}"
+            if math.isfinite(row.test_error):
+                maps.append(QMatrix(name, square(row.order_parameters)))
+                bars.append(Bar.of(name, row))
+        bars.append(Bar.of(f"{one.name}, NTK limit", one.limits.ntk))
+    return Stop(str(width), tuple(maps), tuple(bars))
 
 
-def _remarks(found: list[Line]) -> Iterator[str]:
+def _remarks(lines: list[Line]) -> Iterator[str]:
     yield (
         "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior. The NTK limit is gradient flow "
         "from initial networks alike, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its "
         "end. Adam is no gradient descent: nothing says that this limit is its own."
     )
-    moving = 0
-    for line in found:
-        for one in line.trained:
-            if not math.isfinite(one.errors.test_error):
-                yield f"NOT CONVERGED, no result: {line.name}, width {one.width}: {one.errors.message}"
-            moving += not one.errors.converged
-    if moving:
+    rows = [(line.name, width, row) for line in lines for width, row in line.sampled.items()]
+    for name, width, row in rows:
+        if not math.isfinite(row.test_error):
+            yield f"NOT CONVERGED, no result: {name}, width {width}: {row.message}"
+    if moving := sum(not row.converged for _, _, row in rows):
         yield (
-            f"In {moving} of {sum(len(line.trained) for line in found)} runs the objective still moved by more than 1 "
-            "per cent of its end in the second half; how little was left of it, the train errors in the table say."
+            f"In {moving} of {len(rows)} runs the objective still moved by more than 1 per cent of its end in the "
+            "second half; how little was left of it, the train errors in the table say."
         )
 
 

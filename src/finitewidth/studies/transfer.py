@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +18,30 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.curves import learning_curve
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
-from finitewidth.inference.prediction import Errors
+from finitewidth.inference.methods import Row
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.report.findings import Bar, Cell, Claim, Findings, Panel, QMatrix, Series, Stop, Table
+from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.transfer import sample_following, sample_joint, sample_source
 from finitewidth.studies.study import FULL, Plan, Study, Work
-from finitewidth.studies.theory_and_samples import draw
-from finitewidth.theory.transfer import TransferSolution, transfer
+from finitewidth.studies.theory_and_samples import (
+    Line,
+    Predicted,
+    difference,
+    draw,
+    error_panel,
+    error_table,
+    nearer,
+    not_converged,
+    off,
+    remarks,
+    right,
+    stops,
+    whole,
+)
+from finitewidth.theory.transfer import transfer
 
-TOLERANCE = 0.1  # relative error up to which a prediction counts as right
 SAME, SHUFFLED = "same task", "shuffled labels"
 WIDTHS = (10, 20, 40, 80, 160, 320)  # of the table of gains
 
@@ -56,21 +68,27 @@ PROTOCOLS = (TOGETHER, FIXED_VARIANCE, FIRST)
 
 
 @dataclass(frozen=True)
-class Point:
-    """Sampled target networks: errors, and the overlap of readouts between the tasks with its standard error."""
+class Target(Predicted):
+    """Theory of the target network; order parameters of both tasks, 2 x 2; overlap of the readouts between them."""
 
-    errors: SampledErrors
-    cross: tuple[float, float]
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One protocol with one source: theory over correlations, samples at some of them."""
+class SampledTarget(SampledErrors):
+    """Samples of the target network; overlap of the readouts between the tasks."""
 
-    protocol: Protocol
-    source: str
-    theory: dict[float, tuple[TransferSolution, Errors]]
-    sampled: dict[float, Point]
+    overlap: float
+    overlap_se: float
+
+    @classmethod
+    def of(cls, errors: Any, overlap: tuple[float, float] = (math.nan, math.nan)) -> SampledTarget:
+        """Of sampled errors; by default of a target without a source."""
+        own = {one.name: getattr(errors, one.name) for one in fields(SampledErrors)}
+        return cls(**own, overlap=overlap[0], overlap_se=overlap[1])
+
+
+Lines = dict[Protocol, dict[str, Line]]  # over the prior correlation, by source
 
 
 def compute(work: Work) -> Findings:
@@ -79,26 +97,25 @@ def compute(work: Work) -> Findings:
     network = FullyConnected(widths=plan.sampled[0], activation=plan.activation)
     target, sources = tasks(work)
     more = replace(plan, draws=2 * plan.draws)  # few points, and what every claim is held to
-    alone = draw(replace(work, train=target, plan=more), "target alone", network, plan.temperature)
-    limits = {p: tuple(_limit(work, p.of(network, rho), target) for rho in _grid(plan)) for p in PROTOCOLS}
-    found = [_curve(work, p, network, sources, name, target) for p in PROTOCOLS for name in sources]
-    zero = alone.row
+    alone = SampledTarget.of(draw(replace(work, train=target, plan=more), "target alone", network, plan.temperature))
+    found = {p: {name: _line(work, p, network, sources, name, target) for name in sources} for p in PROTOCOLS}
+    lines = [replace(line, name=f"{p.name}, {name}") for p in PROTOCOLS for name, line in found[p].items()]
+    without = Line("alone", {0.0: lines[0].theory[0.0]}, {0.0: alone})
+    x = "prior correlation"
     return Findings(
-        claims=tuple(_claims(found, zero, limits)),
-        tables=(_errors(found, zero), _inside(found), _gains(work, network, sources, target)),
-        panels=(
-            *(_panel(p, [c for c in found if c.protocol is p], zero, limits[p]) for p in PROTOCOLS),
-            _overlaps([c for c in found if c.protocol is FIRST]),
+        claims=tuple(claim for p in PROTOCOLS for claim in _claims(p, found[p], alone)),
+        tables=(
+            error_table((without, *lines), "Target: theory beside samples", "overlap", x="correlation"),
+            _gains(work, network, sources, target),
         ),
-        slider=tuple(_stops(found, _grid(plan))),
+        panels=(
+            *(_panel(p, found[p], alone, x) for p in PROTOCOLS),
+            error_panel(found[FIRST].values(), "overlap", title="Source first: overlap r", x=x, log_x=False),
+        ),
+        slider=stops(lines),
         slider_label="prior correlation of the first layers",
-        notes=(*_remarks(found, zero), _design(work, target, sources)),
+        notes=(*not_converged("the target alone, samples", alone), *remarks(lines, x), _design(target, sources)),
     )
-
-
-def _grid(plan: Plan) -> tuple[float, ...]:
-    """Correlations at which the theory is solved."""
-    return tuple(sorted({*plan.correlations, *plan.sampled_correlations}))
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
@@ -130,7 +147,7 @@ def tasks(work: Work) -> tuple[Dataset, dict[str, Dataset]]:
     return target, sources | {SHUFFLED: Dataset(same.x, shuffled, classes=())}
 
 
-def _design(work: Work, target: Dataset, sources: dict[str, Dataset]) -> str:
+def _design(target: Dataset, sources: dict[str, Dataset]) -> str:
     counts = ", ".join(f"{name}: {len(source)} points" for name, source in sources.items())
     return (
         f"Target: the first {len(target)} training points. Sources: {counts}; the same task has the other training "
@@ -143,249 +160,116 @@ def _design(work: Work, target: Dataset, sources: dict[str, Dataset]) -> str:
 # --- theory and samples -----------------------------------------------------------------------------------------------
 
 
-def _limit(work: Work, coupled: Coupled, target: Dataset) -> float:
-    """Test error at infinite width: the Gaussian process of the target's own prior."""
+def _limit(work: Work, coupled: Coupled, target: Dataset) -> Row:
+    """At infinite width: the Gaussian process of the target's own prior."""
     precision = (1.0 / float(coupled.covariance[1, 1]), coupled.network.weight_precision[1])
     network = coupled.network.with_precision(precision)
-    return learning_curve(network, target, work.test, None, work.plan.temperature, method="infinite")[0].test_error
+    return learning_curve(network, target, work.test, None, work.plan.temperature, method="infinite")[0]
 
 
-def _curve(
+def _line(
     work: Work, protocol: Protocol, network: Network, sources: dict[str, Dataset], name: str, target: Dataset
-) -> Curve:
-    plan, t = work.plan, work.plan.temperature
+) -> Line:
+    plan = work.plan
     work.say(f"Solving: {protocol.name}, source {name}")
-    theory = {}
-    for rho in _grid(plan):
-        solution = transfer(protocol.of(network, rho), sources[name], target, t)
-        theory[rho] = solution, solution.predict(work.test.x).errors(work.test.y)
-    draws = _follow if protocol is FIRST else _together
-    return Curve(protocol, name, theory, draws(work, protocol, network, sources[name], name, target))
+    line = Line(name, {})
+    for rho in sorted({*plan.correlations, *plan.sampled_correlations}):
+        coupled = protocol.of(network, rho)
+        line.theory[rho] = _theory(work, coupled, sources[name], target)
+        line.limit[rho] = _limit(work, coupled, target)
+    line.sampled.update(_samples(work, protocol, network, sources[name], name, target))
+    return line
 
 
-def _place(work: Work, *words: str) -> Path:
-    work.checkpoints.mkdir(exist_ok=True)
-    return (
-        work.checkpoints / f"{'-'.join(words).replace(' ', '-').replace(',', '').replace('(', '').replace(')', '')}.npz"
+def _theory(work: Work, coupled: Coupled, source: Dataset, target: Dataset) -> Target:
+    solution = transfer(coupled, source, target, work.plan.temperature)
+    errors = solution.predict(work.test.x).errors(work.test.y)
+    q = [solution.order_parameters[name] for name in ("source", "cross", "cross", "target")]
+    return Target(
+        **vars(errors), order_parameters=q, converged=solution.converged, message=solution.message, overlap=q[1]
     )
 
 
-def _together(
+def _samples(
     work: Work, protocol: Protocol, network: Network, source: Dataset, name: str, target: Dataset
-) -> dict[float, Point]:
+) -> dict[float, SampledTarget]:
+    """Target networks at the sampled correlations: learned with the source, or following layers that it has learned."""
     plan, found = work.plan, {}
+    data: tuple[Any, ...] = (source, target, work.test, plan.temperature)
+    options: dict[str, Any] = {"warmup": plan.warmup, "seed": plan.seed}
+    if protocol is FIRST:
+        work.say(f"Sampling: source {name} alone")
+        place = work.checkpoint("layers", name)
+        layers = sample_source(network, *data, sources=plan.networks, chains=plan.chains, checkpoint=place, **options)
     for rho in plan.sampled_correlations:
         work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
-        coupled = protocol.of(network, rho)
+        coupled, place = protocol.of(network, rho), work.checkpoint(protocol.name, name, f"{rho:g}")
+        if isinstance(coupled, SourceFirst):
+            following = sample_following(coupled, layers, checkpoint=place.with_suffix(""), **options)
+            found[rho] = SampledTarget.of(following.errors(work.test.y), following.order_parameter("cross"))
+            continue
         assert isinstance(coupled, Joint)
-        draws = sample_joint(
-            *(coupled, source, target, work.test, plan.temperature),
-            chains=plan.chains,
-            draws=plan.draws,
-            warmup=plan.warmup,
-            seed=plan.seed,
-            checkpoint=_place(work, protocol.name, name, f"{rho:g}"),
-        )
-        if not draws.complete:  # the checkpoint is written: the same command goes on
-            raise KeyboardInterrupt
-        q = draws.observable("order_parameter")
-        found[rho] = Point(draws.errors(work.test.y), (float(q.mean[0, 1]), float(q.standard_error[0, 1])))
-    return found
-
-
-def _follow(
-    work: Work, protocol: Protocol, network: Network, source: Dataset, name: str, target: Dataset
-) -> dict[float, Point]:
-    plan = work.plan
-    work.say(f"Sampling: source {name} alone")
-    layers = sample_source(
-        *(network, source, target, work.test, plan.temperature),
-        sources=plan.networks,
-        chains=plan.chains,
-        warmup=plan.warmup,
-        seed=plan.seed,
-        checkpoint=_place(work, "layers", name),
-    )
-    found = {}
-    for rho in plan.sampled_correlations:
-        work.say(f"Sampling: targets that follow source {name}, correlation {rho:g}")
-        coupled = protocol.of(network, rho)
-        assert isinstance(coupled, SourceFirst)
-        draws = sample_following(
-            coupled,
-            layers,
-            warmup=plan.warmup,
-            seed=plan.seed,
-            checkpoint=_place(work, protocol.name, name, f"{rho:g}").with_suffix(""),
-        )
-        found[rho] = Point(draws.errors(work.test.y), draws.order_parameter("cross"))
+        joint = sample_joint(coupled, *data, chains=plan.chains, draws=plan.draws, checkpoint=place, **options)
+        q = whole(joint).observable("order_parameter")
+        overlap = float(q.mean[0, 1]), float(q.standard_error[0, 1])
+        found[rho] = SampledTarget.of(joint.errors(work.test.y), overlap)
     return found
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def _claims(found: list[Curve], zero: Any, limits: dict[Protocol, tuple[float, ...]]) -> Iterator[Claim]:
-    for protocol in PROTOCOLS:
-        curves = {curve.source: curve for curve in found if curve.protocol is protocol}
-        strongest = max(curves[SAME].sampled)
-        control = curves[SHUFFLED].sampled[strongest].errors
-        for name, curve in curves.items():
-            for rho, point in curve.sampled.items():
-                mine = point.errors
-                gain = zero.test_error - mine.test_error, math.hypot(zero.test_error_se, mine.test_error_se)
-                where = f"{protocol.name}, correlation {rho:g}, test error sampled, without - with the source"
-                if name == SHUFFLED and rho == strongest:
-                    yield Claim.below("a source with shuffled labels does not help", where, *gain)
-                elif name != SHUFFLED:
-                    yield Claim.above(f"a source helps: {name}", where, *gain)
-                if name != SHUFFLED and rho == strongest:
-                    yield Claim.above(
-                        f"the labels of the source help, not the change of the prior alone: {name}",
-                        f"{protocol.name}, correlation {rho:g}, sampled, shuffled labels - its own",
-                        control.test_error - mine.test_error,
-                        math.hypot(control.test_error_se, mine.test_error_se),
-                    )
-        sample, (_, predicted) = curves[SAME].sampled[strongest].errors, curves[SAME].theory[strongest]
-        limit = limits[protocol][list(curves[SAME].theory).index(strongest)]
-        yield Claim.above(
-            "the theory is nearer to the sampled network than infinite width is, where no source has an effect",
-            f"{protocol.name}, {SAME}, correlation {strongest:g}, distance of the limit - distance of the theory",
-            abs(limit - sample.test_error) - abs(predicted.test_error - sample.test_error),
-            2.0 * sample.test_error_se,  # the largest slope of that difference in the sampled error
-        )
-        worst = max((_off(curve, rho) for curve in curves.values() for rho in curve.sampled), key=lambda part: part[1])
-        yield Claim.below(
-            f"the theory gives the test error within {100 * TOLERANCE:.0f} %",
-            f"{protocol.name}, farthest: {worst[0]}, |theory / sample - 1|",
-            worst[1],
-            worst[2],
-            TOLERANCE,
-        )
-
-
-def _off(curve: Curve, rho: float) -> tuple[str, float, float]:
-    """Name, relative error of the theory, and its standard error from the samples."""
-    sample = curve.sampled[rho].errors
-    ratio = curve.theory[rho][1].test_error / sample.test_error
-    return f"{curve.source}, correlation {rho:g}", abs(ratio - 1.0), ratio * sample.test_error_se / sample.test_error
+def _claims(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget) -> Iterator[Claim]:
+    strongest = max(lines[SAME].sampled)
+    control = lines[SHUFFLED].sampled[strongest]
+    for name, line in lines.items():
+        for rho, sampled in line.sampled.items():
+            gain = difference(alone, sampled)
+            where = f"{protocol.name}, correlation {rho:g}, test error sampled, without - with the source"
+            if name == SHUFFLED and rho == strongest:
+                yield Claim.below("a source with shuffled labels does not help", where, *gain)
+            elif name != SHUFFLED:
+                yield Claim.above(f"a source helps: {name}", where, *gain)
+            if name != SHUFFLED and rho == strongest:
+                yield Claim.above(
+                    f"the labels of the source help, not the change of the prior alone: {name}",
+                    f"{protocol.name}, correlation {rho:g}, sampled, shuffled labels - its own",
+                    *difference(control, sampled),
+                )
+    same = lines[SAME]
+    yield Claim.above(
+        "the theory is nearer to the sampled network than infinite width is, where no source has an effect",
+        f"{protocol.name}, {SAME}, correlation {strongest:g}, distance of the limit - distance of the theory",
+        *nearer(same.theory[strongest], same.limit[strongest], same.sampled[strongest]),
+    )
+    every = [(name, *both) for name, line in lines.items() for both in line.both()]
+    name, rho, theory, sampled = max(every, key=lambda part: off(part[2], part[3])[0])
+    where = f"{protocol.name}, farthest: {name}, correlation {rho:g}"
+    yield right("the theory gives the test error", where, theory, sampled)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def _errors(found: list[Curve], zero: Any) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (
-            "alone",
-            "none",
-            "0",
-            "0",
-            found[0].theory[0.0][1].test_error,
-            (zero.test_error, zero.test_error_se),
-            zero.r_hat,
-        )
-    ]
-    for curve in found:
-        for rho, point in curve.sampled.items():
-            (solution, errors), s = curve.theory[rho], point.errors
-            named = (curve.protocol.name, curve.source, f"{rho:g}", f"{solution.coupled.coupling:.3g}")
-            rows.append((*named, errors.test_error, (s.test_error, s.test_error_se), s.r_hat))
-    columns = ("learned", "source", "corr.", "g", "theory", "sampled", "R-hat")
-    return Table("Test error of the target: theory beside samples", columns, tuple(rows))
-
-
-def _inside(found: list[Curve]) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for curve in found:
-        for rho, point in curve.sampled.items():
-            (solution, errors), s = curve.theory[rho], point.errors
-            train = (errors.train_error, (s.train_error, s.train_error_se))
-            rows.append(
-                (curve.protocol.name, curve.source, f"{rho:g}", *train, solution.order_parameters["cross"], point.cross)
-            )
-    columns = ("learned", "source", "corr.", "train theory", "train sampled", "overlap theory", "overlap sampled")
-    return Table("Train error of the target, and overlap of the readouts of both tasks", columns, tuple(rows))
+def _panel(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget, x: str) -> Panel:
+    """One limit for all sources, which have no effect on it."""
+    shown = [replace(line, sampled={0.0: alone, **line.sampled}, limit={}) for line in lines.values()]
+    limit = Series.of("infinite width", "limit", len(lines), lines[SAME].limit)
+    return error_panel(shown, "test_error", limit, title=protocol.title, x=x, log_x=False)
 
 
 def _gains(work: Work, network: Network, sources: dict[str, Dataset], target: Dataset) -> Table:
     """What the theory says of the labels of the source, at every width and the strongest sampled coupling."""
-    t, rho = work.plan.temperature, max(work.plan.sampled_correlations)
+    rho = max(work.plan.sampled_correlations)
 
-    def error(protocol: Protocol, width: int, name: str) -> float | None:
-        solution = transfer(protocol.of(network.with_width(width), rho), sources[name], target, t)
-        return solution.predict(work.test.x).errors(work.test.y).test_error if solution.converged else None
+    def gain(protocol: Protocol, width: int) -> float | None:
+        coupled = protocol.of(network.with_width(width), rho)
+        shuffled, same = (_theory(work, coupled, sources[name], target) for name in (SHUFFLED, SAME))
+        return shuffled.test_error - same.test_error if shuffled.converged and same.converged else None
 
-    rows: list[tuple[Cell, ...]] = []
-    for width in WIDTHS:
-        gains: list[Cell] = []
-        for protocol in PROTOCOLS:
-            pair = error(protocol, width, SHUFFLED), error(protocol, width, SAME)
-            gains.append(None if pair[0] is None or pair[1] is None else pair[0] - pair[1])
-        rows.append((width, *gains))
+    rows: list[tuple[Cell, ...]] = [(width, *(gain(protocol, width) for protocol in PROTOCOLS)) for width in WIDTHS]
     title = f"Test error that the labels of the {SAME} take away, theory, correlation {rho:g}"
     return Table(title, ("width", *(p.name for p in PROTOCOLS)), tuple(rows))
-
-
-def _panel(protocol: Protocol, found: list[Curve], zero: Any, limit: tuple[float, ...]) -> Panel:
-    series = []
-    for colour, curve in enumerate(found):
-        series += [_line(curve, colour, lambda s, e: e.test_error), _points(curve, colour, zero)]
-    series.append(Series("infinite width", "limit", len(found), tuple(found[0].theory), limit))
-    return Panel(protocol.title, "prior correlation", "test error of the target", tuple(series), log_x=False)
-
-
-def _line(curve: Curve, colour: int, value: Callable[[TransferSolution, Errors], float]) -> Series:
-    y = tuple(value(s, e) if s.converged else None for s, e in curve.theory.values())
-    return Series(f"{curve.source}, theory", "line", colour, tuple(curve.theory), y)
-
-
-def _points(curve: Curve, colour: int, zero: Any) -> Series:
-    rows = [(0.0, zero.test_error, zero.test_error_se)]
-    rows += [(rho, p.errors.test_error, p.errors.test_error_se) for rho, p in curve.sampled.items()]
-    x, y, se = zip(*rows, strict=True)
-    return Series(f"{curve.source}, sampled", "points", colour, x, y, se)
-
-
-def _overlaps(found: list[Curve]) -> Panel:
-    series = []
-    for colour, curve in enumerate(found):
-        series.append(_line(curve, colour, lambda s, e: s.order_parameters["cross"]))
-        x, y, se = zip(*((rho, *point.cross) for rho, point in curve.sampled.items()), strict=True)
-        series.append(Series(f"{curve.source}, sampled", "points", colour, x, y, se))
-    return Panel("Source first: overlap r", "prior correlation", "overlap of readouts", tuple(series), log_x=False)
-
-
-def _stops(found: list[Curve], grid: tuple[float, ...]) -> Iterator[Stop]:
-    for rho in grid:
-        maps, bars = [], []
-        for curve in found:
-            solution, errors = curve.theory[rho]
-            if not solution.converged:
-                continue
-            name = f"{curve.protocol.name}, {curve.source}"
-            q = solution.order_parameters
-            if curve.source != SHUFFLED:
-                maps.append(QMatrix(name, ((q["source"], q["cross"]), (q["cross"], q["target"]))))
-            bars.append(Bar(f"{name}, theory", errors.bias, errors.variance))
-            if rho in curve.sampled:
-                s = curve.sampled[rho].errors
-                bars.append(Bar(f"{name}, sampled", s.bias, s.variance, s.test_error_se))
-        yield Stop(f"{rho:g}", tuple(maps), tuple(bars))
-
-
-def _remarks(found: list[Curve], zero: Any) -> Iterator[str]:
-    warning = "NOT CONVERGED, what rests on it is not certain"
-    if not zero.converged:
-        yield f"{warning}: the target alone, samples: {zero.message}"
-    for curve in found:
-        where = f"{curve.protocol.name}, source {curve.source}"
-        for rho, (solution, _) in curve.theory.items():
-            if not solution.converged:
-                yield f"{warning}: {where}, correlation {rho:g}, theory: {solution.message}"
-        for rho, point in curve.sampled.items():
-            if not point.errors.converged:
-                yield f"{warning}: {where}, correlation {rho:g}, samples: {point.errors.message}"
 
 
 STUDY = Study(
