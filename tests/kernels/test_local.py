@@ -17,9 +17,8 @@ from finitewidth.kernels.local import (
     local_nngp_diagonal,
     memory_estimate,
 )
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.local import Convolutional, LocallyConnected
 
 IMAGES, SIGNALS = (6, 4, 2), (9, 2)
 CASES = [

@@ -109,20 +109,14 @@ class Recursion:
         return out
 
     def through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
-        """Turn a block of x.x' into one of K_L, in place; constants wait in ``scale`` until something is added."""
-        network, scale = self.network, self._input_scale
-        offset = network.offset_variance
-        for layer in range(network.depth):
-            if offset:
-                block *= scale
-                block += offset
-                scale = 1.0
+        """Turn a block of x.x' into one of K_L, in place."""
+        scale, offset = self._input_scale, self.network.offset_variance
+        for layer in range(self.network.depth):
+            _scale_and_shift(block, scale, offset)
             p1, p2 = self.prepared[layer][:, i, None], other.prepared[layer][:, None, j]
-            scale = network.phi.dual.advance(p1, p2, block, scale)
-            precision_scale, offset = self._affine(network, layer)
-            scale *= precision_scale
-        if scale != 1.0:
-            block *= scale
+            self.network.phi.dual.kappa(p1, p2, block, out=block)
+            scale, offset = self._affine(self.network, layer)
+        _scale_and_shift(block, scale, offset)
 
     def pullback(self, cotangent: Array) -> Array:
         """``d <G, K_L> / d log lambda_l`` for l = 0..L, shape (L + 1,), G = ``cotangent`` symmetric (P, P).
@@ -167,3 +161,10 @@ class Recursion:
                 slope = network.phi.dual.diagonal(self.diagonals[layer - 1])[1]
                 diagonal_cotangent[layer - 1] += self._affine(network, layer - 1)[0] * slope * d
         return total
+
+
+def _scale_and_shift(block: Array, scale: float, offset: float) -> None:
+    if scale != 1.0:
+        block *= scale
+    if offset:
+        block += offset

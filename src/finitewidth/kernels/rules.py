@@ -23,7 +23,7 @@ Array = np.ndarray
 
 @dataclass
 class State:
-    """``scale * nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted (``tangent``).
+    """``nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted (``tangent``).
 
     ``raw`` asks for the tangent kernel of the weights themselves in place of that of whitened parameters.
     Rules write into both arrays.
@@ -33,30 +33,19 @@ class State:
     tangent: bool
     raw: bool = False
     ntk: Array | None = None
-    scale: float = 1.0
-
-    def flush(self) -> Array:
-        """K itself."""
-        if self.scale != 1.0:
-            self.nngp *= self.scale
-            self.scale = 1.0
-        return self.nngp
 
     def affine(self, weight_variance: float, offset_variance: float) -> None:
         """A layer with weights, its inputs already contracted: K <- w K + b, Theta <- w Theta + its own share."""
-        if not self.tangent:
-            self.scale *= weight_variance
-            if offset_variance:
-                self.flush()
-                self.nngp += offset_variance
-            return
-        K = self.flush()
-        own = K.copy() if self.raw else None  # d f / d W of weights of variance w is larger than of whitened ones
-        K *= weight_variance
-        K += offset_variance
+        K = self.nngp
+        own = K.copy() if self.tangent and self.raw else None  # d f / d W is larger than of whitened ones
+        if weight_variance != 1.0:
+            K *= weight_variance
+        if offset_variance:
+            K += offset_variance
         if own is not None and offset_variance:
             own += 1.0
-        self.add_to_ntk(own if own is not None else K, weight_variance)
+        if self.tangent:
+            self.add_to_ntk(K if own is None else own, weight_variance)
 
     def add_to_ntk(self, own: Array, weight_variance: float) -> None:
         if self.ntk is None:
@@ -67,7 +56,7 @@ class State:
 
     def copy(self) -> State:
         ntk = None if self.ntk is None else self.ntk.copy()
-        return State(self.nngp.copy(), self.tangent, self.raw, ntk, self.scale)
+        return State(self.nngp.copy(), self.tangent, self.raw, ntk)
 
     def map(self, function: Any) -> None:
         """The same linear map for both arrays."""
@@ -122,7 +111,7 @@ def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
 def observe(layer: Any, step: Step, state: State) -> Array:
     """Most layers need the variance of every position, (positions, points)."""
     K = state.nngp
-    return state.scale * (np.einsum("iip->ip", K) if step.full else K)
+    return np.array(np.einsum("iip->ip", K) if step.full else K)
 
 
 @singledispatch
@@ -148,9 +137,10 @@ def _(layer: L.Nonlinearity, observed: Array) -> Array:
 def _(layer: L.Nonlinearity, step: Step, state: State, sides: Sides) -> None:
     p1, p2 = between(step, *sides.of(step, state))
     if state.ntk is None:
-        state.scale = layer.phi.dual.advance(p1, p2, state.nngp, state.scale)
+        layer.phi.dual.kappa(p1, p2, state.nngp, out=state.nngp)
     else:
-        layer.phi.dual.advance_both(p1, p2, state.flush(), state.ntk)
+        state.nngp, slope = layer.phi.dual.kappa_and_slope(p1, p2, state.nngp)
+        state.ntk *= slope
 
 
 @prepare.register
@@ -289,7 +279,6 @@ def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
         if step.full and not needs_pairs:  # the other part does
             part.map(_same_positions)
         run(steps, part, sides)
-        part.flush()
     state.nngp += beside.nngp
     if state.ntk is not None and beside.ntk is not None:
         state.ntk += beside.ntk
@@ -300,7 +289,7 @@ def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
 
 @observe.register
 def _(layer: L.SelfAttention, step: Step, state: State) -> Array:
-    return state.scale * state.nngp
+    return state.nngp.copy()
 
 
 @prepare.register
@@ -321,7 +310,6 @@ def _(layer: L.SelfAttention, step: Step, state: State, sides: Sides) -> None:
         _identity_attention(layer, step, state)
         return
     z1, z2 = sides.of(step, state)
-    state.flush()
     state.map(lambda K: _attend(z1, K, z2, step))
     w, b = layer.s_ov**2, layer.offset_variance
     inverse = layer.precisions["value"] + layer.precisions["out"] if state.raw else 2.0
@@ -343,7 +331,7 @@ def _attend(z1: Array, K: Array, z2: Array, step: Step) -> Array:
 
 def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> None:
     """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
-    K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
+    K, s, b = state.nngp, (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
     square = np.einsum("kl...,kl...->...", K, K)
     kept = _needed_pairs(K, step)
     if state.tangent:

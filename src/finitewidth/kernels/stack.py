@@ -210,7 +210,6 @@ class _Program:
             rules.finish_conv(self.first, steps[0], state)
             steps = steps[1:]
         rules.run(steps, state, sides)
-        state.flush()
         return state
 
     def variances(self, x: Array) -> Array:

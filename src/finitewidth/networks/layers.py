@@ -263,23 +263,17 @@ class Conv(Windowed, Weighted):
         return (*self.patch_in(space), channels, out), (out,)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
-        space = x.shape[1:-1]
-        steps, letters = per_direction("stride", self.stride, space), "HW"[: len(space)]
-        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        product = self._convolved(x, weights, steps, self.margins(space), numbers)
-        return product, math.prod(self.patch_in(space)) * x.shape[-1]
-
-    def _convolved(
-        self,
-        x: JaxArray,
-        weights: JaxArray,
-        steps: Space,
-        margins: list[tuple[int, int]],
-        numbers: tuple[str, str, str],
-    ) -> JaxArray:
         from jax import lax
 
-        return lax.conv_general_dilated(x, weights, steps, margins, dimension_numbers=numbers)
+        space = x.shape[1:-1]
+        patch, letters = self.patch_in(space), "HW"[: len(space)]
+        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+        where = per_direction("stride", self.stride, space), self.margins(space)
+        if self.shared:
+            product = lax.conv_general_dilated(x, weights, *where, dimension_numbers=numbers)
+        else:
+            product = lax.conv_general_dilated_local(x, weights, *where, patch, dimension_numbers=numbers)
+        return product, math.prod(patch) * x.shape[-1]
 
     def neurons(self, params: Tree) -> JaxArray:
         return params[0].reshape(-1, params[0].shape[-1]).T
@@ -294,19 +288,6 @@ class LocallyConnected(Conv):
     def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
         out, positions = self.output_channels(space, channels), self.output_space(space)
         return (*positions, channels * math.prod(self.patch_in(space)), out), (*positions, out)
-
-    def _convolved(
-        self,
-        x: JaxArray,
-        weights: JaxArray,
-        steps: Space,
-        margins: list[tuple[int, int]],
-        numbers: tuple[str, str, str],
-    ) -> JaxArray:
-        from jax import lax
-
-        patch = self.patch_in(x.shape[1:-1])
-        return lax.conv_general_dilated_local(x, weights, steps, margins, patch, dimension_numbers=numbers)
 
     def neurons(self, params: Tree) -> JaxArray:
         *positions, inputs, out = params[0].shape

@@ -14,10 +14,8 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.display import chosen
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import READOUTS, Making, Network
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.local import LocalNetwork
-from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.local import Convolutional, LocallyConnected, LocalNetwork
 from finitewidth.networks.patches import Points, times
 
 if TYPE_CHECKING:
