@@ -7,7 +7,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
-from finitewidth.kernels import operator, tiles
+from finitewidth.kernels import operator
 from finitewidth.kernels.operator import GramOperator, stored_bytes
 
 NETWORKS = [
@@ -21,8 +21,8 @@ NETWORKS = [
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(tiles, "TILE", (16, 24))
-    monkeypatch.setattr(tiles, "_INNER", (7, 11))
+    monkeypatch.setattr(operator, "TILE", (16, 24))
+    monkeypatch.setattr(operator, "_INNER", (7, 11))
     monkeypatch.setattr(operator, "_PARTS", 3)
 
 
@@ -119,7 +119,7 @@ class LosingClient:
 
 def test_a_lost_worker_costs_a_repetition(rng, small_tiles, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("finitewidth.kernels.distributed._WAITS", (0.0, 0.0))
+    monkeypatch.setattr("finitewidth.kernels.operator._WAITS", (0.0, 0.0))
     x, columns = rng.standard_normal((50, 6)), rng.standard_normal((50, 3))
     local, client = GramOperator(NETWORKS[0], x) @ columns, LosingClient(2)
     assert (GramOperator(NETWORKS[0], x, client=client) @ columns == local).all()

@@ -237,7 +237,7 @@ class LeakyReluDual(Dual):
         sine *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
         slope += sine
         slope *= p1[0]
-        return np.multiply(slope, p2[0], out=out)
+        return np.multiply(slope, p2[0], out=slope if out is None else out)
 
     def _derivative(self, cosine: _Cosine, out: Array | None = None) -> Array:
         """kappa' = slope + kink (pi/2 + arcsin u)."""

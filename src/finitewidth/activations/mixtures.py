@@ -73,6 +73,10 @@ class _Mixture(Dual):
                 yield v * w, s, t, delta, np.sqrt(root, out=root)
 
 
+def _zeros(p1: Array, p2: Array, c12: Array) -> Array:
+    return np.zeros(np.broadcast_shapes(p1[0].shape, c12.shape, p2[0].shape))
+
+
 class ErfMixtureDual(_Mixture):
     """phi = constant + sum_j w_j erf(x / sqrt(2 s_j)).
 
@@ -88,8 +92,7 @@ class ErfMixtureDual(_Mixture):
         return np.positive(self.kappa_and_slope(p1, p2, c12)[0], out=out)
 
     def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
-        shape = np.broadcast_shapes(p1[0].shape, c12.shape, p2[0].shape)
-        value, slope = np.full(shape, self.constant**2), np.zeros(shape)
+        value, slope = self.constant**2 + _zeros(p1, p2, c12), _zeros(p1, p2, c12)
         for w, _, _, _, root in self._pairs(p1[0], c12, p2[0]):
             value += (2.0 / math.pi) * w * np.arctan(c12 / root)
             slope += (2.0 / math.pi) * w / root
@@ -128,18 +131,17 @@ class GeluMixtureDual(_Mixture):
     """
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
-        total: Array | float = 0.0
+        total = _zeros(p1, p2, c12)
         for w, s, t, delta, root in self._pairs(p1[0], c12, p2[0]):
-            total = total + w * self._term(s, p1[0], c12, t, p2[0], delta, root)[0]
+            total += w * self._term(s, p1[0], c12, t, p2[0], delta, root)[0]
         return np.multiply(total, 1.0 / (2.0 * math.pi), out=out)
 
     def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
-        value: Array | float = 0.0
-        slope: Array | float = 0.0
+        value, slope = _zeros(p1, p2, c12), _zeros(p1, p2, c12)
         for w, s, t, delta, root in self._pairs(p1[0], c12, p2[0]):
             own, angle, shares = self._term(s, p1[0], c12, t, p2[0], delta, root)
-            value = value + w * own
-            slope = slope + w * (angle + c12 / root * (shares + s * t / root / root))
+            value += w * own
+            slope += w * (angle + c12 / root * (shares + s * t / root / root))
         return value / (2.0 * math.pi), slope / (2.0 * math.pi)
 
     @staticmethod

@@ -84,22 +84,11 @@ class Step:
     slot: int
     inner: list[list[Step]] = field(default_factory=list)
 
-    def observe(self, state: State) -> Array:
-        """What the layer must know of single points, from the covariances of points with themselves: (..., points)."""
-        return observe(self.layer, self, state)
-
-    def prepare(self, observed: Array) -> Array:
-        """The same in the form that the rule uses, (..., points)."""
-        return prepare(self.layer, observed)
-
-    def __call__(self, state: State, sides: Sides) -> None:
-        rule(self.layer, self, state, sides)
-
 
 def run(steps: list[Step], state: State, sides: Sides) -> None:
     """One layer after another, in place."""
     for step in steps:
-        step(state, sides)
+        rule(step.layer, step, state, sides)
 
 
 def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
@@ -109,13 +98,17 @@ def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
 
 @singledispatch
 def observe(layer: Any, step: Step, state: State) -> Array:
-    """Most layers need the variance of every position, (positions, points)."""
+    """What the layer must know of single points, from their covariances with themselves: (..., points).
+
+    Most layers need the variance of every position.
+    """
     K = state.nngp
     return np.array(np.einsum("iip->ip", K) if step.full else K)
 
 
 @singledispatch
 def prepare(layer: Any, observed: Array) -> Array:
+    """The same in the form that the rule uses, (..., points)."""
     raise NotImplementedError(type(layer).__name__)
 
 

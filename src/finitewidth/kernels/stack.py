@@ -22,7 +22,7 @@ from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.rules import State, Step
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import Network
-from finitewidth.networks.patches import times
+from finitewidth.networks.patches import PatchGrid, times
 from finitewidth.networks.stack import LayeredNetwork, layers_of
 
 Array = np.ndarray
@@ -141,7 +141,7 @@ class StackKernel(Settings):
             linalg.memory_cap(memory),
         )
         left = _Points.of(program, one, want)
-        found = _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
+        found = _kernels(left, left if x2 is None else _Points.of(program, two, want))
         for kernel in self._over_width(*found):
             linalg.check_finite(kernel)
         return found
@@ -198,7 +198,8 @@ class _Program:
         for layer in self.before:
             x = _apply_to_inputs(layer, x)
         if isinstance(self.first, L.Conv):
-            x = _windows(x, self.first)
+            patch = self.first.patch_in(x.shape[1:-1])
+            x = PatchGrid(x.shape[1:], patch, self.first.stride, self.first.padding).extract(x)
         x = x.reshape(len(x), -1, x.shape[-1])
         return np.ascontiguousarray(x.swapaxes(0, 1)) / math.sqrt(x.shape[-1])
 
@@ -255,12 +256,8 @@ class _Program:
         work = 3 * arrays * max(linalg.n_threads() * self.largest * block[0] * block[1], own)
         depth = 1 + max((len(step.inner) for step in _every(self.steps)), default=0)
         first = self.first
-        inputs = self.n * 9 if first is None or not isinstance(first, L.Conv) else self.n * _size(first)
+        inputs = self.n * (math.prod(first.patch_in(self.steps[0].space)) if isinstance(first, L.Conv) else 9)
         return 8.0 * (arrays * n1 * n2 + (n1 + n2) * (kept + 3 * inputs) + work * depth)
-
-
-def _size(conv: L.Conv) -> int:
-    return conv.patch**2 if isinstance(conv.patch, int) else math.prod(conv.patch)
 
 
 def _every(steps: list[Step]) -> list[Step]:
@@ -323,16 +320,6 @@ def _apply_to_inputs(layer: L.Layer, x: Array) -> Array:
     return x / math.prod(size for _, _, size, _ in geometry)
 
 
-def _windows(x: Array, conv: L.Conv) -> Array:
-    """(P, positions, inputs of a window), zeros where a window leaves the image."""
-    geometry, directions = conv.geometry(x.shape[1:-1]), x.ndim - 2
-    x = np.pad(x, [(0, 0), *conv.margins(x.shape[1:-1]), (0, 0)])
-    axes = tuple(range(1, 1 + directions))
-    view = np.lib.stride_tricks.sliding_window_view(x, [size for *_, size, _ in geometry], axis=axes)
-    view = view[(slice(None), *(slice(0, (count - 1) * step + 1, step) for count, *_, step in geometry))]
-    return view.reshape(len(x), math.prod(count for count, *_ in geometry), -1)
-
-
 # --- points with themselves ------------------------------------------------------------------------------------------
 
 
@@ -360,7 +347,7 @@ class _Points:
             for step in _every(program.steps):
                 if passes[0].observed[step.slot] is not None:
                     seen = np.concatenate([own.observed[step.slot] for own in passes], axis=-1)
-                    prepared[step.slot] = step.prepare(seen)
+                    prepared[step.slot] = rules.prepare(step.layer, seen)
         nngp = np.concatenate([end.nngp.reshape(-1) for end in ends])
         ntk = np.concatenate([_zero_if_none(end).reshape(-1) for end in ends])
         return cls(program, want, features, prepared, nngp, ntk)
@@ -378,8 +365,8 @@ class _Own:
         self.prepared: list[Any] = [None] * n_slots
 
     def of(self, step: Step, state: State) -> tuple[Array, Array]:
-        self.observed[step.slot] = seen = step.observe(state)
-        self.prepared[step.slot] = ready = step.prepare(seen)
+        self.observed[step.slot] = seen = rules.observe(step.layer, step, state)
+        self.prepared[step.slot] = ready = rules.prepare(step.layer, seen)
         return ready, ready
 
 
@@ -421,26 +408,9 @@ class _Between:
         return program.through(gram.reshape(shape), self.left.want, self)
 
 
-def _gram(points: _Points) -> list[Array]:
-    count, columns = len(points.nngp), points.features.transpose(2, 0, 1).copy()
-    out = [np.empty((count, count)) for _ in range(2 if points.want.tangent else 1)]
-
-    def work(i: slice, j: slice) -> None:
-        state = _Between(points, points, i, j).block(columns)
-        for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
-            block = block.reshape(i.stop - i.start, j.stop - j.start)
-            K[i, j], K[j, i] = block, block.T
-            if i.start == j.start:  # rounding of a product need not be symmetric: the upper half is taken
-                square = block[:, : i.stop - i.start]
-                K[i, i] = np.triu(square) + np.triu(square, 1).T
-
-    linalg.run_blocks(work, triangle(count, points.program.block(count, count)))
-    for K, own in zip(out, (points.nngp, points.ntk), strict=False):
-        K[np.diag_indices(count)] = own
-    return out
-
-
-def _cross(left: _Points, right: _Points) -> list[Array]:
+def _kernels(left: _Points, right: _Points) -> list[Array]:
+    """Kernels of all pairs, (points1, points2) each; of a set with itself exactly symmetric."""
+    symmetric = left is right
     columns = right.features.transpose(2, 0, 1).copy()
     shape = len(left.nngp), len(right.nngp)
     out = [np.empty(shape) for _ in range(2 if left.want.tangent else 1)]
@@ -448,7 +418,17 @@ def _cross(left: _Points, right: _Points) -> list[Array]:
     def work(i: slice, j: slice) -> None:
         state = _Between(left, right, i, j).block(columns)
         for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
-            K[i, j] = block.reshape(i.stop - i.start, j.stop - j.start)
+            block = block.reshape(i.stop - i.start, j.stop - j.start)
+            K[i, j] = block
+            if symmetric:
+                K[j, i] = block.T
+            if symmetric and i.start == j.start:  # rounding of a product need not be symmetric
+                square = block[:, : i.stop - i.start]
+                K[i, i] = np.triu(square) + np.triu(square, 1).T
 
-    linalg.run_blocks(work, rectangle(*shape, left.program.block(*shape)))
+    block = left.program.block(*shape)
+    linalg.run_blocks(work, triangle(len(left.nngp), block) if symmetric else rectangle(*shape, block))
+    if symmetric:
+        for K, own in zip(out, (left.nngp, left.ntk), strict=False):
+            K[np.diag_indices(len(K))] = own
     return out
