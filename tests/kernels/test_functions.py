@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -274,27 +274,3 @@ def test_all_pairs_are_meant_where_nothing_is_said():
             np.testing.assert_allclose(gram.contract(Q), K, atol=1e-12)
         with pytest.raises(InputError, match="all pairs"):
             LocalGram.of(network, x).contract(np.diagonal(Q))
-
-
-def test_means_only_where_patches_are_independent_and_the_activation_is_not_odd():
-    x = points(6, 4, 4, 1)
-    for architecture, activation, there in (
-        (fw.Convolutional, "relu", False),
-        (fw.LocallyConnected, "erf", False),
-        (fw.LocallyConnected, "relu", True),
-    ):
-        made = LocalPoints.of(architecture(5, patch=2, activation=activation), x)
-        assert (made.means is not None) == there
-        assert made.means is made.means
-        if there:  # E[relu] = sqrt(c / 2 pi), c the square of a patch over its four inputs
-            c = (made.network.grid(x).extract(x) ** 2).sum(2).T / 4.0
-            np.testing.assert_allclose(made.means, np.sqrt(c / (2.0 * np.pi)), rtol=1e-12)
-        assert (made.count, made.scale) == (6, 0.25)
-
-
-def test_descriptions_do_not_change():
-    stack = kernels.from_layers(["dense"])
-    made = LocalPoints.of(POOLED, points(2, 4, 4))
-    for thing in (made, stack.both(points(2, 3))):
-        with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import CancelledError
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import linalg
 from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels import fully_connected, operator
 from finitewidth.kernels.blocks import rectangle, slices, triangle
@@ -214,36 +212,6 @@ def test_what_an_operator_is_when_nothing_is_said():
     assert made.trace == pytest.approx(np.trace(plain(network, x, x)))
 
 
-def test_noise_of_few_rows_is_that_of_all_entries(monkeypatch):
-    """Up to four rows all are looked at, over several tiles; of more, the first, the last and two between."""
-    monkeypatch.setattr(operator, "TILE", (2, 3))
-    network = NETWORKS["erf"]
-    for count in (1, 2, 3, 4, 10):
-        x = points(count, 40)
-        rows = range(count) if count <= 4 else (0, 3, 6, 9)
-        looked_at, tile = [], Points.tile
-
-        def watching(self, other, i, j, looked_at=looked_at, tile=tile):
-            found = tile(self, other, i, j)
-            looked_at.append((self.dtype, i, j, found))
-            return found
-
-        made = GramOperator(network, x)
-        with monkeypatch.context() as patch:
-            patch.setattr(Points, "tile", watching)
-            noise = made.noise()
-        square, seen = 0.0, np.zeros((count, count), int)
-        for (_, i, j, a), (_, _, _, b) in zip(looked_at[::2], looked_at[1::2], strict=True):
-            square += np.sum((a - b) ** 2.0)
-            seen[i, j] += 1
-        assert {dtype for dtype, *_ in looked_at} == {np.float32, np.float64}
-        expected = np.zeros((count, count), int)
-        expected[list(rows)] = 1
-        assert (seen == expected).all()
-        assert noise == pytest.approx(math.sqrt(square / (len(rows) * count)), rel=1e-12)
-        assert GramOperator(network, x, dtype=np.float64).noise() == 0.0
-
-
 def test_cross_products_in_tiles_of_any_shape(monkeypatch):
     network, x, y = NETWORKS["relu"], points(13, 4), points(10, 4, seed=1)
     K = plain(network, y, x)
@@ -261,17 +229,6 @@ def test_cross_products_in_tiles_of_any_shape(monkeypatch):
 def test_other_inputs_are_named():
     with pytest.raises(InputError, match="points with 4 inputs; wanted: 3, as in training"):
         GramOperator(NETWORKS["erf"], points(9, 3)).cross(points(7, 4))
-
-
-def test_parts_are_dealt_in_turns(monkeypatch):
-    """Row k of tiles to part k mod sixteen, so that long and short rows are mixed; the same for any threads."""
-    monkeypatch.setattr(operator, "TILE", (1, 4))
-    for count in (3, 16, 35):
-        for threads in (1, 3):
-            monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
-            parts = GramOperator(NETWORKS["erf"], points(count, 3), keep=False)._parts
-            dealt = [[row.start for row in part.rows] for part in parts]
-            assert dealt == [list(range(k, count, 16)) for k in range(min(16, count))]
 
 
 # --- on workers ------------------------------------------------------------------------------------------------------
@@ -343,10 +300,3 @@ def test_memory_of_all_workers():
     assert operator.workers_memory(Scheduled(*range(1, 8))) == 28.0
     assert operator.workers_memory(Scheduled(5, 0, 7)) == math.inf
     assert operator.workers_memory(Scheduled(5, None)) == math.inf
-
-
-def test_descriptions_do_not_change():
-    made = GramOperator(NETWORKS["erf"], points(4, 3))
-    for thing in (made.points, made.points.recursion, made.cross(points(2, 3))):
-        with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)

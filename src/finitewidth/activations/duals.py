@@ -194,8 +194,11 @@ class ErfDual(Dual):
 
     def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
         cosine = self._cosine(p1, p2, c12)
-        slope = (2.0 / math.pi) / np.sqrt(cosine.complement)
-        return (2.0 / math.pi) * cosine.arcsine(), self._scaled(p1, p2, slope, slope)
+        value = cosine.arcsine()
+        value *= 2.0 / math.pi
+        slope = np.sqrt(cosine.complement, out=cosine.complement)
+        np.divide(2.0 / math.pi, slope, out=slope)
+        return value, self._scaled(p1, p2, slope, slope)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         value, slope = self.kappa_and_slope(p1, p2, c12)
@@ -231,13 +234,13 @@ class LeakyReluDual(Dual):
         return _Cosine(u, p1, p2, c12, sine_squared)
 
     def _value(self, p1: Array, p2: Array, cosine: _Cosine, slope: Array, out: Array | None) -> Array:
-        """kappa = root root' (kappa' u + kink sqrt(1 - u^2)); all arrays of the cosine and the slope are used up."""
-        slope *= cosine.u
+        """kappa = root root' (kappa' u + kink sqrt(1 - u^2)); the arrays of the cosine are used up."""
+        value = np.multiply(cosine.u, slope, out=cosine.u)
         sine = np.sqrt(cosine.complement, out=cosine.complement)
         sine *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
-        slope += sine
-        slope *= p1[0]
-        return np.multiply(slope, p2[0], out=slope if out is None else out)
+        value += sine
+        value *= p1[0]
+        return np.multiply(value, p2[0], out=value if out is None else out)
 
     def _derivative(self, cosine: _Cosine, out: Array | None = None) -> Array:
         """kappa' = slope + kink (pi/2 + arcsin u)."""
@@ -253,14 +256,14 @@ class LeakyReluDual(Dual):
     def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
         cosine = self._cosine(p1, p2, c12)
         slope = self._derivative(cosine)
-        return self._value(p1, p2, cosine, slope.copy(), None), slope
+        return self._value(p1, p2, cosine, slope, None), slope
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         cosine = self._cosine(p1, p2, c12)
         slope = self._derivative(cosine)
         sine = np.sqrt(cosine.complement) * ((1.0 - self.slope) ** 2 / (4.0 * math.pi))
         return (
-            self._value(p1, p2, cosine, slope.copy(), None),
+            self._value(p1, p2, cosine, slope, None),
             sine * p2[0] * p1[1],
             slope,
             sine * p1[0] * p2[1],

@@ -14,6 +14,7 @@ of patches on one tile stay in cache; tiles are shared among threads.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -115,7 +116,7 @@ class LocalGram:
         self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
         self._strips = slices(0, n, _STRIP) + slices(n, len(self._first), _STRIP)
         self._tiles = _tiles(points.count)
-        self._store: dict[tuple[int, int], Array] = {}  # (tile, strip): kernels of these
+        self._store: dict[int, Array] = {}  # of every tile, if they are kept: (pairs, entries)
 
     @classmethod
     def of(cls, network: LocalNetwork, x: Any, cap: float | None = None, pairs: str = "all") -> LocalGram:
@@ -151,9 +152,7 @@ class LocalGram:
         def work(t: int) -> None:
             rows, columns = self._tiles[t]
             flat = np.zeros(_size(rows, columns))
-            flat[_different(rows, columns)] = sum(
-                weights[strip] @ self._kernels(t, k) for k, strip in enumerate(self._strips)
-            )
+            flat[_different(rows, columns)] = sum(weights[pairs] @ kernels for pairs, kernels in self._kernels(t))
             kernel = flat.reshape(rows.stop - rows.start, -1)
             if rows == columns:
                 kernel += np.triu(kernel, 1).T
@@ -176,13 +175,12 @@ class LocalGram:
             raise InputError(f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry")
         doubled = W + W.T
         doubled[np.diag_indices(count)] *= 0.5
-        weights = [doubled[tile].ravel()[_different(*tile)] for tile in self._tiles]
-        sums = np.zeros(len(self._first))
 
-        def work(k: int) -> None:
-            sums[self._strips[k]] = sum(self._kernels(t, k) @ w for t, w in enumerate(weights))
+        def work(t: int) -> Array:
+            w = doubled[self._tiles[t]].ravel()[_different(*self._tiles[t])]
+            return np.concatenate([kernels @ w for _, kernels in self._kernels(t)])
 
-        linalg.run_blocks(work, [(k,) for k in range(len(self._strips))])
+        sums = np.sum(list(linalg.map_threads(work, range(len(self._tiles)), a_thread=4)), axis=0)
         sums *= self.points.scale
         n = self.points.grid.n_patches
         if self.pairs == "diagonal":
@@ -208,20 +206,34 @@ class LocalGram:
     # --- computing the kernels ----------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        def work(t: int, k: int) -> None:
-            self._store[t, k] = self._kernels(t, k)
+        self._store = {t: self._empty(t, len(self._first)) for t in range(len(self._tiles))}
+        linalg.run_blocks(
+            lambda t, pairs: self._fill(self._store[t][pairs], t, pairs),
+            [(t, pairs) for t in range(len(self._tiles)) for pairs in self._strips],
+        )
 
-        linalg.run_blocks(work, [(t, k) for t in range(len(self._tiles)) for k in range(len(self._strips))])
+    def _kernels(self, tile: int) -> Iterator[tuple[slice, Array]]:
+        """Pairs of patches, and their kernels on a tile (pairs, entries): all that are kept, or strip by strip."""
+        if self._store:
+            yield slice(None), self._store[tile]
+            return
+        for pairs in self._strips:
+            made = self._empty(tile, pairs.stop - pairs.start)
+            self._fill(made, tile, pairs)
+            yield pairs, made
 
-    def _kernels(self, tile: int, strip: int) -> Array:
-        """K_ii, or K_ij + K_ij^T, of a strip of pairs on one tile, kept or made: (pairs, different entries)."""
-        kept = self._store.get((tile, strip))
-        if kept is not None:
-            return kept
-        where, pairs = self._tiles[tile], self._strips[strip]
-        parts = slices(pairs.start, pairs.stop, _pairs_at_once(2, *where))
-        sums = (self._sums(self._first[part], self._second[part], *where) for part in parts)
-        return np.concatenate([kernels.reshape(len(kernels), -1)[:, _different(*where)] for kernels in sums])
+    def _empty(self, tile: int, pairs: int) -> Array:
+        """Room for entries that are not mirror images of others."""
+        rows, columns = self._tiles[tile]
+        height = rows.stop - rows.start
+        return np.empty((pairs, height * (height + 1) // 2 if rows == columns else _size(rows, columns)))
+
+    def _fill(self, out: Array, tile: int, pairs: slice) -> None:
+        """K_ii, or K_ij + K_ij^T, of some pairs on one tile, into ``out`` (pairs, entries)."""
+        where = self._tiles[tile]
+        for part in slices(pairs.start, pairs.stop, _pairs_at_once(2, *where)):
+            sums = self._sums(self._first[part], self._second[part], *where).reshape(part.stop - part.start, -1)
+            out[part.start - pairs.start : part.stop - pairs.start] = sums[:, _different(*where)]
 
     def _sums(self, i: Array, j: Array, rows: slice, columns: slice) -> Array:
         """K_ii of some patches, or K_ij + K_ij^T of some pairs i < j, on one tile: (pairs, rows, columns)."""

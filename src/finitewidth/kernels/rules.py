@@ -23,21 +23,25 @@ Array = np.ndarray
 
 @dataclass
 class State:
-    """``nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted (``tangent``).
+    """``nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted.
 
-    ``raw`` asks for the tangent kernel of the weights themselves in place of that of whitened parameters.
+    ``tangent`` says of what parameters Theta is wanted: "whitened", "weights" (themselves), or None.
     Rules write into both arrays.
     """
 
     nngp: Array
-    tangent: bool
-    raw: bool = False
+    tangent: str | None = None
     ntk: Array | None = None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the tangent kernel is that of the weights themselves."""
+        return self.tangent == "weights"
 
     def affine(self, weight_variance: float, offset_variance: float) -> None:
         """A layer with weights, its inputs already contracted: K <- w K + b, Theta <- w Theta + its own share."""
         K = self.nngp
-        own = K.copy() if self.tangent and self.raw else None  # d f / d W is larger than of whitened ones
+        own = K.copy() if self.raw else None  # d f / d W is larger than of whitened ones
         if weight_variance != 1.0:
             K *= weight_variance
         if offset_variance:
@@ -56,7 +60,7 @@ class State:
 
     def copy(self) -> State:
         ntk = None if self.ntk is None else self.ntk.copy()
-        return State(self.nngp.copy(), self.tangent, self.raw, ntk)
+        return State(self.nngp.copy(), self.tangent, ntk)
 
     def map(self, function: Any) -> None:
         """The same linear map for both arrays."""

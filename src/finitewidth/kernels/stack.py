@@ -68,7 +68,7 @@ class StackKernel(Settings):
         estimate is above.
         Raises InputError for points that do not fit the layers or each other. Sources: ``kernels.rules``.
         """
-        return self._pairs(x1, x2, _Want(False), memory)[0]
+        return self._pairs(x1, x2, None, memory)[0]
 
     def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Array:
         """Neural tangent kernel, (points1, points2): the sum over parameters of products of derivatives.
@@ -80,18 +80,15 @@ class StackKernel(Settings):
 
     def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Kernels:
         """NNGP and NTK in one pass."""
-        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
-        return Kernels(*self._pairs(x1, x2, _Want(True, raw), memory))
+        return Kernels(*self._pairs(x1, x2, checks.choice("parameters", parameters, PARAMETERS), memory))
 
     def diagonal(self, x: Any, parameters: str = "whitened") -> Kernels:
         """NNGP and NTK of every point with itself, (points,) each."""
-        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
-        own = self._own(x, _Want(True, raw))
-        return Kernels(own.nngp, own.ntk)
+        return self._own(x, checks.choice("parameters", parameters, PARAMETERS))
 
-    def _own(self, x: Any, want: _Want) -> Kernels:
+    def _own(self, x: Any, tangent: str | None) -> Kernels:
         x = self._points(x)
-        points = _Points.of(_Program.of(self.network.layers, x.shape[1:]), x, want)
+        points = _Points.of(_Program.of(self.network.layers, x.shape[1:]), x, tangent)
         return Kernels(*self._over_width(points.nngp, points.ntk))
 
     def _over_width(self, *found: Array) -> list[Array]:
@@ -102,7 +99,7 @@ class StackKernel(Settings):
 
     def nngp_diagonal(self, x: Any) -> Array:
         """Covariance of an output at every point with itself, (points,)."""
-        return self._own(x, _Want(False)).nngp
+        return self._own(x, None).nngp
 
     def feature_mean(self, x: Any) -> Array:
         """Prior mean of a feature of the last hidden layer (times sqrt(N)) at every point, (points,)."""
@@ -124,7 +121,7 @@ class StackKernel(Settings):
     def _points(self, x: Any) -> Array:
         return self.network.points(checks.real_array("x", x, (2, 3, 4)))
 
-    def _pairs(self, x1: Any, x2: Any, want: _Want, memory: str | float | None) -> list[Array]:
+    def _pairs(self, x1: Any, x2: Any, tangent: str | None, memory: str | float | None) -> list[Array]:
         one = self._points(x1)
         two = one if x2 is None else self._points(x2)
         if one.shape[1:] != two.shape[1:]:
@@ -135,24 +132,16 @@ class StackKernel(Settings):
             )
         program = _Program.of(self.network.layers, one.shape[1:])
         linalg.require_memory(
-            program.memory(len(one), len(two), want.tangent),
+            program.memory(len(one), len(two), tangent is not None),
             f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
             "give fewer points at a time",
             linalg.memory_cap(memory),
         )
-        left = _Points.of(program, one, want)
-        found = _kernels(left, left if x2 is None else _Points.of(program, two, want))
+        left = _Points.of(program, one, tangent)
+        found = _kernels(left, left if x2 is None else _Points.of(program, two, tangent))
         for kernel in self._over_width(*found):
             linalg.check_finite(kernel)
         return found
-
-
-@dataclass(frozen=True)
-class _Want:
-    """tangent: the NTK too. raw: of the weights themselves."""
-
-    tangent: bool
-    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,9 +192,9 @@ class _Program:
         x = x.reshape(len(x), -1, x.shape[-1])
         return np.ascontiguousarray(x.swapaxes(0, 1)) / math.sqrt(x.shape[-1])
 
-    def through(self, gram: Array, want: _Want, sides: rules.Sides) -> State:
+    def through(self, gram: Array, tangent: str | None, sides: rules.Sides) -> State:
         """The first covariance taken through all layers; its array is used up."""
-        state = State(gram, want.tangent, want.raw)
+        state = State(gram, tangent)
         steps = self.steps
         if isinstance(self.first, L.Conv):
             rules.finish_conv(self.first, steps[0], state)
@@ -217,7 +206,7 @@ class _Program:
         """Of the last layer's outputs at every position of points with themselves, (positions, P)."""
         features, ends = self.features(x), []
         for part in slices(0, len(x), max(1, _WORK[self.pairwise] // self.largest)):
-            ends.append(self.through(_own_gram(features[:, part], self.full), _Want(False), _Own(self.n_slots)).nngp)
+            ends.append(self.through(_own_gram(features[:, part], self.full), None, _Own(self.n_slots)).nngp)
         return np.concatenate(ends, axis=-1)
 
     @property
@@ -328,19 +317,19 @@ class _Points:
     """What the second pass needs of single points; nngp, ntk: of every point with itself, (P,)."""
 
     program: _Program
-    want: _Want
+    tangent: str | None
     features: Array
     prepared: list[Any]
     nngp: Array
     ntk: Array
 
     @classmethod
-    def of(cls, program: _Program, x: Array, want: _Want) -> _Points:
+    def of(cls, program: _Program, x: Array, tangent: str | None) -> _Points:
         features = program.features(x)
         passes, ends = [], []
         for part in slices(0, len(x), max(1, _WORK[program.pairwise] // program.largest)):
             own = _Own(program.n_slots)
-            ends.append(program.through(_own_gram(features[:, part], program.full), want, own))
+            ends.append(program.through(_own_gram(features[:, part], program.full), tangent, own))
             passes.append(own)
         prepared = passes[0].prepared
         if len(passes) > 1:  # what is prepared together may be of another length than in parts
@@ -350,7 +339,7 @@ class _Points:
                     prepared[step.slot] = rules.prepare(step.layer, seen)
         nngp = np.concatenate([end.nngp.reshape(-1) for end in ends])
         ntk = np.concatenate([_zero_if_none(end).reshape(-1) for end in ends])
-        return cls(program, want, features, prepared, nngp, ntk)
+        return cls(program, tangent, features, prepared, nngp, ntk)
 
 
 def _zero_if_none(state: State) -> Array:
@@ -405,7 +394,7 @@ class _Between:
         else:
             gram = rows[:, None] @ columns[..., self.j].swapaxes(0, 1)[None]
         shape = (n, n, height, width) if program.full else (n, height, width)
-        return program.through(gram.reshape(shape), self.left.want, self)
+        return program.through(gram.reshape(shape), self.left.tangent, self)
 
 
 def _kernels(left: _Points, right: _Points) -> list[Array]:
@@ -413,7 +402,7 @@ def _kernels(left: _Points, right: _Points) -> list[Array]:
     symmetric = left is right
     columns = right.features.transpose(2, 0, 1).copy()
     shape = len(left.nngp), len(right.nngp)
-    out = [np.empty(shape) for _ in range(2 if left.want.tangent else 1)]
+    out = [np.empty(shape) for _ in range(2 if left.tangent else 1)]
 
     def work(i: slice, j: slice) -> None:
         state = _Between(left, right, i, j).block(columns)

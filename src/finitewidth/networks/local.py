@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.base import ListedWeights
-from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
+from finitewidth.networks.patches import PatchGrid, example_shape, padding_of, shape_of_input, sizes_of
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -100,7 +100,7 @@ class LocalNetwork(ListedWeights):
                 raise InputError(
                     f"flat points of {point[0]} inputs for a network on patches",
                     "images (points, height, width [, channels]), or input_shape",
-                    f"write input_shape={_guess(point[0])}, for example",
+                    f"write input_shape={example_shape(point[0])}, for example",
                 )
             signal = not isinstance(self.patch, int) and len(self.patch) == 1
             return (*point, 1) if len(point) == 2 and not signal else point
@@ -182,12 +182,3 @@ class LocallyConnected(LocalNetwork):
     def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
         by_patch = patches.swapaxes(0, 1) @ weights.swapaxes(1, 2)  # (n, P, N)
         return by_patch.swapaxes(0, 1)
-
-
-def _guess(size: int) -> tuple[int, ...]:
-    """A shape that flat points may have come from: a square image of one or three channels, else a signal."""
-    for channels in (1, 3):
-        side = math.isqrt(size // channels)
-        if side * side * channels == size:
-            return (side, side, channels)
-    return (size, 1)
