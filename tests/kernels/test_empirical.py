@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -92,18 +91,6 @@ def test_other_bad_input():
         fw.kernels.empirical(lambda a, b, c: a, apply, X)
     with pytest.raises(fw.InputError, match="block"):
         fw.kernels.empirical(init, apply, X, block=0)
-
-
-def test_what_is_meant_when_nothing_is_said():
-    one, seeded = (fw.kernels.empirical(init, apply, X[:2], n_samples=3, **given) for given in ({}, {"seed": 0}))
-    assert (one.ntk == seeded.ntk).all()
-    assert fw.kernels.empirical(init, apply, X[:1]).n_samples == 100
-
-
-def test_results_do_not_change():
-    result = fw.kernels.EmpiricalKernels(*np.zeros((4, 1, 1)), 2)
-    with pytest.raises(FrozenInstanceError):
-        result.n_samples = 4
 
 
 def test_init_of_either_form():
@@ -194,48 +181,6 @@ def test_a_mixing_of_points_above_rounding_is_refused(mixing, refused, scale):
     def mixed(params, x):
         f = x @ params["w"]
         return scale * jnp.stack([f[:, 0], mixing * (f[:, 1].mean() - f[0, 1]) * jnp.ones(len(x))], axis=1)
-
-    if refused:
-        with pytest.raises(fw.InputError, match="evaluation mode"):
-            fw.kernels.empirical(init, mixed, X, n_samples=2)
-    else:
-        fw.kernels.empirical(init, mixed, X, n_samples=2)
-
-
-def test_blocks_take_a_quarter_of_the_free_memory(monkeypatch):
-    """Four arrays of doubles a point and parameter; one point where not even that fits; what is given is taken."""
-    steps = []
-    sampler = empirical._Sampler.__init__
-
-    def watching(self, apply, one, two, step):
-        steps.append(step)
-        sampler(self, apply, one, two, step)
-
-    monkeypatch.setattr(empirical._Sampler, "__init__", watching)
-    a_point = 4 * 6 * 8  # six parameters
-    for free, step in ((3 * 4 * a_point, 3), (4 * 4 * a_point - 1, 3), (4 * a_point, 1), (0.0, 1)):
-        monkeypatch.setattr("finitewidth.linalg.available_memory", lambda free=free: float(free))
-        fw.kernels.empirical(init, apply, X, n_samples=2)
-        assert steps.pop() == step
-    fw.kernels.empirical(init, apply, X, n_samples=2, block=2)
-    assert steps.pop() == 2
-
-
-@pytest.mark.parametrize("block", [1, 2, 4])
-def test_blocks_of_two_sets_change_nothing(block):
-    whole = fw.kernels.empirical(init, apply, X, X[1:4] + 0.1, n_samples=2)
-    parts = fw.kernels.empirical(init, apply, X, X[1:4] + 0.1, n_samples=2, block=block)
-    np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=1e-12)
-    np.testing.assert_allclose(parts.ntk_se, whole.ntk_se, rtol=1e-9, atol=1e-15)
-
-
-def test_running_means_and_errors():
-    values = np.random.default_rng(0).standard_normal((9, 2, 3))
-    mean = empirical._Mean()
-    for value in values:
-        mean.add(value)
-    np.testing.assert_allclose(mean.mean, values.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(mean.standard_error, values.std(0, ddof=1) / 3.0, rtol=1e-12)
 
 
 def test_without_jax_it_says_what_to_install(monkeypatch):

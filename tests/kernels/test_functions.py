@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,13 +14,10 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,
-    Tile,
-    _tiles,
     local_cross,
     local_diagonal,
     local_kernels,
     local_nngp,
-    local_nngp_diagonal,
 )
 
 
@@ -199,27 +196,10 @@ def test_kernels_beyond_double_precision_are_refused(sign):
     """Infinity alone, minus infinity alone beside it, and NaN: none of them is handed back."""
     network = fw.FullyConnected(5, activation="linear", weight_precision=1.0)
     x = np.array([[1e200], [1e200 * sign]])
-    message = "NaN or infinite.*finite.*rescale the inputs"
     with np.errstate(over="ignore", invalid="ignore"):
         for call in (kernels.nngp, kernels.both, kernels.ntk):
-            with pytest.raises(InputError):
+            with pytest.raises(InputError, match=r"NaN, infinity.*finite.*rescale the inputs"):
                 call(network, x)
-        with pytest.raises(InputError, match=message):
-            kernels.nngp(network, x)
-    for bad in ([1.0, np.inf], [-np.inf, 1.0], [1.0, np.nan], [-np.inf, np.inf]):
-        with pytest.raises(InputError, match=message):
-            kernels._finite(np.array([bad]))
-    largest = np.array([[np.finfo(float).max, -np.finfo(float).max]])
-    assert kernels._finite(largest) is largest
-
-
-def test_both_kernels_are_looked_at(monkeypatch):
-    """A tangent kernel may be infinite where the covariance is not."""
-    good, bad = np.ones((2, 2)), np.full((2, 2), np.inf)
-    for found in ((good, bad), (bad, good)):
-        monkeypatch.setattr(kernels.StackKernel, "both", lambda *_, found=found: kernels.Kernels(*found))
-        with pytest.raises(InputError, match="NaN or infinite"):
-            kernels.both(DENSE, points(2, 3))
 
 
 def test_every_name_is_there_and_no_other():
@@ -239,7 +219,6 @@ LOCAL_CALLS = {
     "kernels": local_kernels,
     "nngp": local_nngp,
     "nngp cross": lambda network, x: local_nngp(network, x, x),
-    "nngp diagonal": local_nngp_diagonal,
     "any": kernels.nngp,
     "tangent": kernels.ntk,
     "stack": lambda network, x: kernels.from_layers(network).nngp(x),
@@ -265,7 +244,7 @@ def test_what_does_not_fit_patches_is_named():
         (lambda: gram.contract(np.ones(6)), r"shape \(6,\) for 6 patches and all pairs; wanted: shape \(6, 6\)"),
         (
             lambda: diagonal.contract(np.ones((6, 5))),
-            r"shape \(6, 5\) for 6 patches and diagonal pairs; wanted: shape \(6,\); choose pairs",
+            r"shape \(6, 5\) for 6 patches and diagonal pairs; wanted: shape \(6,\); give",
         ),
         (lambda: gram.project(np.ones((3, 2))), r"a cotangent of shape \(3, 2\); wanted: shape \(3, 3\)"),
         (lambda: gram.project(np.ones((2, 2))), r"a cotangent of shape \(2, 2\); wanted: shape \(3, 3\)"),
@@ -273,7 +252,10 @@ def test_what_does_not_fit_patches_is_named():
             lambda: local_cross(network, x, points(2, 4, 4, 1), np.ones(6)),
             r"points of shapes \(4, 6, 1\) and \(4, 4, 1\); wanted: the same shape",
         ),
-        (lambda: local_cross(network, x, x, np.ones(5)), r"shape \(5,\); wanted: shape \(6, 6\) or \(6,\) for 6 pat"),
+        (
+            lambda: local_cross(network, x, x, np.ones(5)),
+            r"shape \(5,\) for 6 patches; wanted: shape \(6, 6\) or",
+        ),
         (lambda: LocalGram(gram.points, "som"), "pairs = 'som'"),
         (lambda: LocalGram.of(network, points(4)), "x of shape"),
     ]
@@ -292,27 +274,3 @@ def test_all_pairs_are_meant_where_nothing_is_said():
             np.testing.assert_allclose(gram.contract(Q), K, atol=1e-12)
         with pytest.raises(InputError, match="all pairs"):
             LocalGram.of(network, x).contract(np.diagonal(Q))
-
-
-def test_means_only_where_patches_are_independent_and_the_activation_is_not_odd():
-    x = points(6, 4, 4, 1)
-    for architecture, activation, there in (
-        (fw.Convolutional, "relu", False),
-        (fw.LocallyConnected, "erf", False),
-        (fw.LocallyConnected, "relu", True),
-    ):
-        made = LocalPoints.of(architecture(5, patch=2, activation=activation), x)
-        assert (made.means is not None) == there
-        assert made.means is made.means
-        if there:  # E[relu] = sqrt(c / 2 pi), c the square of a patch over its four inputs
-            c = (made.network.grid(x).extract(x) ** 2).sum(2).T / 4.0
-            np.testing.assert_allclose(made.means, np.sqrt(c / (2.0 * np.pi)), rtol=1e-12)
-        assert (made.count, made.scale) == (6, 0.25)
-
-
-def test_descriptions_do_not_change():
-    stack = kernels.from_layers(["dense"])
-    made = LocalPoints.of(POOLED, points(2, 4, 4))
-    for thing in (made, Tile(*[slice(0, 1)] * 3), stack.both(points(2, 3)), _tiles(3)[0]):
-        with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)

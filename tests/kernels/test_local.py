@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import finitewidth as fw
 from finitewidth import linalg
 from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.kernels import local
@@ -14,12 +15,10 @@ from finitewidth.kernels.local import (
     local_diagonal,
     local_kernels,
     local_nngp,
-    local_nngp_diagonal,
     memory_estimate,
 )
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.local import Convolutional, LocallyConnected
 
 IMAGES, SIGNALS = (6, 4, 2), (9, 2)
 CASES = [
@@ -148,7 +147,7 @@ def test_one_patch_as_large_as_the_image_is_the_fully_connected_kernel(architect
     network, dense = architecture(50, patch=(5, 4), **fields), FullyConnected(50, **fields)
     np.testing.assert_allclose(local_nngp(network, x), nngp(dense, x), rtol=0, atol=1e-10)
     np.testing.assert_allclose(local_nngp(network, x, other), nngp(dense, x, other), rtol=0, atol=1e-10)
-    np.testing.assert_allclose(local_nngp_diagonal(network, x), nngp_diagonal(dense, x), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(fw.kernels.nngp_diagonal(network, x), nngp_diagonal(dense, x), rtol=0, atol=1e-10)
     Q = np.array([[1.7]])
     np.testing.assert_allclose(LocalGram.of(network, x).contract(Q), 1.7 * nngp(dense, x), atol=1e-10)
 
@@ -165,7 +164,7 @@ def test_infinite_width_kernels(activation):
     np.testing.assert_allclose(local_nngp(pooled, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
     np.testing.assert_allclose(local_nngp(pooled, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
     for either in (network, pooled):
-        np.testing.assert_allclose(local_nngp_diagonal(either, x), np.diagonal(local_nngp(either, x)), atol=1e-13)
+        np.testing.assert_allclose(fw.kernels.nngp_diagonal(either, x), np.diagonal(local_nngp(either, x)), atol=1e-13)
 
 
 def test_patches_without_any_light_do_no_harm():

@@ -10,11 +10,9 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import linalg
-from finitewidth.kernels import local, tiles
-from finitewidth.kernels import stack as implementation
+from finitewidth.kernels import local, operator
 from finitewidth.kernels.local import LocalGram, LocalPoints, local_cross, local_kernels, memory_estimate
 from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
-from finitewidth.networks import LayeredNetwork
 from finitewidth.networks.patches import PatchGrid
 
 
@@ -43,91 +41,21 @@ def conv(size, strides=1, padding="same"):
     return {"conv": {"patch": size, "stride": strides, "padding": padding}}
 
 
-DENSE = (["dense", "erf", "dense", "quadratic", "dense"], (7,))
-FLAT = ([conv([3, 2]), "erf", "flatten", "dense"], (6, 5, 2))
-SQUARE = ([conv(3, 2), "relu", conv(3), "erf", "flatten", "dense"], (6, 4, 1))
-POOLED = ([conv([2, 3], padding="none"), "erf", "global_average_pool", "dense"], (4, 5, 1))
-TOKENS = (["self_attention", "relu", "global_average_pool"], (5, 3))
-RESIDUAL = (["dense", {"residual": ["erf", "dense", {"residual": ["erf", "dense"]}]}, "erf", "dense"], (7,))
-TWO = (["dense", {"residual": {"branch": ["erf", "dense"], "shortcut": ["dense"]}}, "erf", "dense"], (7,))
-# layers, entries of a pair in the largest layer, doubles kept of a point (a variance, a copy, and the dual's rows; two
-# attention matrices), doubles of a point's features (9 a position, or the window), arrays side by side
-COUNTED = {
-    "dense": (*DENSE, 1, (2 + 2) + (2 + 1), 9, 1, False),
-    "flat": (*FLAT, 30, 30 * 4, 30 * 6, 1, False),
-    "square": (*SQUARE, 6, 6 * (2 + 3) + 6 * 4, 6 * 9, 1, False),
-    "pooled": (*POOLED, 9**2, 9 * 4, 9 * 6, 1, True),
-    "tokens": (*TOKENS, 5**2, 2 * 5**2 + 5 * 5, 5 * 9, 1, True),
-    "residual": (*RESIDUAL, 1, 3 * 4, 9, 3, False),
-    "two": (*TWO, 1, 2 * 4, 9, 3, False),
-    "inputs alone": (["flatten"], (3, 2), 1, 0, 9, 1, False),
-}
-
-
-@pytest.mark.parametrize("name", COUNTED)
-def test_terms_of_the_estimate_of_a_stack(name, monkeypatch):
-    layers, shape, largest, kept, features, depth, pairwise = COUNTED[name]
-    kernel = fw.kernels.from_layers(layers)
-    most = 2**16 if pairwise else 2**17  # doubles of a block
-    many = 2**18  # points that fill every block
-    for threads, tangent in ((1, True), (3, True), (1, False), (3, False)):
-        monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
-        results = 2 if tangent else 1
-
-        def estimate(n1, n2, tangent=tangent):
-            return kernel.memory_estimate(n1, n2, shape, tangent) / 8.0
-
-        mixed = estimate(many + 1, many + 1) - estimate(many + 1, many) - estimate(many, many + 1)
-        assert mixed + estimate(many, many) == results  # a pair more: its results
-        for more in (estimate(many + 1, many), estimate(many, many + 1)):
-            own = more - estimate(many, many) - results * many  # a point more: what is kept of it; features thrice
-            assert own == kept + 3 * features
-        # the rest does not grow any more: three arrays a result for each layer beside another and each thread, of one
-        # block, or of the part of single points, which is as large
-        width = min(256, most // largest)
-        height = min(128, most // (largest * width))
-        work = 3 * results * max(threads * largest * height * width, largest * (most // largest))
-        assert estimate(many, many) - results * many**2 - 2 * many * (kept + 3 * features) == work * depth
-        # few points fill neither
-        assert estimate(1, 2) == 2 * results + 3 * (kept + 3 * features) + 3 * results * depth * largest * 2 * threads
-        one_column = 3 * results * depth * max(threads * largest * min(128, most // largest), largest * 5000)
-        if largest * 5000 <= most:  # all single points at once
-            assert estimate(5000, 1) == 5000 * results + 5001 * (kept + 3 * features) + one_column
-            assert estimate(1, 5000) - estimate(5000, 1) == 3 * results * depth * (
-                max(threads * largest * min(256, most // largest), largest * 5000) - one_column // (3 * results * depth)
-            )
-        assert estimate(3, 1) == 3 * results + 4 * (kept + 3 * features) + 9 * results * depth * largest * threads
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_pair_that_fills_more_than_a_block_goes_alone(threads, monkeypatch):
-    """19 x 20 positions behind the convolution: 380^2 entries of one pair of points, of one point with itself."""
-    monkeypatch.setattr(linalg, "n_threads", lambda: threads)
-    kernel, n = fw.kernels.from_layers(POOLED[0]), 19 * 20
-    for results, tangent in ((2, True), (1, False)):
-        estimate = kernel.memory_estimate(5, 7, (20, 22, 1), tangent) / 8.0
-        assert estimate == results * 5 * 7 + 12 * (n * 4 + 3 * n * 6) + 3 * results * n**2 * threads
-
-
-@pytest.mark.parametrize("name", COUNTED)
-def test_what_is_kept_of_a_point_is_what_is_counted(name, one_thread):
-    """The prepared arrays of a point itself: of what is counted, all but the variances and their copy."""
-    layers, shape, _, kept, _, _, _ = COUNTED[name]
-    stack, x = LayeredNetwork(layers), points(3, *shape)
-    program = implementation._Program.of(stack.layers, stack.point_shape(shape))
-    found = implementation._Points.of(program, stack.points(x), implementation._Want(True))
-    prepared = sum(p.size for p in found.prepared if p is not None and len(p)) / 3
-    assert kept / 4 <= prepared <= kept
+DENSE = ["dense", "erf", "dense", "quadratic", "dense"]
+FLAT = [conv([3, 2]), "erf", "flatten", "dense"]
+POOLED = [conv([2, 3], padding="none"), "erf", "global_average_pool", "dense"]
+TOKENS = ["self_attention", "relu", "global_average_pool"]
+RESIDUAL = ["dense", {"residual": ["erf", "dense", {"residual": ["erf", "dense"]}]}, "erf", "dense"]
 
 
 @pytest.mark.parametrize(
     ("layers", "shape", "n1", "n2"),
     [
-        (DENSE[0], (20,), 700, 700),
-        (FLAT[0], (12, 10, 2), 150, None),
-        (POOLED[0], (9, 9, 1), 40, None),
-        (TOKENS[0], (12, 6), 60, 40),
-        (RESIDUAL[0], (7,), 700, None),
+        (DENSE, (20,), 700, 700),
+        (FLAT, (12, 10, 2), 150, None),
+        (POOLED, (9, 9, 1), 40, None),
+        (TOKENS, (12, 6), 60, 40),
+        (RESIDUAL, (7,), 700, None),
     ],
 )
 @pytest.mark.parametrize("tangent", [True, False])
@@ -149,29 +77,9 @@ def test_kept_pairs_are_counted_exactly(pairs, size):
     n = network.grid(x).n_patches
     gram = LocalGram.of(network, x, pairs=pairs)
     more = memory_estimate(70, n, True, 8, pairs) - memory_estimate(70, n, False, 8, pairs)
-    assert more == gram._store.nbytes
+    assert more == sum(kept.nbytes for kept in gram._store.values())
     if pairs == "all":
         assert memory_estimate(70, n, True, 8) == memory_estimate(70, n, True, 8, "all")
-
-
-def test_terms_of_the_estimate_of_patches(monkeypatch):
-    """Doubles: patches twice (cut out, and scaled), three matrices, six vectors of the pairs, work of every thread."""
-
-    def doubles(*given, **named):
-        return memory_estimate(*given, **named) / 8.0
-
-    x, network = points(10, 6, 5, 2), fw.Convolutional(4, patch=(3, 2), stride=1)
-    patches = LocalPoints.of(network, x).patches
-    n, _, M = patches.shape
-    for threads in (1, 3):
-        monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
-        assert doubles(10, n, False, M) - doubles(10, n, False, 0) == 2 * patches.size
-        assert doubles(10, n, False) - doubles(10, n, False, 0) == 2 * patches.size / M  # one input a patch
-        for pairs, rows in (("all", n * (n + 1) // 2), ("diagonal", n)):
-            assert doubles(10, n, False, 0, pairs) - doubles(0, n, False, 0, pairs) == 3 * 10**2
-            assert doubles(0, n, False, 0, pairs) - doubles(0, 0, False, 0, pairs) == 6 * rows
-        # a strip of sixteen pairs on a tile of 64 x 64 points, and three blocks of duals
-        assert doubles(0, 0, False, 0) == threads * (16 * 4096 + 3 * 131_072)
 
 
 @pytest.mark.parametrize(("count", "image", "patch"), [(500, 8, 4), (80, 16, 2), (60, 40, 20)])
@@ -215,7 +123,6 @@ def test_unshared_weights_are_counted_by_the_patch_alone(monkeypatch):
     for pairs in ("all", "diagonal"):
         gram = LocalGram.of(network, x, cap, pairs)
         assert gram.storage == "cached"
-        assert gram._store.shape == (9, 30 * 31 / 2)
         assert LocalGram.of(network, x, cap - 1.0, pairs).storage == "streamed"
 
 
@@ -262,17 +169,6 @@ def test_the_stride_that_is_named_is_the_first_that_fits(shape, patch, first, on
             assert memory_estimate(24, PatchGrid(shape, patch, finer).n_patches, False, grid.patch_size) > limit
             found.add("stride")
     assert "stride" in found
-
-
-def test_the_points_that_are_named_are_as_many_as_fit(one_thread):
-    """One patch as large as the image: no stride helps. Halves of the points are tried, to the last one."""
-    x, network = points(40, 3, 3, 1), fw.Convolutional(4, patch=3)
-    for limit, count in ((memory_estimate(10, 1, False, 9), 10), (memory_estimate(10, 1, False, 9) - 1.0, 5), (1.0, 1)):
-        with pytest.raises(fw.MemoryCapError, match=f"raise the memory, or take {count} points"):
-            LocalGram.of(network, x, limit)
-    short = points(40, 1, 1, 1)
-    with pytest.raises(fw.MemoryCapError, match="take 1 points"):
-        LocalGram.of(fw.Convolutional(4, patch=1), short, 1.0)
 
 
 def test_all_pairs_of_patches_are_refused_where_they_do_not_fit(monkeypatch):
@@ -327,28 +223,6 @@ def test_any_tiles_strips_and_blocks_give_the_same(architecture, tile, block, st
     assert max(pairs for _, pairs in sizes) > 1 or block <= tile**2
 
 
-def test_blocks_of_duals_are_as_large_as_they_may_be():
-    for kernels, rows, columns in ((1, 64, 64), (2, 64, 64), (2, 5, 64), (1, 3, 7), (2, 1000, 1000)):
-        pairs = local._pairs_at_once(kernels, slice(10, 10 + rows), slice(20, 20 + columns))
-        assert pairs == 1 or pairs * kernels * rows * columns <= 131_072
-        assert pairs >= 1
-        assert (pairs + 1) * kernels * rows * columns > 131_072
-
-
-def test_points_with_themselves_go_in_parts(monkeypatch):
-    """All pairs of patches of a point at once, of as many points as a block holds."""
-    x, network = points(11, 6, 4, 1), fw.Convolutional(4, patch=2, offset_precision=2.0)
-    half = points(6, 6)
-    whole, sizes = local.local_diagonal(network, x, half @ half.T), []
-    run = linalg.run_blocks
-    monkeypatch.setattr(linalg, "run_blocks", lambda work, parts: run(work, sizes.extend(parts) or parts))
-    for block, expected in ((4 * 36, [4, 4, 3]), (5 * 36 - 1, [4, 4, 3]), (10, [1] * 11)):
-        monkeypatch.setattr(local, "_BLOCK", block)
-        sizes.clear()
-        np.testing.assert_allclose(local.local_diagonal(network, x, half @ half.T), whole, rtol=1e-12)
-        assert [part.stop - part.start for (part,) in sizes] == expected
-
-
 def test_duals_that_a_zero_weight_needs_are_not_computed(monkeypatch):
     counted, duals = [], LocalPoints.duals
 
@@ -366,34 +240,12 @@ def test_duals_that_a_zero_weight_needs_are_not_computed(monkeypatch):
     assert sum(counted) == 2 * 7 * 5
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 128, 129, 200])
-def test_tiles_cover_every_pair_once(count):
-    """The upper triangle; even sides of at most 64 points; packed one behind the other, squares without their half."""
-    sides, end, seen = local._even(count), 0, np.zeros((count, count), int)
-    assert len(sides) == (count + 63) // 64
-    assert max(s.stop - s.start for s in sides) == -(-count // len(sides))
-    for tile in local._tiles(count):
-        entries = [
-            (i, j)
-            for i in range(tile.rows.start, tile.rows.stop)
-            for j in range(tile.columns.start, tile.columns.stop)
-            if i <= j or not tile.diagonal
-        ]
-        assert tile.place == slice(end, end + len(entries))
-        end += len(entries)
-        np.add.at(seen, tuple(np.array(entries).T), 1)
-        assert tile.diagonal == (tile.rows.start == tile.columns.start)
-    assert (seen == np.triu(np.ones((count, count), int))).all()
-    assert local._upper(count) is local._upper(count)  # made once
-    assert local._upper(3).tolist() == [0, 1, 2, 4, 5, 8]
-
-
 # --- the operator ----------------------------------------------------------------------------------------------------
 
 
 def test_bytes_of_a_product_are_those_of_its_sums(monkeypatch):
     network = fw.FullyConnected(9)
-    monkeypatch.setattr(tiles, "TILE", (16, 24))
+    monkeypatch.setattr(operator, "TILE", (16, 24))
     for count, columns in ((1, 3), (15, 1), (16, 2), (17, 2), (90, 3), (300, 2)):
         made = GramOperator(network, points(count, 4), dtype=np.float64)
         V = np.ones((count, columns))

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.kernels import rules
 from finitewidth.kernels import stack as implementation
-from finitewidth.kernels.rules import State, Step, window_sum
-from finitewidth.kernels.stack import StackKernel, _Program, _Want
+from finitewidth.kernels.rules import window_sum
+from finitewidth.kernels.stack import _Program
 from finitewidth.networks import LayeredNetwork
 from finitewidth.networks import layers as L
 
@@ -299,99 +297,6 @@ def test_layers_without_a_rule_say_so():
     class Unknown(L.Layer):
         pass
 
-    with pytest.raises(NotImplementedError, match="Unknown"):
-        rules.rule(Unknown(), None, None, None)
-    with pytest.raises(NotImplementedError, match="Unknown"):
-        rules.prepare(Unknown(), np.ones(1))
-
-
-def test_a_copied_state_is_another():
-    state = State(np.ones((1, 2)), True, True, np.full((1, 2), 3.0), 0.5)
-    copy = state.copy()
-    state.nngp += 1.0
-    state.ntk += 1.0
-    assert copy.nngp.tolist() == [[1.0, 1.0]]
-    assert copy.ntk.tolist() == [[3.0, 3.0]]
-    assert (copy.tangent, copy.raw, copy.scale) == (True, True, 0.5)
-    fresh = State(np.ones((1, 2)), False)
-    assert (fresh.raw, fresh.ntk, fresh.scale) == (False, None, 1.0)
-
-
-# --- what is there at a time -----------------------------------------------------------------------------------------
-
-
-def sizes_seen(layers, shape, monkeypatch):
-    """Entries that a pair of points has before and behind every layer that is gone through, and their dimensions."""
-    seen, call = [], Step.__call__
-
-    def watching(self, state, sides):
-        before = state.nngp.shape
-        call(self, state, sides)
-        pairs = 1 if isinstance(sides, implementation._Own) else 2  # dimensions of the points
-        for found, full in ((before, self.full), (state.nngp.shape, self.full_out)):
-            assert len(found) == pairs + 1 + full
-            assert not full or found[0] == found[1]
-            if pairs == 2:
-                seen.append((math.prod(found), full))
-
-    monkeypatch.setattr(Step, "__call__", watching)
-    fw.kernels.from_layers(layers).nngp(points(1, *shape), points(1, *shape))
-    monkeypatch.setattr(Step, "__call__", call)
-    return seen
-
-
-@pytest.mark.parametrize("name", stacks("alone", "one weight"))
-def test_the_largest_layer_is_the_largest_seen(name, monkeypatch):
-    layers, shape = STACKS[name]
-    stack = LayeredNetwork(layers)
-    program = _Program.of(stack.layers, stack.point_shape(shape))
-    seen = sizes_seen(layers, shape, monkeypatch)
-    assert program.largest == max(size for size, _ in seen)
-    assert program.pairwise == any(full for _, full in seen)
-
-
-@pytest.mark.parametrize(
-    ("name", "pairwise"),
-    [
-        *((name, False) for name in ("dense", "flat", "local flat", "residual", "shortcut", "norms", "signal")),
-        *((name, True) for name in ("pooled", "pools", "tokens", "softmax flat", "local first", "shortcut pooled")),
-        ("two pools of inputs", False),
-        ("pool of inputs", False),
-    ],
-)
-def test_pairs_of_positions_only_where_a_layer_mixes_them(name, pairwise):
-    layers, shape = STACKS[name]
-    stack = LayeredNetwork(layers)
-    assert _Program.of(stack.layers, stack.point_shape(shape)).pairwise == pairwise
-
-
-def test_nothing_in_front_of_unshared_weights_has_pairs(monkeypatch):
-    """They make positions independent: what is in front of them is needed at p = q alone, what is behind at all."""
-    layers, shape = STACKS["local behind"]
-    full = [full for _, full in sizes_seen(layers, shape, monkeypatch)]
-    # behind the first convolution: relu, locally connected, relu, average pool, flatten, dense; before and behind each
-    assert full == [False, False, False, True, True, True, True, False, False, False, False, False]
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns"), [(1, 1), (1, 1000), (1000, 1), (7, 5), (40, 90), (130, 260), (1000, 1000), (128, 256)]
-)
-@pytest.mark.parametrize("name", ["dense", "flat", "pooled", "softmax"])
-@pytest.mark.parametrize("scale", [1, 9])
-def test_blocks_are_as_large_as_they_may_be(name, scale, rows, columns):
-    """At most 128 x 256 points, and entries at most what a block holds; one more would be too many."""
-    layers, shape = STACKS[name]
-    shape = tuple(scale * s for s in shape[:-1]) + shape[-1:]
-    stack = LayeredNetwork(layers)
-    program = _Program.of(stack.layers, stack.point_shape(shape))
-    most = 2**16 if program.pairwise else 2**17
-    height, width = program.block(rows, columns)
-    assert 1 <= height <= min(rows, 128)
-    assert 1 <= width <= min(columns, 256)
-    assert program.largest * height * width <= most or (height, width) == (1, 1)
-    assert width == min(columns, 256) or program.largest * (width + 1) > most
-    assert height == min(rows, 128) or program.largest * (height + 1) * width > most
-
 
 @pytest.mark.parametrize("name", ["flat", "softmax", "attention in a residual", "norms"])
 def test_single_points_go_in_parts(name, monkeypatch):
@@ -399,16 +304,16 @@ def test_single_points_go_in_parts(name, monkeypatch):
     layers, shape = STACKS[name]
     x, stack = points(7, *shape), LayeredNetwork(layers)
     program = _Program.of(stack.layers, stack.point_shape(shape))
-    whole = implementation._Points.of(program, stack.points(x), _Want(True, True))
+    whole = implementation._Points.of(program, stack.points(x), "weights")
     sizes, through_all = [], _Program.through
 
-    def watching(self, gram, want, sides):
+    def watching(self, gram, tangent, sides):
         sizes.append(gram.shape[-1])
-        return through_all(self, gram, want, sides)
+        return through_all(self, gram, tangent, sides)
 
     monkeypatch.setattr(_Program, "through", watching)
     monkeypatch.setattr(implementation, "_WORK", dict.fromkeys((False, True), 3 * program.largest + 1))
-    parts = implementation._Points.of(program, stack.points(x), _Want(True, True))
+    parts = implementation._Points.of(program, stack.points(x), "weights")
     assert sizes == [3, 3, 1]
     np.testing.assert_allclose(parts.nngp, whole.nngp, rtol=1e-12)
     np.testing.assert_allclose(parts.ntk, whole.ntk, rtol=1e-12)
@@ -419,36 +324,8 @@ def test_single_points_go_in_parts(name, monkeypatch):
             np.testing.assert_allclose(one, other, rtol=1e-12)
     monkeypatch.setattr(implementation, "_WORK", dict.fromkeys((False, True), 1))
     sizes.clear()
-    implementation._Points.of(program, stack.points(x), _Want(True, True))
+    implementation._Points.of(program, stack.points(x), "weights")
     assert sizes == [1] * 7
-
-
-@pytest.mark.parametrize("name", ["pooled", "flat", "signal", "dense", "pool of inputs", "softmax"])
-def test_features_give_the_first_covariance(name):
-    """Products of features are the inputs' covariance, or that behind the first convolution, before its variances."""
-    layers, shape = STACKS[name]
-    stack, x = LayeredNetwork(layers), points(3, *shape)
-    program = _Program.of(stack.layers, stack.point_shape(shape))
-    F = program.features(stack.points(x))
-    found = np.einsum("pam,qbm->abpq", F, F)
-    x = stack.points(x)
-    space, flat = x.shape[1:-1], x.reshape(3, -1, x.shape[-1])
-    K = np.einsum("apc,bqc->abpq", flat, flat) / x.shape[-1]
-    for layer in stack.layers:
-        if isinstance(layer, L.AveragePool):
-            matrices, space = offset_matrices(layer, space)
-            K = both_sides(sum(matrices) / len(matrices), K)
-        elif isinstance(layer, L.Conv):
-            matrices, _ = offset_matrices(layer, space)
-            K = sum(both_sides(m, K) for m in matrices) / len(matrices)
-            break
-        else:
-            K = np.trace(K, axis1=2, axis2=3)[..., None, None] / K.shape[2] if isinstance(layer, L.Flatten) else K
-            if not isinstance(layer, L.Flatten):
-                break
-    np.testing.assert_allclose(found, K, atol=1e-12)
-    assert program.n == len(F)
-    assert F.flags.c_contiguous
 
 
 # --- what is said and what is kept -----------------------------------------------------------------------------------
@@ -481,27 +358,3 @@ def test_kernels_beyond_double_precision_are_refused():
             for call in (fw.kernels.from_layers([dense()]).nngp, kernel.both, kernel.ntk):
                 with pytest.raises(fw.InputError, match="finite"):
                     call(x, other)
-
-
-def test_the_memory_allowed_is_compared_with_that_of_the_kernels_asked_for():
-    """Each of the three calls passes just where the estimate allows it, with and without a tangent kernel."""
-    kernel, x, y = fw.kernels.from_layers(STACKS["flat"][0]), points(4, *IMAGE), points(3, *IMAGE)
-    for other in (None, y):
-        counts = 4, 3 if other is not None else 4
-        one, two = (kernel.memory_estimate(*counts, IMAGE, tangent) for tangent in (False, True))
-        assert one < two == kernel.memory_estimate(*counts, IMAGE)
-        for call, need in ((kernel.nngp, one), (kernel.ntk, two), (kernel.both, two)):
-            call(x, other, memory=need)
-            with pytest.raises(fw.MemoryCapError):
-                call(x, other, memory=need - 1.0)
-
-
-def test_descriptions_do_not_change():
-    kernel = fw.kernels.from_layers(["dense"])
-    assert isinstance(kernel, StackKernel)
-    program = _Program.of(kernel.network.layers, (3,))
-    kept = implementation._Points.of(program, points(2, 3), _Want(True))
-    sides = implementation._Between(kept, kept, slice(0, 1), slice(0, 1))
-    for thing in (kernel, kernel.both(points(2, 3)), program, _Want(False), kept, sides):
-        with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import CancelledError
-from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import linalg
 from finitewidth.checks.exceptions import InputError
-from finitewidth.kernels import distributed as cluster
-from finitewidth.kernels import fully_connected, tiles
+from finitewidth.kernels import fully_connected, operator
 from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.fully_connected import Recursion
-from finitewidth.kernels.operator import GramOperator
-from finitewidth.kernels.tiles import GramPart, Points
+from finitewidth.kernels.operator import GramOperator, GramPart, Points
 
 
 def points(count, *shape, seed=0):
@@ -125,7 +121,7 @@ def test_unequal_inputs_are_named():
 @pytest.mark.parametrize("inner", [(3, 2), (2, 7), (50, 50)])
 def test_a_tile_is_its_part_of_the_kernel(name, inner, monkeypatch):
     """Any rows and columns, of one set and of two, in both precisions; diagonals are known in double."""
-    monkeypatch.setattr(tiles, "_INNER", inner)
+    monkeypatch.setattr(operator, "_INNER", inner)
     network, x, y = NETWORKS[name], points(11, 4), points(9, 4, seed=1)
     K, L = plain(network, x, y), plain(network, x, x)
     i, j = slice(2, 9), slice(3, 8)
@@ -180,7 +176,7 @@ def test_large_variances_of_any_layer_are_kept_in_double(layer):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_parts_add_up_to_the_kernel(keep, tile, dtype, monkeypatch):
     """Squares and wider tiles; the diagonal is the one that is known, in the precision of the tiles."""
-    monkeypatch.setattr(tiles, "TILE", tile)
+    monkeypatch.setattr(operator, "TILE", tile)
     network, x = NETWORKS["erf"], points(23, 4)
     made = Points.of(network, x, dtype)
     rows = slices(0, 23, tile[0])
@@ -216,41 +212,11 @@ def test_what_an_operator_is_when_nothing_is_said():
     assert made.trace == pytest.approx(np.trace(plain(network, x, x)))
 
 
-def test_noise_of_few_rows_is_that_of_all_entries(monkeypatch):
-    """Up to four rows all are looked at, over several tiles; of more, the first, the last and two between."""
-    monkeypatch.setattr(tiles, "TILE", (2, 3))
-    network = NETWORKS["erf"]
-    for count in (1, 2, 3, 4, 10):
-        x = points(count, 40)
-        rows = range(count) if count <= 4 else (0, 3, 6, 9)
-        looked_at, tile = [], Points.tile
-
-        def watching(self, other, i, j, looked_at=looked_at, tile=tile):
-            found = tile(self, other, i, j)
-            looked_at.append((self.dtype, i, j, found))
-            return found
-
-        made = GramOperator(network, x)
-        with monkeypatch.context() as patch:
-            patch.setattr(Points, "tile", watching)
-            noise = made.noise()
-        square, seen = 0.0, np.zeros((count, count), int)
-        for (_, i, j, a), (_, _, _, b) in zip(looked_at[::2], looked_at[1::2], strict=True):
-            square += np.sum((a - b) ** 2.0)
-            seen[i, j] += 1
-        assert {dtype for dtype, *_ in looked_at} == {np.float32, np.float64}
-        expected = np.zeros((count, count), int)
-        expected[list(rows)] = 1
-        assert (seen == expected).all()
-        assert noise == pytest.approx(math.sqrt(square / (len(rows) * count)), rel=1e-12)
-        assert GramOperator(network, x, dtype=np.float64).noise() == 0.0
-
-
 def test_cross_products_in_tiles_of_any_shape(monkeypatch):
     network, x, y = NETWORKS["relu"], points(13, 4), points(10, 4, seed=1)
     K = plain(network, y, x)
     for tile in ((3, 5), (5, 6), (50, 50)):
-        monkeypatch.setattr(tiles, "TILE", tile)
+        monkeypatch.setattr(operator, "TILE", tile)
         for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
             cross = GramOperator(network, x, dtype=dtype).cross(y)
             V, W = points(13, 2, seed=2), points(10, 13, seed=3)
@@ -263,17 +229,6 @@ def test_cross_products_in_tiles_of_any_shape(monkeypatch):
 def test_other_inputs_are_named():
     with pytest.raises(InputError, match="points with 4 inputs; wanted: 3, as in training"):
         GramOperator(NETWORKS["erf"], points(9, 3)).cross(points(7, 4))
-
-
-def test_parts_are_dealt_in_turns(monkeypatch):
-    """Row k of tiles to part k mod sixteen, so that long and short rows are mixed; the same for any threads."""
-    monkeypatch.setattr(tiles, "TILE", (1, 4))
-    for count in (3, 16, 35):
-        for threads in (1, 3):
-            monkeypatch.setattr(linalg, "n_threads", lambda threads=threads: threads)
-            parts = GramOperator(NETWORKS["erf"], points(count, 3), keep=False)._parts
-            dealt = [[row.start for row in part.rows] for part in parts]
-            assert dealt == [list(range(k, count, 16)) for k in range(min(16, count))]
 
 
 # --- on workers ------------------------------------------------------------------------------------------------------
@@ -312,8 +267,8 @@ def killed():
 def test_every_way_to_lose_a_worker_is_waited_out(keep, monkeypatch):
     pytest.importorskip("distributed")
     slept = []
-    monkeypatch.setattr(cluster.time, "sleep", slept.append)
-    monkeypatch.setattr(tiles, "TILE", (8, 8))
+    monkeypatch.setattr(operator.time, "sleep", slept.append)
+    monkeypatch.setattr(operator, "TILE", (8, 8))
     x, columns = points(30, 4), points(30, 2)
     expected = GramOperator(NETWORKS["erf"], x, dtype=np.float64) @ columns
     client = Client([OSError("gone"), CancelledError(), killed()])
@@ -342,13 +297,6 @@ def test_memory_of_all_workers():
             told = self.limits if n_workers == -1 else self.limits[:n_workers]
             return {"workers": {str(k): {"memory_limit": limit} for k, limit in enumerate(told)}}
 
-    assert cluster.workers_memory(Scheduled(*range(1, 8))) == 28.0
-    assert cluster.workers_memory(Scheduled(5, 0, 7)) == math.inf
-    assert cluster.workers_memory(Scheduled(5, None)) == math.inf
-
-
-def test_descriptions_do_not_change():
-    made = GramOperator(NETWORKS["erf"], points(4, 3))
-    for thing in (made.points, made.points.recursion, made.cross(points(2, 3))):
-        with pytest.raises(FrozenInstanceError):
-            setattr(thing, next(iter(vars(thing))), None)
+    assert operator.workers_memory(Scheduled(*range(1, 8))) == 28.0
+    assert operator.workers_memory(Scheduled(5, 0, 7)) == math.inf
+    assert operator.workers_memory(Scheduled(5, None)) == math.inf

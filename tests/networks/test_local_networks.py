@@ -7,9 +7,8 @@ import pytest
 
 from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.local import local_nngp
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.local import Convolutional, LocallyConnected
 
 CASES = [
     Convolutional(3, patch=(2, 3), activation="tanh"),

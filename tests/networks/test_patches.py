@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused_with_what_would(arguments, said):
         ((8, 8, 1), 192, "(8, 8, 3)"),
         ((8, 8, 1), 81, "(9, 9, 1)"),
         ((12, 1), 13, "(13, 1)"),
-        ((8, 8, 1), 65, "flattened"),
+        ((8, 8, 1), 65, "(65, 1)"),
     ],
 )
 def test_points_of_another_size_are_refused(shape, columns, said):

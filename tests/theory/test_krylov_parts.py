@@ -12,7 +12,7 @@ from scipy import optimize, stats
 
 import finitewidth as fw
 from finitewidth.checks.exceptions import MemoryCapError
-from finitewidth.kernels import tiles
+from finitewidth.kernels import operator
 from finitewidth.theory import krylov as module
 from finitewidth.theory.krylov import KrylovErrors, KrylovKernel, KrylovPredictor, student
 from finitewidth.theory.saddle import shift_of_scale
@@ -276,7 +276,7 @@ def test_memory_is_asked_for_before_anything():
     solver = Solver("krylov")
     need = krylov_bytes(train, solver)
     assert not KrylovKernel.of(unit_network(NETWORK), train, solver, need).operator.keep
-    stored = 8.0 * (60 * 60 / 2 + 60 * tiles.TILE[0])  # half of all pairs, and half a tile a row more
+    stored = 8.0 * (60 * 60 / 2 + 60 * operator.TILE[0])  # half of all pairs, and half a tile a row more
     for cap, kept in ((need + stored, True), (need + stored - 1.0, False)):
         assert KrylovKernel.of(unit_network(NETWORK), train, solver, cap).operator.keep is kept
     with pytest.raises(MemoryCapError, match="60 dimensions on 60 points"):

@@ -9,7 +9,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
-from finitewidth.kernels import tiles
+from finitewidth.kernels import operator
 from finitewidth.theory import solver as solver_module
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes, krylov_bytes
 
@@ -42,7 +42,7 @@ def test_memory_of_a_krylov_space(count):
     """Arrays counted: the space, that of the test points, ten blocks, a sum a part of the product, inputs twice."""
     solver = Solver("krylov", probes=9, test_probes=5, most_dimensions=300)
     columns = min(300, count) + 5 * 48 + 10 * 10
-    parts = min(16, len(range(0, count, tiles.TILE[0])))
+    parts = min(16, len(range(0, count, operator.TILE[0])))
     arrays = np.empty((columns, count)).nbytes + parts * np.empty((count, 10)).nbytes
     assert krylov_bytes(points(count, 7), solver) == arrays + 2 * np.empty((count, 7)).nbytes
 

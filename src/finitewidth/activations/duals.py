@@ -7,7 +7,7 @@ Points that are nearly parallel have cosines u near +-1, where 1 - u^2 loses its
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,56 +18,36 @@ _AT_ONCE = 4096  # of these: their products in twice the digits take fifteen arr
 _PARALLEL = 64.0 * np.finfo(float).eps  # squared sines up to this are what rounding leaves of parallel points
 
 
-class Dual(Protocol):
+class Dual:
     """kappa and its derivatives, split so that what belongs to one point is computed once a point.
 
     ``prepare`` maps variances of any shape ``S`` to an array ``(k, *S)``; the other methods take two such arrays
     whose trailing shapes broadcast against ``c12``. All methods are thread-safe and release the GIL in NumPy.
     """
 
-    def prepare(self, c: Array) -> Array: ...
+    def prepare(self, c: Array) -> Array:
+        raise NotImplementedError
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         """E[phi(u) phi(v)]; ``out`` may be ``c12`` itself."""
-        ...
+        raise NotImplementedError
 
-    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
-        """Replace ``c12`` by ``kappa(scale * c12) / pending`` in place and return ``pending``.
-
-        A recursion carries constants along in ``scale`` so that no pass over the block is spent on them.
-        """
-        ...
-
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        """Multiply ``tangent`` by d kappa/d c12 = E[phi' phi'] and replace ``c12`` by kappa, both in place."""
-        ...
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
+        """(kappa, d kappa/d c12), the latter being E[phi' phi']."""
+        value, _, slope, _ = self.gradient(p1, p2, c12)
+        return value, slope
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
-        """(kappa, d kappa/d c11, d kappa/d c12, d kappa/d c22); the middle one is E[phi' phi']."""
-        ...
+        """(kappa, d kappa/d c11, d kappa/d c12, d kappa/d c22)."""
+        raise NotImplementedError
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         """E[phi(u)^2] for u of variance c, and its derivative in c."""
-        ...
+        raise NotImplementedError
 
     def mean(self, c: Array) -> Array:
         """E[phi(u)] for u of variance c."""
-        ...
-
-
-class Advance:
-    """``advance`` for duals that have no constant to carry, ``advance_both`` from ``gradient``."""
-
-    def advance(self: Any, p1: Array, p2: Array, c12: Array, scale: float) -> float:
-        if scale != 1.0:
-            c12 *= scale
-        self.kappa(p1, p2, c12, out=c12)
-        return 1.0
-
-    def advance_both(self: Any, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        value, _, slope, _ = self.gradient(p1, p2, c12)
-        tangent *= slope
-        c12[...] = value
+        raise NotImplementedError
 
 
 def sine_squared(c11: Array, c12: Array, c22: Array) -> Array:
@@ -100,14 +80,20 @@ def _halves(x: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
+def _erf_complement(c11: Array, c12: Array, c22: Array) -> Array:
+    """1 - u^2 of erf's cosine u, without cancellation."""
+    h1, h2 = 1.0 / (1.0 + 2.0 * c11), 1.0 / (1.0 + 2.0 * c22)
+    return h1 + h2 - h1 * h2 + (1.0 - h1) * (1.0 - h2) * sine_squared(c11, c12, c22)
+
+
 class _Cosine:
     """Cosines u (``u`` is used up) with 1 - u^2 and arcsin(u), all to rounding, near +-1 as well.
 
-    There ``1 - u^2 = rest + share * sin^2``, sin^2 that of the angle between the points, and no term is negative.
+    at_end: 1 - u^2 there, from the covariances (c11, c12, c22); the variances are the last rows of p1 and p2.
     """
 
     def __init__(
-        self, u: Array, p1: Array, p2: Array, c12: Array, rest: Array | float = 0.0, share: Array | float = 1.0
+        self, u: Array, p1: Array, p2: Array, c12: Array, at_end: Callable[[Array, Array, Array], Array]
     ) -> None:
         self.u, self.complement = u, np.square(u)
         self._ends: Array | None = None  # flat indices
@@ -115,11 +101,10 @@ class _Cosine:
         if self.complement.min(initial=1.0) < _END:
             np.clip(u, -1.0, 1.0, out=u)
             self._ends = np.flatnonzero(self.complement < _END)
-            given = [np.broadcast_to(v, u.shape) for v in (p1[-1], c12, p2[-1], rest, share)]
+            given = [np.broadcast_to(v, u.shape) for v in (p1[-1], c12, p2[-1])]
             for start in range(0, len(self._ends), _AT_ONCE):
                 at = np.unravel_index(self._ends[start : start + _AT_ONCE], u.shape)
-                c11, c, c22, r, s = (v[at] for v in given)
-                self.complement[at] = r + s * sine_squared(c11, c, c22)
+                self.complement[at] = at_end(*(v[at] for v in given))
 
     def arcsine(self, shift: float = 0.0, out: Array | None = None) -> Array:
         """arcsin(u) + shift."""
@@ -134,11 +119,8 @@ class _Cosine:
         return angle
 
 
-class LinearDual(Advance):
+class LinearDual(Dual):
     """phi(x) = x."""
-
-    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
-        return scale
 
     def prepare(self, c: Array) -> Array:
         return np.empty((0, *np.shape(c)))
@@ -159,7 +141,7 @@ class LinearDual(Advance):
         return np.zeros_like(c)
 
 
-class QuadraticDual(Advance):
+class QuadraticDual(Dual):
     """phi(x) = x^2: kappa = c11 c22 + 2 c12^2 (Wick)."""
 
     def prepare(self, c: Array) -> Array:
@@ -182,7 +164,7 @@ class QuadraticDual(Advance):
         return np.array(c, dtype=float)
 
 
-class ErfDual:
+class ErfDual(Dual):
     """kappa = (2/pi) arcsin( 2 c12 / sqrt((1 + 2 c11)(1 + 2 c22)) ) (Williams 1997)."""
 
     def prepare(self, c: Array) -> Array:
@@ -200,8 +182,7 @@ class ErfDual:
         return bool(least**2 < 2.0 * _END)
 
     def _cosine(self, p1: Array, p2: Array, c12: Array) -> _Cosine:
-        h1, h2 = 0.5 * p1[0] ** 2, 0.5 * p2[0] ** 2  # 1 / (1 + 2 c)
-        return _Cosine(self._scaled(p1, p2, c12), p1, p2, c12, h1 + h2 - h1 * h2, (1.0 - h1) * (1.0 - h2))
+        return _Cosine(self._scaled(p1, p2, c12), p1, p2, c12, _erf_complement)
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         if self._reaches_end(p1, p2):
@@ -211,38 +192,18 @@ class ErfDual:
         out *= 2.0 / math.pi
         return out
 
-    def advance(self, p1: Array, p2: Array, c12: Array, scale: float) -> float:
-        if self._reaches_end(p1, p2):
-            c12 *= scale
-            c12[...] = self._cosine(p1, p2, c12).arcsine()
-        else:
-            np.arcsin(self._scaled(p1 * scale, p2, c12, c12), out=c12)
-        return 2.0 / math.pi
-
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        if self._reaches_end(p1, p2):
-            cosine = self._cosine(p1, p2, c12)
-            root, c12[...] = cosine.complement, cosine.arcsine()
-        else:
-            u = self._scaled(p1, p2, c12, c12)
-            root = np.square(u)
-            np.subtract(1.0, root, out=root)
-            np.arcsin(u, out=u)
-        np.sqrt(root, out=root)
-        tangent /= root
-        tangent *= p1[0] * (2.0 / math.pi)
-        tangent *= p2[0]
-        c12 *= 2.0 / math.pi
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
+        cosine = self._cosine(p1, p2, c12)
+        value = cosine.arcsine()
+        value *= 2.0 / math.pi
+        slope = np.sqrt(cosine.complement, out=cosine.complement)
+        np.divide(2.0 / math.pi, slope, out=slope)
+        return value, self._scaled(p1, p2, slope, slope)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
-        cosine = self._cosine(p1, p2, c12)
-        slope = (2.0 / math.pi) / np.sqrt(cosine.complement)
-        return (
-            (2.0 / math.pi) * cosine.arcsine(),
-            -0.5 * slope * cosine.u * p1[0] ** 2,
-            slope * p1[0] * p2[0],
-            -0.5 * slope * cosine.u * p2[0] ** 2,
-        )
+        value, slope = self.kappa_and_slope(p1, p2, c12)
+        shared = -0.5 * slope * c12
+        return value, shared * p1[0] ** 2, slope, shared * p2[0] ** 2
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
         c = np.asarray(c, dtype=float)
@@ -253,7 +214,7 @@ class ErfDual:
         return np.zeros_like(c)
 
 
-class LeakyReluDual(Advance):
+class LeakyReluDual(Dual):
     """phi(x) = x for x > 0, slope * x else; slope 0 is relu (Cho and Saul 2009, order 1).
 
     With phi = slope x + (1 - slope) relu(x): kappa = slope c12 + (1 - slope)^2 kappa_relu.
@@ -270,16 +231,16 @@ class LeakyReluDual(Advance):
     def _cosine(self, p1: Array, p2: Array, c12: Array) -> _Cosine:
         u = c12 * p1[1]
         u *= p2[1]
-        return _Cosine(u, p1, p2, c12)
+        return _Cosine(u, p1, p2, c12, sine_squared)
 
     def _value(self, p1: Array, p2: Array, cosine: _Cosine, slope: Array, out: Array | None) -> Array:
-        """kappa = root root' (kappa' u + kink sqrt(1 - u^2)); all arrays of the cosine and the slope are used up."""
-        slope *= cosine.u
+        """kappa = root root' (kappa' u + kink sqrt(1 - u^2)); the arrays of the cosine are used up."""
+        value = np.multiply(cosine.u, slope, out=cosine.u)
         sine = np.sqrt(cosine.complement, out=cosine.complement)
         sine *= (1.0 - self.slope) ** 2 / (2.0 * math.pi)
-        slope += sine
-        slope *= p1[0]
-        return np.multiply(slope, p2[0], out=out)
+        value += sine
+        value *= p1[0]
+        return np.multiply(value, p2[0], out=value if out is None else out)
 
     def _derivative(self, cosine: _Cosine, out: Array | None = None) -> Array:
         """kappa' = slope + kink (pi/2 + arcsin u)."""
@@ -292,18 +253,17 @@ class LeakyReluDual(Advance):
         cosine = self._cosine(p1, p2, c12)
         return self._value(p1, p2, cosine, self._derivative(cosine, out), out)
 
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
         cosine = self._cosine(p1, p2, c12)
         slope = self._derivative(cosine)
-        tangent *= slope
-        self._value(p1, p2, cosine, slope, c12)
+        return self._value(p1, p2, cosine, slope, None), slope
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         cosine = self._cosine(p1, p2, c12)
         slope = self._derivative(cosine)
         sine = np.sqrt(cosine.complement) * ((1.0 - self.slope) ** 2 / (4.0 * math.pi))
         return (
-            self._value(p1, p2, cosine, slope.copy(), None),
+            self._value(p1, p2, cosine, slope, None),
             sine * p2[0] * p1[1],
             slope,
             sine * p1[0] * p2[1],

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from finitewidth.activations.duals import Advance, Array, Dual, Gradient
+from finitewidth.activations.duals import Array, Dual, Gradient
 from finitewidth.checks.exceptions import InputError
 
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
@@ -26,7 +26,7 @@ _SMALL_VARIANCE = 0.1  # below it the series' derivatives in c11 and c22, of ord
 _SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
 
 
-class HermiteDual(Advance):
+class HermiteDual(Dual):
     """Dual of any function through its Hermite series (Mehler's formula).
 
     With orthonormal Hermite polynomials h_n and ``a_n(c) = E[phi(sqrt(c) z) h_n(z)]``,
@@ -187,12 +187,10 @@ class HermiteDual(Advance):
         z, weight = _panel_rule(np.concatenate([low, place], axis=1), np.concatenate([place, high], axis=1))
         return np.repeat(stays, _PANEL_NODES, axis=1), z, weight
 
-    def _other(self, p1: Array, p2: Array, slopes: bool) -> tuple[Dual, Array, Array] | None:
-        """The dual that serves where a series of either side ends, and its rows; InputError where there is none."""
+    def _other(self, p1: Array, p2: Array, slopes: bool) -> Dual | None:
+        """The dual that serves where the series of either side has ended; InputError where there is none."""
         if self.beyond is not None:
-            if min(len(p1), len(p2)) > 1:
-                return None
-            return self.beyond, p1[:1], p2[:1]
+            return self.beyond if min(len(p1), len(p2)) == 1 else None
         for p in (p1, p2):
             if p[4].max(initial=0.0) > _MOST_LEFT_OUT or (slopes and np.abs(p[5]).max(initial=0.0) > _MOST_SLOPE_ERROR):
                 what = "derivatives of the kernel" if slopes else "a kernel"
@@ -207,16 +205,16 @@ class HermiteDual(Advance):
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
         other = self._other(p1, p2, slopes=False)
         if other is not None:
-            return other[0].kappa(*other[1:], c12, out)
+            return other.kappa(p1[:1], p2[:1], c12, out)
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
         total = self._series(p1, p2, rho)
         total += self._tail(p1, p2, rho)
         return np.positive(total, out=out)
 
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
         other = self._other(p1, p2, slopes=True)
         if other is not None:
-            return other[0].advance_both(*other[1:], c12, tangent)
+            return other.kappa_and_slope(p1[:1], p2[:1], c12)
         value = self.kappa(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = c12 * p1[1]
@@ -231,8 +229,7 @@ class HermiteDual(Advance):
         slope += series
         slope *= p1[1]
         slope *= p2[1]
-        tangent *= slope
-        c12[...] = value
+        return value, slope
 
     def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
         top = min(len(p1), len(p2)) - 1
@@ -260,27 +257,25 @@ class HermiteDual(Advance):
         return tail * (even * sign + odd if derivative else even + odd * sign)
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
-        other = self._other(p1, p2, slopes=True)
-        if self.beyond is not None and min(p1[0].min(initial=1.0), p2[0].min(initial=1.0)) < _SMALL_VARIANCE:
-            other = self.beyond, p1[:1], p2[:1]
+        small = min(p1[0].min(initial=1.0), p2[0].min(initial=1.0)) < _SMALL_VARIANCE
+        other = self.beyond if small else None
+        other = other or self._other(p1, p2, slopes=True)
         if other is not None:
-            return other[0].gradient(*other[1:], c12)
-        value = self.kappa(p1, p2, c12)
+            return other.gradient(p1[:1], p2[:1], c12)
+        value, d12 = self.kappa_and_slope(p1, p2, c12)
         p1, p2 = self._lifted(p1), self._lifted(p2)
         rho = np.clip(c12 * p1[1] * p2[1], -1.0, 1.0)
-        top = min(len(p1), len(p2)) - self._HEAD
+        steep = rho * self._tail(p1, p2, rho, derivative=True)
+        d11, d22 = self._along_own(p1, p2, rho) - steep, self._along_own(p2, p1, rho) - steep  # a_(n+2) ~ -a_n: kinks
+        return value, 0.5 * d11 * p1[1] ** 2, d12, 0.5 * d22 * p2[1] ** 2
+
+    def _along_own(self, p1: Array, p2: Array, rho: Array) -> Array:
+        """``2 c11 d kappa/d c11``, without the tail."""
         a, b = p1[self._HEAD :], p2[self._HEAD :]
-        d12, d11, d22 = np.zeros_like(value), np.zeros_like(value), np.zeros_like(value)
-        for n in range(top - 1, -1, -1):  # Horner, all three series at once
-            d12 = d12 * rho + ((n + 1) * a[n + 1] * b[n + 1] if n + 1 < top else 0.0)
-            if n + 2 < top:
-                climb = math.sqrt((n + 1.0) * (n + 2.0))
-                d11 = d11 * rho + climb * a[n + 2] * b[n]
-                d22 = d22 * rho + climb * a[n] * b[n + 2]
-        steep = self._tail(p1, p2, rho, derivative=True)
-        d12 += steep
-        d11, d22 = d11 - rho * steep, d22 - rho * steep  # a_(n+2) ~ -a_n for a kink
-        return value, 0.5 * d11 * p1[1] ** 2, d12 * p1[1] * p2[1], 0.5 * d22 * p2[1] ** 2
+        series = np.zeros_like(rho)
+        for n in range(min(len(a), len(b)) - 3, -1, -1):  # Horner
+            series = series * rho + math.sqrt((n + 1.0) * (n + 2.0)) * a[n + 2] * b[n]
+        return series
 
     def _lifted(self, p: Array) -> Array:
         """Prepared data with vanishing variances lifted to where derivatives exist numerically."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from finitewidth.activations.duals import Advance, Array, Gradient, sine_squared
+from finitewidth.activations.duals import Array, Dual, Gradient, sine_squared
 from finitewidth.checks.exceptions import InputError
 
 _LARGEST = 1e150
@@ -45,7 +45,7 @@ def logistic_scales() -> tuple[Array, Array]:
     return columns[0] ** 2, 4.0 * np.exp(2.0 * nodes)
 
 
-class _Mixture(Advance):
+class _Mixture(Dual):
     """Double sums over pairs of scales, for phi a sum of one function at scales ``sqrt(s_j)`` with weights ``w_j``."""
 
     def __init__(self, weights: Array, squares: Array) -> None:
@@ -73,6 +73,10 @@ class _Mixture(Advance):
                 yield v * w, s, t, delta, np.sqrt(root, out=root)
 
 
+def _zeros(p1: Array, p2: Array, c12: Array) -> Array:
+    return np.zeros(np.broadcast_shapes(p1[0].shape, c12.shape, p2[0].shape))
+
+
 class ErfMixtureDual(_Mixture):
     """phi = constant + sum_j w_j erf(x / sqrt(2 s_j)).
 
@@ -85,27 +89,21 @@ class ErfMixtureDual(_Mixture):
         self.constant = constant
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
-        total: Array | float = self.constant**2
-        for w, _, _, _, root in self._pairs(p1[0], c12, p2[0]):
-            total = total + (2.0 / math.pi) * w * np.arctan(c12 / root)
-        return np.positive(total, out=out)
+        return np.positive(self.kappa_and_slope(p1, p2, c12)[0], out=out)
 
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        total, slope = np.full(c12.shape, self.constant**2), np.zeros(c12.shape)
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
+        value, slope = self.constant**2 + _zeros(p1, p2, c12), _zeros(p1, p2, c12)
         for w, _, _, _, root in self._pairs(p1[0], c12, p2[0]):
-            w *= 2.0 / math.pi
-            slope += w / root
-            total += w * np.arctan(c12 / root)
-        tangent *= slope
-        c12[...] = total
+            value += (2.0 / math.pi) * w * np.arctan(c12 / root)
+            slope += (2.0 / math.pi) * w / root
+        return value, slope
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         c11, c22 = p1[0], p2[0]
-        value = self.kappa(p1, p2, c12)
-        d11, d12, d22 = (np.zeros_like(value) for _ in range(3))
+        value, d12 = self.kappa_and_slope(p1, p2, c12)
+        d11, d22 = np.zeros_like(value), np.zeros_like(value)
         for w, s, t, _, root in self._pairs(c11, c12, c22):
             slope = np.divide((2.0 / math.pi) * w, root, out=root)
-            d12 += slope
             d11 += slope / (s + c11)
             d22 += slope / (t + c22)
         half = -0.5 * c12
@@ -133,48 +131,35 @@ class GeluMixtureDual(_Mixture):
     """
 
     def kappa(self, p1: Array, p2: Array, c12: Array, out: Array | None = None) -> Array:
-        total: Array | float = 0.0
-        c11, c22 = p1[0], p2[0]
-        for w, s, t, delta, root in self._pairs(c11, c12, c22):
-            total = total + self._term(w, c12, self._angle(c12, root), self._shares(s, c11, t, c22), delta, root)
-        return np.positive(total, out=out)
+        total = _zeros(p1, p2, c12)
+        for w, s, t, delta, root in self._pairs(p1[0], c12, p2[0]):
+            total += w * self._term(s, p1[0], c12, t, p2[0], delta, root)[0]
+        return np.multiply(total, 1.0 / (2.0 * math.pi), out=out)
+
+    def kappa_and_slope(self, p1: Array, p2: Array, c12: Array) -> tuple[Array, Array]:
+        value, slope = _zeros(p1, p2, c12), _zeros(p1, p2, c12)
+        for w, s, t, delta, root in self._pairs(p1[0], c12, p2[0]):
+            own, angle, shares = self._term(s, p1[0], c12, t, p2[0], delta, root)
+            value += w * own
+            slope += w * (angle + c12 / root * (shares + s * t / root / root))
+        return value / (2.0 * math.pi), slope / (2.0 * math.pi)
 
     @staticmethod
-    def _angle(c12: Array, root: Array) -> Array:
-        return np.arctan2(root, -c12)
-
-    @staticmethod
-    def _shares(s: float, c11: Array, t: float, c22: Array) -> Array:
-        return s / (s + c11) + t / (t + c22)
-
-    @staticmethod
-    def _term(w: float, c12: Array, angle: Array, shares: Array, delta: Array, root: Array) -> Array:
-        """What a pair of scales adds to kappa."""
-        return w / (2.0 * math.pi) * (c12 * angle + (delta + c12 * c12 * shares) / root)
-
-    def advance_both(self, p1: Array, p2: Array, c12: Array, tangent: Array) -> None:
-        value, slope = self._value_and_slope(p1[0], c12, p2[0])
-        tangent *= slope
-        c12[...] = value
-
-    def _value_and_slope(self, c11: Array, c12: Array, c22: Array) -> tuple[Array, Array]:
-        value: Array | float = 0.0
-        slope = value
-        for w, s, t, delta, root in self._pairs(c11, c12, c22):
-            angle, shares = self._angle(c12, root), self._shares(s, c11, t, c22)
-            value = value + self._term(w, c12, angle, shares, delta, root)
-            slope = slope + w / (2.0 * math.pi) * (angle + c12 / root * (shares + s * t / root / root))
-        return np.asarray(value), np.asarray(slope)
+    def _term(
+        s: float, c11: Array, c12: Array, t: float, c22: Array, delta: Array, root: Array
+    ) -> tuple[Array, Array, Array]:
+        """2 pi kappa of a pair of scales, theta, and s/a + t/b."""
+        angle, shares = np.arctan2(root, -c12), s / (s + c11) + t / (t + c22)
+        return c12 * angle + (delta + c12 * c12 * shares) / root, angle, shares
 
     def gradient(self, p1: Array, p2: Array, c12: Array) -> Gradient:
         c11, c22 = p1[0], p2[0]
-        d11: Array | float = 0.0
-        d22 = d11
+        value, slope = self.kappa_and_slope(p1, p2, c12)
+        d11, d22 = np.zeros_like(value), np.zeros_like(value)
         for w, s, t, delta, root in self._pairs(c11, c12, c22):
-            d11 = d11 + w * self._own(s, c11, c12, t, c22, delta, root)
-            d22 = d22 + w * self._own(t, c22, c12, s, c11, delta, root)
-        value, slope = self._value_and_slope(c11, c12, c22)
-        return value, np.asarray(d11), slope, np.asarray(d22)
+            d11 += w * self._own(s, c11, c12, t, c22, delta, root)
+            d22 += w * self._own(t, c22, c12, s, c11, delta, root)
+        return value, d11, slope, d22
 
     @staticmethod
     def _own(s: float, c11: Array, c12: Array, t: float, c22: Array, delta: Array, root: Array) -> Array:

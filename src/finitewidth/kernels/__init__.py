@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import checks
-from finitewidth.checks.exceptions import InputError
+from finitewidth import checks, linalg
 from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels import local as _local
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
@@ -32,7 +31,9 @@ _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 
 
 def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
-    return _finite(_nngp(network, _points("x1", x1), None if x2 is None else _points("x2", x2)))
+    kernel = _nngp(network, _points("x1", x1), None if x2 is None else _points("x2", x2))
+    linalg.check_finite(kernel)
+    return kernel
 
 
 def nngp_diagonal(network: Network, x: Any) -> Array:
@@ -56,10 +57,7 @@ def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: st
     ``parameters=None``: those of the finite network, "weights"; of ``from_layers`` those of its ``ntk``, "whitened".
     """
     kernel, usual = _layered(network)
-    found = kernel.both(_points("x1", x1), x2, usual if parameters is None else parameters)
-    _finite(found.nngp)
-    _finite(found.ntk)
-    return found
+    return kernel.both(_points("x1", x1), x2, usual if parameters is None else parameters)
 
 
 def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
@@ -81,7 +79,7 @@ def feature_mean(network: Network, x: Any) -> Array:
 
     Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
     """
-    return _feature_mean(network, _points("x", x))
+    return _layered(network)[0].feature_mean(_points("x", x))
 
 
 # --- one way for each kind of network, the layers of any other -------------------------------------------------------
@@ -116,7 +114,6 @@ def _diagonal(network: Any, x: Array) -> Array:
 
 
 _diagonal.register(FullyConnected, _dense.nngp_diagonal)
-_diagonal.register(LocalNetwork, _local.local_nngp_diagonal)
 
 
 @singledispatch
@@ -134,32 +131,6 @@ def _pullback(network: Any, x: Any, cotangent: Array) -> Array:
 @_pullback.register
 def _(network: FullyConnected, x: Any, cotangent: Array) -> Array:
     return _dense.Recursion.of(network, x).pullback(cotangent)
-
-
-@singledispatch
-def _feature_mean(network: Any, x: Array) -> Array:
-    return _layered(network)[0].feature_mean(x)
-
-
-@_feature_mean.register
-def _(network: FullyConnected, x: Array) -> Array:
-    return network.phi.mean(_dense.Recursion.of(network, x).diagonals[-2])
-
-
-@_feature_mean.register
-def _(network: LocalNetwork, x: Array) -> Array:
-    return network.phi.mean(LocalPoints.of(network, x).variance).mean(0)
-
-
-def _finite(kernel: Array) -> Array:
-    """The kernel; InputError where double precision could not hold it."""
-    if not (kernel.min() > -np.inf and kernel.max() < np.inf):  # False for NaN
-        raise InputError(
-            "inputs and precisions whose kernel is NaN or infinite",
-            "inputs whose squares, times the prior variances, are finite",
-            "rescale the inputs (standardise them) or raise the prior precisions",
-        )
-    return kernel
 
 
 def _points(name: str, x: Any) -> Array:

@@ -46,31 +46,26 @@ class Recursion:
 
     network: Network
     x: Array
+    layers: list[tuple[float, float]]  # (scale, offset) of K_0 = scale x.x' + offset, K_l = scale kappa + offset
     diagonals: list[Array]  # K_0 .. K_L of every point with itself
-    prepared: list[Array]  # layer l: dual.prepare(K_l)
+    prepared: list[Array]  # layer l < L: dual.prepare(K_l)
 
     @classmethod
     def of(cls, network: Network, x: Any) -> Recursion:
         x = np.ascontiguousarray(x, dtype=np.float64)
         x = x.reshape(len(x), -1)
-        variance = np.vecdot(x, x) / (network.weight_precision[0] * x.shape[1])
-        diagonals, prepared = [variance + network.offset_variance], []
-        for layer in range(network.depth):
-            prepared.append(network.phi.dual.prepare(diagonals[-1]))
-            scale, offset = cls._affine(network, layer)
-            diagonals.append(network.phi.dual.diagonal(diagonals[-1])[0] * scale + offset)
-        return cls(network, x, diagonals, prepared)
-
-    @staticmethod
-    def _affine(network: Network, layer: int) -> tuple[float, float]:
-        """(1/lambda, offset variance) that follow the dual of hidden layer ``layer`` + 1."""
-        last = layer == network.depth - 1
-        precision = network.readout_precision if last else network.weight_precision[layer + 1]
-        return 1.0 / precision, 0.0 if last else network.offset_variance
-
-    @property
-    def _input_scale(self) -> float:
-        return 1.0 / (self.network.weight_precision[0] * self.x.shape[1])
+        first, *inner, _ = network.weight_precision
+        scales = [1.0 / precision for precision in (first * x.shape[1], *inner, network.readout_precision)]
+        layers = list(zip(scales, [network.offset_variance] * network.depth + [0.0], strict=True))
+        diagonals: list[Array] = []
+        prepared: list[Array] = []
+        values = np.vecdot(x, x)
+        for scale, offset in layers:
+            if diagonals:
+                prepared.append(network.phi.dual.prepare(diagonals[-1]))
+                values = network.phi.dual.diagonal(diagonals[-1])[0]
+            diagonals.append(values * scale + offset)
+        return cls(network, x, layers, diagonals, prepared)
 
     def gram(self) -> Array:
         """K_L of all pairs, (P, P)."""
@@ -109,20 +104,15 @@ class Recursion:
         return out
 
     def through_layers(self, block: Array, other: Recursion, i: slice, j: slice) -> None:
-        """Turn a block of x.x' into one of K_L, in place; constants wait in ``scale`` until something is added."""
-        network, scale = self.network, self._input_scale
-        offset = network.offset_variance
-        for layer in range(network.depth):
-            if offset:
+        """Turn a block of x.x' into one of K_L, in place."""
+        for layer, (scale, offset) in enumerate(self.layers):
+            if layer:
+                p1, p2 = self.prepared[layer - 1][:, i, None], other.prepared[layer - 1][:, None, j]
+                self.network.phi.dual.kappa(p1, p2, block, out=block)
+            if scale != 1.0:
                 block *= scale
+            if offset:
                 block += offset
-                scale = 1.0
-            p1, p2 = self.prepared[layer][:, i, None], other.prepared[layer][:, None, j]
-            scale = network.phi.dual.advance(p1, p2, block, scale)
-            precision_scale, offset = self._affine(network, layer)
-            scale *= precision_scale
-        if scale != 1.0:
-            block *= scale
 
     def pullback(self, cotangent: Array) -> Array:
         """``d <G, K_L> / d log lambda_l`` for l = 0..L, shape (L + 1,), G = ``cotangent`` symmetric (P, P).
@@ -130,26 +120,23 @@ class Recursion:
         Reverse mode through the recursion; nothing of size P x P is stored, each block is done forward and back.
         With lambda_l -> lambda_l / Q_l these are also the derivatives in the order parameters of the nested closure.
         """
-        network, count, depth = self.network, len(self.x), self.network.depth
-        offsets = [network.offset_variance] + [self._affine(network, layer)[1] for layer in range(depth)]
+        dual, count, depth = self.network.phi.dual, len(self.x), self.network.depth
         total = np.zeros(depth + 1)
         diagonal_cotangent = [np.zeros(count) for _ in range(depth)] + [np.array(np.diagonal(cotangent))]
         lock = Lock()
 
         def work(i: slice, j: slice) -> None:
-            values = [self.x[i] @ self.x[j].T * self._input_scale + offsets[0]]
-            gradients = []
-            for layer in range(depth):
-                p1, p2 = self.prepared[layer][:, i, None], self.prepared[layer][:, None, j]
-                gradients.append(network.phi.dual.gradient(p1, p2, values[-1]))
-                scale, offset = self._affine(network, layer)
+            (scale, offset), *behind = self.layers
+            values, gradients = [self.x[i] @ self.x[j].T * scale + offset], []
+            for prepared, (scale, offset) in zip(self.prepared, behind, strict=True):
+                gradients.append(dual.gradient(prepared[:, i, None], prepared[:, None, j], values[-1]))
                 values.append(gradients[-1][0] * scale + offset)
             # strictly upper triangle, twice: the diagonal goes its own way below
             g = 2.0 * cotangent[i, j] * (np.arange(j.start, j.stop) > np.arange(i.start, i.stop)[:, None])
             for layer in range(depth, -1, -1):
-                own = np.vdot(g, values[layer] - offsets[layer])
+                scale, offset = self.layers[layer]
+                own = np.vdot(g, values[layer] - offset)
                 if layer:
-                    scale = self._affine(network, layer - 1)[0]
                     _, d11, d12, d22 = gradients[layer - 1]
                     rows, columns = scale * (g * d11).sum(1), scale * (g * d22).sum(0)
                     g = scale * g * d12
@@ -161,9 +148,9 @@ class Recursion:
 
         linalg.run_blocks(work, triangle(count, _BLOCK))
         for layer in range(depth, -1, -1):
-            d = diagonal_cotangent[layer]
-            total[layer] -= d @ (self.diagonals[layer] - offsets[layer])
+            d, (scale, offset) = diagonal_cotangent[layer], self.layers[layer]
+            total[layer] -= d @ (self.diagonals[layer] - offset)
             if layer:
-                slope = network.phi.dual.diagonal(self.diagonals[layer - 1])[1]
-                diagonal_cotangent[layer - 1] += self._affine(network, layer - 1)[0] * slope * d
+                slope = dual.diagonal(self.diagonals[layer - 1])[1]
+                diagonal_cotangent[layer - 1] += scale * slope * d
         return total

@@ -14,6 +14,7 @@ of patches on one tile stay in cache; tiles are shared among threads.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -83,39 +84,6 @@ class LocalPoints:
         return self.network.phi.dual.kappa(p1, p2, block, out=block)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of the upper triangle of pairs of points, and its place in packed order.
-
-    Squares on the diagonal are packed without their lower half.
-    """
-
-    rows: slice
-    columns: slice
-    place: slice
-
-    @property
-    def diagonal(self) -> bool:
-        return self.rows == self.columns
-
-    def pack(self, blocks: Array) -> Array:
-        """(k, rows, columns) -> (k, size)."""
-        flat = blocks.reshape(len(blocks), -1)
-        return flat[:, _upper(blocks.shape[1])] if self.diagonal else flat
-
-    def put(self, packed: Array, out: Array) -> None:
-        """Write this tile of a packed symmetric matrix to both halves of ``out`` (P, P)."""
-        values = packed[self.place]
-        if self.diagonal:
-            square = np.zeros((self.rows.stop - self.rows.start,) * 2)
-            square.reshape(-1)[_upper(len(square))] = values
-            out[self.rows, self.rows] = square + np.triu(square, 1).T
-        else:
-            block = values.reshape(self.rows.stop - self.rows.start, -1)
-            out[self.rows, self.columns] = block
-            out[self.columns, self.rows] = block.T
-
-
 def memory_estimate(n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all") -> float:
     """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, the pairs if cached.
 
@@ -134,9 +102,9 @@ class LocalGram:
 
     Attributes
     ----------
-    storage: "cached": the symmetrised kernels are kept, (n(n+1)/2, P(P+1)/2) numbers, and a contraction is
-        one matrix-vector product; "streamed": they are computed anew, tile by tile, at every call, with the
-        same results.
+    storage: "cached": the symmetrised kernels are kept, half of the pairs of patches times half of the pairs of
+        points, and a contraction is one matrix-vector product; "streamed": they are computed anew, tile by tile, at
+        every call, with the same results.
     pairs: "all": order parameters (n, n); "diagonal": only i = j, order parameters (n,).
     points: the patches, LocalPoints.
     """
@@ -148,7 +116,7 @@ class LocalGram:
         self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
         self._strips = slices(0, n, _STRIP) + slices(n, len(self._first), _STRIP)
         self._tiles = _tiles(points.count)
-        self._store: Array | None = None
+        self._store: dict[int, Array] = {}  # of every tile, if they are kept: (pairs, entries)
 
     @classmethod
     def of(cls, network: LocalNetwork, x: Any, cap: float | None = None, pairs: str = "all") -> LocalGram:
@@ -164,12 +132,12 @@ class LocalGram:
         _require(grid, len(x), kept, limit)
         gram = cls(LocalPoints.of(network, x), pairs)
         if memory_estimate(len(x), grid.n_patches, True, grid.patch_size, kept) <= limit:
-            gram._assemble()
+            gram._keep()
         return gram
 
     @property
     def storage(self) -> str:
-        return "streamed" if self._store is None else "cached"
+        return "cached" if self._store else "streamed"
 
     # --- the two contractions -----------------------------------------------------------------------------
 
@@ -178,12 +146,19 @@ class LocalGram:
 
         Q is symmetric (n, n), or (n,) with diagonal pairs: InputError for another shape.
         """
-        Q = self._check(order_parameter)
-        weights = self._weights(Q)
-        packed = self._contract_stream(weights) if self._store is None else weights @ self._store
-        out = np.empty((self.points.count,) * 2)
-        for tile in self._tiles:
-            tile.put(packed, out)
+        Q = _order_parameter(order_parameter, self.points.grid.n_patches, self.pairs)
+        out, weights = np.empty((self.points.count,) * 2), self._weights(Q)
+
+        def work(t: int) -> None:
+            rows, columns = self._tiles[t]
+            flat = np.zeros(_size(rows, columns))
+            flat[_different(rows, columns)] = sum(weights[pairs] @ kernels for pairs, kernels in self._kernels(t))
+            kernel = flat.reshape(rows.stop - rows.start, -1)
+            if rows == columns:
+                kernel += np.triu(kernel, 1).T
+            out[rows, columns], out[columns, rows] = kernel, kernel.T
+
+        linalg.run_blocks(work, [(t,) for t in range(len(self._tiles))])
         means = self._means
         if means is not None:
             rest = self.points.scale * (means.T @ _off_diagonal(Q) @ means)
@@ -198,8 +173,15 @@ class LocalGram:
         W, count = np.asarray(cotangent, dtype=float), self.points.count
         if W.shape != (count, count):
             raise InputError(f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry")
-        w = self._pack(W)
-        sums = (self._project_stream(w) if self._store is None else self._store @ w) * self.points.scale
+        doubled = W + W.T
+        doubled[np.diag_indices(count)] *= 0.5
+
+        def work(t: int) -> Array:
+            w = doubled[self._tiles[t]].ravel()[_different(*self._tiles[t])]
+            return np.concatenate([kernels @ w for _, kernels in self._kernels(t)])
+
+        sums = np.sum(list(linalg.map_threads(work, range(len(self._tiles)), a_thread=4)), axis=0)
+        sums *= self.points.scale
         n = self.points.grid.n_patches
         if self.pairs == "diagonal":
             return sums
@@ -211,23 +193,9 @@ class LocalGram:
             G += _off_diagonal(0.5 * (rest + rest.T))
         return G
 
-    # --- packing ------------------------------------------------------------------------------------------
-
     @property
     def _means(self) -> Array | None:
         return self.points.means if self.pairs == "all" else None
-
-    def _check(self, order_parameter: Any) -> Array:
-        Q = np.asarray(order_parameter, dtype=float)
-        n = self.points.grid.n_patches
-        wanted = (n, n) if self.pairs == "all" else (n,)
-        if Q.shape != wanted:
-            raise InputError(
-                f"an order parameter of shape {Q.shape} for {n} patches and {self.pairs} pairs",
-                f"shape {wanted}",
-                'choose pairs="all" for matrices, pairs="diagonal" for one number a patch',
-            )
-        return Q
 
     def _weights(self, Q: Array) -> Array:
         """What multiplies each stored kernel: K_ii, then K_ij + K_ij^T for i < j."""
@@ -235,67 +203,48 @@ class LocalGram:
             return self.points.scale * Q
         return self.points.scale * 0.5 * (Q[self._first, self._second] + Q[self._second, self._first])
 
-    def _pack(self, W: Array) -> Array:
-        """The packed half of W that gives <W, S> for symmetric S."""
-        packed = np.empty(self._tiles[-1].place.stop)
-        for tile in self._tiles:
-            block = W[tile.rows, tile.columns] + W[tile.columns, tile.rows].T
-            if tile.diagonal:
-                block[np.diag_indices(len(block))] *= 0.5
-            packed[tile.place] = tile.pack(block[None])[0]
-        return packed
-
     # --- computing the kernels ----------------------------------------------------------------------------
 
-    def _assemble(self) -> None:
-        store = np.empty((len(self._first), self._tiles[-1].place.stop))
+    def _keep(self) -> None:
+        self._store = {t: self._empty(t, len(self._first)) for t in range(len(self._tiles))}
         linalg.run_blocks(
-            lambda tile, strip: self._fill(store[strip, tile.place], tile, strip),
-            [(tile, strip) for tile in self._tiles for strip in self._strips],
+            lambda t, pairs: self._fill(self._store[t][pairs], t, pairs),
+            [(t, pairs) for t in range(len(self._tiles)) for pairs in self._strips],
         )
-        self._store = store
 
-    def _fill(self, out: Array, tile: Tile, strip: slice) -> None:
-        """Stored kernels of a strip of pairs on one tile, into ``out`` (pairs, tile size)."""
-        for part in slices(strip.start, strip.stop, _pairs_at_once(2, tile.rows, tile.columns)):
-            i, j = self._first[part], self._second[part]
-            out[part.start - strip.start : part.stop - strip.start] = tile.pack(self._sums(i, j, tile))
+    def _kernels(self, tile: int) -> Iterator[tuple[slice, Array]]:
+        """Pairs of patches, and their kernels on a tile (pairs, entries): all that are kept, or strip by strip."""
+        if self._store:
+            yield slice(None), self._store[tile]
+            return
+        for pairs in self._strips:
+            made = self._empty(tile, pairs.stop - pairs.start)
+            self._fill(made, tile, pairs)
+            yield pairs, made
 
-    def _sums(self, i: Array, j: Array, tile: Tile) -> Array:
+    def _empty(self, tile: int, pairs: int) -> Array:
+        """Room for entries that are not mirror images of others."""
+        rows, columns = self._tiles[tile]
+        height = rows.stop - rows.start
+        return np.empty((pairs, height * (height + 1) // 2 if rows == columns else _size(rows, columns)))
+
+    def _fill(self, out: Array, tile: int, pairs: slice) -> None:
+        """K_ii, or K_ij + K_ij^T, of some pairs on one tile, into ``out`` (pairs, entries)."""
+        where = self._tiles[tile]
+        for part in slices(pairs.start, pairs.stop, _pairs_at_once(2, *where)):
+            sums = self._sums(self._first[part], self._second[part], *where).reshape(part.stop - part.start, -1)
+            out[part.start - pairs.start : part.stop - pairs.start] = sums[:, _different(*where)]
+
+    def _sums(self, i: Array, j: Array, rows: slice, columns: slice) -> Array:
         """K_ii of some patches, or K_ij + K_ij^T of some pairs i < j, on one tile: (pairs, rows, columns)."""
-        points, rows, columns = self.points, tile.rows, tile.columns
+        points = self.points
         if i[0] == j[0]:
             return points.duals(i, rows, points, j, columns)
-        if tile.diagonal:
+        if rows == columns:
             kernels = points.duals(i, rows, points, j, columns)
             return kernels + kernels.swapaxes(1, 2)
         both = points.duals(np.append(i, j), rows, points, np.append(j, i), columns)
         return both[: len(i)] + both[len(i) :]
-
-    def _contract_stream(self, weights: Array) -> Array:
-        packed = np.zeros(self._tiles[-1].place.stop)
-
-        def work(tile: Tile) -> None:
-            for strip in self._strips:
-                packed[tile.place] += weights[strip] @ self._block(tile, strip)
-
-        linalg.run_blocks(work, [(tile,) for tile in self._tiles])
-        return packed
-
-    def _project_stream(self, w: Array) -> Array:
-        sums = np.zeros(len(self._first))
-
-        def work(strip: slice) -> None:
-            for tile in self._tiles:
-                sums[strip] += self._block(tile, strip) @ w[tile.place]
-
-        linalg.run_blocks(work, [(strip,) for strip in self._strips])
-        return sums
-
-    def _block(self, tile: Tile, strip: slice) -> Array:
-        out = np.empty((strip.stop - strip.start, tile.place.stop - tile.place.start))
-        self._fill(out, tile, strip)
-        return out
 
 
 # --- between two sets, on the diagonal, and at infinite width --------------------------------------------
@@ -308,7 +257,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
     Raises InputError for points or Q of other shapes.
     """
     one, two = _both(network, x1, x2)
-    Q = _as_matrix_or_vector(order_parameter, one.grid.n_patches)
+    Q = _order_parameter(order_parameter, one.grid.n_patches)
     i, j, weights = _weighted_pairs(one, Q)
     out = np.zeros((one.count, two.count))
 
@@ -326,7 +275,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
 def local_diagonal(network: LocalNetwork, x: Any, order_parameter: Any) -> Array:
     """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, mu)`` of every point, (P,); Q is (n, n), or (n,) for i = j."""
     points = LocalPoints.of(network, x)
-    Q = _as_matrix_or_vector(order_parameter, points.grid.n_patches)
+    Q = _order_parameter(order_parameter, points.grid.n_patches)
     on_patches = network.phi.dual.diagonal(points.variance)[0]
     own = Q if Q.ndim == 1 else np.diagonal(Q)
     out = points.scale * (own @ on_patches)
@@ -363,14 +312,10 @@ def local_nngp(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
     """
     pooled = network.pool == "average"
     if x2 is not None:
-        return local_cross(network, x1, x2, _infinite_width(network.grid(_array(x1)), pooled))
+        grid = network.grid(checks.real_array("x", x1, (2, 3, 4)))
+        return local_cross(network, x1, x2, _infinite_width(grid, pooled))
     gram = LocalGram(LocalPoints.of(network, x1), "all" if pooled else "diagonal")
     return gram.contract(_infinite_width(gram.points.grid, pooled))
-
-
-def local_nngp_diagonal(network: LocalNetwork, x: Any) -> Array:
-    """Variance of f at infinite width for every point, (P,)."""
-    return local_diagonal(network, x, _infinite_width(network.grid(_array(x)), network.pool == "average"))
 
 
 def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
@@ -403,10 +348,6 @@ def _infinite_width(grid: PatchGrid, pooled: bool) -> Array:
     return np.full((n, n), 1.0 / n) if pooled else np.ones(n)
 
 
-def _array(x: Any) -> Array:
-    return checks.real_array("x", x, (2, 3, 4))
-
-
 def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPoints]:
     one, two = LocalPoints.of(network, x1), LocalPoints.of(network, x2)
     if one.grid != two.grid:
@@ -418,13 +359,16 @@ def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPo
     return one, two
 
 
-def _as_matrix_or_vector(order_parameter: Any, n: int) -> Array:
-    Q = np.asarray(order_parameter, dtype=float)
-    if Q.shape not in ((n, n), (n,)):
+def _order_parameter(given: Any, n: int, pairs: str | None = None) -> Array:
+    """Q as an array: (n, n) of all pairs, (n,) of diagonal ones; InputError for another shape."""
+    Q = np.asarray(given, dtype=float)
+    shapes = {"all": (n, n), "diagonal": (n,)}
+    wanted = list(shapes.values()) if pairs is None else [shapes[pairs]]
+    if Q.shape not in wanted:
         raise InputError(
-            f"an order parameter of shape {Q.shape}",
-            f"shape {(n, n)} or {(n,)} for {n} patches",
-            "check the patches",
+            f"an order parameter of shape {Q.shape} for {n} patches" + (f" and {pairs} pairs" if pairs else ""),
+            f"shape {' or '.join(map(str, wanted))}",
+            "give one number a patch for diagonal pairs, a matrix for all of them",
         )
     return Q
 
@@ -476,24 +420,23 @@ def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
 
 def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:
     """Pairs of patches whose duals on a tile fill the cache."""
-    return max(1, _BLOCK // (kernels_a_pair * (rows.stop - rows.start) * (columns.stop - columns.start)))
+    return max(1, _BLOCK // (kernels_a_pair * _size(rows, columns)))
 
 
 def _even(count: int) -> list[slice]:
     """Slices of equal length, at most ``_TILE``."""
-    return slices(0, count, -(-count // -(-count // _TILE)))
+    return slices(0, count, -(-count // max(1, -(-count // _TILE))))
 
 
-def _tiles(count: int) -> list[Tile]:
-    """The upper triangle of (count, count), tile by tile."""
-    tiles, start, parts = [], 0, _even(count)
-    for a, rows in enumerate(parts):
-        for columns in parts[a:]:
-            height, width = rows.stop - rows.start, columns.stop - columns.start
-            size = height * (height + 1) // 2 if rows == columns else height * width
-            tiles.append(Tile(rows, columns, slice(start, start + size)))
-            start += size
-    return tiles
+def _tiles(count: int) -> list[tuple[slice, slice]]:
+    """The upper triangle of (count, count), tile by tile: rows and columns."""
+    parts = _even(count)
+    return [(rows, columns) for a, rows in enumerate(parts) for columns in parts[a:]]
+
+
+def _different(rows: slice, columns: slice) -> Array | slice:
+    """Entries of a flat tile that are not mirror images of others: all, or the upper half on the diagonal."""
+    return _upper(rows.stop - rows.start) if rows == columns else slice(None)
 
 
 @lru_cache(maxsize=8)
@@ -501,3 +444,7 @@ def _upper(size: int) -> Array:
     """Flat indices of the upper triangle of a square."""
     i, j = np.triu_indices(size)
     return i * size + j
+
+
+def _size(rows: slice, columns: slice) -> int:
+    return (rows.stop - rows.start) * (columns.stop - columns.start)

@@ -23,40 +23,33 @@ Array = np.ndarray
 
 @dataclass
 class State:
-    """``scale * nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted (``tangent``).
+    """``nngp`` is K; ``ntk`` is Theta, None while it is zero or where it is not wanted.
 
-    ``raw`` asks for the tangent kernel of the weights themselves in place of that of whitened parameters.
+    ``tangent`` says of what parameters Theta is wanted: "whitened", "weights" (themselves), or None.
     Rules write into both arrays.
     """
 
     nngp: Array
-    tangent: bool
-    raw: bool = False
+    tangent: str | None = None
     ntk: Array | None = None
-    scale: float = 1.0
 
-    def flush(self) -> Array:
-        """K itself."""
-        if self.scale != 1.0:
-            self.nngp *= self.scale
-            self.scale = 1.0
-        return self.nngp
+    @property
+    def raw(self) -> bool:
+        """Whether the tangent kernel is that of the weights themselves."""
+        return self.tangent == "weights"
 
     def affine(self, weight_variance: float, offset_variance: float) -> None:
         """A layer with weights, its inputs already contracted: K <- w K + b, Theta <- w Theta + its own share."""
-        if not self.tangent:
-            self.scale *= weight_variance
-            if offset_variance:
-                self.flush()
-                self.nngp += offset_variance
-            return
-        K = self.flush()
-        own = K.copy() if self.raw else None  # d f / d W of weights of variance w is larger than of whitened ones
-        K *= weight_variance
-        K += offset_variance
+        K = self.nngp
+        own = K.copy() if self.raw else None  # d f / d W is larger than of whitened ones
+        if weight_variance != 1.0:
+            K *= weight_variance
+        if offset_variance:
+            K += offset_variance
         if own is not None and offset_variance:
             own += 1.0
-        self.add_to_ntk(own if own is not None else K, weight_variance)
+        if self.tangent:
+            self.add_to_ntk(K if own is None else own, weight_variance)
 
     def add_to_ntk(self, own: Array, weight_variance: float) -> None:
         if self.ntk is None:
@@ -67,7 +60,7 @@ class State:
 
     def copy(self) -> State:
         ntk = None if self.ntk is None else self.ntk.copy()
-        return State(self.nngp.copy(), self.tangent, self.raw, ntk, self.scale)
+        return State(self.nngp.copy(), self.tangent, ntk)
 
     def map(self, function: Any) -> None:
         """The same linear map for both arrays."""
@@ -95,22 +88,11 @@ class Step:
     slot: int
     inner: list[list[Step]] = field(default_factory=list)
 
-    def observe(self, state: State) -> Array:
-        """What the layer must know of single points, from the covariances of points with themselves: (..., points)."""
-        return observe(self.layer, self, state)
-
-    def prepare(self, observed: Array) -> Array:
-        """The same in the form that the rule uses, (..., points)."""
-        return prepare(self.layer, observed)
-
-    def __call__(self, state: State, sides: Sides) -> None:
-        rule(self.layer, self, state, sides)
-
 
 def run(steps: list[Step], state: State, sides: Sides) -> None:
     """One layer after another, in place."""
     for step in steps:
-        step(state, sides)
+        rule(step.layer, step, state, sides)
 
 
 def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
@@ -120,13 +102,17 @@ def between(step: Step, left: Array, right: Array) -> tuple[Array, Array]:
 
 @singledispatch
 def observe(layer: Any, step: Step, state: State) -> Array:
-    """Most layers need the variance of every position, (positions, points)."""
+    """What the layer must know of single points, from their covariances with themselves: (..., points).
+
+    Most layers need the variance of every position.
+    """
     K = state.nngp
-    return state.scale * (np.einsum("iip->ip", K) if step.full else K)
+    return np.array(np.einsum("iip->ip", K) if step.full else K)
 
 
 @singledispatch
 def prepare(layer: Any, observed: Array) -> Array:
+    """The same in the form that the rule uses, (..., points)."""
     raise NotImplementedError(type(layer).__name__)
 
 
@@ -148,9 +134,10 @@ def _(layer: L.Nonlinearity, observed: Array) -> Array:
 def _(layer: L.Nonlinearity, step: Step, state: State, sides: Sides) -> None:
     p1, p2 = between(step, *sides.of(step, state))
     if state.ntk is None:
-        state.scale = layer.phi.dual.advance(p1, p2, state.nngp, state.scale)
+        layer.phi.dual.kappa(p1, p2, state.nngp, out=state.nngp)
     else:
-        layer.phi.dual.advance_both(p1, p2, state.flush(), state.ntk)
+        state.nngp, slope = layer.phi.dual.kappa_and_slope(p1, p2, state.nngp)
+        state.ntk *= slope
 
 
 @prepare.register
@@ -289,7 +276,6 @@ def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
         if step.full and not needs_pairs:  # the other part does
             part.map(_same_positions)
         run(steps, part, sides)
-        part.flush()
     state.nngp += beside.nngp
     if state.ntk is not None and beside.ntk is not None:
         state.ntk += beside.ntk
@@ -300,7 +286,7 @@ def _(layer: L.Residual, step: Step, state: State, sides: Sides) -> None:
 
 @observe.register
 def _(layer: L.SelfAttention, step: Step, state: State) -> Array:
-    return state.scale * state.nngp
+    return state.nngp.copy()
 
 
 @prepare.register
@@ -321,7 +307,6 @@ def _(layer: L.SelfAttention, step: Step, state: State, sides: Sides) -> None:
         _identity_attention(layer, step, state)
         return
     z1, z2 = sides.of(step, state)
-    state.flush()
     state.map(lambda K: _attend(z1, K, z2, step))
     w, b = layer.s_ov**2, layer.offset_variance
     inverse = layer.precisions["value"] + layer.precisions["out"] if state.raw else 2.0
@@ -343,7 +328,7 @@ def _attend(z1: Array, K: Array, z2: Array, step: Step) -> Array:
 
 def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> None:
     """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
-    K, s, b = state.flush(), (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
+    K, s, b = state.nngp, (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
     square = np.einsum("kl...,kl...->...", K, K)
     kept = _needed_pairs(K, step)
     if state.tangent:

@@ -22,7 +22,7 @@ from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.rules import State, Step
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import Network
-from finitewidth.networks.patches import times
+from finitewidth.networks.patches import PatchGrid, times
 from finitewidth.networks.stack import LayeredNetwork, layers_of
 
 Array = np.ndarray
@@ -68,7 +68,7 @@ class StackKernel(Settings):
         estimate is above.
         Raises InputError for points that do not fit the layers or each other. Sources: ``kernels.rules``.
         """
-        return self._pairs(x1, x2, _Want(False), memory)[0]
+        return self._pairs(x1, x2, None, memory)[0]
 
     def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Array:
         """Neural tangent kernel, (points1, points2): the sum over parameters of products of derivatives.
@@ -80,18 +80,15 @@ class StackKernel(Settings):
 
     def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Kernels:
         """NNGP and NTK in one pass."""
-        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
-        return Kernels(*self._pairs(x1, x2, _Want(True, raw), memory))
+        return Kernels(*self._pairs(x1, x2, checks.choice("parameters", parameters, PARAMETERS), memory))
 
     def diagonal(self, x: Any, parameters: str = "whitened") -> Kernels:
         """NNGP and NTK of every point with itself, (points,) each."""
-        raw = checks.choice("parameters", parameters, PARAMETERS) == "weights"
-        own = self._own(x, _Want(True, raw))
-        return Kernels(own.nngp, own.ntk)
+        return self._own(x, checks.choice("parameters", parameters, PARAMETERS))
 
-    def _own(self, x: Any, want: _Want) -> Kernels:
+    def _own(self, x: Any, tangent: str | None) -> Kernels:
         x = self._points(x)
-        points = _Points.of(_Program.of(self.network.layers, x.shape[1:]), x, want)
+        points = _Points.of(_Program.of(self.network.layers, x.shape[1:]), x, tangent)
         return Kernels(*self._over_width(points.nngp, points.ntk))
 
     def _over_width(self, *found: Array) -> list[Array]:
@@ -102,7 +99,7 @@ class StackKernel(Settings):
 
     def nngp_diagonal(self, x: Any) -> Array:
         """Covariance of an output at every point with itself, (points,)."""
-        return self._own(x, _Want(False)).nngp
+        return self._own(x, None).nngp
 
     def feature_mean(self, x: Any) -> Array:
         """Prior mean of a feature of the last hidden layer (times sqrt(N)) at every point, (points,)."""
@@ -124,7 +121,7 @@ class StackKernel(Settings):
     def _points(self, x: Any) -> Array:
         return self.network.points(checks.real_array("x", x, (2, 3, 4)))
 
-    def _pairs(self, x1: Any, x2: Any, want: _Want, memory: str | float | None) -> list[Array]:
+    def _pairs(self, x1: Any, x2: Any, tangent: str | None, memory: str | float | None) -> list[Array]:
         one = self._points(x1)
         two = one if x2 is None else self._points(x2)
         if one.shape[1:] != two.shape[1:]:
@@ -135,24 +132,16 @@ class StackKernel(Settings):
             )
         program = _Program.of(self.network.layers, one.shape[1:])
         linalg.require_memory(
-            program.memory(len(one), len(two), want.tangent),
+            program.memory(len(one), len(two), tangent is not None),
             f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
             "give fewer points at a time",
             linalg.memory_cap(memory),
         )
-        left = _Points.of(program, one, want)
-        found = _gram(left) if x2 is None else _cross(left, _Points.of(program, two, want))
+        left = _Points.of(program, one, tangent)
+        found = _kernels(left, left if x2 is None else _Points.of(program, two, tangent))
         for kernel in self._over_width(*found):
             linalg.check_finite(kernel)
         return found
-
-
-@dataclass(frozen=True)
-class _Want:
-    """tangent: the NTK too. raw: of the weights themselves."""
-
-    tangent: bool
-    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,26 +187,26 @@ class _Program:
         for layer in self.before:
             x = _apply_to_inputs(layer, x)
         if isinstance(self.first, L.Conv):
-            x = _windows(x, self.first)
+            patch = self.first.patch_in(x.shape[1:-1])
+            x = PatchGrid(x.shape[1:], patch, self.first.stride, self.first.padding).extract(x)
         x = x.reshape(len(x), -1, x.shape[-1])
         return np.ascontiguousarray(x.swapaxes(0, 1)) / math.sqrt(x.shape[-1])
 
-    def through(self, gram: Array, want: _Want, sides: rules.Sides) -> State:
+    def through(self, gram: Array, tangent: str | None, sides: rules.Sides) -> State:
         """The first covariance taken through all layers; its array is used up."""
-        state = State(gram, want.tangent, want.raw)
+        state = State(gram, tangent)
         steps = self.steps
         if isinstance(self.first, L.Conv):
             rules.finish_conv(self.first, steps[0], state)
             steps = steps[1:]
         rules.run(steps, state, sides)
-        state.flush()
         return state
 
     def variances(self, x: Array) -> Array:
         """Of the last layer's outputs at every position of points with themselves, (positions, P)."""
         features, ends = self.features(x), []
         for part in slices(0, len(x), max(1, _WORK[self.pairwise] // self.largest)):
-            ends.append(self.through(_own_gram(features[:, part], self.full), _Want(False), _Own(self.n_slots)).nngp)
+            ends.append(self.through(_own_gram(features[:, part], self.full), None, _Own(self.n_slots)).nngp)
         return np.concatenate(ends, axis=-1)
 
     @property
@@ -256,12 +245,8 @@ class _Program:
         work = 3 * arrays * max(linalg.n_threads() * self.largest * block[0] * block[1], own)
         depth = 1 + max((len(step.inner) for step in _every(self.steps)), default=0)
         first = self.first
-        inputs = self.n * 9 if first is None or not isinstance(first, L.Conv) else self.n * _size(first)
+        inputs = self.n * (math.prod(first.patch_in(self.steps[0].space)) if isinstance(first, L.Conv) else 9)
         return 8.0 * (arrays * n1 * n2 + (n1 + n2) * (kept + 3 * inputs) + work * depth)
-
-
-def _size(conv: L.Conv) -> int:
-    return conv.patch**2 if isinstance(conv.patch, int) else math.prod(conv.patch)
 
 
 def _every(steps: list[Step]) -> list[Step]:
@@ -324,16 +309,6 @@ def _apply_to_inputs(layer: L.Layer, x: Array) -> Array:
     return x / math.prod(size for _, _, size, _ in geometry)
 
 
-def _windows(x: Array, conv: L.Conv) -> Array:
-    """(P, positions, inputs of a window), zeros where a window leaves the image."""
-    geometry, directions = conv.geometry(x.shape[1:-1]), x.ndim - 2
-    x = np.pad(x, [(0, 0), *conv.margins(x.shape[1:-1]), (0, 0)])
-    axes = tuple(range(1, 1 + directions))
-    view = np.lib.stride_tricks.sliding_window_view(x, [size for *_, size, _ in geometry], axis=axes)
-    view = view[(slice(None), *(slice(0, (count - 1) * step + 1, step) for count, *_, step in geometry))]
-    return view.reshape(len(x), math.prod(count for count, *_ in geometry), -1)
-
-
 # --- points with themselves ------------------------------------------------------------------------------------------
 
 
@@ -342,29 +317,29 @@ class _Points:
     """What the second pass needs of single points; nngp, ntk: of every point with itself, (P,)."""
 
     program: _Program
-    want: _Want
+    tangent: str | None
     features: Array
     prepared: list[Any]
     nngp: Array
     ntk: Array
 
     @classmethod
-    def of(cls, program: _Program, x: Array, want: _Want) -> _Points:
+    def of(cls, program: _Program, x: Array, tangent: str | None) -> _Points:
         features = program.features(x)
         passes, ends = [], []
         for part in slices(0, len(x), max(1, _WORK[program.pairwise] // program.largest)):
             own = _Own(program.n_slots)
-            ends.append(program.through(_own_gram(features[:, part], program.full), want, own))
+            ends.append(program.through(_own_gram(features[:, part], program.full), tangent, own))
             passes.append(own)
         prepared = passes[0].prepared
         if len(passes) > 1:  # what is prepared together may be of another length than in parts
             for step in _every(program.steps):
                 if passes[0].observed[step.slot] is not None:
                     seen = np.concatenate([own.observed[step.slot] for own in passes], axis=-1)
-                    prepared[step.slot] = step.prepare(seen)
+                    prepared[step.slot] = rules.prepare(step.layer, seen)
         nngp = np.concatenate([end.nngp.reshape(-1) for end in ends])
         ntk = np.concatenate([_zero_if_none(end).reshape(-1) for end in ends])
-        return cls(program, want, features, prepared, nngp, ntk)
+        return cls(program, tangent, features, prepared, nngp, ntk)
 
 
 def _zero_if_none(state: State) -> Array:
@@ -379,8 +354,8 @@ class _Own:
         self.prepared: list[Any] = [None] * n_slots
 
     def of(self, step: Step, state: State) -> tuple[Array, Array]:
-        self.observed[step.slot] = seen = step.observe(state)
-        self.prepared[step.slot] = ready = step.prepare(seen)
+        self.observed[step.slot] = seen = rules.observe(step.layer, step, state)
+        self.prepared[step.slot] = ready = rules.prepare(step.layer, seen)
         return ready, ready
 
 
@@ -419,37 +394,30 @@ class _Between:
         else:
             gram = rows[:, None] @ columns[..., self.j].swapaxes(0, 1)[None]
         shape = (n, n, height, width) if program.full else (n, height, width)
-        return program.through(gram.reshape(shape), self.left.want, self)
+        return program.through(gram.reshape(shape), self.left.tangent, self)
 
 
-def _gram(points: _Points) -> list[Array]:
-    count, columns = len(points.nngp), points.features.transpose(2, 0, 1).copy()
-    out = [np.empty((count, count)) for _ in range(2 if points.want.tangent else 1)]
-
-    def work(i: slice, j: slice) -> None:
-        state = _Between(points, points, i, j).block(columns)
-        for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
-            block = block.reshape(i.stop - i.start, j.stop - j.start)
-            K[i, j], K[j, i] = block, block.T
-            if i.start == j.start:  # rounding of a product need not be symmetric: the upper half is taken
-                square = block[:, : i.stop - i.start]
-                K[i, i] = np.triu(square) + np.triu(square, 1).T
-
-    linalg.run_blocks(work, triangle(count, points.program.block(count, count)))
-    for K, own in zip(out, (points.nngp, points.ntk), strict=False):
-        K[np.diag_indices(count)] = own
-    return out
-
-
-def _cross(left: _Points, right: _Points) -> list[Array]:
+def _kernels(left: _Points, right: _Points) -> list[Array]:
+    """Kernels of all pairs, (points1, points2) each; of a set with itself exactly symmetric."""
+    symmetric = left is right
     columns = right.features.transpose(2, 0, 1).copy()
     shape = len(left.nngp), len(right.nngp)
-    out = [np.empty(shape) for _ in range(2 if left.want.tangent else 1)]
+    out = [np.empty(shape) for _ in range(2 if left.tangent else 1)]
 
     def work(i: slice, j: slice) -> None:
         state = _Between(left, right, i, j).block(columns)
         for K, block in zip(out, (state.nngp, _zero_if_none(state)), strict=False):
-            K[i, j] = block.reshape(i.stop - i.start, j.stop - j.start)
+            block = block.reshape(i.stop - i.start, j.stop - j.start)
+            K[i, j] = block
+            if symmetric:
+                K[j, i] = block.T
+            if symmetric and i.start == j.start:  # rounding of a product need not be symmetric
+                square = block[:, : i.stop - i.start]
+                K[i, i] = np.triu(square) + np.triu(square, 1).T
 
-    linalg.run_blocks(work, rectangle(*shape, left.program.block(*shape)))
+    block = left.program.block(*shape)
+    linalg.run_blocks(work, triangle(len(left.nngp), block) if symmetric else rectangle(*shape, block))
+    if symmetric:
+        for K, own in zip(out, (left.nngp, left.ntk), strict=False):
+            K[np.diag_indices(len(K))] = own
     return out

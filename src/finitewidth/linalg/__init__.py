@@ -215,20 +215,16 @@ def run_blocks(work: Callable[..., None], blocks: Iterable[tuple[Any, ...]]) -> 
 
     BLAS keeps to the calling thread meanwhile: its own threads inside ours would wait for one another.
     """
-    blocks = list(blocks)
-    threads = min(n_threads(), len(blocks) // 4)  # a few small blocks are done before a pool has started
-    if threads <= 1:
-        for block in blocks:
-            work(*block)
-        return
-    with _pool(threads) as pool:
-        for done in [pool.submit(work, *block) for block in blocks]:
-            done.result()
+    for _ in map_threads(lambda block: work(*block), list(blocks), a_thread=4):
+        pass
 
 
-def map_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """``work(item)`` of every item, in their order, on all threads; BLAS keeps to the calling one as in run_blocks."""
-    threads = min(n_threads(), len(items))
+def map_threads(work: Callable[[Any], Any], items: Sequence[Any], a_thread: int = 1) -> Iterator[Any]:
+    """``work(item)`` of every item, in their order, on all threads; BLAS keeps to the calling one as in run_blocks.
+
+    a_thread: items below which no further thread is started; a few small ones are done before a pool has started.
+    """
+    threads = min(n_threads(), len(items) // a_thread)
     if threads <= 1:
         yield from map(work, items)
         return

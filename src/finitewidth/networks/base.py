@@ -251,6 +251,41 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
         return 0.0 if self.offset_precision is None else 1.0 / self.offset_precision
 
 
+@dataclass(frozen=True, kw_only=True, init=False)
+class ListedWeights(Network):
+    """Hidden parameters are ``{"weights": [one array a layer], "offsets": [the same] or []}``."""
+
+    own = False
+    known_neurons = True
+
+    def _weight_shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Shapes of the hidden weights, inputs of a neuron last; without these they are those of the offsets."""
+        raise NotImplementedError
+
+    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> dict[str, list[JaxArray]]:
+        """Weights and offsets drawn from the prior; their shapes are in the description of the class."""
+        import jax
+
+        shapes = self._weight_shapes(tuple(input_shape))
+        keys = jax.random.split(key, 2 * len(shapes))
+        precisions = self.weight_precision[: len(shapes)]
+        drawn = [jax.random.normal(k, shape) for k, shape in zip(keys[::2], shapes, strict=True)]
+        weights = [weight / math.sqrt(precision) for weight, precision in zip(drawn, precisions, strict=True)]
+        if self.offset_precision is None:
+            return {"weights": weights, "offsets": []}
+        scale = math.sqrt(self.offset_variance)
+        offsets = [scale * jax.random.normal(k, shape[:-1]) for k, shape in zip(keys[1::2], shapes, strict=True)]
+        return {"weights": weights, "offsets": offsets}
+
+    def hidden_log_prior(self, hidden: dict[str, list[JaxArray]]) -> JaxArray | float:
+        total: JaxArray | float = 0.0
+        for precision, weight in zip(self.weight_precision, hidden["weights"], strict=False):
+            total = total - 0.5 * precision * (weight**2).sum()
+        for offset in hidden["offsets"]:
+            total = total - 0.5 * (offset**2).sum() / self.offset_variance
+        return total
+
+
 def _checked_widths(given: Any) -> tuple[int, ...]:
     widths = (given,) if checks.scalar(given) else tuple(given)
     if not widths:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.base import Network
 from finitewidth.networks.fully_connected import FullyConnected
-
-if TYPE_CHECKING:
-    from finitewidth.networks.local import LocalNetwork
+from finitewidth.networks.local import Convolutional, LocallyConnected
 
 KINDS = ("fc", "cnn", "lcn")
 
@@ -60,7 +58,8 @@ def network_of(
         )
     if patch is None:
         raise InputError(f"network {kind!r} without a patch", "the size of a patch", "add patch 8, for example")
-    return _local_class(kind)(channels=widths[0], **given, **prior)
+    local_class = Convolutional if kind == "cnn" else LocallyConnected
+    return local_class(channels=widths[0], **given, **prior)
 
 
 def _refuse(given: dict[str, Any], kind: str) -> None:
@@ -70,13 +69,3 @@ def _refuse(given: dict[str, Any], kind: str) -> None:
             "an option of fully connected networks, which have no patches",
             f"leave {name} out, or use network 'cnn' or 'lcn'",
         )
-
-
-def _local_class(kind: str) -> type[LocalNetwork]:
-    if kind == "cnn":
-        from finitewidth.networks.convolutional import Convolutional
-
-        return Convolutional
-    from finitewidth.networks.locally_connected import LocallyConnected
-
-    return LocallyConnected

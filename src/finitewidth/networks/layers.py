@@ -32,8 +32,16 @@ SCALINGS = ("linear", "sqrt")
 class Layer(CheckedKeywords, Settings):
     """One layer; fields are its settings. Subclasses override what differs."""
 
+    sequence_only: ClassVar[str | None] = None  # name of a layer that needs points of several positions
+
     def output_space(self, space: Space) -> Space:
         """The space of the output; InputError where the layer cannot follow such an input."""
+        if self.sequence_only and not space:
+            raise InputError(
+                f"{self.sequence_only} on points without positions",
+                "a sequence (points, tokens, features) or images (points, height, width, channels)",
+                "reshape the points, or give input_shape; put it before flatten and pooling",
+            )
         return space
 
     def output_channels(self, space: Space, channels: int) -> int:
@@ -47,6 +55,11 @@ class Layer(CheckedKeywords, Settings):
     @property
     def weighted(self) -> tuple[Weighted, ...]:
         """The layers with weights in it, itself or those of a block."""
+        return ()
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activations in it."""
         return ()
 
     def changed(self, change: Callable[[Weighted], Layer]) -> Layer:
@@ -190,10 +203,10 @@ class Dense(Weighted):
 class DensePerToken(Dense):
     """Fully connected at every position, with the same weights."""
 
+    sequence_only = "dense_per_token"
+
     def output_space(self, space: Space) -> Space:
-        if not space:
-            raise _no_sequence("dense_per_token")
-        return space
+        return Layer.output_space(self, space)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,23 +276,17 @@ class Conv(Windowed, Weighted):
         return (*self.patch_in(space), channels, out), (out,)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
-        space = x.shape[1:-1]
-        steps, letters = per_direction("stride", self.stride, space), "HW"[: len(space)]
-        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        product = self._convolved(x, weights, steps, self.margins(space), numbers)
-        return product, math.prod(self.patch_in(space)) * x.shape[-1]
-
-    def _convolved(
-        self,
-        x: JaxArray,
-        weights: JaxArray,
-        steps: Space,
-        margins: list[tuple[int, int]],
-        numbers: tuple[str, str, str],
-    ) -> JaxArray:
         from jax import lax
 
-        return lax.conv_general_dilated(x, weights, steps, margins, dimension_numbers=numbers)
+        space = x.shape[1:-1]
+        patch, letters = self.patch_in(space), "HW"[: len(space)]
+        numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+        where = per_direction("stride", self.stride, space), self.margins(space)
+        if self.shared:
+            product = lax.conv_general_dilated(x, weights, *where, dimension_numbers=numbers)
+        else:
+            product = lax.conv_general_dilated_local(x, weights, *where, patch, dimension_numbers=numbers)
+        return product, math.prod(patch) * x.shape[-1]
 
     def neurons(self, params: Tree) -> JaxArray:
         return params[0].reshape(-1, params[0].shape[-1]).T
@@ -294,19 +301,6 @@ class LocallyConnected(Conv):
     def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
         out, positions = self.output_channels(space, channels), self.output_space(space)
         return (*positions, channels * math.prod(self.patch_in(space)), out), (*positions, out)
-
-    def _convolved(
-        self,
-        x: JaxArray,
-        weights: JaxArray,
-        steps: Space,
-        margins: list[tuple[int, int]],
-        numbers: tuple[str, str, str],
-    ) -> JaxArray:
-        from jax import lax
-
-        patch = self.patch_in(x.shape[1:-1])
-        return lax.conv_general_dilated_local(x, weights, steps, margins, patch, dimension_numbers=numbers)
 
     def neurons(self, params: Tree) -> JaxArray:
         *positions, inputs, out = params[0].shape
@@ -346,6 +340,10 @@ class Nonlinearity(Layer):
         assert isinstance(self.activation, Activation)
         return self.activation
 
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        return (self.phi,)
+
     def gaussian_after(self, gaussian: bool) -> bool:
         if not gaussian:
             raise InputError(
@@ -380,9 +378,10 @@ class Flatten(Layer):
 class GlobalAveragePool(Layer):
     """Mean over all positions, channel by channel."""
 
+    sequence_only = "global_average_pool"
+
     def output_space(self, space: Space) -> Space:
-        if not space:
-            raise _no_sequence("global_average_pool")
+        super().output_space(space)
         return ()
 
     def apply(self, params: Tree, x: JaxArray) -> JaxArray:
@@ -429,6 +428,8 @@ class SelfAttention(Weighted):
     query_precision, key_precision, value_precision, out_precision: of the four weight matrices, None: weight_precision;
         only the products query x key and value x out matter. offset_precision: of the output's offset.
     """
+
+    sequence_only = "self_attention"
 
     width: int | None = None
     mechanism: str = "softmax"
@@ -479,11 +480,6 @@ class SelfAttention(Weighted):
     def s_ov(self) -> float:
         """Product of the standard deviations of values and outputs."""
         return 1.0 / math.sqrt(self.precisions["value"] * self.precisions["out"])
-
-    def output_space(self, space: Space) -> Space:
-        if not space:
-            raise _no_sequence("self_attention")
-        return space
 
     def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         import jax
@@ -541,6 +537,10 @@ class Residual(Layer):
     def weighted(self) -> tuple[Weighted, ...]:
         return weighted(self.branch) + weighted(self.shortcut)
 
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        return nonlinearities(self.branch + self.shortcut)
+
     def changed(self, change: Callable[[Weighted], Layer]) -> Layer:
         return Residual(*(tuple(layer.changed(change) for layer in part) for part in self.parts))
 
@@ -595,11 +595,9 @@ def weighted(layers: Iterable[Layer]) -> tuple[Weighted, ...]:
 def nonlinearities(layers: Iterable[Layer]) -> tuple[Activation, ...]:
     """The different activations, in the order of the layers."""
     found: list[Activation] = []
-    for layer in layers:
-        own = layer.parts if isinstance(layer, Residual) else ()
-        phis = nonlinearities(own[0] + own[1]) if own else (layer.phi,) if isinstance(layer, Nonlinearity) else ()
-        known = [(phi, phi.function) for phi in found]  # activations compare by name alone
-        found += [phi for phi in phis if (phi, phi.function) not in known]
+    for phi in (phi for layer in layers for phi in layer.activations):
+        if (phi, phi.function) not in [(known, known.function) for known in found]:  # they compare by name alone
+            found.append(phi)
     return tuple(found)
 
 
@@ -646,11 +644,3 @@ def apply_layers(layers: tuple[Layer, ...], params: list[Tree], x: JaxArray) -> 
 def log_prior(layers: tuple[Layer, ...], params: list[Tree]) -> JaxArray | float:
     """Log density of all parameters under the prior, without the constant."""
     return sum(layer.log_prior(own) for layer, own in zip(layers, params, strict=True))
-
-
-def _no_sequence(name: str) -> InputError:
-    return InputError(
-        f"{name} on points without positions",
-        "a sequence (points, tokens, features) or images (points, height, width, channels)",
-        "reshape the points, or give input_shape; put it before flatten and pooling",
-    )

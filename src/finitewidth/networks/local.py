@@ -1,4 +1,4 @@
-"""What convolutional and locally connected networks share: one hidden layer that looks at patches."""
+"""Convolutional and locally connected networks: one hidden layer that looks at patches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.networks.base import Network
-from finitewidth.networks.patches import PatchGrid, padding_of, shape_of_input, sizes_of
+from finitewidth.networks.base import ListedWeights
+from finitewidth.networks.patches import PatchGrid, example_shape, padding_of, shape_of_input, sizes_of
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -21,7 +21,7 @@ POOLS = ("none", "average")
 
 
 @dataclass(frozen=True)
-class LocalNetwork(Network):
+class LocalNetwork(ListedWeights):
     """One hidden layer on patches i = 1..n of M inputs each, with N channels a (docs/theory.md section 0).
 
     Fields
@@ -36,9 +36,6 @@ class LocalNetwork(Network):
 
     Raises InputError for sizes and names that cannot be.
     """
-
-    own = False
-    known_neurons = True
 
     channels: Any
     patch: Any
@@ -103,7 +100,7 @@ class LocalNetwork(Network):
                 raise InputError(
                     f"flat points of {point[0]} inputs for a network on patches",
                     "images (points, height, width [, channels]), or input_shape",
-                    f"write input_shape={_guess(point[0])}, for example",
+                    f"write input_shape={example_shape(point[0])}, for example",
                 )
             signal = not isinstance(self.patch, int) and len(self.patch) == 1
             return (*point, 1) if len(point) == 2 and not signal else point
@@ -117,25 +114,9 @@ class LocalNetwork(Network):
 
     # --- the finite network: JAX arrays in and out --------------------------------------------------------
 
-    def _weight_shape(self, grid: PatchGrid) -> tuple[int, ...]:
-        """Shape of the hidden weights, M last; without M it is that of the offsets."""
-        raise NotImplementedError
-
     def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
         """``w . x_i`` of patches (P, n, M), without scaling: (P, n, N)."""
         raise NotImplementedError
-
-    def init_hidden(self, key: JaxArray, input_shape: tuple[int, ...]) -> dict[str, list[JaxArray]]:
-        """``{"weights": [one array], "offsets": [one array] or []}``, see ``_weight_shape``."""
-        import jax
-
-        weight_key, offset_key = jax.random.split(key)
-        shape = self._weight_shape(self.grid(tuple(input_shape)))
-        weights = jax.random.normal(weight_key, shape) / math.sqrt(self.weight_precision[0])
-        if self.offset_precision is None:
-            return {"weights": [weights], "offsets": []}
-        offsets = math.sqrt(self.offset_variance) * jax.random.normal(offset_key, shape[:-1])
-        return {"weights": [weights], "offsets": [offsets]}
 
     def features(self, hidden: dict[str, list[JaxArray]], x: JaxArray) -> JaxArray:
         """``phi(h_i^a) / sqrt(N n)``, (points, n N), patch by patch: feature i N + a is channel a of patch i.
@@ -153,21 +134,51 @@ class LocalNetwork(Network):
             return phi.mean(axis=1) / scale
         return phi.reshape(len(x), -1) / (scale * math.sqrt(grid.n_patches))
 
-    def hidden_log_prior(self, hidden: dict[str, list[JaxArray]]) -> JaxArray | float:
-        total = -0.5 * self.weight_precision[0] * (hidden["weights"][0] ** 2).sum()
-        for offset in hidden["offsets"]:
-            total = total - 0.5 * (offset**2).sum() / self.offset_variance
-        return total
-
     def n_features(self, input_shape: tuple[int, ...]) -> int:
         patches = 1 if self.pool == "average" else self.grid(tuple(input_shape)).n_patches
         return self.channels * patches
 
 
-def _guess(size: int) -> tuple[int, ...]:
-    """A shape that flat points may have come from: a square image of one or three channels, else a signal."""
-    for channels in (1, 3):
-        side = math.isqrt(size // channels)
-        if side * side * channels == size:
-            return (side, side, channels)
-    return (size, 1)
+@dataclass(frozen=True)
+class Convolutional(LocalNetwork):
+    """``h_i^a = w^a.x_i / sqrt(M)``, ``f = (1/sqrt(N n)) sum_{i,a} v_i^a phi(h_i^a)``: shared weights.
+
+    With ``pool="average"``: ``f = (1/sqrt(N)) sum_a v^a (1/n) sum_i phi(h_i^a)`` (docs/theory.md section 0;
+    Aiudi et al. 2025). Offsets, if any, belong to channels, so all patches share them too.
+    Hidden weights are (N, M), offsets (N,). See ``LocalNetwork`` for the fields.
+    """
+
+    def _weight_shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        return [(self.channels, self.grid(input_shape).patch_size)]
+
+    def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
+        return patches @ weights.T
+
+
+@dataclass(frozen=True)
+class LocallyConnected(LocalNetwork):
+    """``h_i^a = w_i^a.x_i / sqrt(M)``, ``f = (1/sqrt(N n)) sum_{i,a} v_i^a phi(h_i^a)``: own weights a patch.
+
+    docs/theory.md section 0. Offsets, if any, belong to one patch and channel each. Hidden weights are (n, N, M),
+    offsets (n, N). See ``LocalNetwork`` for the fields; ``pool`` must be "none": without shared weights the
+    average over patches has no theory here, InputError.
+    """
+
+    shares_weights = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool != "none":
+            raise InputError(
+                f"LocallyConnected with pool = {self.pool!r}",
+                'pool="none": the average-pooled readout is defined for shared weights',
+                "leave pool out, or take Convolutional",
+            )
+
+    def _weight_shapes(self, input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        grid = self.grid(input_shape)
+        return [(grid.n_patches, self.channels, grid.patch_size)]
+
+    def _preactivations(self, weights: JaxArray, patches: JaxArray) -> JaxArray:
+        by_patch = patches.swapaxes(0, 1) @ weights.swapaxes(1, 2)  # (n, P, N)
+        return by_patch.swapaxes(0, 1)

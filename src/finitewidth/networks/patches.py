@@ -135,7 +135,7 @@ class PatchGrid:
             raise InputError(
                 f"points with {size} inputs and input_shape={self.input_shape}",
                 f"{times(self.input_shape)} = {math.prod(self.input_shape)} inputs a point",
-                _shape_remedy(size, self.input_shape),
+                f"write input_shape={example_shape(size)}, for example, as the points were before they were flattened",
             )
 
 
@@ -227,14 +227,10 @@ def _whole(name: str, value: Any, least: int) -> int:
     return 0 if least == 0 and zero else checks.positive_integer(name, value)
 
 
-def _shape_remedy(size: int, shape: tuple[int, ...]) -> str:
-    """A shape of that many inputs: other channels, else another size of a square image."""
-    space = math.prod(shape[:-1])
-    if size % space == 0:
-        return f"write input_shape={(*shape[:-1], size // space)}, if the points have {size // space} channels"
-    side = math.isqrt(size // shape[-1])
-    if len(shape) == 3 and side * side * shape[-1] == size:
-        return f"write input_shape={(side, side, shape[-1])}, if the images are square"
-    if len(shape) == 2 and size % shape[-1] == 0:
-        return f"write input_shape={(size // shape[-1], shape[-1])}"
-    return "give the input_shape that the points were flattened from"
+def example_shape(size: int) -> tuple[int, ...]:
+    """A shape that flat points may have come from: a square image of one or three channels, else a signal."""
+    for channels in (1, 3):
+        side = math.isqrt(size // channels)
+        if side * side * channels == size:
+            return (side, side, channels)
+    return (size, 1)

@@ -14,10 +14,8 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.display import chosen
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import READOUTS, Making, Network
-from finitewidth.networks.convolutional import Convolutional
 from finitewidth.networks.fully_connected import FullyConnected
-from finitewidth.networks.local import LocalNetwork
-from finitewidth.networks.locally_connected import LocallyConnected
+from finitewidth.networks.local import Convolutional, LocallyConnected, LocalNetwork
 from finitewidth.networks.patches import Points, times
 
 if TYPE_CHECKING:
@@ -74,13 +72,7 @@ class LayeredNetwork(Network):
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        if isinstance(self.layers, (str, Mapping)) or not isinstance(self.layers, Sequence) or not self.layers:
-            raise InputError(
-                f"layers = {checks.shown(self.layers)}",
-                "a list of at least one layer",
-                'write [{"dense": {"width": 40}}, "erf", {"dense": {}}], for example',
-            )
-        put(self, "layers", layers := _parse_all(self.layers))
+        put(self, "layers", layers := _parse_all(self.layers, least=1))
         checks.choice("readout", self.readout, READOUTS)
         L.gaussian_at_end(layers, False)
         phis, offsets = L.nonlinearities(layers), [layer.offset_precision for layer in self._hidden]
@@ -221,9 +213,13 @@ Making.layered = LayeredNetwork
 # --- plain data ------------------------------------------------------------------------------------------------------
 
 
-def _parse_all(items: Any) -> tuple[L.Layer, ...]:
-    if isinstance(items, (str, Mapping)) or not isinstance(items, Sequence):
-        raise InputError(f"{checks.shown(items)} as layers", "a list of layers", "put them in brackets")
+def _parse_all(items: Any, least: int = 0) -> tuple[L.Layer, ...]:
+    if isinstance(items, (str, Mapping)) or not isinstance(items, Sequence) or len(items) < least:
+        raise InputError(
+            f"layers = {checks.shown(items)}",
+            "a list of layers",
+            'write [{"dense": {"width": 40}}, "erf", {"dense": {}}], for example',
+        )
     return tuple(_parse(item) for item in items)
 
 

@@ -31,8 +31,7 @@ from scipy import special
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.inference.prediction import Prediction
-from finitewidth.kernels.operator import GramOperator, stored_bytes
-from finitewidth.kernels.tiles import Points
+from finitewidth.kernels.operator import GramOperator, Points, stored_bytes
 from finitewidth.linalg import available_memory, left_over, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks import Network
@@ -126,7 +125,7 @@ class KrylovKernel:
         """Whether the tiles of the kernel fit beside the rest, or half the memory of the client's workers."""
         stored = stored_bytes(train.n_points, dtype)
         if solver.client is not None:
-            from finitewidth.kernels.distributed import workers_memory
+            from finitewidth.kernels.operator import workers_memory
 
             return stored <= 0.5 * workers_memory(solver.client)
         limit = available_memory() if memory is None else memory
