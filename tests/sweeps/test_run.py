@@ -21,7 +21,6 @@ from finitewidth.sweeps.store import Outcome, Store
 from finitewidth.sweeps.worker import StopSweepError, Worker
 from finitewidth.theory.rows import without_validity
 
-pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
 QUICK = {"data": "digits", "classes": [0, 1], "n_train": 30, "n_test": 20}

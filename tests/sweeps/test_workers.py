@@ -22,7 +22,6 @@ from finitewidth.sweeps.point import Point
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, Task
 
-pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
 PLAN = {

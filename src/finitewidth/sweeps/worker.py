@@ -18,9 +18,9 @@ from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError, ScaleWarning
 from finitewidth.data import Dataset
 from finitewidth.display.documents import row_document
-from finitewidth.inference.methods import Control, Method, Problem, Solution
+from finitewidth.inference.methods import Control, Problem, Solution
 from finitewidth.jobs import Job
-from finitewidth.jobs.options import Command, command_of, methods_of
+from finitewidth.jobs.options import Command, command_of
 from finitewidth.runs.durations import now, time_limit
 from finitewidth.runs.fingerprints import versions
 from finitewidth.sweeps.point import Point, compact
@@ -70,7 +70,7 @@ class Worker:
             )
         self.setting = setting
         self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
-        self._checked: tuple[dict[str, Any], Command, Method] | None = None
+        self._checked: tuple[dict[str, Any], Command] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
 
     @cached_property
@@ -118,17 +118,18 @@ class Worker:
             solution = self._solution(task, train, test)
             row = without_validity(solution.row(test, time.perf_counter() - started))
         draws = getattr(solution, "draws", None) if self.setting.keep_draws else None
-        return row_document(row, self._command(task)[0].layer_widths), draws
+        return row_document(row, self._command(task).layer_widths), draws
 
     def _solution(self, task: Task, train: Dataset, test: Dataset) -> Solution:
         """A long run goes on from its checkpoint; one that no longer fits (other versions, say) is left behind."""
-        point, (command, method) = task.point, self._command(task)
+        point, command = task.point, self._command(task)
         if self._group != point.group:
             self._group, self._shared = point.group, {}
         folder = self._subfolder(CHECKPOINTS)
         place = None if folder is None else folder / point.id
         control = Control(self.setting.memory, checkpoints=place, shared=self._shared)
-        job = Job((Problem(command.network, method.likelihood(command.noise[0])),), method, control=control)
+        (method,), (noise,) = command.methods, command.noise
+        job = Job((Problem(command.network, method.likelihood(noise)),), method, control=control)
         try:
             (solution,) = job.solutions(train, test)
         except InputError:
@@ -142,23 +143,22 @@ class Worker:
             shutil.rmtree(place, ignore_errors=True)
         return solution
 
-    def _command(self, task: Task) -> tuple[Command, Method]:
+    def _command(self, task: Task) -> Command:
         """Checked as on the command line; once for points that differ in width and temperature alone."""
         config = task.point.config
         others = {key: value for key, value in config.items() if key not in ("width", "temperature")}
         if self._checked is None or self._checked[0] != others:
-            options = task.point.options(task.source, self.setting.memory)
-            self._checked = (others, command_of(options), methods_of(options)[0])
-        command, method = self._checked[1:]
+            self._checked = (others, command_of(task.point.values(task.source, self.setting.memory)))
+        command = self._checked[1]
         network = command.network.with_width(config["width"]) if "width" in config else command.network
-        return replace(command, network=network, noise=[config["temperature"]]), method
+        return replace(command, network=network, noise=[config["temperature"]])
 
     def data(self, task: Task) -> tuple[Dataset, Dataset]:
         """The training and the test part, the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = self._command(task)[0].load()
+            parts = self._command(task).load()
             self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
         return self._data[1]
 
