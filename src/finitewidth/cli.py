@@ -189,7 +189,7 @@ def _command(options: type, name: str | None = None) -> Callable[[Callable[[Any]
 @contextlib.contextmanager
 def _waiting(limit: str | None) -> Iterator[None]:
     """Within it, what takes more than a few seconds says so on stderr, and what takes more than --time is refused."""
-    with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say, _watched()):
+    with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say):
         yield
 
 

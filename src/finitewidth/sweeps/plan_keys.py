@@ -9,10 +9,10 @@ from typing import Any
 from finitewidth.jobs import METHODS, method_class, options
 from finitewidth.jobs.option_values import FLAG, MEMORY, NUMBER_FROM_ZERO, WHOLE, Kind, named
 from finitewidth.networks.build import KINDS as NETWORKS
+from finitewidth.networks.build import OF_PATCHES
 from finitewidth.theory.solver import Solver
 
 _NO_KEYS = {"json", "figure", "checkpoint", "memory", "time", "likelihood"}  # decide no number, or are code
-_OF_PATCHES = {"patch", "stride", "padding", "pool", "input_shape"}
 _SHAPING = {"depth", "particles", "temperature", "momentum", "hold_out"}  # numbers that have to fit other keys
 _FIELDS = {field.name: field for field in dataclasses.fields(options.PredictOptions) if field.name not in _NO_KEYS}
 
@@ -40,7 +40,7 @@ def used(method: str, network: str) -> frozenset[str]:
     job = {field.name for field in dataclasses.fields(options.JobOptions)}
     keys = (job | settings | {"method"}) & KINDS.keys()
     # networks on patches have one hidden layer, and one solver
-    return frozenset(keys - (_OF_PATCHES if network == "fc" else {"closure", "solver"}))
+    return frozenset(keys - (set(OF_PATCHES) if network == "fc" else {"closure", "solver"}))
 
 
 @lru_cache(maxsize=8)
