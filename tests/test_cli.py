@@ -550,6 +550,7 @@ def test_as_a_program():
 # fmt: off
 REFUSED = [
     (("--temperature", "0"), "above 0"),
+    (("--temperature", "0", "--json"), "above 0"),
     (("--temperature", "-1"), "above 0"),
     (("--temperature", "nan"), "finite number"),
     (("--temperature", "warm"), "--temperature 'warm'"),
@@ -599,9 +600,8 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("options", "words"), REFUSED, ids=lambda value: "_".join(value) if isinstance(value, tuple) else ""
 )
-@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
-def test_refused(capsys, options, words, as_json):
-    assert words in refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []), *options)
+def test_refused(capsys, options, words):
+    assert words in refusal(capsys, "predict", *QUICK, *options)
 
 
 def test_refused_before_the_data_are_read(capsys, monkeypatch):
