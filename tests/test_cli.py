@@ -550,6 +550,7 @@ def test_as_a_program():
 # fmt: off
 REFUSED = [
     (("--temperature", "0"), "above 0"),
+    (("--temperature", "0", "--json"), "above 0"),
     (("--temperature", "-1"), "above 0"),
     (("--temperature", "nan"), "finite number"),
     (("--temperature", "warm"), "--temperature 'warm'"),
@@ -599,13 +600,12 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("options", "words"), REFUSED, ids=lambda value: "_".join(value) if isinstance(value, tuple) else ""
 )
-@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
-def test_refused(capsys, options, words, as_json):
-    assert words in refusal(capsys, "predict", *QUICK, *(["--json"] if as_json else []), *options)
+def test_refused(capsys, options, words):
+    assert words in refusal(capsys, "predict", *QUICK, *options)
 
 
 def test_refused_before_the_data_are_read(capsys, monkeypatch):
-    monkeypatch.setattr("finitewidth.data.load", lambda *_, **__: pytest.fail("data were read"))
+    monkeypatch.setattr("finitewidth.jobs.options.load", lambda *_, **__: pytest.fail("data were read"))
     for options, words in (("--method", "x"), "one of"), (("--temperature", "1,-1"), "above 0"):
         assert words in refusal(capsys, "predict", *QUICK, *options)
 

@@ -34,7 +34,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def said():
     lines: list[str] = []
-    with durations.announced(lines.append, bar=False):
+    with durations.announced(lines.append):
         yield lines
 
 
@@ -188,17 +188,3 @@ def test_quick_work_is_timed_several_times(clock):
     taken = iter([0.02, 0.001, 0.02, 9.0])
     assert durations.timed(lambda: clock.work(next(taken))) == pytest.approx(0.001)
     assert next(taken) == 9.0  # .03 seconds are enough
-
-
-def test_a_bar_only_where_it_is_long_and_watched(capsys):
-    with durations.announced(print, bar=True), durations.shown(1.0, "short"):
-        pass
-    with durations.shown(100.0, "unwatched"):
-        pass
-    assert capsys.readouterr() == ("", "")
-    with durations.announced(print, bar=True), durations.shown(100.0, "the saddle"):
-        pass
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "the saddle" in err
-    assert "of about 1.7 minutes" in err

@@ -10,37 +10,41 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from finitewidth import __version__
+from finitewidth import __version__, checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
-from finitewidth.jobs.option_values import whole
+from finitewidth.data import Dataset
+from finitewidth.inference.methods import Row
+from finitewidth.jobs import Job
 from finitewidth.jobs.options import (
     Command,
     CompareOptions,
     JobOptions,
     PredictOptions,
     SampleOptions,
+    StudyOptions,
+    SweepOptions,
     TrainOptions,
     command_of,
-    methods_of,
+    data_options,
+    given,
 )
+from finitewidth.runs import durations
+from finitewidth.theory import Infinite
+from finitewidth.theory.solving import TheoryMethod
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    from typer.models import OptionInfo
+    from typer.models import ArgumentInfo, OptionInfo
 
     from finitewidth.curves import LearningCurve
     from finitewidth.curves.comparison import ComparedRow, Comparison
-    from finitewidth.data import Dataset
-    from finitewidth.inference.methods import Row
-    from finitewidth.jobs import Job
     from finitewidth.sweeps.status import Status
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
@@ -156,23 +160,28 @@ def _usage(error: Any) -> str:
 # --- commands -----------------------------------------------------------------------------------------
 
 
-def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+def _command(options: type, name: str | None = None) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
     """Register a function of one options object as a command with one option for each of its fields."""
 
     def register(function: Callable[[Any], None]) -> Callable[..., None]:
-        def command(**given: Any) -> None:
-            with _waiting(given["time"]):
-                function(options(**given))
+        def command(**texts: Any) -> None:
+            with _waiting(texts["time"]) if "time" in texts else contextlib.nullcontext():
+                function(options(**texts))
 
-        hints = {f.name: Annotated[f.type, _option(f)] for f in _fields(options)}
+        types = get_type_hints(options)
         parameters = [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-            for f in _fields(options)
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+                annotation=Annotated[types[field.name], _parameter(field)],
+            )
+            for field in dataclasses.fields(options)
         ]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = hints
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__doc__ = function.__doc__
-        return app.command(function.__name__)(command)
+        return app.command(name or function.__name__)(command)
 
     return register
 
@@ -180,22 +189,15 @@ def _command(options: type) -> Callable[[Callable[[Any], None]], Callable[..., N
 @contextlib.contextmanager
 def _waiting(limit: str | None) -> Iterator[None]:
     """Within it, what takes more than a few seconds says so on stderr, and what takes more than --time is refused."""
-    from finitewidth.runs import durations
-
-    with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say, _watched()):
+    with durations.time_limit(durations.LIMIT if limit is None else limit), durations.announced(_say):
         yield
 
 
-def _fields(options: type) -> list[dataclasses.Field[Any]]:
-    """The fields with their types resolved."""
-    fields, hints = list(dataclasses.fields(options)), get_type_hints(options)
-    for field in fields:
-        field.type = hints[field.name]
-    return fields
-
-
-def _option(field: dataclasses.Field[Any]) -> OptionInfo:
-    return typer.Option(f"--{field.name.replace('_', '-')}", show_default=False, **field.metadata)
+def _parameter(field: dataclasses.Field[Any]) -> OptionInfo | ArgumentInfo:
+    said = {key: text for key, text in field.metadata.items() if key in ("metavar", "help")}
+    if "argument" in field.metadata:
+        return typer.Argument(**said)
+    return typer.Option(f"--{field.name.replace('_', '-')}", show_default=False, **said)
 
 
 def _version(wanted: bool) -> None:
@@ -232,11 +234,10 @@ def train(options: TrainOptions) -> None:
 
 
 def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
-    command = command_of(options)
-    (method,) = methods_of(options)
+    command = command_of(given(options))
     figure = _figure_path(options.figure)
-    job = command.job(method, _watched(), options.checkpoint)  # refuses before the data are read
-    job = job.one_width() if method.name == "infinite" else job  # there, all widths are one
+    job = command.job(_watched(), options.checkpoint)  # refuses before the data are read
+    job = job.one_width() if job.method.name == "infinite" else job  # there, all widths are one
     from finitewidth.curves import curve_of
     from finitewidth.display import tables
 
@@ -252,8 +253,6 @@ def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
 def _infinite(job: Job, data: tuple[Dataset, Dataset]) -> LearningCurve | None:
     """The limit that the table of a theory compares with; None where it says nothing new, or would take long."""
     from finitewidth.curves import curve_of
-    from finitewidth.theory import Infinite
-    from finitewidth.theory.solving import TheoryMethod
 
     theory = isinstance(job.method, TheoryMethod) and job.method.name != "infinite"
     if not theory or data[0].n_points > COMPARED_WITH_INFINITE:
@@ -282,11 +281,10 @@ def _draw(
 @_command(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Methods side by side, width by width: how far they are apart."""
-    command = command_of(options)
-    methods = methods_of(options)
+    command = command_of(given(options))
     figure = _figure_path(options.figure)
-    first = command.job(methods[0], _watched(), options.checkpoint)
-    jobs = [first, *map(first.by, methods[1:])]  # which share what they can
+    first = command.job(_watched(), options.checkpoint)
+    jobs = [first, *map(first.by, command.methods[1:])]  # which share what they can
     from finitewidth.curves.comparison import compared
     from finitewidth.display import tables
     from finitewidth.report import plots
@@ -304,8 +302,6 @@ def _figure_path(text: str | None) -> Path | None:
     """The file of a figure, if it can be written: known ending, existing folder, matplotlib installed."""
     if text is None:
         return None
-    from finitewidth import checks
-
     path = checks.path("--figure", text)
     if path.suffix.lower() not in FIGURES:
         raise InputError(
@@ -383,94 +379,58 @@ def demo(
     console.print("Figures: " + ", ".join(map(str, figures)))
 
 
-@app.command("study")
-def study_command(
-    name: Annotated[str, typer.Argument(metavar="list|NAME", help="Which study; list names them all.")],
-    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder of the study; a run goes on.")] = None,
-    scale: Annotated[str, typer.Option("--scale", metavar="KIND", help="small or full.")] = "small",
-    data: Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Default, small: digits.")] = None,
-    classes: Annotated[str | None, typer.Option("--classes", metavar="A,B", help="Keep these classes.")] = None,
-    n_train: Annotated[str | None, typer.Option("--n-train", metavar="P", help="Training points.")] = None,
-    n_test: Annotated[str | None, typer.Option("--n-test", metavar="P", help="Test points.")] = None,
-    seed: Annotated[str | None, typer.Option("--seed", metavar="S", help="Of split and sampling.")] = None,
-    time: Annotated[
-        str | None, typer.Option("--time", metavar="2h", help="Refuse what would take longer. Default: 1h.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
-) -> None:
+@_command(StudyOptions, "study")
+def study_command(options: StudyOptions) -> None:
     """Put a claim about finite networks to the test, on built-in data or your own."""
     from finitewidth import studies
-    from finitewidth.jobs.options import study_data
 
-    if name == "list":
+    if options.name == "list":
         listed = [{"name": study.name, "question": study.question} for study in studies.STUDIES.values()]
-        if as_json:
+        if options.json:
             _print_json({"studies": listed, "version": __version__})
             return
         for study in listed:
             _console().print(f"{study['name']}\n    {study['question']}")
         return
-    chosen = studies.study_of(name)
-    options = study_data(classes, n_train, n_test, seed)
-    if out is None:
-        raise InputError(f"study {name} without --out", "a folder for its results", f"add --out {name}")
+    chosen, of_data = studies.study_of(options.name), data_options(given(options))
+    if options.out is None:
+        missing = f"study {options.name} without --out"
+        raise InputError(missing, "a folder for its results", f"add --out {options.name}")
     from finitewidth.report.plots import require_matplotlib
 
     require_matplotlib()
-    with _waiting(time):
-        report = studies.run(chosen, out, scale, data, options, (lambda text: None) if as_json else _say_plainly)
-    figures = studies.draw(report, out)
-    if as_json:
+    say = (lambda text: None) if options.json else _say_plainly
+    report = studies.run(chosen, options.out, options.scale, options.data, of_data, say)
+    figures = studies.draw(report, options.out)
+    if options.json:
         _print_json(report.plain | {"figures": [str(path) for path in figures]})
         return
     for part in studies.for_people(report):
         _console().print(part)
-    _console().print(f"Figures: {', '.join(map(str, figures))}\nA page to look at: finitewidth report {out}")
+    _console().print(f"Figures: {', '.join(map(str, figures))}\nA page to look at: finitewidth report {options.out}")
 
 
-@app.command("sweep")
-def sweep_command(
-    plan: Annotated[str | None, typer.Argument(metavar="PLAN.yaml", help="What to sweep (docs/sweeps.md).")] = None,
-    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder of the results.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="What the same command does anyway.", show_default=False)
-    ] = False,
-    client: Annotated[
-        str, typer.Option("--client", metavar="KIND", help="serial, local, or a Dask scheduler: tcp://HOST:8786.")
-    ] = "serial",
-    workers: Annotated[
-        str | None, typer.Option("--workers", metavar="N", help="Of --client local. Default: one a processor.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do points that failed once more.", show_default=False)
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="More than a million points.", show_default=False)] = False,
-    memory: Annotated[
-        str | None, typer.Option("--memory", metavar="8GB", help="Refuse points that would need more.")
-    ] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of plans.", show_default=False)
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
-) -> None:
+@_command(SweepOptions, "sweep")
+def sweep_command(options: SweepOptions) -> None:
     """Predict, sample or train over a grid; the same command goes on where it was."""
     from finitewidth import sweeps
 
-    if schema:
+    if options.schema:
         _print_json(sweeps.json_schema())
         return
-    if plan is None or out is None:
-        given = "sweep without " + ("a plan" if plan is None else "--out")
-        raise InputError(given, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
-    options: dict[str, Any] = {"workers": None if workers is None else whole("--workers", workers), "memory": memory}
-    read = sweeps.Plan.of(plan)
-    status = sweeps.run(read, out, client=client, retry_failed=retry_failed, yes=yes, progress=_watched(), **options)
-    if as_json:
+    if options.plan is None or options.out is None:
+        missing = "sweep without " + ("a plan" if options.plan is None else "--out")
+        raise InputError(missing, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
+    chosen = ("client", "workers", "retry_failed", "yes", "memory")
+    settings = {name: value for name, value in given(options).items() if name in chosen}
+    read = sweeps.Plan.of(options.plan)
+    status = sweeps.run(read, options.out, progress=_watched(), **settings)
+    if options.json:
         _print_json(status.to_dict())
         return
     from finitewidth.report import sweep_table
 
-    rows = list(sweeps.rows(out, read, most=sweep_table.SHOWN))
+    rows = list(sweeps.rows(options.out, read, most=sweep_table.SHOWN))
     _console().print(sweep_table.sweep_table(rows, read.swept, status))
     _say_status(status)
     _console().print(f"Results: {status.to_dict()['database']}")

@@ -335,7 +335,7 @@ def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
         fw.sweeps.draws(folder, rng.choice((valid["id"], "x", "../x")))
     elif what == 2:
         store = Store(folder)
-        store.known(failed=True)
+        store.statuses()
         store.close()
     elif what == 3 and rng.random() < 0.1:
         fw.sweeps.read(folder)
@@ -495,7 +495,7 @@ def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
     if rng.random() < 0.2:
         path.rename(path.with_name("run.npz.previous"))
     read_run(long_runs()[which], path)
-    read_arrays(path, 1000.0)
+    read_arrays(path)
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------

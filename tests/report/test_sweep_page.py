@@ -143,7 +143,6 @@ def test_names_from_outside_are_text(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    pytest.importorskip("pydantic")
     pytest.importorskip("yaml")
     place = tmp_path_factory.mktemp("sweep") / "out"
     plan = {"data": "digits", "classes": [0, 1], "n_train": 20, "n_test": 10}

@@ -360,7 +360,7 @@ def test_announced_once_and_the_draws_are_the_same(train, test_set, draws, monke
     clock, said = itertools.count(0.0, 1000.0), []
     monkeypatch.setattr(Engine, "least_seconds", lambda engine, state: 0.0)
     monkeypatch.setattr(durations, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    with durations.time_limit(None), durations.announced(said.append, bar=False):
+    with durations.time_limit(None), durations.announced(said.append):
         again = sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING)
     assert same(draws, again)
     assert len(said) == 1

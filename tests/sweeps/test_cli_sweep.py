@@ -11,7 +11,6 @@ import finitewidth as fw
 from finitewidth.cli import main
 from finitewidth.sweeps.worker import Worker
 
-pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
 PLAN = """\

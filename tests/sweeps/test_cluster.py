@@ -12,7 +12,6 @@ import finitewidth as fw
 from finitewidth.sweeps import cluster
 
 pytest.importorskip("distributed")
-pytest.importorskip("pydantic")
 
 PLAN = {
     "data": "digits",

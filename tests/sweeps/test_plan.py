@@ -17,7 +17,6 @@ from finitewidth.sweeps import Plan, json_schema
 from finitewidth.sweeps.plan_keys import KINDS, used
 from finitewidth.sweeps.point import Point
 
-pytest.importorskip("pydantic")
 yaml = pytest.importorskip("yaml")
 
 PLAN = """\
@@ -54,8 +53,8 @@ def test_the_plan_of_the_design(plan_of):
     assert plan.size == len(points) == len({point.id for point in points}) == 16
     places = [(point.config["width"], point.config["temperature"]) for point in points]
     assert places == list(itertools.product((20, 40, 80, 160), (0.02, 0.05, 0.1, 0.5)))
-    options = points[0].options("digits")
-    assert (options.classes, options.depth, options.closure, options.temperature) == ("0,1", "2", "nested", "0.02")
+    values = points[0].values("digits")
+    assert [values[name] for name in ("classes", "depth", "closure", "temperature")] == [("0", "1"), 2, "nested", 0.02]
 
 
 def test_a_flag(plan_of):
@@ -64,7 +63,7 @@ def test_a_flag(plan_of):
     assert {point.id for point in plan_of("standardise_target: false\n" + PLAN).points()} == without
     point = Point.of({"data": "my.csv", "target": "price", "standardise_target": True})
     assert point.id != Point.of({"data": "my.csv", "target": "price"}).id
-    assert point.options("my.csv").standardise_target is True
+    assert point.values("my.csv")["standardise_target"] is True
     with pytest.raises(fw.InputError, match=r"line 1: .*standardise_target for data 'digits'"):
         plan_of("standardise_target: true\n" + PLAN)
     with pytest.raises(fw.InputError, match="line 1: standardise_target: 'yes'; wanted: true or false"):
@@ -114,7 +113,7 @@ REFUSED = [
     (("depth: 2", "depth:"), "line 7", "(nothing)"),
     (("depth: 2", "json: true"), "line 7", "unknown key"),
     (("depth: 2", "memory: lots"), "line 7", "8GB"),
-    (("depth: 2", "keep_draws: 3"), "line 7", "boolean"),
+    (("depth: 2", "keep_draws: 3"), "line 7", "true or false"),
     (("data: digits\n", "data: digits\nimpute: men\n"), "line 2", "did you mean 'mean'?"),
     (("data: digits\n", "data: digits\ndelimiter: ''\n"), "line 2", "one character"),
     (("data: digits\n", "data: digits\ncolumns: [a, a]\n"), "line 2", "different names of columns"),
@@ -168,7 +167,7 @@ def test_columns_of_a_table(plan_of, tmp_path):
     names = "target: [price, 'a, b']\ndrop: size\nencode: text\nimpute: mean\ndelimiter: tab\n"
     (point,) = plan_of("data: rooms.csv\n" + names).points()
     assert (point.config["target"], point.config["drop"], point.config["encode"]) == ('price,"a, b"', "size", "text")
-    data = command_of(point.options(str(tmp_path / "rooms.csv"))).data_options
+    data = command_of(point.values(str(tmp_path / "rooms.csv"))).data_options
     assert (data["target"], data["drop"], data["delimiter"]) == (("price", "a, b"), ("size",), "\t")
     (other,) = plan_of("data: rooms.csv\n" + names.replace("drop: size", "drop: rooms")).points()
     assert (point.data_key, point.group) != (other.data_key, other.group)

@@ -22,7 +22,6 @@ from finitewidth.sweeps.point import Point
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, Task
 
-pytest.importorskip("pydantic")
 pytest.importorskip("yaml")
 
 PLAN = {
@@ -152,7 +151,7 @@ def test_interrupted_watched_and_refused_meanwhile(tmp_path):
 
 
 class StandIn:
-    """For Dask's client: ``perform`` is what a worker does of a batch; None where the worker ends of it."""
+    """For Dask's client: ``perform`` is what a worker does of a batch."""
 
     def __init__(self, perform, workers=("tcp://a", "tcp://b")):
         self.perform, self.workers, self.calls = perform, workers, []
@@ -161,9 +160,10 @@ class StandIn:
     def nthreads(self):
         return dict.fromkeys(self.workers, 1)
 
-    def submit(self, work, batch, setting, workers, pure):
+    def submit(self, work, batch, setting, pure, workers=None, allow_other_workers=False):
+        assert allow_other_workers == (workers is not None)
         self.calls.append((workers, ids(batch)))
-        found = self.perform(batch, workers)
+        found = self.perform(batch)
 
         def result():
             if isinstance(found, Exception):
@@ -171,7 +171,7 @@ class StandIn:
             return found
 
         future = SimpleNamespace(key=str(len(self.calls)), result=result, cancel=lambda: None)
-        future.add_done_callback = lambda tell: None if found is None else tell(future)
+        future.add_done_callback = lambda tell: tell(future)
         return future
 
     def cancel(self, futures):
@@ -198,7 +198,7 @@ def outcomes(todo, client) -> dict[str, str]:
 def test_a_point_that_kills_its_workers_fails_and_the_others_do_not():
     todo = tasks(1, 9)
     fatal = todo[2].point.id
-    client = StandIn(lambda batch, _: KilledWorker() if fatal in ids(batch) else done(batch))
+    client = StandIn(lambda batch: KilledWorker() if fatal in ids(batch) else done(batch))
     found = outcomes(todo, client)
     assert found.pop(fatal) == "its worker ended again and again, out of memory perhaps"
     assert set(found.values()) == {""}
@@ -206,26 +206,11 @@ def test_a_point_that_kills_its_workers_fails_and_the_others_do_not():
 
 
 def test_what_a_worker_does_not_come_to_is_done_later():
-    outcomes(tasks(2, 9), StandIn(lambda batch, _: done(batch[:1])))
-
-
-def test_another_worker_does_what_one_that_has_gone_had(monkeypatch):
-    monkeypatch.setattr(cluster, "_LOOK", 0.0)
-    client = StandIn(lambda batch, workers: None if workers == ["tcp://a"] else done(batch), ["tcp://a"])
-
-    def leaves():
-        found, client.workers = client.workers, ["tcp://b"]
-        return dict.fromkeys(found, 1)
-
-    client.nthreads = leaves
-    todo = tasks(1, 4)
-    outcomes(todo, client)
-    assert [workers for workers, _ in client.calls[:2]] == [["tcp://a"], None]
-    assert client.calls[0][1] == client.calls[1][1]
+    outcomes(tasks(2, 9), StandIn(lambda batch: done(batch[:1])))
 
 
 def test_workers_hear_of_an_end_and_of_a_scheduler_that_is_gone():
-    client = StandIn(lambda batch, _: done(batch))
+    client = StandIn(lambda batch: done(batch))
     found = cluster.outcomes(iter(tasks(1, 9)), Setting("out", None, False), client, ahead=1)
     next(found)
     found.close()

@@ -147,7 +147,7 @@ def test_all_sizes_and_rows_are_counted(monkeypatch):
     long_work(monkeypatch)
     monkeypatch.setattr(solving, "_rehearsed", lambda theory, rows, train, test: lambda n: 0.1 * n * rows)
     monkeypatch.setattr(durations, "require_time", lambda seconds, *_: asked.append(seconds))
-    with durations.announced(said.append, bar=False):
+    with durations.announced(said.append):
         fw.learning_curve(TWO, points(60), points(10), widths=[20, 50], n_train=[20, 30])
     assert asked == [pytest.approx(0.1 * 50 * 2)]
 

@@ -1,44 +1,82 @@
-"""The values that texts of the command line stand for; a bad one is answered with what is wanted and what to write.
+"""What options hold: how their texts are read, and how the same values stand in the plan of a sweep.
 
-Imports are within the functions, so that ``--help`` is quick.
+A bad one is answered with what is wanted and what to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+import csv
+import importlib
+import io
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import Method
+from finitewidth.jobs import method_class
+from finitewidth.linalg import parse_memory
+from finitewidth.networks import Network
 
 T = TypeVar("T")
 _DIGITS = 18  # of a whole number: below 2^63
 
 
-def numbers(option: str, text: str) -> list[float]:
-    """Numbers separated by commas."""
-    return [_number(option, item, text) for item in text.split(",")]
+@dataclass(frozen=True)
+class Kind:
+    """What an option holds.
+
+    read: ``read(option, text)`` is its value, or raises InputError. schema: JSON schema of the key of a plan. join: the
+    text of several, where a plan may list them.
+    """
+
+    read: Callable[[str, Any], Any]
+    schema: dict[str, Any]
+    join: Callable[[Iterable[str]], str] | None = None
+
+    def of_plan(self, key: str, value: Any) -> Any:
+        """The one form of a value of a plan, plain data; raises InputError."""
+        if isinstance(value, list) and self.join is not None:
+            text = self.join(_scalar(key, item) for item in value)
+        else:
+            text = _scalar(key, value)
+        found = self.read(key, text)
+        return list(found) if isinstance(found, tuple) else found
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Whole numbers of at least one, separated by commas; 1e12 is one of them."""
-    from finitewidth import checks
+class _Switch(Kind):
+    """True or false, which no text stands for."""
 
-    return [checks.positive_integer(option, _number(option, item, text)) for item in text.split(",")]
+    def of_plan(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{key}: {checks.shown(value)}", "true or false", f"write {key}: true")
+        return value
 
 
-def sizes(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers separated by x: 16x16x1."""
-    from finitewidth import checks
-    from finitewidth.checks.exceptions import InputError
+class _Columns(Kind):
+    """Their one form is the text of the command line, so that a single name stands for itself."""
 
-    items = text.lower().split("x")
-    if not all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items):
-        example = "16x16x1" if option == "--input-shape" else "8 or 8x8"
-        raise InputError(f"{option} {text!r}", "whole numbers separated by x", f"write {option} {example}")
-    return tuple(checks.positive_integer(option, int(item)) for item in items)
+    def of_plan(self, key: str, value: Any) -> str:
+        return _quoted(super().of_plan(key, value))
+
+
+def _scalar(key: str, value: Any) -> str:
+    """The text of one YAML scalar, as it would be typed."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        kind = "nothing" if value is None else type(value).__name__
+        raise InputError(
+            f"{key}: {checks.shown(value)} ({kind})", "one text or number", "write it as on the command line"
+        )
+    return str(value)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def _number(option: str, item: str, text: str) -> float:
-    from finitewidth.checks.exceptions import InputError
-
     for kind in (int, float):
         try:
             return kind(item)
@@ -47,34 +85,47 @@ def _number(option: str, item: str, text: str) -> float:
     raise InputError(f"{option} {text!r}", "a number, or numbers separated by commas", f"write {option} in digits")
 
 
-def one(read: Callable[[str, str], list[T]], option: str, text: str) -> T:
-    from finitewidth.checks.exceptions import InputError
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    return tuple(_number(option, item, text) for item in text.split(","))
 
-    values = read(option, text)
+
+def _one(option: str, text: str) -> float:
+    values = _numbers(option, text)
     if len(values) != 1:
         raise InputError(f"{option} {text!r}", "a single number", f"write {option} {values[0]}")
     return values[0]
 
 
-def optional(read: Callable[[str, str], T], option: str, text: str | None) -> T | None:
-    return None if text is None else read(option, text)
+def _precision(option: str, text: str) -> float | tuple[float, ...]:
+    """One for all layers, or one a layer."""
+    values = tuple(checks.positive(option, value) for value in _numbers(option, text))
+    return values[0] if len(values) == 1 else values
 
 
-def whole(option: str, text: str) -> int:
-    return one(whole_numbers, option, text)
+def _wholes(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers of at least one; 1e12 is one of them."""
+    return tuple(checks.positive_integer(option, value) for value in _numbers(option, text))
 
 
-def whole_from_zero(option: str, text: str) -> int:
-    from finitewidth.checks.exceptions import InputError
-
+def _whole_from_zero(option: str, text: str) -> int:
     if not text.strip().isdecimal() or len(text) > _DIGITS:
         raise InputError(f"{option} {text!r}", "a whole number of at least 0", f"write {option} 0, for example")
     return int(text)
 
 
-def names(option: str, text: str) -> tuple[str, ...]:
-    from finitewidth.checks.exceptions import InputError
+def sizes(option: str, text: str) -> tuple[int, ...]:
+    """Whole numbers separated by x: 16x16x1."""
+    items = text.lower().split("x")
+    if not all(item.strip().isdecimal() and len(item) <= _DIGITS for item in items):
+        example = "16x16x1" if option == "--input-shape" else "8 or 8x8"
+        raise InputError(f"{option} {text!r}", "whole numbers separated by x", f"write {option} {example}")
+    return tuple(checks.positive_integer(option, int(item)) for item in items)
 
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _classes(option: str, text: str) -> tuple[str, ...]:
     names = tuple(item.strip() for item in text.split(","))
     if "" in names or len(set(names)) < len(names) or len(names) < 2:
         raise InputError(
@@ -85,10 +136,6 @@ def names(option: str, text: str) -> tuple[str, ...]:
 
 def columns(option: str, text: str) -> tuple[str, ...]:
     """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
-    import csv
-
-    from finitewidth.checks.exceptions import InputError
-
     try:
         row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error:
@@ -99,53 +146,27 @@ def columns(option: str, text: str) -> tuple[str, ...]:
     return names
 
 
-def joined(names: Iterable[str]) -> str:
+def _quoted(names: Iterable[str]) -> str:
     """What ``columns`` reads."""
-    import csv
-    import io
-
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(names)
     return line.getvalue()
 
 
-def size(option: str, text: str | None) -> int | tuple[int, ...] | None:
-    if text is None:
-        return None
-    values = sizes(option, text)
-    return values[0] if len(values) == 1 else values
+def named(known: Sequence[str]) -> Kind:
+    """One of the known names."""
+    return Kind(lambda option, text: checks.choice(option, text, known), {"type": "string", "enum": list(known)})
 
 
-def positive(option: str, text: str) -> float:
-    """A single number above 0."""
-    from finitewidth import checks
-
-    return checks.positive(option, one(numbers, option, text))
+# --- classes of the user's own ----------------------------------------------------------------------------------------
 
 
-def from_zero(option: str, text: str) -> float:
-    """A single number of at least 0."""
-    from finitewidth import checks
-
-    return checks.not_negative(option, one(numbers, option, text))
-
-
-def is_import_path(text: str) -> bool:
-    """Whether a text names a class of the user's own: module:Class."""
-    return ":" in text
-
-
-def imported(option: str, text: str, base: type[T]) -> type[T]:
+def _imported(option: str, text: str, base: type[T]) -> type[T]:
     """The class that module:Class names, found as Python finds modules, and in the current folder.
 
     Only for the user's own command line: what plans, data and saved runs hold is never imported.
     Raises InputError where there is none, or where it is no subclass of ``base``.
     """
-    import importlib
-    import sys
-
-    from finitewidth.checks.exceptions import InputError
-
     module, _, name = text.partition(":")
     if "" not in sys.path:
         sys.path.append("")  # last: a file of this folder takes no library's place
@@ -160,3 +181,42 @@ def imported(option: str, text: str, base: type[T]) -> type[T]:
         wanted = f"a subclass of finitewidth.{base.__name__}"
         raise InputError(f"{option} {text}, which is none", wanted, f"derive it from {base.__name__}")
     return found
+
+
+def _method(option: str, text: str) -> type[Method]:
+    return _imported(option, text, Method) if ":" in text else method_class(text)  # type: ignore[type-abstract]
+
+
+def _methods(option: str, text: str) -> tuple[type[Method], ...]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2:
+        raise InputError(f"{option} {text!r}", "two of them at least", f"write {option} {names[0]},sample")
+    return tuple(_method(option, name) for name in names)
+
+
+# --- kinds ------------------------------------------------------------------------------------------------------------
+
+_ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0}
+_COUNT = {"type": "integer", "minimum": 1}
+_ITEMS = {"type": ["array", "string"], "items": {"type": ["integer", "string"]}}
+
+TEXT = Kind(lambda _, text: text, {"type": "string"})
+FLAG = _Switch(lambda _, value: value, {"type": "boolean"})
+WHOLE = Kind(lambda option, text: checks.positive_integer(option, _one(option, text)), _COUNT)
+WHOLE_FROM_ZERO = Kind(_whole_from_zero, {"type": "integer", "minimum": 0})
+WHOLES = Kind(_wholes, {"type": "array", "items": _COUNT}, ",".join)
+NUMBER = Kind(lambda option, text: checks.positive(option, _one(option, text)), _ABOVE_ZERO)
+NUMBER_FROM_ZERO = Kind(
+    lambda option, text: checks.not_negative(option, _one(option, text)), {"type": "number", "minimum": 0}
+)
+NUMBERS = Kind(_numbers, {"type": "array", "items": {"type": "number"}}, ",".join)
+PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": _ABOVE_ZERO}]}, ",".join)
+SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)
+CLASSES = Kind(_classes, _ITEMS, ",".join)
+COLUMNS = _Columns(columns, _ITEMS, _quoted)
+MEMORY = Kind(lambda _, text: parse_memory(text), {"type": ["string", "number"]})
+# of the command line alone: they may name code
+NETWORK = Kind(lambda option, text: _imported(option, text, Network) if ":" in text else text, {})
+METHOD = Kind(_method, {})
+METHOD_LIST = Kind(_methods, {})
+LIKELIHOOD = Kind(lambda option, text: _imported(option, text, Likelihood), {})

@@ -152,16 +152,16 @@ def save_arrays(file: IO[bytes], **arrays: np.ndarray) -> None:
     np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: Path, max_bytes: float | None = None) -> dict[str, np.ndarray] | None:
+def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """All arrays of an npz file, each checked against its checksum.
 
-    None if the file is missing, cut short or of another kind, or would take more than ``max_bytes`` (half of what is
-    free): nothing is read then.
+    None if the file is missing, cut short or of another kind, or would take more than half of the memory that is free:
+    nothing is read then.
     """
     if not path.is_file():  # a pipe would never end
         return None
     try:
-        return read_archive(path, available_memory() / 2.0 if max_bytes is None else max_bytes)
+        return read_archive(path, available_memory() / 2.0)
     except InputError:
         return None
 

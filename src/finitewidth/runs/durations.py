@@ -28,12 +28,11 @@ _NAMES = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0))
 
 @dataclass(frozen=True)
 class _Watch:
-    """limit: seconds, None for none. say: prints a line. bar: whether progress is shown. settled: nobody estimates any
-    more. jobs, weight: this is one of several jobs."""
+    """limit: seconds, None for none. say: prints a line. settled: nobody estimates any more. jobs, weight: this is one
+    of several jobs."""
 
     limit: float | None = LIMIT
     say: Callable[[str], Any] | None = None
-    bar: bool = False
     settled: bool = False
     jobs: Jobs | None = None
     weight: float = 1.0
@@ -68,9 +67,9 @@ def time_limit(limit: str | float | None) -> contextlib.AbstractContextManager[N
     return _watching(replace(_watch.get(), limit=None if limit is None else parse_time(limit)))
 
 
-def announced(say: Callable[[str], Any], bar: bool) -> contextlib.AbstractContextManager[None]:
-    """Tell ``say`` how long work of more than a few seconds will take; with ``bar`` show its progress on stderr."""
-    return _watching(replace(_watch.get(), say=say, bar=bar))
+def announced(say: Callable[[str], Any]) -> contextlib.AbstractContextManager[None]:
+    """Tell ``say`` how long work of more than a few seconds will take."""
+    return _watching(replace(_watch.get(), say=say))
 
 
 def settled() -> contextlib.AbstractContextManager[None]:
@@ -247,29 +246,6 @@ def _growth(sizes: np.ndarray, seconds: np.ndarray) -> Callable[[float], float]:
     terms = (sizes[:, None] / sizes[-1]) ** powers
     found, _ = nnls(terms / seconds[:, None], np.ones(len(sizes)))
     return lambda n: float(found @ (n / sizes[-1]) ** powers)
-
-
-@contextlib.contextmanager
-def shown(seconds: float, label: str) -> Iterator[None]:
-    """A bar on stderr that compares the time with what was expected, where progress is shown and that is long."""
-    watch = _watch.get()
-    if not watch.bar or seconds <= SHORT:
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress, ProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress_bar import ProgressBar
-
-    class Share(ProgressColumn):
-        """Never full before the end: it is an estimate."""
-
-        def render(self, task: Any) -> ProgressBar:
-            return ProgressBar(total=seconds, completed=min(task.elapsed or 0.0, 0.99 * seconds), width=40)
-
-    columns = (TextColumn("{task.description}"), Share(), TimeElapsedColumn(), TextColumn("of about {task.fields[of]}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        bar.add_task(label, total=None, of=format_time(seconds))
-        yield
 
 
 def now() -> str:

@@ -9,7 +9,6 @@ import ctypes
 import importlib.util
 import logging
 import math
-import os
 import queue
 import signal
 import threading
@@ -35,7 +34,6 @@ _CONNECT = "10s"
 _LOOK = 1.0  # seconds between looks at which workers there are
 _RETURN = 0.5  # seconds after which a worker returns what it has done of a batch
 _DEATHS = 3  # of its worker, after which a point counts as failed
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 _COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
 
@@ -52,7 +50,6 @@ def local(workers: int) -> Iterator[Client]:
     distributed = _distributed()
     with (
         _silent(),
-        _environment(_ONE_THREAD),
         _cluster(distributed.LocalCluster, workers) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -143,18 +140,6 @@ def _silent() -> Iterator[None]:
             logger.setLevel(level)
 
 
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """For processes started meanwhile: libraries read it when they are loaded. Dask leaves more of its own behind."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _refuse_other_versions(client: Any, address: str) -> None:
     found = client.get_versions()
     ours = found["client"]["packages"] | versions()
@@ -196,7 +181,7 @@ def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int) -
 
 
 class _Dispatch:
-    """What is under way. A batch whose worker has gone is done by another.
+    """What is under way. Dask gives a batch whose worker has gone to another.
 
     Where workers die of a batch again and again, its points are done at the end, each with nothing beside it: who dies
     of that point does so by its fault.
@@ -229,9 +214,9 @@ class _Dispatch:
         """Of a batch, as soon as one ends, or of none after a moment."""
         try:
             key, found = self.ended.get(timeout=_LOOK)
-            _, worker, batch = self.running.pop(key)
-        except (queue.Empty, KeyError):  # a key that is missing was cancelled
+        except queue.Empty:
             return
+        _, worker, batch = self.running.pop(key)
         alone = bool(self.suspects) and batch == self.suspects[-1:]
         if alone:
             self.suspects.pop()
@@ -255,8 +240,8 @@ class _Dispatch:
 
     def _submit(self, batch: list[Task], worker: str | None) -> None:
         if batch:
-            where = None if worker is None else [worker]
-            future = self.client.submit(work, batch, self.setting, workers=where, pure=False)
+            where = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
+            future = self.client.submit(work, batch, self.setting, pure=False, **where)
             self.running[future.key] = (future, worker, batch)
             future.add_done_callback(self._collect)
 
@@ -268,17 +253,12 @@ class _Dispatch:
             self.ended.put((future.key, error))
 
     def _look(self) -> None:
-        """Which workers there are; what waits for one that has gone goes to any other."""
+        """Which workers there are."""
         try:
             self.workers = list(self.client.nthreads())
         except Exception as error:  # whatever distributed says of a lost connection
             raise _gone(self.address) from error
         self.looked = time.monotonic()
-        for key, (future, worker, batch) in list(self.running.items()):
-            if worker is not None and worker not in self.workers:
-                del self.running[key]
-                future.cancel()
-                self._submit(batch, None)
 
 
 def _lost(task: Task, error: BaseException) -> Outcome:

@@ -71,19 +71,18 @@ def _yaml() -> ModuleType:
 
 
 def _text(path: Path) -> str:
+    wanted = "a plan, a YAML file"
     try:
         existing(path)  # a pipe would never end
+        if path.stat().st_size <= MOST_BYTES:
+            return path.read_text(encoding="utf-8")
     except InputError as error:
-        raise InputError(error.given, "a plan, a YAML file", error.remedy) from error
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**20} MiB"
-            raise InputError(large, "a plan", "write a grid, not its points")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} ({error.strerror})", "a plan, a YAML file", "check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{str(path)!r}, which is not UTF-8 text", "a plan, a YAML file", "check the path") from error
+        raise InputError(error.given, wanted, error.remedy) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{str(path)!r} ({reason})", wanted, "check the path") from error
+    large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**20} MiB"
+    raise InputError(large, "a plan", "write a grid, not its points")
 
 
 def _refuse_references(name: str, text: str) -> None:

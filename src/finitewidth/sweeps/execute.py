@@ -8,8 +8,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from finitewidth.runs.checkpoints import folder_of, refuse_links
 from finitewidth.runs.progress import progress_bar
 from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FILE as LOCK
-from finitewidth.sweeps.lock import FolderLock
+from finitewidth.sweeps.lock import locked
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
 from finitewidth.sweeps.status import Status, status
-from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, SPECTRA, Outcome, Store
+from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, Outcome, Store
 from finitewidth.sweeps.worker import Setting, Task, Worker
 
-_HELD = 100_000
 _TRIED = 8  # sets of data that are loaded before the first point, until one can be
 
 
@@ -65,11 +63,12 @@ def run(
     _refuse_missing_extras(plan)
     count = _workers(client, workers)
     folder = folder_of(out, "--out")
-    refuse_links(folder, (DATABASE, DRAWS, SPECTRA, CHECKPOINTS, LOCK))
-    with FolderLock(folder), contextlib.closing(Store(folder)) as store:
+    refuse_links(folder, (DATABASE, DRAWS, CHECKPOINTS, LOCK))
+    with locked(folder), contextlib.closing(Store(folder)) as store:
         _prepare(folder)
         worker = Worker(Setting(str(folder.absolute()), _share(cap, client, count), plan.keep_draws))
-        _refuse_changed_data(plan, store, worker)
+        _refuse_changed_data(plan, store)
+        _refuse_unloadable_data(plan, worker)
         scaled = _work(plan, store, worker, client, count, retry_failed, progress)
     if scaled:
         warnings.warn(f"{scaled[0]} (points of this sweep concerned: {len(scaled)})", ScaleWarning, stacklevel=2)
@@ -77,42 +76,42 @@ def run(
 
 
 def _prepare(folder: Path) -> None:
-    """Make the folders that workers write to, and remove what a killed run left half written."""
+    """Make the folder that workers write to, and remove what a killed run left half written."""
     with contextlib.suppress(OSError):
-        for part in (SPECTRA, CHECKPOINTS):
-            (folder / part).mkdir(exist_ok=True)
-        for draft in (*(folder / SPECTRA).glob(".*.part"), *(folder / DRAWS).glob(".*.part")):
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        for draft in (folder / DRAWS).glob(".*.part"):
+            shutil.rmtree(draft)
 
 
 def _work(
     plan: Plan, store: Store, worker: Worker, client: str, workers: int, retry_failed: bool, progress: bool
 ) -> list[str]:
     """Do and store what is left of a plan. Returns what there is to say of the size of the data, one text a point."""
-    known, failed = store.known(failed=not retry_failed), store.failed()
-    points = list(plan.points()) if plan.size <= _HELD else None  # many are made twice rather than held
-    wanted = [point.id for point in points or plan.points()]
-    todo = sum(1 for point_id in wanted if point_id not in known)
-    failed_before = sum(1 for point_id in wanted if point_id in failed and point_id in known)
-    begin = partial(store.begin, plan.document.text, _name(client, workers), len(wanted))
-    left = (Task(point, plan.find(point.config["data"])) for point in points or plan.points() if point.id not in known)
+    known = {name: status for name, status in store.statuses().items() if status == "done" or not retry_failed}
+    wanted = [point.id for point in plan.points()]  # made twice rather than held, for there may be millions
+    before = [known[name] for name in wanted if name in known]
+    todo, failed = len(wanted) - len(before), before.count("failed")
+    left = (Task(point, plan.find(point.config["data"])) for point in plan.points() if point.id not in known)
+    of_the_run = (plan.document.text, _name(client, workers), len(wanted), len(before) - failed, failed)
     tally = _Tally()
     with (
         _outcomes(left, worker, client if todo else "serial", workers) as outcomes,
-        _recorded(store, partial(begin, len(wanted) - todo - failed_before, failed_before)),
+        _recorded(store, *of_the_run),
         progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance,
     ):
         for found in outcomes:
-            _refuse_other_data(store, found)
+            if found.data_fingerprint is not None:  # every worker must see the data that the first point saw
+                data, key = f"data {found.point.config['data']!r}", found.point.data_key
+                _refuse_others(data, found.data_fingerprint, store.same_data(key, found.data_fingerprint))
             store.add(found)
             advance(tally.add(found))
     return tally.scaled
 
 
 @contextlib.contextmanager
-def _recorded(store: Store, begin: Callable[[], None]) -> Iterator[None]:
-    """Store when a run begins, and how it ends."""
-    begin()
+def _recorded(store: Store, *run: Any) -> Iterator[None]:
+    """Store when a run begins (see ``Store.begin``), and how it ends."""
+    store.begin(*run)
     outcome = "failed"
     try:
         yield
@@ -186,62 +185,42 @@ def _values(plan: Plan, key: str) -> list[Any]:
     return found + [value for grid in plan.grids for value in grid.get(key, [])]
 
 
-def _refuse_changed_data(plan: Plan, store: Store, worker: Worker) -> None:
-    """Files must be as they were when the sweep began; data that no point can load are refused before the first."""
+def _refuse_changed_data(plan: Plan, store: Store) -> None:
+    """Files must be as they were when the sweep began."""
     for name in dict.fromkeys(_values(plan, "data")):
         source = plan.find(name)
         try:
             found = fingerprint_of(source)
         except InputError:  # not there: said by those who load it
             continue
-        before = None if found is None else store.same_data("sources", name, found, source)
-        if before is not None:
-            raise _changed(plan, name, str(found), before)
-    errors = _loading(plan, worker)
-    if errors:
-        place = plan.document.where(plan.place("data"))
-        raise InputError(f"{place}: {errors[0].given}", errors[0].wanted, errors[0].remedy)
+        if found is not None:
+            place = plan.document.where(plan.place("data"))
+            _refuse_others(f"{place}: data {name!r}", found, store.same_source(name, found, source))
 
 
-def _loading(plan: Plan, worker: Worker) -> list[InputError]:
-    """Let the worker load sets of data until one can be; the errors where none can."""
-    errors: list[InputError] = []
-    tried: set[str] = set()
+def _refuse_others(data: str, found: str, before: str | None) -> None:
+    if before is not None:
+        raise InputError(
+            f"{data}, which have changed (fingerprint {found})",
+            f"fingerprint {before}, as when this sweep began",
+            "bring the old data back, or choose another --out; nothing was changed",
+        )
+
+
+def _refuse_unloadable_data(plan: Plan, worker: Worker) -> None:
+    """Data that no point can load are refused before the first: the worker tries a few sets until one can be."""
+    tried: dict[str, InputError] = {}
     for point in plan.points():
         if point.data_key in tried:
             continue
-        if len(tried) == _TRIED:
-            return []
-        tried.add(point.data_key)
         try:
             worker.data(Task(point, plan.find(point.config["data"])))
         except InputError as error:
-            errors.append(error)
-            continue
-        return []
-    return errors
-
-
-def _changed(plan: Plan, name: str, found: str, before: str) -> InputError:
-    place = plan.document.where(plan.place("data"))
-    return InputError(
-        f"{place}: data {name!r} with fingerprint {found[:16]}, which have changed",
-        f"fingerprint {before[:16]}, as when this sweep began",
-        "bring the old data back, or choose another --out; nothing was changed",
-    )
-
-
-def _refuse_other_data(store: Store, outcome: Outcome) -> None:
-    """Every worker must see the data that the first point saw."""
-    if outcome.data_fingerprint is None:
-        return
-    before = store.same_data("data", outcome.point.data_key, outcome.data_fingerprint)
-    if before is not None:
-        raise InputError(
-            f"data {outcome.point.config['data']!r} with fingerprints {outcome.data_fingerprint}, on a worker or later",
-            f"{before}, as when this sweep began",
-            "bring the old data back, or choose another --out; nothing was changed",
-        )
+            tried[point.data_key] = error
+        if point.data_key not in tried or len(tried) == _TRIED:
+            return
+    first = next(iter(tried.values()))
+    raise InputError(f"{plan.document.where(plan.place('data'))}: {first.given}", first.wanted, first.remedy)
 
 
 class _Tally:

@@ -16,9 +16,9 @@ from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
-from finitewidth.jobs.options import command_of, methods_of
+from finitewidth.jobs.options import command_of
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.plan_keys import KINDS, used
+from finitewidth.sweeps.plan_keys import contradicts_nothing, used
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 from finitewidth.sweeps.schema import validated
 
@@ -67,7 +67,7 @@ class Plan(Displayed):
         grids = found.pop("grid", [{}])
         keep, memory = found.pop("keep_draws", True), found.pop("memory", None)
         plan = cls(document, found, tuple(_ordered(grid) for grid in grids), keep, memory, folder)
-        plan._refuse_empty()
+        plan._refuse_without_data()
         plan._refuse_twice()
         plan._refuse_unused()
         plan._check_combinations()
@@ -111,10 +111,7 @@ class Plan(Displayed):
 
     # --- what is refused ------------------------------------------------------------------------------------
 
-    def _refuse_empty(self) -> None:
-        for grid in self.grids:
-            if not grid and "grid" in self.document.values:
-                self.document.refuse(("grid",), "an empty grid", "at least one key", "write width: [20, 40], say")
+    def _refuse_without_data(self) -> None:
         if "data" not in self.base and not all("data" in grid for grid in self.grids):
             self.document.refuse((), "no data", "digits, mnist, openml:NAME, a file or a folder", "add data: digits")
 
@@ -143,7 +140,7 @@ class Plan(Displayed):
         tried: dict[tuple[str, int], list[InputError | None]] = {}
         errors: list[InputError | None] = []
         for grid in self.grids:
-            shaping = {key: values if not KINDS[key].plain else values[:1] for key, values in grid.items()}
+            shaping = {key: values[:1] if contradicts_nothing(key) else values for key, values in grid.items()}
             indices = itertools.product(*(range(len(values)) for values in shaping.values()))
             for chosen in itertools.islice(indices, _CHECKED):
                 values = {key: grid[key][i] for key, i in zip(grid, chosen, strict=True)}
@@ -173,10 +170,7 @@ class Plan(Displayed):
 
 def check(point: Point, data: str) -> None:
     """The checks of the command line that need no data; raises InputError."""
-    options = point.options(data)
-    command = command_of(options)
-    for method in methods_of(options):
-        command.job(method)
+    command_of(point.values(data)).job()
 
 
 def _ordered(grid: Grid) -> Grid:

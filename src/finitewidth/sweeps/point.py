@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finitewidth.jobs.options import PredictOptions
-from finitewidth.sweeps.plan_keys import KINDS, defaults, used
+from finitewidth.jobs.option_values import columns
+from finitewidth.sweeps.plan_keys import defaults, used
 
 DATA = (
     *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),
@@ -31,7 +31,7 @@ class Point:
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Point:
-        """From values in their one form (``Kind.read``); keys that this point does not use are left out."""
+        """From values in their one form (``Kind.of_plan``); keys that this point does not use are left out."""
         method, network = given.get("method", "saddle"), given.get("network", "fc")
         keys = used(method, network)
         chosen = (defaults(method) | given).items()
@@ -58,12 +58,13 @@ class Point:
         """The same for points on the same data."""
         return compact({key: self.config[key] for key in DATA if key in self.config})
 
-    def options(self, data: str, memory: float | None = None) -> PredictOptions:
-        """As the command line gives them; ``data``: where the source of the data is found."""
-        texts = {key: KINDS[key].text(value) for key, value in self.config.items()} | {"data": data}
-        if memory is not None:
-            texts["memory"] = f"{memory:.0f}"
-        return PredictOptions(**texts)  # type: ignore[arg-type]  # flags are bool, all else is text
+    def values(self, data: str, memory: float | None = None) -> dict[str, Any]:
+        """As the command line reads them; ``data``: where the source of the data is found."""
+        found = {key: tuple(value) if isinstance(value, list) else value for key, value in self.config.items()}
+        found |= {
+            key: columns(key, self.config[key]) for key in ("target", "columns", "drop", "encode") if key in found
+        }
+        return found | {"data": data, "memory": memory}
 
 
 def compact(value: Any) -> str:

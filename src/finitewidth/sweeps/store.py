@@ -19,7 +19,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.runs.durations import now
 from finitewidth.sweeps.point import Point
 
-DATABASE, DRAWS, SPECTRA, CHECKPOINTS = "results.sqlite", "draws", "spectra", "checkpoints"
+DATABASE, DRAWS, CHECKPOINTS = "results.sqlite", "draws", "checkpoints"
 _APPLICATION, _FORMAT = 0x66775357, 1  # pragmas that say whose file this is
 _SCHEMA = """
 CREATE TABLE points (
@@ -76,11 +76,11 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / DATABASE
-        with _legible(self.path):
+        with legible(self.path):
             self._db = sqlite3.connect(self.path, isolation_level=None)
             self._open()
         self.run = 0
-        self._seen: dict[tuple[str, str], str] = {}
+        self._seen: dict[str, str] = {}
 
     def _open(self) -> None:
         db = self._db
@@ -125,16 +125,10 @@ class Store:
 
     # --- points -----------------------------------------------------------------------------------------------
 
-    def known(self, failed: bool) -> set[str]:
-        """Ids of the points that are done, and of those that failed if wanted."""
-        with _legible(self.path):
-            condition = "" if failed else " WHERE status = 'done'"
-            return {row[0] for row in self._db.execute(f"SELECT point_id FROM points{condition}")}
-
-    def failed(self) -> set[str]:
-        """Ids of the points that failed."""
-        with _legible(self.path):
-            return {row[0] for row in self._db.execute("SELECT point_id FROM points WHERE status = 'failed'")}
+    def statuses(self) -> dict[str, str]:
+        """Of the points that are stored, by their ids."""
+        with legible(self.path):
+            return dict(self._db.execute("SELECT point_id, status FROM points").fetchall())
 
     def add(self, outcome: Outcome) -> None:
         """Draws first, under their last name when they are whole; then the row."""
@@ -171,20 +165,26 @@ class Store:
 
     # --- data and runs ----------------------------------------------------------------------------------------
 
-    def same_data(self, table: str, key: str, fingerprint: str, path: str = "") -> str | None:
-        """The fingerprint that was recorded for a source or for data, if it is another; else records this one."""
-        if self._seen.get((table, key)) == fingerprint:
-            return None
-        self._seen[table, key] = fingerprint
-        column = {"sources": "source", "data": "data"}[table]
-        found = self._db.execute(f"SELECT fingerprint FROM {table} WHERE {column} = ?", (key,)).fetchone()
-        if found is None:
-            columns = "source, fingerprint, path" if table == "sources" else "data, fingerprint"
-            values = (key, fingerprint, path) if table == "sources" else (key, fingerprint)
-            with _writing(self.folder), self._transaction() as db:
-                db.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(values))})", values)
-            return None
-        return None if found[0] == fingerprint else str(found[0])
+    def same_source(self, name: str, fingerprint: str, path: str) -> str | None:
+        """The fingerprint that was recorded for a source of data, if it is another; else records this one."""
+        return self._recorded("sources (source, fingerprint, path)", (name, fingerprint, path))
+
+    def same_data(self, key: str, fingerprint: str) -> str | None:
+        """The fingerprint that was recorded for data that were loaded, if it is another; else records this one."""
+        if self._seen.get(key) != fingerprint:
+            self._seen[key] = fingerprint
+            return self._recorded("data (data, fingerprint)", (key, fingerprint))
+        return None
+
+    def _recorded(self, table: str, row: tuple[str, ...]) -> str | None:
+        name, _, columns = table.partition(" ")
+        key = columns.strip("()").split(", ")[0]
+        found = self._db.execute(f"SELECT fingerprint FROM {name} WHERE {key} = ?", row[:1]).fetchone()
+        if found is not None:
+            return None if found[0] == row[1] else str(found[0])
+        with _writing(self.folder), self._transaction() as db:
+            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        return None
 
     def begin(self, plan: str, client: str, planned: int, before: int, failed_before: int) -> None:
         """A new run; ``planned`` points, ``before`` of which are done already."""
@@ -253,7 +253,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / DATABASE
     if not path.is_file():
         raise InputError(f"{str(folder)!r}, with no sweep in it", "the folder of a sweep", "check the path")
-    with _legible(path):
+    with legible(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         db.row_factory = sqlite3.Row
         try:
@@ -266,7 +266,8 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def _legible(path: Path) -> Iterator[None]:
+def legible(path: Path) -> Iterator[None]:
+    """What SQLite says of a file is bad input."""
     try:
         yield
     except sqlite3.OperationalError as error:

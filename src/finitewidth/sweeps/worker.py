@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import time
 import traceback
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,14 @@ from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError, ScaleWarning
 from finitewidth.data import Dataset
 from finitewidth.display.documents import row_document
-from finitewidth.inference.methods import Control, Method, Problem, Solution
+from finitewidth.inference.methods import Control, Problem, Solution
 from finitewidth.jobs import Job
-from finitewidth.jobs.options import Command, command_of, methods_of
+from finitewidth.jobs.options import Command, command_of
 from finitewidth.runs.durations import now, time_limit
 from finitewidth.runs.fingerprints import versions
 from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.spectra import Spectra
-from finitewidth.sweeps.store import CHECKPOINTS, SPECTRA, Outcome
+from finitewidth.sweeps.store import CHECKPOINTS, Outcome
 
 if TYPE_CHECKING:
     from finitewidth.sampling import Draws
@@ -50,8 +49,8 @@ class Task:
 class Setting:
     """What every worker of a sweep is given.
 
-    folder: of the results, as all workers see it; where one does not, nothing is stored between runs. memory: bytes a
-    point may take. keep_draws: send them back.
+    folder: of the results, as all workers see it; where one does not, it saves no checkpoints. memory: bytes a point
+    may take. keep_draws: send them back.
     """
 
     folder: str
@@ -69,13 +68,10 @@ class Worker:
                 f"a worker with finitewidth {__version__}", f"{setting.version}, as here", "install the same version"
             )
         self.setting = setting
+        self.spectra = Spectra(setting.memory)
         self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
-        self._checked: tuple[dict[str, Any], Command, Method] | None = None
+        self._checked: tuple[dict[str, Any], Command] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
-
-    @cached_property
-    def spectra(self) -> Spectra:
-        return Spectra(self._subfolder(SPECTRA), self.setting.memory)
 
     def outcome(self, task: Task) -> Outcome:
         """Of one point: a result, or the reason why there is none. Raises StopSweepError where the disk is full."""
@@ -118,17 +114,18 @@ class Worker:
             solution = self._solution(task, train, test)
             row = without_validity(solution.row(test, time.perf_counter() - started))
         draws = getattr(solution, "draws", None) if self.setting.keep_draws else None
-        return row_document(row, self._command(task)[0].layer_widths), draws
+        return row_document(row, self._command(task).layer_widths), draws
 
     def _solution(self, task: Task, train: Dataset, test: Dataset) -> Solution:
         """A long run goes on from its checkpoint; one that no longer fits (other versions, say) is left behind."""
-        point, (command, method) = task.point, self._command(task)
+        point, command = task.point, self._command(task)
         if self._group != point.group:
             self._group, self._shared = point.group, {}
-        folder = self._subfolder(CHECKPOINTS)
-        place = None if folder is None else folder / point.id
+        folder = Path(self.setting.folder) / CHECKPOINTS
+        place = folder / point.id if folder.is_dir() else None
         control = Control(self.setting.memory, checkpoints=place, shared=self._shared)
-        job = Job((Problem(command.network, method.likelihood(command.noise[0])),), method, control=control)
+        (method,), (noise,) = command.methods, command.noise
+        job = Job((Problem(command.network, method.likelihood(noise)),), method, control=control)
         try:
             (solution,) = job.solutions(train, test)
         except InputError:
@@ -142,29 +139,24 @@ class Worker:
             shutil.rmtree(place, ignore_errors=True)
         return solution
 
-    def _command(self, task: Task) -> tuple[Command, Method]:
+    def _command(self, task: Task) -> Command:
         """Checked as on the command line; once for points that differ in width and temperature alone."""
         config = task.point.config
         others = {key: value for key, value in config.items() if key not in ("width", "temperature")}
         if self._checked is None or self._checked[0] != others:
-            options = task.point.options(task.source, self.setting.memory)
-            self._checked = (others, command_of(options), methods_of(options)[0])
-        command, method = self._checked[1:]
+            self._checked = (others, command_of(task.point.values(task.source, self.setting.memory)))
+        command = self._checked[1]
         network = command.network.with_width(config["width"]) if "width" in config else command.network
-        return replace(command, network=network, noise=[config["temperature"]]), method
+        return replace(command, network=network, noise=[config["temperature"]])
 
     def data(self, task: Task) -> tuple[Dataset, Dataset]:
         """The training and the test part, the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = self._command(task)[0].load()
+            parts = self._command(task).load()
             self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
         return self._data[1]
-
-    def _subfolder(self, name: str) -> Path | None:
-        folder = Path(self.setting.folder) / name
-        return folder if folder.is_dir() else None
 
 
 def _stop_where_the_disk_is_full(error: BaseException) -> None:
@@ -192,22 +184,16 @@ def _versions() -> str:
     return compact(versions(*_LIBRARIES))
 
 
-@lru_cache(maxsize=2)
-def _opened(name: str, flags: int) -> int:
-    """A file of /proc/self, kept open for the many points to come."""
-    return os.open(f"/proc/self/{name}", flags)
-
-
 def _forget_peak() -> None:
     """From here on the system counts the peak memory of this process anew, where it can (Linux)."""
     with suppress(OSError):
-        os.pwrite(_opened("clear_refs", os.O_WRONLY), b"5", 0)
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak() -> int | None:
     """Peak memory of this process in bytes."""
     with suppress(OSError, ValueError, IndexError):
-        return 1024 * int(os.pread(_opened("status", os.O_RDONLY), 4096, 0).split(b"VmHWM:")[1].split()[0])
+        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     try:
         import resource
     except ImportError:

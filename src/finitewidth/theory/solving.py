@@ -96,8 +96,8 @@ def watched(
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Around the solutions of theories that differ in width and temperature, at every size: their time is required.
 
-    Raises TimeCapError above the limit (``durations.time_limit``), and shows progress where somebody waits. Each
-    solution is to be solved within what this yields: some theories estimate themselves, in their first one.
+    Raises TimeCapError above the limit (``durations.time_limit``). Each solution is to be solved within what this
+    yields: some theories estimate themselves, in their first one.
     """
     sizes = [train.n_points] if sizes is None else sizes
     first, rows = theories[0], len(theories)
@@ -108,8 +108,7 @@ def watched(
     seconds = _seconds(first, rows, train, test, sizes, memory, krylov) if durations.wanted() else 0.0
     points = f"a Krylov space on {train.n_points:,} training points", "use fewer training points (n_train)"
     durations.require_time(seconds, *(points if krylov else first.work(rows, train)))
-    frozen = first.in_one_go and not krylov  # a bar would stand still
-    with durations.settled(), durations.shown(0.0 if frozen else seconds, first.method):
+    with durations.settled():
         yield contextlib.nullcontext
 
 
