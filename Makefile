@@ -79,7 +79,7 @@ fuzz: install  ## half an hour of hostile input for every reader and public func
 guided: install  ## hostile input led by coverage, five minutes for every reader of bytes (GUIDED_ARGS)
 	@$(PY) tools/guided.py $(GUIDED_ARGS)
 
-robustness: install  ## extreme cases beside a second route: docs/robustness.md
+robustness: install  ## extreme cases beside a second route: docs/testing.md
 	@OPENBLAS_NUM_THREADS=1 $(PY) benchmarks/robustness.py
 
 bounds: install  ## run every benchmark that has a bound

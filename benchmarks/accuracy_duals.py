@@ -1,6 +1,6 @@
 """How exact the duals of activations are, at every size of the inputs.
 
-``python benchmarks/accuracy_duals.py`` prints docs/accuracy_of_duals.md (three minutes).
+``python benchmarks/accuracy_duals.py`` writes two tables of docs/infinite_width.md (five minutes).
 
 The reference shares nothing with the package: iterated Gauss-Legendre quadrature over panels that narrow geometrically
 towards 0, so that a step of width 1 is resolved at every size, and in the inner integral towards the place where the
@@ -10,61 +10,16 @@ correlations are such that covariances are exact in double precision.
 
 from __future__ import annotations
 
-import time
+import itertools
 from functools import lru_cache
 
 import numpy as np
+import parts
 from scipy import special
 
 from finitewidth.activations import Activation, activation_of, names
 from finitewidth.checks.exceptions import InputError
 
-HEAD = """# Accuracy of the duals of activations
-
-Produced by `python benchmarks/accuracy_duals.py`. For Gaussian arguments $u, v$ of variances $c_{11}, c_{22}$ and
-covariance $c_{12}$ the kernels are made of $\\kappa = E[\\varphi(u) \\varphi(v)]$, neural tangent kernels also of
-$\\kappa' = \\partial\\kappa/\\partial c_{12} = E[\\varphi'(u) \\varphi'(v)]$, gradients of the evidence and nested
-saddles also of $\\partial\\kappa/\\partial c_{11}$. Below, their largest errors against a quadrature that
-shares nothing with the package. The *size* of an input is its root mean square, $\\sqrt{c}$; each number is the
-largest of pairs of that size with one of the same size, of size 1 and of size 1e-6, at correlations 0, $\\pm 3/4$,
-$\\pm(1 - 2^{-k})$ for k = 7, 20, 43, and $\\pm 1$ (unequal sizes: $\\pm 3/4$ and k = 20). Errors of $\\kappa$ are
-relative to $\\sqrt{\\kappa(c_{11}, c_{11}) \\kappa(c_{22}, c_{22})}$, those of derivatives to
-$E|\\varphi'\\varphi'|$ and $E|\\varphi''\\varphi| / 2$, the derivative itself where its integrand has one sign.
-
-## Activations known by name: every size
-
-All hold 1e-12 from size 1e-6 to 1e8. erf, relu, leaky relu, gelu, linear and quadratic are closed forms; tanh,
-sigmoid and silu are sums of erf and of gelu over fourteen scales (`activations.mixtures`), or their Hermite series
-where that is short and faster; neither can be told from the other.
-"""
-OWN = """
-## Functions of your own: a Hermite series, up to where it ends
-
-The same errors for functions handed to `Activation.from_function`, kinks given, at one size for both points (tanh is
-here as if it were not known). A series of 1024 terms ends where the function changes within a few hundredths of the
-size of its argument. From there on the kernel is an estimate, good while little is left out, and refused
-(`InputError`) after that: the kernel when more than 5 % of $E[\\varphi^2]$ is left out, derivatives when the series
-alone gives $E[\\varphi'^2]$, which is computed apart, more than 1 % wrong. On the diagonal, derivatives are set right
-by it.
-"""
-TAIL = """
-A kink that is not named is taken for a smooth function between quadrature nodes: derivatives are then up to 1e-2 off.
-A function that jumps (sign, step) has a kernel, 2e-3 off at correlations within 1e-3 of $\\pm 1$, and no neural
-tangent kernel: derivatives are refused. Derivatives in $c_{11}$ of a function with $\\varphi(0) \\ne 0$ lose digits
-to the rounding of $\\varphi(0)$ at small sizes, 2e-16 / c.
-
-## What no formula can mend
-
-The tables take covariances as they are. A kernel computes them from the inputs, and the rounding of a scalar product
-is relative to the product of both norms: 1e-16 to 1e-15 in the correlation. Duals of large inputs are steep there.
-For points of size s at an angle t, a relative error of about
-
-    1e-15 s^2 / (1 + s^2 t^2)
-
-in their entry of the neural tangent kernel is therefore intrinsic to double precision: below 1e-12 for sizes up to 30
-or angles above 0.03, 1e-7 for points of size 1e4 at angles below 1e-4; hardly one digit is left to points of size
-1e7 that differ in the seventh digit. The diagonal has no such error, and neither have equal points at two places of the
-data: squared sines below 1.4e-14 (angles below 1.2e-7) count as zero. Standardised inputs are far from all of this."""
 DECADES = (-6, -4, -2, 0, 1, 2, 3, 4, 6, 8)
 COMPLEMENTS = (1.0, 0.25, 2.0**-7, 2.0**-20, 2.0**-43, 0.0)  # 1 - |correlation|
 UNEQUAL = (0.25, 2.0**-20)  # of these, those of points of unequal sizes
@@ -160,37 +115,47 @@ def power_of_two(decade):
     return 2.0 ** round(decade * np.log2(10.0))
 
 
-def known() -> None:
-    """Tables of the activations known by name."""
-    table = {(name, decade): np.zeros(3) for name in names() for decade in DECADES}
+def known() -> list[str]:
+    """The largest errors of the activations known by name, over all sizes."""
+    lines = ["| activation | $\\kappa$ | $\\kappa'$ | $\\partial\\kappa/\\partial c_{11}$ |", "|---|---|---|---|"]
+    for name in names():
+        largest = np.max([errors_at(name, power_of_two(decade)) for decade in DECADES], axis=0)
+        cells = [f"{value:.0e}" for value in largest]
+        if DERIVATIVES[name][1] is None:
+            cells[2] = ""
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def errors_at(name, size):
+    """The largest errors of pairs with a point of that size: (3,)."""
+    largest = np.zeros(3)
     for complement in COMPLEMENTS:
         for sign in (1.0, -1.0):
-            for name, decade in table:
-                s = power_of_two(decade)
-                pairs = {(s, s), (s, 1.0), (power_of_two(-6), s)} if complement in UNEQUAL else {(s, s)}
-                found = [errors(activation_of(name), *DERIVATIVES[name], *p, complement, sign) for p in pairs]
-                table[name, decade] = np.maximum(table[name, decade], np.max(found, axis=0))
-    for place, what in enumerate(("$\\kappa$", "$\\kappa'$", "$\\partial\\kappa/\\partial c_{11}$")):
-        shown = [name for name in names() if place < 2 or DERIVATIVES[name][1] is not None]
-        print(f"\n{what}:\n\n| size | " + " | ".join(shown) + " |\n|---|" + "---|" * len(shown))
-        for decade in DECADES:
-            print(f"| 1e{decade} | " + " | ".join(f"{table[name, decade][place]:.0e}" for name in shown) + " |")
+            pairs = {(size, size)}
+            if complement in UNEQUAL:
+                pairs |= {(size, 1.0), (power_of_two(-6), size)}
+            for pair in pairs:
+                here = errors(activation_of(name), *DERIVATIVES[name], *pair, complement, sign)
+                largest = np.maximum(largest, here)
+    return largest
 
 
-def own() -> None:
-    """Table of functions that go through the series."""
-    print("\n| function | | size 0.01 | 1 | 3 | 10 | 30 | 100 | 1000 |\n|---|---|---|---|---|---|---|---|---|")
+def own() -> list[str]:
+    """Functions that go through the series."""
+    sizes = (1.0, 10.0, 100.0)
+    titles = [f"{what}, size {size:g}" for what in ("$\\kappa$", "$\\kappa'$") for size in sizes]
+    lines = [f"| function | {' | '.join(titles)} |", "|---|---|---|---|---|---|---|"]
     for name, (function, slope, kinks) in SERIES.items():
         activation = Activation.from_function(function, kinks=kinks)
-        cells = [], []
-        for s in (2.0**-7, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0):
-            for place in (0, 1):
-                try:
-                    cells[place].append(f"{_own_error(name, activation, function, slope, kinks, s, place):.0e}")
-                except InputError:
-                    cells[place].append("refused")
-        for what, row in zip(("$\\kappa$", "$\\kappa'$"), cells, strict=True):
-            print(f"| {name} | {what} | " + " | ".join(row) + " |")
+        cells = []
+        for place, size in itertools.product((0, 1), sizes):
+            try:
+                cells.append(f"{_own_error(name, activation, function, slope, kinks, size, place):.0e}")
+            except InputError:
+                cells.append("refused")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _own_error(name, activation, function, slope, kinks, s, place):
@@ -205,16 +170,6 @@ def _own_error(name, activation, function, slope, kinks, s, place):
     return largest
 
 
-def main() -> None:
-    """Print the page."""
-    started = time.perf_counter()
-    print(HEAD, end="")
-    known()
-    print(OWN, end="")
-    own()
-    print(TAIL)
-    print(f"\nTime: {time.perf_counter() - started:.0f} s.")
-
-
 if __name__ == "__main__":
-    main()
+    parts.write("infinite_width.md", "named activations", known())
+    parts.write("infinite_width.md", "own functions", own())

@@ -1,9 +1,9 @@
 """The single-neuron theory beside sampled networks, on every case of ``cases.py`` with one hidden layer.
 
 ``python benchmarks/neuron_against_samples.py FOLDER [--only TEXT]`` solves what is missing in
-``benchmarks/neuron_cases.json`` (an hour on one core; an interrupt keeps what is done) and writes
-docs/neuron_against_samples.md from it. Sampled errors come from ``sampled_cases.json``; weights and readouts are
-sampled here. FOLDER holds MNIST and CIFAR-10.
+``benchmarks/neuron_cases.json`` (an hour on one core; an interrupt keeps what is done) and writes the tables of
+docs/neuron.md from it; errors beside samples are in the table of ``theory_against_samples.py``. Weights and readouts
+are sampled here. FOLDER holds MNIST and CIFAR-10.
 """
 
 from __future__ import annotations
@@ -17,26 +17,15 @@ from typing import Any
 
 import cases
 import numpy as np
+import parts
 from cases import Case, convolutional, fully
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
 
 HERE = Path(__file__).resolve().parent
-STORE, TRUTH = HERE / "neuron_cases.json", HERE / "sampled_cases.json"
-PAGE = HERE.parent / "docs" / "neuron_against_samples.md"
+STORE = HERE / "neuron_cases.json"
 
-# NEURON.md's table: columns (1) and (2), None where it has none
-QUOTED = (
-    (Case("mnist-7", fully(20)), 0.0244, 0.0249),
-    (Case("mnist-7", fully(50)), 0.0364, None),
-    (Case("mnist-7", fully(100)), 0.0441, None),
-    (Case("mnist-14", fully(40)), 0.0512, 0.0515),
-    (Case("cifar-16", fully(40)), 1.2478, 1.2947),
-    (Case("cifar-8", fully(50), n_train=150), 0.9797, 0.9934),
-    (Case("mnist-14", convolutional(40, 7)), 0.0795, None),
-    (Case("cifar-16", convolutional(40, 8)), 1.2107, None),
-)
 FEATURES = (
     Case("mnist-7", fully(20)),
     Case("digits", fully(30), classes=(3, 8)),
@@ -156,11 +145,11 @@ def cost_of(points: int, inputs: int, particles: int, rounds: tuple[int, int]) -
     }
 
 
-def jobs(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+def jobs(folder: Path) -> dict[str, Any]:
     """Everything that the page shows, by name; what takes longest last."""
     work: dict[str, Any] = {}
-    for case in [case for case, *_ in QUOTED] + [case for case in cases.CASES if case.network.depth == 1]:
-        work.setdefault(f"quoted (auto) {case}", lambda case=case: errors_of(case, folder))
+    for case in [case for case in cases.CASES if case.network.depth == 1]:
+        work[f"quoted (auto) {case}"] = lambda case=case: errors_of(case, folder)
     work = dict(sorted(work.items(), key=lambda item: item[0].startswith("quoted (auto) cifar")))
     for case in PATCHES:
         work[f"patches {case}"] = lambda case=case: patches_of(case, folder)
@@ -170,16 +159,7 @@ def jobs(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
         work[f"features {case}"] = lambda case=case: features_of(case, folder)
     for size in SIZES:
         work[f"cost {size}"] = lambda size=size: cost_of(*size)
-    for case, *values in QUOTED:
-        for response, value in zip(("quadratic", "nonlinear"), values, strict=True):
-            if value is not None and not chose(response, case, found):
-                work[f"quoted ({response}) {case}"] = lambda c=case, r=response: errors_of(c, folder, response=r)
     return work
-
-
-def chose(response: str, case: Case, found: dict[str, Any]) -> bool:
-    """Whether the rule took that response, so that its result is known."""
-    return f"{response} response" in found.get(f"quoted (auto) {case}", {"message": ""})["message"]
 
 
 def main() -> None:
@@ -188,90 +168,13 @@ def main() -> None:
     parser.add_argument("--only", default="")
     given = parser.parse_args()
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
-    for name, work in jobs(given.folder, found).items():
+    for name, work in jobs(given.folder).items():
         if name in found or given.only not in name:
             continue
         found[name] = json_ready(work())
         STORE.write_text(json.dumps(found, indent=1) + "\n")
         print(name, {k: v for k, v in found[name].items() if isinstance(v, (float, bool))}, flush=True)
-    PAGE.write_text(page(found))
-
-
-def page(found: dict[str, Any]) -> str:
-    """The tables."""
-    tables = [quoted_table(found), cases_table(found, json.loads(TRUTH.read_text())), further_table(found)]
-    tables += [features_table(found), cost_table(found)]
-    return "\n".join([HEAD, *(line for table in tables for line in table)])
-
-
-HEAD = """# The single-neuron theory beside sampled networks
-
-Produced by `python benchmarks/neuron_against_samples.py FOLDER`. Sampled errors are those of
-[theory beside sampled networks](theory_against_samples.md), whose cases were fixed before any was looked at.
-"""
-
-
-def quoted_table(found: dict[str, Any]) -> list[str]:
-    """NEURON.md's columns beside ours."""
-    lines = [
-        "## The table of the theory's first derivation",
-        "",
-        "| case | (1) quoted | (1) here | off, % | (2) quoted | (2) here | off, % |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for case, *values in QUOTED:
-        cells = []
-        for response, value in zip(("quadratic", "nonlinear"), values, strict=True):
-            ours = found.get(f"quoted ({response}) {case}")
-            chosen = found.get(f"quoted (auto) {case}")
-            if ours is None and chosen is not None and chose(response, case, found):
-                ours = chosen
-            if value is None or ours is None:
-                cells += ["", "", ""]
-                continue
-            flag = "" if ours["converged"] else " (not converged)"
-            off = 100 * (ours["test_error"] / value - 1)
-            cells += [f"{value:.4f}", f"{ours['test_error']:.4f}{flag}", f"{off:+.1f}"]
-        lines.append(f"| {case} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def cases_table(found: dict[str, Any], truth: dict[str, Any]) -> list[str]:
-    """Every case with one hidden layer: the action, this theory, the sample."""
-    lines = [
-        "## Every case with one hidden layer",
-        "",
-        "| case | sampled | action, % off | neuron, % off | neuron, bias / variance / train | sampled ones | response "
-        "| residual, change | processor seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    off = []
-    for case in cases.CASES:
-        ours = found.get(f"quoted (auto) {case}")
-        if case.network.depth > 1 or ours is None or str(case) not in truth:
-            continue
-        sample, action = truth[str(case)]["sample"], next(iter(truth[str(case)]["theory"].values()))
-        action_off = 100 * (action["test_error"] / sample["test_error"] - 1)
-        ours_off = 100 * (ours["test_error"] / sample["test_error"] - 1)
-        off.append((abs(action_off), abs(ours_off), ours["converged"]))
-        split = [" / ".join(f"{row[k]:.4f}" for k in ("bias", "variance", "train_error")) for row in (ours, sample)]
-        flag = "" if ours["converged"] else " (not converged)"
-        response = "(2)" if "nonlinear resp" in ours["message"] else "(1)"
-        lines.append(
-            f"| {case} | {sample['test_error']:.4f} ± {sample['test_error_se']:.4f} | {action_off:+.1f} | "
-            f"{ours_off:+.1f}{flag} | {split[0]} | {split[1]} | {response} "
-            f"| {ours['residual']:.3f}, {ours['change']:.3f} | {ours['seconds']:.0f} |"
-        )
-    values = np.array(off)
-    if len(values):
-        far = values[:, 0] > 20
-        lines += [
-            "",
-            f"{len(values)} cases, {int(values[:, 2].sum())} converged; within 6 % of the sample in "
-            f"{int((values[:, 1] <= 6).sum())} (the action: {int((values[:, 0] <= 6).sum())}). Of the {int(far.sum())} "
-            f"where the action is more than 20 % off, within 6 % in {int((values[far, 1] <= 6).sum())}.",
-        ]
-    return [*lines, ""]
+    parts.write("neuron.md", "tables", [*further_table(found), *features_table(found), *cost_table(found)])
 
 
 def further_table(found: dict[str, Any]) -> list[str]:
@@ -284,18 +187,16 @@ def further_table(found: dict[str, Any]) -> list[str]:
         "",
         "Cases fixed before any of them was solved or sampled, where the action was expected to be far off.",
         "",
-        "| case | sampled | action, % off | neuron, % off | response | residual, change | processor seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| case | sampled | action, % off | neuron, % off | processor seconds |",
+        "|---|---|---|---|---|",
     ]
     for case, row in rows:
         sample, ours = row["sample"], row["neuron"]
         action, off = (100 * (x / sample["test_error"] - 1) for x in (row["action"], ours["test_error"]))
         flags = ["" if one["converged"] else " (not converged)" for one in (sample, ours)]
-        response = "(2)" if "nonlinear resp" in ours["message"] else "(1)"
         lines.append(
             f"| {case} | {sample['test_error']:.4f} ± {sample['se']:.4f}{flags[0]} | {action:+.1f} "
-            f"| {off:+.1f}{flags[1]} | {response} | {ours['residual']:.3f}, {ours['change']:.3f} "
-            f"| {ours['seconds']:.0f} |"
+            f"| {off:+.1f}{flags[1]} | {ours['seconds']:.0f} |"
         )
     return [*lines, ""]
 
@@ -304,6 +205,8 @@ def features_table(found: dict[str, Any]) -> list[str]:
     """Weight covariance, and Q of convolutional networks."""
     lines = [
         "## Features",
+        "",
+        "Weights and readouts beside those of sampled networks. Overlap: of the leading eigenvectors.",
         "",
         "| case | top eigenvalue of the weight covariance | sampled | off, % | overlap | specialised "
         "| test error sampled | action | neuron |",
@@ -332,7 +235,8 @@ def cost_table(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Cost",
         "",
-        "Teacher data, N = 50, 100 test points, one thread; processor seconds, compilation included.",
+        "Teacher data, N = 50, 100 test points, one thread; processor seconds, compilation included. The cases with "
+        "P = 100 to 150 that converged took 10 to 300.",
         "",
     ]
     lines += ["| P | N0 | M | rounds | processor seconds | peak of the process, GB | converged |"]

@@ -1,4 +1,4 @@
-"""Extreme cases beside a second route: ``python benchmarks/robustness.py`` writes docs/robustness.md.
+"""Extreme cases beside a second route: ``python benchmarks/robustness.py`` writes their table into docs/testing.md.
 
 ``--large`` adds P = 10,000 (3.2 GB, some minutes). The second route shares nothing with the package (``precise.py``: 60
 decimal digits), or is a symmetry of the theory, or a descent of our own on the action.
@@ -13,17 +13,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import parts
 import precise
 from scipy import linalg, optimize, special
 
 import finitewidth as fw
 
-PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
-RIGHT, CONDITIONED, REFUSED, FLAGGED, MISS = "right", "right to rounding", "refused", "flagged", "MISS"
+RIGHT, CONDITIONED, REFUSED, FLAGGED, MISS = "right", "right to rounding", "refused", "flagged", "missed"
 TOLERANCE = 1e-6  # relative, of errors; of the log evidence, per training point in nats
 EPSILON = np.finfo(float).eps
 Answer = tuple[float, ...]  # test error, train error, log evidence
@@ -150,10 +149,7 @@ def scaled(
         largest = max(abs(float(value)) for row in precise.gram(x[:-3], activation, depth, first) for value in row)
         return 4.0 * EPSILON * (1.0 + len(train) * largest / temperature)
 
-    route = {"saddle": "60 digits, bisection", "infinite": "60 digits", "integrate": "60 digits, trapezoid rule"}[
-        method
-    ]
-    return Case(group, text, method, route, ask, truth, rounding)
+    return Case(group, text, method, "60 digits", ask, truth, rounding)
 
 
 def temperatures() -> Iterator[Case]:
@@ -294,9 +290,7 @@ def nested(depth: int) -> Case:
         one, other = problem.errors(Decimal(1))
         return float(one), float(other), -float(value)
 
-    return Case(
-        "depth, nested closure", f"L = {depth}, erf, N = 20, T = 0.1", "saddle", "60 digits, Newton step", ask, truth
-    )
+    return Case("depth, nested closure", f"L = {depth}, erf, N = 20, T = 0.1", "saddle", "60 digits", ask, truth)
 
 
 # --- larger and other architectures: double precision, written anew ---------------------------------------------------
@@ -411,7 +405,7 @@ def local(kind: str, channels: int, temperature: float, method: str = "saddle", 
     def allowed() -> float:
         return max(4.0 * EPSILON * (1.0 + 5.0 * float(np.abs(K).max()) / temperature), 1e-5)  # no gradients, no more
 
-    return Case("networks on patches", text, method, "descent of our own", ask, truth, allowed)
+    return Case("networks on patches", text, method, "descent", ask, truth, allowed)
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -472,58 +466,34 @@ def cases(large: bool = False) -> Iterator[Case]:
                 yield many(count, temperature)
 
 
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-HEAD = f"""# Extreme cases
-
-Produced by `python benchmarks/robustness.py` (`make robustness`; `--large` adds P = 10,000). Each line is one question
-to the package, what came out, and the largest relative deviation of test error, train error and log evidence (the
-latter of 1 + its size) from a second route:
-
-- *60 digits*: kernel, action and posterior written anew in decimal arithmetic of 60 digits (`benchmarks/precise.py`;
-  for tanh, gelu, sigmoid and silu the kernel is Gauss-Hermite quadrature in double precision);
-- *symmetry*: x times c with lambda_0 times c^2 changes nothing;
-- *descent of our own*: Nelder-Mead on the action, written anew; *Cholesky, Brent*: the same in SciPy for many points.
-
-Verdicts: **{RIGHT}**: within {TOLERANCE:g}. **{CONDITIONED}**: within 4 eps times the condition number of K + T,
-what double precision allows for any algorithm that is given the same kernel (beside a descent without gradients: 1e-5).
-**{REFUSED}**: an `InputError` that names the remedy. **{FLAGGED}**: `converged=False`. **{MISS}**: anything else.
-"""
+# --- the table --------------------------------------------------------------------------------------------------------
 
 
-def page(outcomes: list[Outcome], left: int) -> str:
-    """The document; ``left``: cases that were not run."""
-    counts = {name: sum(o.verdict == name for o in outcomes) for name in (RIGHT, CONDITIONED, REFUSED, FLAGGED, MISS)}
-    lines = [HEAD, f"Of {len(outcomes)} cases: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "."]
-    if left:
-        lines.append(f"\n{left} further cases were not run.")
-    group = ""
+def table(outcomes: list[Outcome]) -> list[str]:
+    """One line a group: how many cases, and the largest deviation from the second route."""
+    groups: dict[str, list[Outcome]] = {}
     for one in outcomes:
-        if one.case.group != group:
-            group = one.case.group
-            lines += [f"\n## {group.capitalize()}\n", "| asked | method | came out | deviation | route | verdict |"]
-            lines.append("|---|---|---|---|---|---|")
-        deviation = "" if math.isnan(one.deviation) else f"{one.deviation:.0e}"
-        cells = (one.case.asked, one.case.method, one.came, deviation, one.case.route, one.verdict)
-        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        groups.setdefault(one.case.group, []).append(one)
+    lines = ["| extreme | second route | cases | right | largest deviation | others |", "|---|---|---|---|---|---|"]
+    for group, members in groups.items():
+        routes = "; ".join(dict.fromkeys(one.case.route for one in members))
+        largest = max((one.deviation for one in members if not math.isnan(one.deviation)), default=math.nan)
+        others = "; ".join(f"{one.case.asked}: {one.verdict}" for one in members if one.verdict != RIGHT)
+        right = sum(one.verdict == RIGHT for one in members)
+        lines.append(f"| {group} | {routes} | {len(members)} | {right} | {largest:.0e} | {others} |")
+    counts = {name: sum(o.verdict == name for o in outcomes) for name in (RIGHT, CONDITIONED, REFUSED, FLAGGED, MISS)}
+    shown = ", ".join(f"{number} {name}" for name, number in counts.items())
+    return [*lines, "", f"Of {len(outcomes)} cases: {shown}."]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="P = 10,000 too")
-    given = parser.parse_args()
-    questions, outcomes = list(cases(given.large)), list[Outcome]()
-    order = list(dict.fromkeys(case.group for case in questions))
-    for number, case in enumerate(questions):
-        one = judged(case)
-        outcomes.append(one)
-        if one.verdict == MISS:
-            print(f"{MISS}: {case.group}: {case.asked}, {case.method}: {one.came}, {one.deviation:.1e}", flush=True)
-        if number % 20 == 19 or case is questions[-1]:  # an interrupt leaves what there is, and the page says so
-            shown = sorted(outcomes, key=lambda one: order.index(one.case.group))  # groups together
-            PAGE.write_text(page(shown, len(questions) - len(outcomes)), encoding="utf-8")
-    print(f"{len(outcomes)} cases, {sum(one.verdict == MISS for one in outcomes)} misses: {PAGE}")
+    outcomes = []
+    for case in cases(parser.parse_args().large):
+        outcomes.append(judged(case))
+        print(f"{case.group}: {case.asked}, {case.method}: {outcomes[-1].came}, {outcomes[-1].verdict}", flush=True)
+    parts.write("testing.md", "make robustness", table(outcomes))
     return 0
 
 

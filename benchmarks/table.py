@@ -1,6 +1,6 @@
 """``make bench``: one table of this project beside other libraries, and how its seconds grow; into docs/benchmarks.md.
 
-    python benchmarks/table.py [--out docs/benchmarks.md] [--quick]
+    python benchmarks/table.py [--quick]
 
 Every ratio is ours over theirs: two pieces of work on the same inputs, timed in turn in this one process, each library
 on one thread. Spread: of the pairs. ``--quick`` takes small problems, to see that it runs; it writes nothing.
@@ -12,14 +12,14 @@ import argparse
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from pairs import compare
+import parts
+from pairs import compare, times
 from scipy.linalg import eigh
 
 import finitewidth as fw
@@ -29,7 +29,7 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-BEGIN, END = "<!-- begin: make bench -->", "<!-- end: make bench -->"
+PAGE, FIGURE = "benchmarks.md", "growth_laws.svg"
 T = 0.05
 
 
@@ -204,16 +204,6 @@ def against_blackjax(repeats: int) -> list[Line]:
 # --- growth -----------------------------------------------------------------------------------------------------------
 
 
-def seconds_of(work: Callable[[], object], runs: int = 3) -> float:
-    work()
-    found = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return min(found)
-
-
 Growth = dict[str, tuple[str, list[float], list[float]]]
 
 
@@ -225,7 +215,7 @@ def growth(quick: bool) -> Growth:
 
     def measure(name: str, what: str, sizes: list[int], work: Callable[[int], object]) -> None:
         print(f"growth with {name} ...", file=sys.stderr, flush=True)
-        out[name] = (what, [float(s) for s in sizes], [seconds_of(lambda s=s: work(s)) for s in sizes])
+        out[name] = (what, [float(s) for s in sizes], [min(times(lambda s=s: work(s), 3)) for s in sizes])
 
     sets = {p: data(p // step, 100) for p in (400, 800, 1600, 3200)}
     measure("P", "one hidden layer", list(sets), lambda p: fw.learning_curve(fw.FullyConnected(widths=(50,)), *sets[p]))
@@ -309,49 +299,42 @@ def machine() -> str:
     )
 
 
-def document(lines: list[Line], found: Growth, figure: str) -> str:
+def document(lines: list[Line], found: Growth) -> list[str]:
     laws = [
         f"| {name} | {what} | {', '.join(f'{s:g}' for s in sizes)} | {', '.join(f'{t:.3g}' for t in seconds)} | "
         f"{exponent(sizes, seconds)[0]:.2f} ({100 * exponent(sizes, seconds)[1]:.0f} %) |"
         for name, (what, sizes, seconds) in found.items()
     ]
-    return "\n".join(
-        [
-            BEGIN,
-            f"Written by `make bench`. {machine()}",
-            "",
-            "| ours | against | ours, s | theirs, s | ratio, median (all pairs) | |",
-            "|---|---|---|---|---|---|",
-            *map(str, lines),
-            "",
-            "| grows with | of | sizes | seconds | exponent (largest deviation of the fit) |",
-            "|---|---|---|---|---|",
-            *laws,
-            "",
-            f"![seconds against sizes]({figure})",
-            END,
-        ]
-    )
+    return [
+        f"Written by `make bench`. {machine()}",
+        "",
+        "| ours | against | ours, s | theirs, s | ratio, median (all pairs) | |",
+        "|---|---|---|---|---|---|",
+        *map(str, lines),
+        "",
+        "| grows with | of | sizes | seconds | exponent (largest deviation of the fit) |",
+        "|---|---|---|---|---|",
+        *laws,
+        "",
+        f"![seconds against sizes]({FIGURE})",
+    ]
 
 
 def main() -> None:
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):  # libraries read them when they start
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "benchmarks.md")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     count = 300 if options.quick else 2000
     lines = against_scipy(count) + against_scikit_learn(count) + against_jax(count)
     lines += against_blackjax(1 if options.quick else 3)
     found = growth(options.quick)
-    figure = options.out.with_name("growth_laws.svg")
-    text = document(lines, found, figure.name)
-    print(text)
+    written = document(lines, found)
+    print(*written, sep="\n")
     if not options.quick:
-        draw(found, figure)
-        before, _, rest = options.out.read_text(encoding="utf-8").partition(BEGIN)
-        options.out.write_text(before + text + rest.partition(END)[2], encoding="utf-8")
+        draw(found, parts.DOCS / FIGURE)
+        parts.write(PAGE, "make bench", written)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Theory beside sampled networks on every case of ``cases.py``.
 
 ``python benchmarks/theory_against_samples.py FOLDER [--workers 1] [--only TEXT]`` samples what is missing in
-``benchmarks/sampled_cases.json`` (half an hour on two processors; an interrupt keeps what is done) and writes
-docs/theory_against_samples.md from it. FOLDER holds MNIST and CIFAR-10 (see ``cases.py``).
+``benchmarks/sampled_cases.json`` (half an hour on two processors; an interrupt keeps what is done) and writes the
+table of docs/theory_against_samples.md from it and from ``neuron_cases.json``. FOLDER holds MNIST and CIFAR-10
+(see ``cases.py``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -20,6 +20,7 @@ from typing import Any
 
 import cases
 import numpy as np
+import parts
 from cases import CASES, Case
 
 import finitewidth as fw
@@ -32,17 +33,8 @@ from finitewidth.sampling import SampledRow
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"
-PAGE = HERE.parent / "docs" / "theory_against_samples.md"
+NEURON = HERE / "neuron_cases.json"
 LONGEST = 8  # times the draws of a case, before it is given up as not converged
-
-HEAD = """# Theory beside sampled networks
-
-Produced by `python benchmarks/theory_against_samples.py FOLDER`; the cases were fixed in `benchmarks/cases.py` before
-any of them was sampled here; the first ten are older reference cases (below). All weight precisions are 1 unless
-stated; P training points, at most 200 test points. Sampled: collapsed Hamiltonian Monte Carlo, four chains of at least
-500 draws, more until R-hat is at most 1.01; 0.0391(6) stands for 0.0391 ± 0.0006, one standard error. Off: theory
-minus sample, in per cent of the sample and in standard errors. Deep networks: nested closure, in brackets product.
-"""
 
 
 def run(case: Case, folder: Path) -> dict[str, Any]:
@@ -95,33 +87,30 @@ def machine() -> str:
     return f"{model}; finitewidth {fw.__version__}, jax {jax.__version__} on {jax.default_backend()}"
 
 
-def page(found: dict[str, Any]) -> str:
-    """The table, in the order of the cases."""
-    lines = [
-        HEAD,
-        "| data | P | network | T | test error, theory | sampled | off, % | off, SE | train error, theory | sampled "
-        "| R-hat | ESS | Q: largest, mean difference |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [line_of(case, found[str(case)]) for case in CASES if str(case) in found]
-    rows = [found[str(case)] for case in CASES if str(case) in found]
+def table(found: dict[str, Any], solved: dict[str, Any]) -> list[str]:
+    """In the order of the cases, the single-neuron theory beside the action where it was solved."""
+    shown = [case for case in CASES if str(case) in found]
+    rows = [found[str(case)] for case in shown]
+    neurons = [solved.get(f"quoted (auto) {case}") for case in shown]
+    samples = [row["sample"] for row in rows]
     off = np.array([abs(percent_off(row)) for row in rows])
-    lines += [
+    converged = [(one, sample) for one, sample in zip(neurons, samples, strict=True) if one and one["converged"]]
+    near = [abs(one["test_error"] / sample["test_error"] - 1.0) <= 0.03 for one, sample in converged]
+    return [
+        "| data | P | network | T | test error, theory | sampled | off, % | off, SE | neuron, off, % "
+        "| train error, theory | sampled |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *map(line_of, shown, rows, neurons),
         "",
-        f"{len(rows)} cases, {sum(row['sample']['converged'] for row in rows)} converged. The test error of the "
-        f"theory (default closure) is within 2 % of the sampled one in {np.sum(off <= 2)}, within 10 % in "
-        f"{np.sum(off <= 10)}, worse in {np.sum(off > 10)}. Q: theory against the readouts of the samples, in parts of "
-        "its mean diagonal.",
-        "",
-        "The reference cases, sampled before this package existed (quoted) and here, in combined standard errors:",
-        "",
-        "| data | network | quoted | here | apart, SE |",
-        "|---|---|---|---|---|",
-        *(reference_line(case, found[str(case)]) for case in CASES if case.quoted and str(case) in found),
+        f"{len(rows)} cases, {sum(sample['converged'] for sample in samples)} converged (R-hat at most "
+        f"{max(sample['r_hat'] for sample in samples):.3f}, effective sample size at least "
+        f"{min(sample['ess'] for sample in samples):.0f}). The test error of the theory (default closure) is within "
+        f"2 % of the sampled one in {np.sum(off <= 2)}, within 10 % in {np.sum(off <= 10)}, worse in "
+        f"{np.sum(off > 10)}. The single-neuron theory was solved in {len(neurons) - neurons.count(None)} of them; "
+        f"{len(near)} converged, {sum(near)} of these within 3 %.",
         "",
         "Sampled on " + "; ".join(sorted({row["machine"] for row in rows})) + ".",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def percent_off(row: dict[str, Any], closure: str | None = None) -> float:
@@ -130,7 +119,7 @@ def percent_off(row: dict[str, Any], closure: str | None = None) -> float:
     return 100.0 * (theory["test_error"] / row["sample"]["test_error"] - 1.0)
 
 
-def line_of(case: Case, row: dict[str, Any]) -> str:
+def line_of(case: Case, row: dict[str, Any], neuron: dict[str, Any] | None) -> str:
     theories, sample = list(row["theory"].values()), row["sample"]
 
     def both(values: list[str]) -> str:
@@ -143,27 +132,23 @@ def line_of(case: Case, row: dict[str, Any]) -> str:
         case.architecture,
         f"{case.temperature:g}",
         both([number(t["test_error"]) for t in theories]),
-        with_error(sample["test_error"], sample["test_error_se"]),
+        with_error(sample["test_error"], sample["test_error_se"]) + ("" if sample["converged"] else " (not converged)"),
         both([f"{percent_off(row, closure):+.1f}" for closure in row["theory"]]),
         both([f"{gap:+.1f}" for gap in in_se]),
+        "" if neuron is None else neuron_off(neuron, sample),
         both([number(t["train_error"]) for t in theories]),
         with_error(sample["train_error"], sample["train_error_se"]),
-        f"{sample['r_hat']:.3f}" + ("" if sample["converged"] else " (not converged)"),
-        f"{sample['ess']:.0f}",
-        "" if row["q"] is None else "{:.3f}, {:.3f}".format(*row["q"]),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def reference_line(case: Case, row: dict[str, Any]) -> str:
-    (quoted, error), sample = case.quoted, row["sample"]
-    apart = (sample["test_error"] - quoted) / np.hypot(error, sample["test_error_se"])
-    here = with_error(sample["test_error"], sample["test_error_se"])
-    return f"| {case.data_and_classes} | {case.architecture} | {with_error(quoted, error)} | {here} | {apart:+.1f} |"
+def neuron_off(neuron: dict[str, Any], sample: dict[str, Any]) -> str:
+    off = 100.0 * (neuron["test_error"] / sample["test_error"] - 1.0)
+    return f"{off:+.1f}" + ("" if neuron["converged"] else " (not converged)")
 
 
 def main() -> None:
-    """Sample what is missing, then write the page."""
+    """Sample what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--workers", type=int, default=1)
@@ -177,8 +162,9 @@ def main() -> None:
             found[row["case"]] = row
             STORE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{row['case']}: {percent_off(row):+.1f} %, {row['sample']['seconds']:.0f} s", flush=True)
-    PAGE.write_text(page(found))
+    neuron = json.loads(NEURON.read_text())
+    parts.write("theory_against_samples.md", "forty cases", table(found, neuron))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

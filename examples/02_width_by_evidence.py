@@ -39,9 +39,9 @@ print(chosen)
 # %%
 for candidate in chosen.table[::7]:
     network = fw.FullyConnected(widths=(candidate.width,), activation=candidate.activation)
-    found = fw.learning_curve(network, train, test, temperature=candidate.temperature)[0]
+    errors = fw.learning_curve(network, train, test, temperature=candidate.temperature)[0]
     print(f"{candidate.activation:7} N = {candidate.width:3}: evidence {candidate.log_evidence:8.2f} nats,", end=" ")
-    print(f"test error {found.test_error:.3f}, of which bias {found.bias:.3f}")
+    print(f"test error {errors.test_error:.3f}, of which bias {errors.bias:.3f}")
 
 # %% [markdown]
 # Between widths, evidence by the saddle and by the integral over Q, which is the better one for narrow networks.

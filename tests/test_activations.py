@@ -288,7 +288,7 @@ def at_every_size(f, g, s1, s2, complement, sign):
 
 
 class TestEverySize:
-    """Duals of all activations known by name, sizes 1e-6 to 1e8; docs/accuracy_of_duals.md has the whole grid."""
+    """Duals of all activations known by name, sizes 1e-6 to 1e8; docs/infinite_width.md has the whole grid."""
 
     @pytest.mark.parametrize("name", names())
     def test_diagonal(self, name):

@@ -43,27 +43,15 @@ def setup(app: Any) -> dict[str, Any]:
 
     class Messages(SphinxDirective):
         def run(self) -> list[nodes.Node]:
-            found: dict[str, list[list[str]]] = {}
+            by_module: dict[str, list[list[str]]] = {}
             for module, parts in messages():
-                found.setdefault(module, []).append(parts)
-            return [node for module, rows in found.items() for node in self.part(module, rows)]
+                by_module.setdefault(module, []).append(parts)
+            return [node for module, rows in by_module.items() for node in self.of_module(module, rows)]
 
-        def part(self, module: str, rows: list[list[str]]) -> list[nodes.Node]:
-            section = nodes.section(ids=[nodes.make_id(f"in-{module}")], names=[module])
-            section += nodes.title(module, module)
-            group = nodes.tgroup(cols=3)
-            group += [nodes.colspec(colwidth=width) for width in (45, 30, 25)]
-            head, body = nodes.thead(), nodes.tbody()
-            head += self.row(["given", "wanted", "what to do"])
-            body += [self.row(parts) for parts in rows]
-            group += [head, body]
-            section += nodes.table("", group, classes=["messages"])
-            return [section]
-
-        def row(self, cells: list[str]) -> nodes.row:
-            row = nodes.row()
-            row += [nodes.entry("", nodes.paragraph(cell, cell)) for cell in cells]
-            return row
+        def of_module(self, module: str, rows: list[list[str]]) -> list[nodes.Node]:
+            texts = [f"{given}; wanted: {wanted}; {remedy}" for given, wanted, remedy in rows]
+            items = [nodes.list_item("", nodes.paragraph(text, text)) for text in texts]
+            return [nodes.rubric(module, module), nodes.bullet_list("", *items)]
 
     app.add_directive("messages", Messages)
     return {"parallel_read_safe": True}

@@ -66,15 +66,19 @@ def missing(command: list[str]) -> str:
     return ", ".join(script for script in scripts if not (ROOT / script).exists())
 
 
-def _misused(arguments: list[str]) -> str:
-    """What the command line would say of the names of command and options."""
+@functools.cache
+def _program() -> typer.core.TyperGroup:
     from finitewidth.cli import app
 
-    program = typer.main.get_command(app)
+    return typer.main.get_command(app)
+
+
+def _misused(arguments: list[str]) -> str:
+    """What the command line would say of the names of command and options."""
     given = [word for word in arguments if word not in ("--help", "--version")]
     try:
         if given:
-            program.commands[given[0]].make_context(given[0], given[1:])
+            _program().commands[given[0]].make_context(given[0], given[1:])
     except KeyError:
         return given[0]
     except Exception as error:  # Typer's own class is private
@@ -85,9 +89,7 @@ def _misused(arguments: list[str]) -> str:
 @functools.cache
 def options() -> set[str]:
     """Every option of the command line, and of the scripts beside the package."""
-    from finitewidth.cli import app
-
-    program = typer.main.get_command(app)
+    program = _program()
     known = {name for command in [program, *program.commands.values()] for p in command.params for name in p.opts}
     scripts = [path for folder in ("benchmarks", "tools", "tests") for path in (ROOT / folder).rglob("*.py")]
     return known | {name for path in scripts for name in re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8"))}

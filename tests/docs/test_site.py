@@ -59,9 +59,9 @@ def test_formulas_are_mathml(site):
 
 
 def test_messages_are_read_off_the_source(site):
-    text = (site / "messages.html").read_text("utf-8")
+    text = (site / "errors.html").read_text("utf-8")
     assert "two columns named …" in text
-    assert text.count("<tr") > 250
+    assert text.count("<li><p>") > 250
 
 
 def test_a_function_that_is_gone_fails_the_build(tmp_path):

@@ -1,4 +1,4 @@
-"""A few of the extreme cases of docs/robustness.md, and that a wrong answer would be seen."""
+"""A few of the extreme cases of docs/testing.md, and that a wrong answer would be seen."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ over Q alone, done here by importance sampling: a multivariate t with eight degr
 log-Cholesky coordinates. Nothing of ``finitewidth.theory`` is used in the oracle, nor its kernels.
 
 The theory is the leading order when P, the inputs and N grow together, so here P = N and N0 = 3N/2 or N: its relative
-error in the test error, in Q and in the evidence a point must then fall as 1/N. ``benchmarks/saddle_vs_wishart.py``
+error in the test error, in Q and in the evidence a point must then fall as 1/N. ``benchmarks/saddle_vs_exact.py``
 makes the table.
 """
 

@@ -92,7 +92,7 @@ def test_equal_points_have_equal_kernels(activation, size):
 
 @pytest.mark.parametrize(("size", "angle"), [(1.0, 1e-5), (30.0, 1e-3), (1e4, 1e-4), (1e6, 1e-3), (1e7, 1e-6)])
 def test_nearly_equal_points_lose_what_rounding_of_products_takes(size, angle):
-    """Against rational arithmetic; the bound is that of docs/accuracy_of_duals.md."""
+    """Against rational arithmetic; the bound is that of docs/infinite_width.md."""
     rng = np.random.default_rng(3)
     for _ in range(5):
         x = size * rng.standard_normal(50)

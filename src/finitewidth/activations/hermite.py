@@ -1,4 +1,4 @@
-"""The dual of any function, by its Hermite series and quadrature; its accuracy: docs/accuracy_of_duals.md."""
+"""The dual of any function, by its Hermite series and quadrature; its accuracy: docs/infinite_width.md."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class HermiteDual(Dual):
                 raise InputError(
                     "an activation of your own whose Hermite series does not converge for arguments of root mean "
                     f"square {math.sqrt(p[0].max()):.3g}",
-                    f"{what} within the accuracy of docs/accuracy_of_duals.md",
+                    f"{what} within the accuracy of docs/infinite_width.md",
                     "standardise the inputs, name the kinks, or take an activation known by name, exact at every size",
                 )
         return None

@@ -37,7 +37,7 @@ def _closures_differ(network: Network) -> bool:
 class Saddle(TheoryMethod):
     """The saddle of the action: order parameters that renormalise the kernel (docs/theory.md section 2).
 
-    closure: of deep networks: "nested" (nearer to sampled networks in most erf cases tried, docs/choosing.md) or
+    closure: of deep networks: "nested" (nearer to sampled networks in most erf cases tried, docs/methods.md) or
         "product" (one factorisation for all widths); None: nested for one output, product for several.
     solver: "auto", "exact", "krylov" (many points; one scale for all layers), or a ``Solver``.
 

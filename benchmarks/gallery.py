@@ -1,7 +1,7 @@
-"""The gallery from finished studies: their figures into docs/figures, their findings into docs/gallery.md.
+"""The gallery from finished studies: their figures into docs/figures, their findings into docs/studies.md.
 
     finitewidth study NAME --scale small --out DIR/NAME      # for every NAME of `finitewidth study list`: minutes each
-    python docs/make_gallery.py DIR
+    python benchmarks/gallery.py DIR
 
 Every sentence and figure comes from the study.json of a run; studies that are not in DIR are left out, and named.
 """
@@ -12,25 +12,21 @@ import contextlib
 import io
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+import parts
 
 from finitewidth import studies
 from finitewidth.checks.exceptions import InputError
 from finitewidth.report import plots
+from finitewidth.report.findings import Claim
 from finitewidth.report.study_figure import study_figure
 from finitewidth.studies.study import Report
 
-DOCS = Path(__file__).parent
 LARGEST = 100_000  # bytes of a figure in the repository
-HEAD = """# Gallery: the studies in pictures
-
-Each [study](studies.md) puts a claim about finite Bayesian networks to the test. Lines are theory, dashes infinite
-width, dots the sampled (or trained) networks with two standard errors. The sentences are the studies' own:
-*supported* and *contradicted* are decided at three standard errors, on these data, at this small scale. Made with
-`finitewidth study NAME --scale small --out DIR/NAME` and `python docs/make_gallery.py DIR`, by {versions}.
-"""
+IN_ERRORS = re.compile(r", [\d.]+ standard errors from .*$")  # follows from the value and its error
 
 
 def main(folder: Path) -> None:
@@ -43,19 +39,34 @@ def main(folder: Path) -> None:
         ", ".join(f"{library} {version}" for library, version in report.plain["versions"].items())
         for report in reports.values()
     }
-    text = HEAD.format(versions=" and ".join(sorted(versions)))
+    lines = [f"Made by {' and '.join(sorted(versions))}.", ""]
     if missing:
-        text += f"\nNot run for this page: {', '.join(f'`{name}`' for name in missing)}.\n"
+        lines += [f"Not run for this page: {', '.join(f'`{name}`' for name in missing)}.", ""]
     for name, report in reports.items():
-        figure = draw(name, report)
-        text += f"\n## {name}\n\n{report.question}\n\n![{name}: theory beside samples]({figure.relative_to(DOCS)})\n\n"
-        text += "".join(f"- {claim.sentence}\n" for claim in report.findings.claims)
-    (DOCS / "gallery.md").write_text(text, encoding="utf-8")
+        figure = draw(name, report).relative_to(parts.DOCS)
+        lines += [f"### {name}", "", report.question, "", f"![{name}: theory beside samples]({figure})", ""]
+        lines += [*findings(report.findings.claims), ""]
+    parts.write("studies.md", "gallery", lines)
+
+
+def findings(claims: tuple[Claim, ...]) -> Iterator[str]:
+    """One line a statement, with the numbers of every verdict; what the first says of them is not said again."""
+    for statement in dict.fromkeys(claim.statement for claim in claims):
+        same = [claim for claim in claims if claim.statement == statement]
+        numbers: dict[str, list[str]] = {}
+        for claim in same:
+            what, _, value = IN_ERRORS.sub("", claim.evidence).rpartition(": ")
+            if claim is not same[0]:
+                known = same[0].evidence.rpartition(": ")[0].split(", ")
+                what = ", ".join(part for part in what.split(", ") if part not in known)
+            numbers.setdefault(claim.verdict, []).append(f"{what}: {value}")
+        verdicts = (f"**{verdict}** ({'; '.join(values)})" for verdict, values in numbers.items())
+        yield f"- {statement}: {'; '.join(verdicts)}"
 
 
 def draw(name: str, report: Report) -> Path:
     """The study's figure as SVG; refuses one that is too large for the repository."""
-    path = DOCS / "figures" / f"{name}.svg"
+    path = parts.DOCS / "figures" / f"{name}.svg"
     path.parent.mkdir(exist_ok=True)
     figure, text = study_figure(report.findings), io.StringIO()
     # letters as outlines, for a browser's font would not fit; the same figure gives the same file
