@@ -20,7 +20,7 @@ from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import Network
 from finitewidth.sampling.draws import Draws
-from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.learned import LearnedFeatures, leading
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.training.ensemble import Ensemble, standard_error
@@ -253,10 +253,7 @@ def receptive_fields(covariance: ArrayLike, shape: tuple[int, ...], count: int =
             "a square matrix of as many rows as an image has values",
             "take the shape from features.field_shape(network, x)",
         )
-    values, vectors = np.linalg.eigh(matrix)
-    values, fields = values[..., ::-1][..., :count], np.swapaxes(vectors, -1, -2)[..., ::-1, :][..., :count, :]
-    fields = fields * np.where(fields.sum(-1, keepdims=True) < 0.0, -1.0, 1.0)
-    return ReceptiveFields(values, fields.reshape(*fields.shape[:-1], *shape))
+    return ReceptiveFields(*leading(matrix, count, shape))
 
 
 def field_shape(network: Network, x: Array) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from finitewidth.linalg.krylov import TraceQuadrature
 from finitewidth.theory import action as module
 from finitewidth.theory.action import (
     QuadratureEnergy,
+    ScaleEnergy,
     SpectralEnergy,
     action,
     scalar_rate,
@@ -81,8 +82,7 @@ def test_many_scales_are_the_single_ones():
     for count, scales in ((3, 70_000), (150_000, 3)):
         values = np.sort(r.uniform(0.0, 2.0, count))
         power = r.uniform(0.0, 1.0, count)
-        spectrum = Spectrum(values, np.empty((0, 0)))
-        energy = SpectralEnergy(spectrum, np.sqrt(power))
+        energy = ScaleEnergy(values, power, 1.0, count, 1, float(values.sum()))
         s = np.linspace(0.5, 2.0, scales)
         found = energy.energy(s, T)
         for k in (0, 1, scales // 2, scales - 1):
@@ -96,8 +96,8 @@ def test_changes_beside_huge_energies_keep_their_digits(unchangeable):
     unchangeable(module)
     spectrum = Spectrum(np.array([0.0, 2.0]), np.eye(2))
     both, one = (
-        SpectralEnergy(spectrum, np.array([100.0, 1e-6])),
-        SpectralEnergy(Spectrum(spectrum.values[1:], np.eye(1)), np.array([1e-6])),
+        SpectralEnergy.of(spectrum, np.array([100.0, 1e-6])),
+        SpectralEnergy.of(Spectrum(spectrum.values[1:], np.eye(1)), np.array([1e-6])),
     )
     T = 1e-12
     assert both.change(1.5, 0.7, T) == pytest.approx(float(one.energy(1.5, T) - one.energy(0.7, T)), rel=1e-12)
@@ -109,10 +109,10 @@ def test_a_quadrature_of_every_eigenvalue_is_the_spectrum():
     power = np.array([0.5, 2.0, 7.0])
     spread = np.array([[1.0, -1.0], [-0.5, 0.5], [0.25, -0.25]])
     traces = TraceQuadrature(values, copies[:, None] + spread, 0)
-    found = QuadratureEnergy(traces, power, 7, float(copies @ values))
+    found = QuadratureEnergy.of(traces, power, 7, float(copies @ values))
     many = np.repeat(values, copies.astype(int))
     once = np.sqrt(np.concatenate([np.eye(int(c))[0] * p for c, p in zip(copies, power, strict=True)]))
-    exact = SpectralEnergy(Spectrum(many, np.eye(7)), once)
+    exact = SpectralEnergy.of(Spectrum(many, np.eye(7)), once)
     s = np.array([0.2, 1.0, 5.0])
     for name in ("energy", "data_term", "train_error"):
         np.testing.assert_allclose(getattr(found, name)(s, T), getattr(exact, name)(s, T), rtol=1e-12)

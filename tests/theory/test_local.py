@@ -13,6 +13,7 @@ from finitewidth.data.files import of_classes, parts
 from finitewidth.data.images import block_average
 from finitewidth.kernels.local import local_kernels, memory_estimate
 from finitewidth.theory.local import FullPairs, LocalProblem
+from finitewidth.theory.solution import TheorySolution
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="reference data of docs/theory.md are not here")
@@ -503,11 +504,15 @@ def test_erf_of_the_witness_is_the_activation_of_the_networks():
 def test_the_map_is_the_order_parameter_averaged_over_outputs(outputs, rng):
     x, y = rng.standard_normal((6, 4, 4)), rng.standard_normal((6, outputs))
     train = fw.Dataset(x, y[:, 0] if outputs == 1 else y, classes=())
+
+    def q_map(theory, q):
+        return TheorySolution(theory, train, q.ravel(), 0.0, True, "", (), None).q_map().matrix
+
     q = rng.standard_normal((4, outputs, 4, outputs))
     shared = fw.theory_of(fw.Convolutional(5, patch=2), 0.1)
     expected = sum(q[:, d, :, d] for d in range(outputs)) / outputs
-    np.testing.assert_allclose(shared.q_map(q.ravel(), train).matrix, expected, rtol=1e-12)
+    np.testing.assert_allclose(q_map(shared, q), expected, rtol=1e-12)
     alone = fw.theory_of(fw.LocallyConnected(5, patch=2), 0.1)
     own = rng.standard_normal((4, outputs, outputs))
     expected = sum(own[:, d, d] for d in range(outputs)) / outputs
-    np.testing.assert_allclose(alone.q_map(own.ravel(), train).matrix, expected, rtol=1e-12)
+    np.testing.assert_allclose(q_map(alone, own), expected, rtol=1e-12)

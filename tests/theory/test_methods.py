@@ -15,7 +15,7 @@ from finitewidth.theory.general import General
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.nested import Nested
-from finitewidth.theory.neuron.single import NeuronTheory, PatchNeuronTheory
+from finitewidth.theory.neuron.single import NeuronTheory
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solver import EXACT, Solver
@@ -199,7 +199,7 @@ def test_other_likelihoods_take_the_general_theory():
 
 
 def test_the_single_neuron_theory():
-    for network, kind in ((ONE, NeuronTheory), (POOLED, NeuronTheory), (CNN, PatchNeuronTheory)):
+    for network, kind in ((ONE, NeuronTheory), (POOLED, NeuronTheory), (CNN, NeuronTheory)):
         theory = fw.theory_of(network, 0.3, method=fw.SingleNeuron(seed=3))
         assert (type(theory), theory.temperature, theory.options) == (kind, 0.3, fw.SingleNeuron(seed=3))
         assert theory.control == Control()
@@ -264,9 +264,9 @@ def test_what_several_outputs_make_of_it():
 
 
 def test_a_closure_named_by_hand_was_asked_for():
-    assert not Nested(DEEP, 0.1).by_default
+    assert not Nested(DEEP, Gaussian(0.1)).by_default
     with pytest.raises(InputError, match="closure = 'nested' with 2 outputs"):
-        Nested(DEEP, 0.1).for_outputs(2)
+        Nested(DEEP, Gaussian(0.1)).for_outputs(2)
     assert (ScaledKernel(ONE, 0.1).method, ScaledKernel(ONE, 0.1).solver) == ("saddle", Solver())
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.checks.exceptions import MemoryCapError
+from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import ScaledKernel
 
@@ -24,7 +25,7 @@ CASES = [
 @pytest.mark.parametrize("n_points", [1, 9])
 def test_stationary_in_every_layer(case, n_points, dense, make_data):
     network, train = fw.FullyConnected(**case), make_data(n_points)
-    solution = fw.solve(Nested(network, 0.1), train)
+    solution = fw.solve(Nested(network, Gaussian(0.1)), train)
     assert solution.converged
     assert np.abs(dense.slope(network, train, 0.1, solution.order_parameters, "nested")).max() < 3e-6 * n_points
     exact = dense.action(network, train, 0.1, solution.order_parameters, "nested")
@@ -35,7 +36,7 @@ def test_stationary_in_every_layer(case, n_points, dense, make_data):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_predictions_are_gaussian_conditioning(case, dense, train, test_set):
     network = fw.FullyConnected(**case)
-    solution = fw.solve(Nested(network, 0.1), train)
+    solution = fw.solve(Nested(network, Gaussian(0.1)), train)
     joint = dense.kernel(network, np.concatenate([train.x, test_set.x]), solution.order_parameters)
     P = len(train)
     A = np.linalg.inv(joint[:P, :P] + 0.1 * np.eye(P))
@@ -52,7 +53,10 @@ def test_equals_the_product_for_homogeneous_activations(activation, widths, temp
     """Other code path: BFGS over layers and Cholesky, against one scalar equation and eigenvalues."""
     precision = tuple(1.0 + 0.2 * k for k in range(len(widths) + 1))
     network = fw.FullyConnected(widths=widths, activation=activation, weight_precision=precision)
-    nested, product = Nested(network, temperature).solve(train), ScaledKernel(network, temperature).solve(train)
+    nested, product = (
+        Nested(network, Gaussian(temperature)).solve(train),
+        ScaledKernel(network, temperature).solve(train),
+    )
     assert nested.log_evidence == pytest.approx(product.log_evidence, abs=1e-8)
     np.testing.assert_allclose(nested.order_parameters, product.order_parameters, rtol=1e-5)
     one, other = fw.predict(nested, test_set.x), fw.predict(product, test_set.x)
@@ -65,7 +69,7 @@ def test_equals_the_product_for_homogeneous_activations(activation, widths, temp
 
 def test_one_layer_equals_the_product(train):
     network = fw.FullyConnected(widths=(9,), activation="erf")
-    nested, product = Nested(network, 0.1).solve(train), ScaledKernel(network, 0.1).solve(train)
+    nested, product = Nested(network, Gaussian(0.1)).solve(train), ScaledKernel(network, 0.1).solve(train)
     assert nested.log_evidence == pytest.approx(product.log_evidence, abs=1e-9)
     assert isinstance(fw.theory_of(network, 0.1), ScaledKernel)
 
@@ -89,7 +93,7 @@ def test_the_best_minimum_against_a_grid(activation, widths, scale, temperature,
     data = make_data(5)
     train = fw.Dataset(data.x, scale * np.array(data.y), classes=())
     network = fw.FullyConnected(widths=widths, activation=activation)
-    solution = fw.solve(Nested(network, temperature), train)
+    solution = fw.solve(Nested(network, Gaussian(temperature)), train)
     axis = np.linspace(-4.0, 5.0, 61)
     F = np.array([[dense.action(network, train, temperature, np.exp([a, b]), "nested") for b in axis] for a in axis])
     k = np.unravel_index(F.argmin(), F.shape)
@@ -108,18 +112,18 @@ def test_evidence_gradients(case, train):
     def slope(at, value):
         return (at(value * (1 + step)) - at(value * (1 - step))) / (2 * step * value)
 
-    gradient = fw.solve(Nested(network, 0.1), train).evidence_gradient()
-    numerical = slope(lambda t: fw.solve(Nested(network, t), train).log_evidence, 0.1)
+    gradient = fw.solve(Nested(network, Gaussian(0.1)), train).evidence_gradient()
+    numerical = slope(lambda t: fw.solve(Nested(network, Gaussian(t)), train).log_evidence, 0.1)
     assert gradient["temperature"] == pytest.approx(numerical, rel=1e-5)
     for k, precision in enumerate(network.weight_precision):
 
         def at(value, k=k):
             values = list(network.weight_precision)
             values[k] = value
-            return fw.solve(Nested(network.with_precision(tuple(values)), 0.1), train).log_evidence
+            return fw.solve(Nested(network.with_precision(tuple(values)), Gaussian(0.1)), train).log_evidence
 
         assert gradient["weight_precision"][k] == pytest.approx(slope(at, precision), rel=1e-4, abs=1e-6)
-    q = fw.solve(Nested(network, 0.1), train).order_parameters
+    q = fw.solve(Nested(network, Gaussian(0.1)), train).order_parameters
     if network.readout == "standard":
         np.testing.assert_allclose(gradient["width"], -0.5 * (q - 1.0 - np.log(q)), rtol=1e-6, atol=1e-12)
 
@@ -127,7 +131,7 @@ def test_evidence_gradients(case, train):
 def test_mean_field_is_a_precision_of_n_times_lambda(train):
     mean_field = fw.FullyConnected(widths=(9, 30), weight_precision=(1.0, 2.0, 0.7), readout="mean-field")
     standard = fw.FullyConnected(widths=(9, 30), weight_precision=(1.0, 2.0, 21.0))
-    one, other = fw.solve(Nested(mean_field, 0.1), train), fw.solve(Nested(standard, 0.1), train)
+    one, other = fw.solve(Nested(mean_field, Gaussian(0.1)), train), fw.solve(Nested(standard, Gaussian(0.1)), train)
     np.testing.assert_allclose(one.order_parameters, other.order_parameters, rtol=1e-5)
     assert one.log_evidence == pytest.approx(other.log_evidence, abs=1e-8)
 
@@ -145,7 +149,7 @@ def test_edges_converge_to_finite_numbers(name, temperature, widths, make_data, 
         y[3:] = y[:3]
     x *= name != "zero_inputs"
     y *= {"zero_targets": 0.0, "tiny_targets": 1e-100, "large_targets": 30.0}.get(name, 1.0)
-    solution = fw.solve(Nested(fw.FullyConnected(widths=widths), temperature), fw.Dataset(x, y, classes=()))
+    solution = fw.solve(Nested(fw.FullyConnected(widths=widths), Gaussian(temperature)), fw.Dataset(x, y, classes=()))
     assert solution.converged, solution.message
     errors = fw.predict(solution, test_set.x).errors(test_set.y)
     assert np.isfinite([errors.test_error, errors.train_error, solution.log_evidence]).all()
@@ -155,7 +159,7 @@ def test_contradictory_targets_at_zero_temperature_never_look_converged_when_the
     half = make_data(3)
     train = fw.Dataset(np.tile(half.x, (2, 1)), np.concatenate([half.y, half.y + 0.3]), classes=())
     network = fw.FullyConnected(widths=(7, 30))
-    solution = fw.solve(Nested(network, 1e-12), train)
+    solution = fw.solve(Nested(network, Gaussian(1e-12)), train)
     assert not solution.converged or solution.order_parameters.max() < 100.0
     if not solution.converged:
         assert "tolerance" in solution.message
@@ -163,12 +167,12 @@ def test_contradictory_targets_at_zero_temperature_never_look_converged_when_the
 
 def test_memory_cap(train):
     with pytest.raises(MemoryCapError, match="nested closure on 12 points"):
-        fw.solve(Nested(fw.FullyConnected(widths=(9, 9)), 0.1), train, memory=1000.0)
+        fw.solve(Nested(fw.FullyConnected(widths=(9, 9)), Gaussian(0.1)), train, memory=1000.0)
 
 
 def test_nothing_is_mutated(train, test_set):
     before = train.fingerprint(), test_set.fingerprint()
-    solution = fw.solve(Nested(fw.FullyConnected(widths=(9, 9)), 0.1), train)
+    solution = fw.solve(Nested(fw.FullyConnected(widths=(9, 9)), Gaussian(0.1)), train)
     fw.predict(solution, test_set.x)
     solution.evidence_gradient()
     assert (train.fingerprint(), test_set.fingerprint()) == before

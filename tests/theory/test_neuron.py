@@ -15,9 +15,9 @@ from finitewidth.linalg import RegularisedGram
 from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import rounds
 from finitewidth.theory.neuron.design import Design, whitened
-from finitewidth.theory.neuron.linear import linear_neuron
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.short_run import OneLayer, _evaluate
+from theory.linear_neuron import linear_neuron
 
 jax = pytest.importorskip("jax")
 

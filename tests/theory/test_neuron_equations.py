@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from finitewidth.runs.jax_runs import single_thread
 from theory.one_particle import CASES, RANK, Case, Draws, P, T, close, derivative, key, ran
 
 jax = pytest.importorskip("jax")
@@ -74,18 +73,6 @@ def test_the_scalar_action_away_from_its_reference(far):
         want, q = case.scalar_action(y[place])
         assert float(energy[place]) == pytest.approx(want, rel=1e-7)
         close(solved[place], np.linalg.solve(q * case.kernel + T * np.eye(P), y[place]), rtol=1e-5)
-
-
-def test_inverses_of_small_matrices():
-    from finitewidth.theory.neuron import particles as cp
-
-    rng = np.random.default_rng(0)
-    for k in (1, 3):
-        root = rng.standard_normal((2, 5, k, k))
-        matrix = root @ root.swapaxes(2, 3) + np.eye(k)
-        inverse, log_det = ran(lambda _, matrix: cp._inverse(matrix), None, matrix)
-        close(inverse, np.linalg.inv(matrix))
-        close(log_det, np.linalg.slogdet(matrix)[1])
 
 
 # --- averages --------------------------------------------------------------------------------------------------------
@@ -269,36 +256,3 @@ def test_metropolis():
 
 
 # --- starts, keys, compiled code -------------------------------------------------------------------------------------
-
-
-def test_particles_start_from_the_prior(monkeypatch):
-    from finitewidth.theory.neuron import particles as cp
-
-    case, draws = Case(patches=2, outputs=3), Draws(monkeypatch)
-    state = draws.ran(lambda model, key: cp.start(model, 2, 500, RANK, key), case.model, key(0))
-    assert (state.theta.shape, state.z.shape) == ((2, 500, RANK), (2, 500, 6))
-    assert draws.independent
-    for part in state:
-        assert stats.kstest(np.asarray(part).ravel(), "norm").pvalue > 1e-3
-
-
-def test_keys_depend_on_every_number():
-    numbers = [*itertools.product(range(3), repeat=1), *itertools.product(range(3), repeat=2)]
-    numbers += itertools.product(range(3), repeat=3)
-    keys = [tuple(np.asarray(jax.random.key_data(key(*some))).tolist()) for some in numbers]
-    assert len(set(keys)) == len(numbers)
-    again = [tuple(np.asarray(jax.random.key_data(key(*some))).tolist()) for some in numbers]
-    assert keys == again
-    assert keys[2] == tuple(np.asarray(jax.random.key_data(jax.random.key(2, impl="threefry2x32"))).tolist())
-
-
-def test_compiled_code_is_shared_by_equal_models():
-    from finitewidth.theory.neuron import particles as cp
-
-    one, same, other = Case().model, Case(seed=1).model, Case(patches=2).model
-    assert cp.compiled(cp.readouts, one) is cp.compiled(cp.readouts, same)
-    assert cp.compiled(cp.readouts, one) is not cp.compiled(cp.readouts, other)
-    case = Case()
-    with single_thread():
-        quick = cp.compiled(cp.readouts, one)(case.state, *case.given)
-        close(quick.mean, cp.readouts(one, case.state, *case.given).mean)

@@ -15,11 +15,10 @@ import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.inference.prediction import Prediction
 from finitewidth.theory.neuron import predictor as predictor_module
-from finitewidth.theory.neuron import reference
 from finitewidth.theory.neuron.design import Design, whitened
-from finitewidth.theory.neuron.linear import linear_neuron
 from finitewidth.theory.neuron.predictor import NeuronPrediction, NeuronPredictor
 from finitewidth.theory.neuron.reference import ScalarAction
+from theory.linear_neuron import linear_neuron
 from theory.one_particle import Case, P, T, close, derivative, key, ran
 
 jax = pytest.importorskip("jax")
@@ -190,11 +189,6 @@ def test_the_field_of_the_scalar_action(name, shared, outputs):
         close(kernel[5 * d : 5 * d + 5, 5 * e : 5 * e + 5], found.q * found.kernel if d == e else 0.0 * found.kernel)
 
 
-def test_without_a_minimum_the_action_starts_at_one(monkeypatch):
-    monkeypatch.setattr(reference, "scale_minima", lambda *_: ())
-    assert ScalarAction.of(ARCHITECTURES["pooled"][0](), data_set(images(5)), T).q == 1.0
-
-
 def test_slope_and_curvature_of_the_action():
     case = Case(nonlinear=True)
     found = case.reference
@@ -283,48 +277,6 @@ def test_predictions_from_the_snapshots(name, outputs, seeds):
         close(got.covariance, spread, rtol=1e-6, atol=1e-8)
     else:
         assert got.covariance is None
-
-
-@pytest.mark.parametrize("name", ["convolutional", "locally connected"])
-def test_other_points_come_in_parts(name, monkeypatch):
-    """As few as keep the features of a part within bounds; put together again in their order."""
-    from finitewidth.theory.neuron.particles import PointMoments
-
-    predictor, sizes = predictor_of(name), []
-    design, result = predictor.problem.design, predictor.results[0]
-
-    def at(self, result, rows):
-        sums = rows.sum((0, 2)).reshape(design.n_preactivations, -1).sum(0)  # a number for each point
-        sizes.append(len(sums))
-        return PointMoments(
-            sums[None], sums[None, :, None, None] * np.ones((1, 1, 1, 8)), sums[None, None], "f", "kernel"
-        )
-
-    monkeypatch.setattr(NeuronPredictor, "_at", at)
-    for points, parts in ((1, [1]), (2, [2]), (3, [2, 1]), (4, [2, 2]), (5, [2, 2, 1])):
-        x, want = images(points, seed=5), images(points, seed=5).sum((1, 2)) / math.sqrt(1.3 * 4)
-        for most, expected in ((2 * 6 * 4, parts), (1e9, [points])):
-            monkeypatch.setattr(predictor_module, "_AT_ONCE", most)
-            sizes.clear()
-            found = predictor._moments(result, x)
-            assert sizes == expected
-            close(found.f, want[None])
-            close(found.cross, want[None, :, None, None] * np.ones((1, 1, 1, 8)))
-            close(found.own, want[None, None])
-            assert found[3:] == ("f", "kernel")
-
-
-def test_variances_are_not_below_zero(monkeypatch):
-    from finitewidth.theory.neuron.particles import PointMoments
-
-    predictor = predictor_of()
-    zeros = PointMoments(
-        np.zeros((1, 2)), np.zeros((1, 2, 1, 8)), np.array([[[-1.0, 0.5]]]), np.zeros((1, 8)), np.zeros((1, 8, 1, 8))
-    )
-    monkeypatch.setattr(NeuronPredictor, "_moments", lambda *_: zeros)
-    found = predictor.predict(images(2))
-    close(found.variance, [0.0, 0.5])
-    assert found.train_error == pytest.approx(np.mean(predictor.train.y**2))  # nothing was learned
 
 
 @pytest.mark.parametrize(("name", "outputs"), [("convolutional", 1), ("fully connected", 2)])

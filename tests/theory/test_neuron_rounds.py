@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import finitewidth as fw
 from finitewidth import kernels
@@ -23,7 +22,8 @@ from finitewidth.theory.neuron import rounds, single
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.reference import ScalarAction
 from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
-from finitewidth.theory.neuron.single import NeuronTheory, PatchNeuronTheory, SingleNeuron
+from finitewidth.theory.neuron.single import NeuronTheory, SingleNeuron
+from finitewidth.theory.solution import TheorySolution
 
 jax = pytest.importorskip("jax")
 P, T, N = 4, 0.3, 6
@@ -293,41 +293,7 @@ def test_what_is_saved(monkeypatch, tmp_path):
     assert len(writes) == 44 + 1
 
 
-def test_directions_of_the_jumps():
-    """The three singular vectors of largest spread; deviations of at least one, a fifth wider, likelier where wider."""
-    rng = np.random.default_rng(0)
-    theta = (
-        rng.standard_normal((2, 50, 4)) * np.array([0.3, 3.0, 1.5, 0.5]) @ np.linalg.qr(rng.standard_normal((4, 4)))[0]
-    )
-    vectors, deviations, log_odds = rounds.leading(theta)
-    assert vectors.shape == (2, 4, 3)
-    for g in range(2):
-        _, spread, want = np.linalg.svd(theta[g] / math.sqrt(50))
-        close(np.abs(np.einsum("rk,kr->k", vectors[g], want[:3])), np.ones(3))
-        assert spread[2] < 1.0 < spread[1]
-        close(deviations[g], 1.2 * np.maximum(spread[:3], 1.0))
-        close(np.exp(log_odds[g]), np.maximum(spread[:3], 1.0) - 0.95)
-    assert rounds.leading(theta[:, :, :2]).deviations.shape == (2, 2)
-
-
 # --- positions, results, problems ------------------------------------------------------------------------------------
-
-
-def test_digests_see_every_number():
-    at = position_of(problem_of())
-    changed = [at, replace(at, step=0.41), replace(at, round=8)]
-    for name in ("s", "kernel", "frozen"):
-        array = getattr(at, name).copy()
-        array.flat[-1] += 1e-12
-        changed.append(replace(at, **{name: array}))
-    for leaf in range(2):
-        parts = [part.copy() for part in at.state]
-        parts[leaf].flat[3] += 1e-12
-        changed.append(replace(at, state=rounds.State(*parts)))
-    digests = [one.digest() for one in changed]
-    assert len(set(digests)) == len(changed)
-    assert replace(at, state=rounds.State(*(np.asfortranarray(part) for part in at.state))).digest() == digests[0]
-    assert all(len(one) == 16 and int(one, 16) >= 0 for one in digests)
 
 
 def result_of(residual=0.01, change=0.01, order=1.0, at=None, seed=0):
@@ -336,89 +302,6 @@ def result_of(residual=0.01, change=0.01, order=1.0, at=None, seed=0):
     order = np.full((1, 1, 1), order)
     f = np.random.default_rng(seed).standard_normal(P)
     return Result(at, Averages(f, at.kernel, order), at.state, problem.model(False), residual, change)
-
-
-@pytest.mark.parametrize(
-    ("residual", "change", "converged"),
-    [
-        *((0.0, 0.0, True), (0.1, 0.0, False), (0.0, 0.1, False)),
-        *((math.nan, 0.0, False), (0.0, math.nan, False)),
-    ],
-)
-def test_converged_is_within_both_bounds(residual, change, converged):
-    assert result_of(residual, change).converged is converged
-
-
-@pytest.mark.parametrize(
-    ("order", "residual", "strong"),
-    [
-        *((1.0, 0.0, False), (9.0, 0.0, True), (1.0, 0.9, True), (9.0, 0.9, True)),
-        *((math.nan, 0.0, True), (1.0, math.nan, True)),
-    ],
-)
-def test_the_rule_between_the_responses(order, residual, strong):
-    assert result_of(residual, order=order).strong is strong
-
-
-def test_strength_is_the_mean_diagonal():
-    order = np.arange(18.0).reshape(2, 3, 3)
-    found = replace(result_of(), averages=Averages(np.zeros(P), np.eye(P), order))
-    assert found.strength == pytest.approx(np.mean([0, 4, 8, 9, 13, 17]))
-
-
-def test_problems_say_which_code_serves_them():
-    from finitewidth.theory.neuron.particles import Model, fast_erf
-
-    x = data_set(shape=(4, 4)).x
-    pooled = fw.Convolutional(channels=N, patch=2, pool="average", activation="erf")
-    problem = Problem(Design.of(pooled, x), np.zeros(3 * P), 3, T, N)
-    assert problem.model(True) == Model(fast_erf, P, 4, True, 3, True)
-    assert problem_of().model(False) == Model(NETWORK.phi.jax_function, P, 1, False, 1, False)
-    assert problem.points == P
-    s, R = np.arange(12.0), np.arange(144.0).reshape(12, 12)
-    field = problem.field(s, R)
-    assert (field.s.shape, field.R.shape) == ((3, P), (3, P, 3, P))
-    for d, p, e, q in np.ndindex(field.R.shape):
-        assert (field.s[d, p], field.R[d, p, e, q]) == (s[d * P + p], R[d * P + p, e * P + q])
-
-
-def test_runs_begin_with_the_prior():
-    problem = problem_of(2)
-    s, kernel = np.arange(8.0), np.eye(8)
-    one, same, other = (problem.begin(s, kernel, 300, seed) for seed in (0, 0, 1))
-    assert (one.state.theta.shape, one.state.z.shape, one.step, one.round) == ((1, 300, 3), (1, 300, 2), 0.3, 1)
-    assert one.digest() == same.digest() != other.digest()
-    assert isinstance(one.state.theta, np.ndarray)
-    assert (one.s is s, one.kernel is kernel, one.frozen is kernel) == (True, True, False)
-    np.testing.assert_array_equal(one.frozen, kernel)
-    for part in one.state:
-        assert stats.kstest(part.ravel(), "norm").pvalue > 1e-3
-
-
-def test_readouts_join_the_particles():
-    """Twice each particle, with readouts of their own: standard normal once mean and deviation are taken out."""
-    problem = problem_of()
-    at = position_of(problem, particles=300)
-    found = problem.with_readouts(at, 5)
-    np.testing.assert_array_equal(found.state.theta, np.concatenate([at.state.theta] * 2, axis=1))
-    assert (found.round, found.step, found.s is at.s, found.kernel is at.kernel) == (8, 0.4, True, True)
-    data, R, noise = problem.data, np.linalg.inv(at.kernel + T * np.eye(P)), []
-    for theta, z in zip(found.state.theta[0], found.state.z[0], strict=True):
-        psi = float(data.scale) * np.tanh(data.rows[0] @ theta)
-        variance = 1.0 / (1.0 + psi @ R @ psi / N)
-        noise.append((z[0] - variance * (psi @ at.s) / math.sqrt(N)) / math.sqrt(variance))
-    assert stats.kstest(noise, "norm").pvalue > 1e-2
-    assert abs(np.corrcoef(noise[:300], noise[300:])[0, 1]) < 0.2
-    assert problem.with_readouts(at, 5).digest() == found.digest()
-    assert (
-        len(
-            {
-                one.digest()
-                for one in (found, problem.with_readouts(at, 6), problem.with_readouts(replace(at, round=8), 5))
-            }
-        )
-        == 3
-    )
 
 
 # --- the theory around them ------------------------------------------------------------------------------------------
@@ -650,11 +533,8 @@ def test_which_networks():
         (fw.Convolutional(channels=N, patch=2), True),
         (fw.LocallyConnected(channels=N, patch=2), False),
     ):
-        one, train = theory(network), data_set(shape=(4, 4))
-        assert type(one) is PatchNeuronTheory
-        assert one.shared_weights is shared
         matrix = np.arange(16.0 if shared else 4.0)
-        mapped = one.q_map(matrix, train)
+        mapped = TheorySolution(theory(network), data_set(shape=(4, 4)), matrix, 0.0, True, "", (), None).q_map()
         np.testing.assert_array_equal(mapped.matrix, matrix.reshape(4, 4) if shared else matrix)
         assert mapped.grid_shape == (2, 2)
     with pytest.raises(InputError, match="2 hidden layers"):

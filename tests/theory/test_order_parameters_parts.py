@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +12,9 @@ from scipy import stats
 import finitewidth as fw
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.kernels.local import local_kernels
-from finitewidth.theory import general, local, nested, outputs, scaled, spectrum
+from finitewidth.theory import general, local, nested, outputs, scaled
 from finitewidth.theory.general import General
-from finitewidth.theory.nested import Nested, NestedScan
-from finitewidth.theory.saddle import LogCholesky
+from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 from finitewidth.theory.spectrum import ScalePredictor
 
@@ -139,17 +137,6 @@ def test_an_action_without_a_minimum_is_not_converged(case, train, monkeypatch):
         np.testing.assert_allclose(fw.predict(solution, data.x).mean, infinite.mean, atol=1e-8)
 
 
-def test_the_common_scale(train, monkeypatch):
-    shared = KernelSpectrum.of(DEEP, train)
-    product = ScaledKernel(DEEP, 0.1)
-    place = (0.1, product.widths, product.log_prior_scale)
-    assert shared.best_common_scale(*place) == pytest.approx(np.prod(product.solve(train).order_parameters))
-    minima = [SimpleNamespace(order_parameters=np.array(q)) for q in ([2.0, 0.25], [3.0, 3.0])]
-    for found, wanted in ((minima, 0.5), ([], 1.0)):
-        monkeypatch.setattr(spectrum, "scale_minima", lambda *_, found=found: found)
-        assert shared.best_common_scale(*place) == wanted
-
-
 # --- a mixture of scales, test points ---------------------------------------------------------------------------------
 
 
@@ -189,9 +176,8 @@ def test_test_points_are_kept_where_they_cannot_change(train, test_set):
     other = train.x
     assert shared.points(other) is not first
     assert shared.points(test_set.x) is not first
-    assert shared.table(0.1) is shared.table(0.1) is not shared.table(0.2)
     state = shared.__getstate__()
-    assert (state["_tables"], state["_points"], state["train"]) == ({}, None, train)
+    assert (state["_points"], state["train"]) == (None, train)
     assert (unit_network(DEEP).weight_precision, unit_network(DEEP).widths) == ((0.8, 1.4, 1.0), (9, 30))
     assert unit_network(replace(ONE, readout="mean-field")).readout == "standard"
 
@@ -202,7 +188,7 @@ def test_covariances_of_two_sets(train, test_set, dense, unchangeable):
         unchangeable(module)
     both, q = np.concatenate([train.x, test_set.x]), np.array([0.6, 1.7])
     for theory, wanted in (
-        (Nested(DEEP, 0.1), dense.kernel(DEEP, both, q)),
+        (Nested(DEEP, Gaussian(0.1)), dense.kernel(DEEP, both, q)),
         (ScaledKernel(DEEP, 0.1), 0.6 * 1.7 * dense.kernel(DEEP, both)),
     ):
         np.testing.assert_allclose(theory.covariance(q, train.x, test_set.x), wanted[:12, 12:], rtol=1e-9)
@@ -221,59 +207,8 @@ def test_covariances_of_two_sets(train, test_set, dense, unchangeable):
 # --- nested: the scan -------------------------------------------------------------------------------------------------
 
 
-def scanned(train, height, network):
-    """Starts of a scan along which the action is what it is told, but for the product closure's, which comes first."""
-
-    def at(q):  # whole numbers of halves, so that what the rate adds the energy takes off exactly
-        return round(float(np.log(q).mean()), 6)
-
-    theory = SimpleNamespace(
-        network=network,
-        temperature=0.1,
-        rate=lambda q: 8.0 * at(q) ** 2,
-        energy=lambda _, q: height(at(q)) - 4.0 * at(q) ** 2,
-    )
-    first, *rest = NestedScan(network, train).starts(theory)
-    product = ScaledKernel(network, 0.1).solve(train)
-    np.testing.assert_allclose(np.exp(first), product.order_parameters, rtol=1e-9)
-    for line in rest:
-        assert np.ptp(line) == 0.0
-    return [round(float(line[0]), 9) for line in rest]
-
-
-def test_descents_start_from_every_dip_of_the_scan(train):
-    """Nine points from -2 to 2; both ends, flat stretches, and none within 0.3 of the product closure's."""
-    wide = DEEP.with_width(50)
-    for network, distance, there in ((wide, (0.05, 0.3), []), (DEEP, (0.3, 0.35), [0.0])):
-        q = ScaledKernel(network, 0.1).solve(train).order_parameters
-        assert distance[0] < np.abs(np.log(q)).max() < distance[1]
-        assert scanned(train, abs, network) == there
-    for height, dips in (
-        (lambda x: x, [-2.0]),
-        (lambda x: -x, [2.0]),
-        (lambda x: -abs(x), [-2.0, 2.0]),
-        (lambda x: abs(x - 1.0), [1.0]),
-        (lambda x: abs(abs(x) - 1.0), [-1.0, 1.0]),
-        (lambda x: max(abs(x + 1.25), 0.25), [-1.5, -1.0]),
-        (lambda x: abs(x - 0.5), [0.5]),
-    ):
-        assert scanned(train, height, wide) == dips
-
-
-def test_energies_on_the_line_are_computed_once(train, monkeypatch):
-    calls, energy = [], Nested.energy
-    monkeypatch.setattr(Nested, "energy", lambda self, *a: calls.append(1) or energy(self, *a))
-    scan = NestedScan(DEEP, train)
-    for network, temperature, wanted in (
-        *((DEEP, 0.1, 9), (DEEP.with_width(50), 0.1, 9), (DEEP, 0.2, 18), (DEEP, 0.1, 18)),
-        *((DEEP.with_precision((0.8, 1.0, 0.7)), 0.2, 27), (replace(DEEP, readout="mean-field"), 0.2, 36)),
-    ):
-        scan.starts(Nested(network, temperature))
-        assert len(calls) == wanted
-
-
 def test_the_nested_action_and_its_gradient(train, dense):
-    theory = Nested(DEEP, 0.1)
+    theory = Nested(DEEP, Gaussian(0.1))
     assert not theory.by_default
     log_q = np.array([0.4, -0.3])
     value, slope = theory.action(train, log_q)
@@ -285,62 +220,6 @@ def test_the_nested_action_and_its_gradient(train, dense):
     for wild in ([300.0, 0.0], [0.0, -300.0]):
         value, slope = theory.action(train, np.array(wild))
         assert (value, slope.tolist()) == (math.inf, [0.0, 0.0])
-
-
-def test_one_prior_deviation_is_one_unit(train, monkeypatch):
-    """The coordinates of descents: without data the action's curvature in each is one (nested and own)."""
-    silent = fw.Dataset(train.x, 0.0 * train.y, classes=())
-    for theory in (Nested(DEEP, 1e9), General(Product(widths=(9, 30)), Gaussian(1e9))):
-        seen = {}
-
-        def watch(objective, starts, tolerance, seen=seen):
-            seen.update(objective=objective, tolerance=tolerance)
-            return [(np.zeros(2), 0.0, 0.0)]
-
-        monkeypatch.setattr(general, "local_minima", watch)
-        theory.solve(silent)
-        at = seen["objective"]
-        hessian = np.array([(at(h)[1] - at(-h)[1]) / 2e-3 for h in 1e-3 * np.eye(2)])
-        np.testing.assert_allclose(hessian, np.eye(2), atol=1e-4)
-        assert seen["tolerance"] == pytest.approx(1e-7 * 12)
-        deviation = np.sqrt(0.5 * np.array([9.0, 30.0]))
-        for wild in (300.0, -300.0):
-            value, slope = at(deviation * [wild, 0.0])
-            assert (value, slope.tolist()) == (math.inf, [0.0, 0.0])
-        assert math.isfinite(at(deviation * [0.0, 30.0])[0])
-
-
-def test_descents_start_where_they_are_told(train, images, monkeypatch):
-    """In units of prior deviations (vectors), or of the best multiple of the identity (matrices)."""
-    seen = {}
-
-    def watch(objective, starts, tolerance):
-        seen["starts"] = starts
-        return []
-
-    for module in (general, outputs, local):
-        monkeypatch.setattr(module, "local_minima", watch)
-    deviation = np.sqrt(0.5 * np.array([9.0, 30.0]))
-    Nested(DEEP, 0.1).solve(train)
-    product = ScaledKernel(DEEP, 0.1).solve(train).order_parameters
-    np.testing.assert_allclose(seen["starts"][0] / deviation, np.log(product), rtol=1e-9)
-    General(Bumpy(widths=(9, 30), dips=(-1.5, 2.0)), Gaussian(0.1)).minima(train, None)
-    np.testing.assert_allclose(seen["starts"], np.outer([-1.5, 2.0], deviation), rtol=1e-9)
-    data = several(train)
-    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
-    theory.solve(data)
-    shared = theory.factorise(data)
-    coordinates = LogCholesky(theory._common_scale(shared) * np.eye(2), math.sqrt(18.0))
-    np.testing.assert_allclose([coordinates.matrix(v) for v in seen["starts"]], theory._starts(shared), atol=1e-10)
-    for network, part in ((CNN, images), (LCN, several(images))):
-        theory = fw.theory_of(network, 0.1)
-        problem = local.LocalProblem(theory, part, theory.factorise(part))
-        problem.minima()
-        (scale,) = problem._scales()
-        coordinates = LogCholesky(scale * np.eye(problem.shape[1]), math.sqrt(10.0))
-        found = [np.stack([coordinates.matrix(p) for p in v.reshape(problem.shape[0], -1)]) for v in seen["starts"]]
-        wanted = [scale * problem.identity, problem._aligned(scale)]
-        np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", ["nested", "own", "outputs", "cnn", "lcn"])
@@ -371,33 +250,6 @@ def test_of_several_minima_the_best_is_the_solution(case, train, images, monkeyp
     k = theory.covariance(q, data.x[:3] + 0.1, data.x)
     mean = k @ np.linalg.solve(K + 0.1 * np.eye(len(K)), data.y.ravel())
     np.testing.assert_allclose(fw.predict(solution, data.x[:3] + 0.1).mean.ravel(), mean, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("case", ["outputs", "cnn", "lcn", "cnn outputs"])
-def test_one_prior_deviation_is_one_unit_of_a_matrix(case, train, monkeypatch):
-    """Without data: curvature one along logarithms on the diagonal, a half beside it, where the prior is narrower."""
-    images = fw.Dataset(np.tile(train.x, 2)[:, :8].reshape(12, 2, 4), 0.0 * train.y, classes=())
-    network = {"outputs": ONE, "lcn": fw.LocallyConnected(channels=7, patch=2)}.get(
-        case, fw.Convolutional(channels=7, patch=2)
-    )
-    data = images if case in ("cnn", "lcn") else fw.Dataset(images.x, np.zeros((12, 2)), classes=())
-    data = fw.Dataset(data.flat, data.y, classes=()) if case == "outputs" else data
-    seen = {}
-
-    def watch(objective, starts, tolerance):
-        seen.update(objective=objective, tolerance=tolerance, size=len(starts[0]))
-        return [(np.zeros(len(starts[0])), 0.0, 0.0)]
-
-    monkeypatch.setattr(outputs, "local_minima", watch)
-    monkeypatch.setattr(local, "local_minima", watch)
-    fw.solve(fw.theory_of(network, 1e9), data)
-    at, size = seen["objective"], seen["size"]
-    hessian = np.array([(at(h)[1] - at(-h)[1]) / 2e-3 for h in 1e-3 * np.eye(size)])
-    dim = {"outputs": 2, "cnn": 2, "lcn": 1, "cnn outputs": 4}[case]
-    rows, columns = np.tril_indices(dim)
-    wanted = np.tile(np.where(rows == columns, 1.0, 0.5), size // len(rows))
-    np.testing.assert_allclose(hessian, np.diag(wanted), atol=1e-4)
-    assert seen["tolerance"] == pytest.approx(1e-7 * data.y.size)
 
 
 # --- architectures of the user's own ----------------------------------------------------------------------------------
@@ -466,19 +318,6 @@ def test_own_theories_are_those_of_the_package(train, test_set):
         fw.solve(theory, several(train))
 
 
-def test_derivatives_in_logarithms(unchangeable):
-    """sum_l l log q_l in both of two functions of three: exactly l, weighted with the cotangent."""
-    unchangeable(general)
-    at, weight = np.array([0.5, 2.0, 3.0]), np.array([2.0, -1.0])
-
-    def function(q):
-        return np.array([np.log(q) @ [1.0, 2.0, 3.0], np.log(q[0])])
-
-    np.testing.assert_allclose(general.by_log(function, at, weight), [2.0 - 1.0, 4.0, 6.0], rtol=1e-9)
-    cubic = general.by_log(lambda q: q**3, np.array([2.0]), np.ones(1))
-    assert cubic[0] == pytest.approx(24.0, rel=1e-6)
-
-
 def test_what_is_taken_for_symmetric(train):
     @dataclass(frozen=True, kw_only=True)
     class Leaning(Product):
@@ -504,44 +343,6 @@ def test_what_is_taken_for_symmetric(train):
 
 
 # --- several outputs --------------------------------------------------------------------------------------------------
-
-
-def test_wild_steps_of_several_outputs(train):
-    data = several(train)
-    theory = fw.theory_of(ONE, 0.1).for_outputs(2)
-    shared, coordinates = theory.factorise(data), LogCholesky(np.eye(2), 1.0)
-    for v in ([0.0, 0.0, -20.0], [800.0, 0.0, 0.0]):
-        with np.errstate(over="ignore", invalid="ignore"):
-            value, slope = theory._objective(shared, coordinates, np.array(v))
-        assert (value, slope.tolist()) == (math.inf, [0.0, 0.0, 0.0])
-    assert math.isfinite(theory._objective(shared, coordinates, np.array([0.0, 0.0, -16.0]))[0])
-
-
-def test_starts_of_several_outputs(train, monkeypatch):
-    """The best multiple of the identity, the identity, and the targets' covariance at a trace of D, on a floor."""
-    data = several(train, 3)
-    theory = fw.theory_of(DEEP, 0.1, "product").for_outputs(3)
-    shared = theory.factorise(data)
-    scale, one, spread = theory._starts(shared)
-    s = theory._common_scale(shared)
-    np.testing.assert_allclose(scale, s * np.eye(3))
-    np.testing.assert_array_equal(one, np.eye(3))
-    covariance = np.cov(data.y.T)
-    np.testing.assert_allclose(spread, s * (0.3 * np.eye(3) + 3.0 * covariance / (np.trace(covariance) / 3)), rtol=1e-9)
-
-    # the multiple is the best one: the action along the multiples, by the dense formula
-    def F(log_s):
-        return (
-            0.5 * theory.rate(np.exp(log_s) * np.eye(3))
-            + theory._energy(shared, np.exp(log_s) * np.ones(3), shared.energy.rotated)[0]
-        )
-
-    assert F(math.log(s)) < min(F(math.log(s) + step) for step in (-0.02, 0.02))
-    for found, wanted in ((1e-151, 1.0), (1e151, 1.0), (0.5, 0.5)):  # a scale without a square is no centre
-        monkeypatch.setattr(KernelSpectrum, "best_common_scale", lambda *_, found=found: found)
-        assert theory._common_scale(shared) == wanted
-    constant = fw.Dataset(train.x, np.ones((12, 2)), classes=())
-    assert np.isfinite(fw.theory_of(ONE, 0.1).for_outputs(2)._starts(KernelSpectrum.of(ONE, constant))).all()
 
 
 # --- networks on patches ----------------------------------------------------------------------------------------------
@@ -571,72 +372,6 @@ def test_rates_and_covariances_on_patches(images, unchangeable):
             np.testing.assert_allclose(theory.covariance(given, images.x), K, rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(theory.covariance(given, images.x[:3], images.x), K[:3], rtol=1e-9, atol=1e-12)
     assert (shared.shared_weights, alone.shared_weights, shared.widths) == (True, False, (5,))
-
-
-@pytest.mark.parametrize("network", [CNN, LCN], ids=["cnn", "lcn"])
-@pytest.mark.parametrize("outputs", [1, 2])
-def test_starts_on_patches(network, outputs, images):
-    """A multiple of the identity with the least action of them all, and a Q stretched along what the labels pull."""
-    data = several(images) if outputs > 1 else images
-    theory = fw.theory_of(network, 0.1)
-    problem = local.LocalProblem(theory, data, theory.factorise(data))
-    blocks, size = (1, 4 * outputs) if network is CNN else (4, outputs)
-    assert problem.shape == (blocks, size, size)
-    (scale,) = problem._scales()
-
-    def F(s):
-        Q = s * problem.identity
-        return 0.5 * 5 * 4 * outputs * (s - math.log(s) - 1.0) + problem.energy(Q)[0]
-
-    assert F(scale) < min(F(scale * 0.98), F(scale * 1.02))
-    start = problem._aligned(scale)
-    K = problem.scale * scale * problem.gram.contract(problem.identity)
-    a = np.linalg.solve(K + 0.1 * np.eye(len(K)), problem.y)
-    pull = problem.gram.project(np.outer(a, a))
-    assert start.shape == problem.shape
-    assert np.trace(start.sum(0)) == pytest.approx(scale * blocks * size, rel=1e-9)
-    for block, p in zip(start, pull, strict=True):
-        rest = block / (0.5 * scale) - np.eye(size)  # half stays isotropic
-        if size > 1:
-            values, vectors = np.linalg.eigh(rest)
-            np.testing.assert_allclose(values, [*[0.0] * (size - 1), size], atol=1e-9)
-            top = np.linalg.eigh(p)[1][:, -1]
-            assert abs(vectors[:, -1] @ top) == pytest.approx(1.0, rel=1e-9)
-        else:
-            assert rest[0, 0] == pytest.approx(4 * p[0, 0] / pull.sum(), rel=1e-9)
-
-
-def test_steps_out_of_range_on_patches(images):
-    theory = fw.theory_of(CNN, 0.1)
-    problem = local.LocalProblem(theory, images, theory.factorise(images))
-    coordinates = LogCholesky(np.eye(4), 2.0)
-    v = np.zeros(10)
-    assert math.isfinite(problem._objective(coordinates, v)[0])
-    for wild in (300.0, -300.0):
-        v[4] = wild
-        value, slope = problem._objective(coordinates, v)
-        assert (value, np.abs(slope).max()) == (math.inf, 0.0)
-    v[4] = 30.0
-    value, slope = problem._objective(coordinates, v)
-    assert math.isfinite(value)
-    v[:] = 0.0
-    v[0] = -45.0  # Q = e^-45 in one direction: singular to rounding
-    value, slope = problem._objective(coordinates, v)
-    assert (value, np.abs(slope).max()) == (math.inf, 0.0)
-
-
-def test_scales_whose_squares_leave_doubles_are_no_starts(images, monkeypatch):
-    theory = fw.theory_of(CNN, 0.1)
-    problem = local.LocalProblem(theory, images, theory.factorise(images))
-    for found, wanted in (
-        ([1e-151, 0.5, 2.0, 1e151], [0.5, 2.0]),
-        ([1e-149, 1e149], [1e-149, 1e149]),
-        ([1e-200], [1.0]),
-        ([], [1.0]),
-    ):
-        minima = [SimpleNamespace(order_parameters=np.array([v])) for v in found]
-        monkeypatch.setattr(local, "scale_minima", lambda *_, minima=minima: minima)
-        assert problem._scales() == wanted
 
 
 def test_targets_whose_squares_overflow_start_from_the_identity():

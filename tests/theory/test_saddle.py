@@ -14,7 +14,7 @@ from finitewidth.theory.saddle import DataTermTable, local_minima, scale_minima,
 def energy_of(values, power):
     order = np.argsort(values)
     values, power = np.asarray(values, float)[order], np.asarray(power, float)[order]
-    return SpectralEnergy(Spectrum(values, np.eye(len(values))), np.sqrt(power))
+    return SpectralEnergy.of(Spectrum(values, np.eye(len(values))), np.sqrt(power))
 
 
 def minima_of(energy, temperature, widths, shift=0.0):
@@ -166,16 +166,6 @@ def test_drive_is_the_slope_of_the_energy():
         assert energy.data_term(s, 0.3) == pytest.approx(-2.0 * (up - down) / (2 * step), rel=1e-8)
         up, down = (energy.data_term(s * np.exp(h), 0.3) for h in (step, -step))
         assert energy.data_term_slope(s, 0.3) == pytest.approx((up - down) / (2 * step), rel=1e-8)
-
-
-def test_the_drive_table_extends_and_keeps():
-    energy = energy_of([0.1, 1.0], [2.0, 0.5])
-    table = DataTermTable(energy, 0.1)
-    for low, high in [(-1.0, 1.0), (-3.0, 0.0), (0.5, 4.0), (-0.2, 0.2)]:
-        lattice, drive = table.over(low, high)
-        assert lattice[0] <= low
-        assert lattice[-1] >= high
-        np.testing.assert_allclose(drive, energy.data_term(np.exp(lattice), 0.1), rtol=1e-13)
 
 
 class TestSeveralParameters:

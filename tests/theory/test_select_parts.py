@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,39 +77,6 @@ def test_the_table_as_text():
     assert first.split() == ["erf", "2", "50", "0.0123", "-12.35", "0.5", "1.23", "2", "yes"]
     assert second.split() == ["relu", "1", "(7,)", "0.5", "-99.00", "1", "1", "no"]
     assert head.index("evidence") + len("evidence") == first.index("-12.35") + len("-12.35")
-
-
-def test_what_is_climbed_from_where(make_data, monkeypatch):
-    """The objective of the climb is the evidence a point, its gradient by differences; ten thousandfold at most."""
-    train = make_data(9)
-    seen = {}
-
-    def minimise(objective, start, **options):
-        seen.update(options, objective=objective, start=start)
-        return module.optimize.OptimizeResult(x=np.asarray(start) + 0.1)
-
-    monkeypatch.setattr(module.optimize, "minimize", minimise)
-    network = fw.FullyConnected(widths=(8,), weight_precision=(0.7, 1.6))
-    chosen = fw.select(network, train)
-    np.testing.assert_allclose(seen["start"], np.log([0.05, 0.7, 1.6]))
-    np.testing.assert_allclose(seen["bounds"], [(v - math.log(1e4), v + math.log(1e4)) for v in seen["start"]])
-    assert chosen.temperature == pytest.approx(0.05 * math.exp(0.1))
-    np.testing.assert_allclose(chosen.network.weight_precision, np.array([0.7, 1.6]) * math.exp(0.1), rtol=1e-12)
-    at = seen["start"] + np.array([0.3, -0.2, 0.1])
-    value, gradient = seen["objective"](at)
-    moved = fw.FullyConnected(widths=(8,), weight_precision=tuple(np.exp(at[1:])))
-    evidence = fw.solve(fw.theory_of(moved, math.exp(at[0])), train).log_evidence
-    assert value == pytest.approx(-evidence / 9, rel=1e-10)
-    for k in range(3):
-        ends = [seen["objective"](at + sign * 1e-4 * np.eye(3)[k])[0] for sign in (1, -1)]
-        assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4, abs=1e-7)
-    fw.select(network, train, 0.3, optimise=["precision"])
-    np.testing.assert_allclose(seen["start"], np.log([0.7, 1.6]))
-    assert len(seen["objective"](seen["start"])[1]) == 2
-    solve = module.solve
-    monkeypatch.setattr(module, "solve", lambda *a: replace(solve(*a), converged=False, message="why"))
-    value, gradient = seen["objective"](seen["start"])
-    assert (value, gradient.tolist()) == (math.inf, [0.0, 0.0])
 
 
 @pytest.mark.parametrize(("end", "said"), [(-1, True), (1, True), (0.9999, False), (-0.9999, False)])

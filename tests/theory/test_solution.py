@@ -14,7 +14,7 @@ from finitewidth.theory import learned
 from finitewidth.theory import solution as solution_module
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.saddle import Minimum
-from finitewidth.theory.solution import QMap, TheorySolution, unsolved
+from finitewidth.theory.solution import QMap, TheorySolution, at_saddle
 
 
 def qmap(matrix, grid):
@@ -134,7 +134,7 @@ def test_what_a_solution_has_not(solution, train):
 
 def test_an_action_without_a_minimum(train, unchangeable):
     unchangeable(solution_module)
-    found = unsolved("theory", train, 3, "predictor")
+    found = at_saddle("theory", train, (), np.ones(3), "predictor", None)
     assert (found.converged, found.minima, found.theory, found.predictor) == (False, (), "theory", "predictor")
     assert np.isnan(found.order_parameters).tolist() == [True] * 3
     assert np.isnan(found.log_evidence)

@@ -21,22 +21,6 @@ def points(count, inputs=3, outputs=1):
     return SimpleNamespace(n_points=count, n_outputs=outputs, flat=np.empty((count, inputs)))
 
 
-def test_defaults(unchangeable):
-    unchangeable(solver_module)
-    assert (AUTO.kind, AUTO.accuracy, AUTO.target, AUTO.seed, AUTO.precision) == ("auto", None, 0.01, 0, "auto")
-    assert (AUTO.probes, AUTO.test_probes, AUTO.most_dimensions, AUTO.client) == (31, 16, 2000, None)
-    assert Solver("krylov", 0.2).target == 0.2
-    assert Solver.of("krylov") == Solver("krylov")
-    assert Solver.of("auto:0.05") == Solver("auto", 0.05)
-    kept = Solver("exact")
-    assert Solver.of(kept) is kept
-
-
-def test_memory_of_an_eigendecomposition():
-    """docs/large_p.md: 32 P^2 bytes, and the inputs three times."""
-    assert exact_bytes(points(100, 7)) == 32 * 100**2 + 3 * np.empty((100, 7)).nbytes
-
-
 @pytest.mark.parametrize("count", [100, 5000])
 def test_memory_of_a_krylov_space(count):
     """Arrays counted: the space, that of the test points, ten blocks, a sum a part of the product, inputs twice."""

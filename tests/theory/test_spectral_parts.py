@@ -99,16 +99,6 @@ def test_every_field_of_a_row(pool):
     assert curve.to_dicts()[1]["n_train"] == 9
 
 
-def test_defaults(pool):
-    """Ridge 0.1, twenty trials, no noise, seed 0."""
-    curve = fw.spectral_learning_curve(NETWORK, pool, [8])
-    same = fw.spectral_learning_curve(NETWORK, pool, [8], ridge=0.1, trials=20, noise=0.0, seed=0)
-    assert curve.rows == same.rows
-    assert (curve.ridge, curve.noise) == (0.1, 0.0)
-    theory = SpectralTheory.of(fw.kernels.nngp(NETWORK, pool.x), pool.y)
-    assert theory.test_error(8, 0.1) == theory.test_error(8, 0.1, 0.0) == curve[0].test_error
-
-
 def test_one_trial_has_no_error_bar_and_none_has_nothing(pool):
     (one,) = fw.spectral_learning_curve(NETWORK, pool, [8], trials=1)
     assert math.isnan(one.sampled_test_error_se)

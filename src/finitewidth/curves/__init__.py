@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import MissingExtraError
 from finitewidth.data import Dataset
-from finitewidth.display import Tabulated, shortened
+from finitewidth.display import Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
 from finitewidth.jobs import Job
 from finitewidth.networks import Network
@@ -26,7 +26,7 @@ _ASSESSED = 12  # rows up to which each has a validity
 
 
 @dataclass(frozen=True)
-class LearningCurve(Tabulated):
+class LearningCurve(Rows[Row]):
     """Rows in their order: training-set sizes, then temperatures, then widths.
 
     complete: False where an interrupt cut the work short.
@@ -34,15 +34,6 @@ class LearningCurve(Tabulated):
 
     rows: tuple[Row, ...]
     complete: bool = True
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
 
     def column(self, name: str) -> np.ndarray:
         """One field of every row, for example ``curve.column("test_error")``."""

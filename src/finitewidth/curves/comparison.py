@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.display import Displayed, Tabulated, shortened
+from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
 from finitewidth.jobs import Job, method_of
 from finitewidth.networks import Network
@@ -121,20 +121,11 @@ class ComparedRow(Displayed):
 
 
 @dataclass(frozen=True)
-class Comparison(Tabulated):
+class Comparison(Rows[ComparedRow]):
     """Rows in order: temperatures, then widths. complete: False where a run was interrupted."""
 
     rows: tuple[ComparedRow, ...]
     complete: bool
-
-    def __iter__(self) -> Iterator[ComparedRow]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> ComparedRow:
-        return self.rows[index]
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth.display import tables

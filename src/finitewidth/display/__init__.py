@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from finitewidth import checks
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+Row = TypeVar("Row")
 _WIDTH, _LINES = 88, 10  # of a text
 _ITEMS, _LONGEST = 6, 200  # of a list, and characters of one value
 _SCANNED = 10**6  # numbers of an array up to which the least and the greatest are looked up
@@ -86,6 +87,24 @@ class Tabulated(Displayed):
 
     def _repr_html_(self) -> str:
         return "".join(map(_html_part, self._parts(False)))
+
+
+class Rows(Tabulated, Generic[Row]):
+    """A table that is a sequence of its rows."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def rows(self) -> tuple[Row, ...]: ...
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
 
 
 def _nothing(value: Any) -> bool:

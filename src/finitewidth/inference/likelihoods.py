@@ -30,20 +30,16 @@ class Posterior(Protocol):
     @property
     def energy(self) -> float:
         """Minus the log evidence of the targets, nats."""
-        ...
 
     @property
     def train_error(self) -> float:
         """Posterior mean of (1/P) sum (y - f)^2."""
-        ...
 
     def cotangent(self) -> Array:
         """d energy / d K, symmetric (P, P)."""
-        ...
 
     def predict(self, cross: Array, prior: Array) -> tuple[Array, Array]:
         """Mean and variance of f at P* points: cross k(x, X) (P*, P), prior k(x, x) (P*,)."""
-        ...
 
 
 class Likelihood(CheckedKeywords, Settings, abc.ABC):

@@ -81,7 +81,6 @@ class Row(Protocol):
     @property
     def complete(self) -> bool:
         """False where an interrupt cut it short."""
-        ...
 
     @property
     def message(self) -> str: ...
@@ -89,7 +88,6 @@ class Row(Protocol):
     def seconds(self) -> float: ...
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON but for NaN."""
-        ...
 
 
 @runtime_checkable
@@ -99,54 +97,43 @@ class Solution(Protocol):
     @property
     def network(self) -> Network:
         """What was solved."""
-        ...
 
     @property
     def likelihood(self) -> Likelihood:
         """Of the targets."""
-        ...
 
     @property
     def train(self) -> Dataset:
         """The training set."""
-        ...
 
     @property
     def order_parameters(self) -> Array:
         """Q, flat; empty where there are none."""
-        ...
 
     @property
     def log_evidence(self) -> float:
         """Nats; NaN where it is not known."""
-        ...
 
     @property
     def converged(self) -> bool:
         """Whether the method's own tolerance was reached."""
-        ...
 
     @property
     def complete(self) -> bool:
         """False where an interrupt cut the run short."""
-        ...
 
     @property
     def message(self) -> str:
         """What to know or do."""
-        ...
 
     def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``, an array or a ``Dataset``."""
-        ...
 
     def errors(self, test: Dataset) -> Errors:
         """On a test set; with standard errors where the method has any."""
-        ...
 
     def row(self, test: Dataset, seconds: float) -> Row:
         """The line of a learning curve; ``seconds``: what finding the solution took."""
-        ...
 
 
 @dataclass(frozen=True)

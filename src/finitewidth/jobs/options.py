@@ -161,7 +161,7 @@ class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, Jo
 
     method: str = _text(
         "NAME",
-        "saddle, integrate, infinite, neuron, first-order, sample, train, module:Class.",
+        "saddle, integrate, infinite, neuron, first-order, sample, train, or module:Class",
         METHOD,
         default="saddle",
     )

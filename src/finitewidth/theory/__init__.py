@@ -1,6 +1,6 @@
 """Theories: order parameters that renormalise a kernel, solved on your data."""
 
-from finitewidth.theory.first_order import FirstOrder, FirstOrderSlopes, first_order
+from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes, first_order
 from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.methods import CLOSURES, Infinite, Integrate, Saddle
 from finitewidth.theory.neuron import SingleNeuron

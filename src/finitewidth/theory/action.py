@@ -9,7 +9,6 @@ A theory is a rate and a covariance; here is what all of them share.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +29,7 @@ def scalar_rate(width: float, shift: Array | float) -> Array | float:
     return width * x_minus_log1p(shift)
 
 
+@dataclass(frozen=True)
 class ScaleEnergy:
     """The energy of ``A = s K + T`` for every scale s and temperature T, from a spectral measure of K.
 
@@ -116,55 +116,31 @@ class ScaleEnergy:
 class SpectralEnergy(ScaleEnergy):
     """The energy from the eigendecomposition of K, O(P) each: every node is an eigenvalue.
 
-    spectrum: of K. power: squared targets in its eigenbasis, summed over outputs, (P,). outputs: D.
+    spectrum: of K. rotated: targets in its eigenbasis, (P,) or (P, D).
     """
 
     spectrum: Spectrum
-    rotated: Array  # U^T y, (P,) or (P, D)
-    multiplicity = 1.0
+    rotated: Array
 
     @classmethod
     def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
-        return cls(spectrum, spectrum.rotate(y))
-
-    @property
-    def values(self) -> Array:  # type: ignore[override]
-        return self.spectrum.values
-
-    @cached_property
-    def power(self) -> Array:  # type: ignore[override]
-        return self.rotated**2 if self.rotated.ndim == 1 else (self.rotated**2).sum(1)
-
-    @property
-    def outputs(self) -> int:  # type: ignore[override]
-        return 1 if self.rotated.ndim == 1 else self.rotated.shape[1]
-
-    @property
-    def size(self) -> int:  # type: ignore[override]
-        return self.spectrum.size
-
-    @property
-    def trace(self) -> float:  # type: ignore[override]
-        return float(self.spectrum.values.sum())
+        """Of targets y (P,) or (P, D)."""
+        rotated, values = spectrum.rotate(y), spectrum.values
+        columns = rotated.reshape(len(rotated), -1)
+        power = (columns**2).sum(1)
+        return cls(values, power, 1.0, spectrum.size, columns.shape[1], float(values.sum()), spectrum, rotated)
 
 
 @dataclass(frozen=True)
 class QuadratureEnergy(ScaleEnergy):
     """The energy from a Krylov space, O(its dimension) each: nodes are Ritz values (one output).
 
-    traces: multiplicities of the nodes, one estimate a probe. power: squared components of the targets.
+    traces: multiplicities of the nodes, one estimate a probe.
     """
 
     traces: TraceQuadrature
-    power: Array
-    size: int
-    trace: float
-    outputs = 1
 
-    @property
-    def values(self) -> Array:  # type: ignore[override]
-        return self.traces.nodes
-
-    @cached_property
-    def multiplicity(self) -> Array:  # type: ignore[override]
-        return self.traces.multiplicity
+    @classmethod
+    def of(cls, traces: TraceQuadrature, power: Array, size: int, trace: float) -> QuadratureEnergy:
+        """power: squared components of the targets. size: P. trace: of K."""
+        return cls(traces.nodes, power, traces.multiplicity, size, 1, trace, traces)

@@ -1,18 +1,17 @@
 """Saddles over one scalar a hidden layer, whose covariance has to be computed anew at each of them.
 
-``F(Q) = 1/2 rate(Q) - log evidence of y under K_R(Q)`` (docs/theory.md section 2) for any likelihood.
-``CovarianceSaddle`` is what such theories share. ``General`` needs nothing but a rate and a covariance,
-for what is the user's own: how K_R changes with log Q is a central difference.
+``F(Q) = 1/2 rate(Q) - log evidence of y under K_R(Q)`` (docs/theory.md section 2) for any likelihood. ``General`` needs
+nothing but a rate and a covariance, for what is the user's own: how K_R changes with log Q is a central difference.
+``Nested`` knows both in closed form.
 """
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,125 +20,20 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
 from finitewidth.inference.prediction import Prediction
-from finitewidth.linalg import require_memory, x_minus_log1p
+from finitewidth.linalg import require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence, unsolved
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle, gradient_of
 
 Array = np.ndarray
-Shared = TypeVar("Shared")
 _SCAN = np.linspace(-3.0, 3.0, 13)  # log Q, all layers alike: where descents start from
 _STEP = 1e-4  # of log Q in central differences: their error is of order 1e-8
 _BLOCK = 256  # points whose covariance with one another is computed for the sake of its diagonal
 
 
-class CovarianceSaddle(Theory[Shared]):
-    """What they share: the action, its minima, conditioning."""
-
-    @abc.abstractmethod
-    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
-
-    @abc.abstractmethod
-    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
-        """K_R of every point with itself, (points,)."""
-
-    @abc.abstractmethod
-    def cost(self, log_q: Array) -> tuple[float, Array]:
-        """Half the rate, nats, and its derivative in log Q."""
-
-    @abc.abstractmethod
-    def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
-        """``<cotangent, d K_R / d log Q_l>`` of the training points for every layer."""
-
-    @abc.abstractmethod
-    def starts(self, train: Dataset, shared: Shared) -> list[Array]:
-        """log Q from which to descend."""
-
-    @abc.abstractmethod
-    def gradient(self, train: Dataset, order_parameters: Array) -> Callable[[], EvidenceGradient] | None:
-        """See ``TheorySolution.evidence_gradient``; None where it is not known."""
-
-    def rate(self, order_parameters: Array) -> float:
-        """``sum_l N_l (Q_l - log Q_l - 1)``."""
-        return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
-        """Of the training targets under K_R."""
-        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
-
-    def energy(self, train: Dataset, order_parameters: Array) -> float:
-        """Minus the log evidence of the targets under K_R, nats."""
-        return self.posterior(train, order_parameters).energy
-
-    def action(self, train: Dataset, log_q: Array) -> tuple[float, Array]:
-        """F and its derivative in log Q; a wild step is infinitely bad, not an error."""
-        if np.abs(log_q).max() > 60.0:
-            return np.inf, np.zeros_like(log_q)
-        q = np.exp(log_q)
-        posterior, (cost, slope) = self.posterior(train, q), self.cost(log_q)
-        return float(cost + posterior.energy), slope + self.pull(train, q, posterior.cotangent())
-
-    def minima(self, train: Dataset, shared: Shared) -> tuple[Minimum, ...]:
-        """Local minima of the action, the best first."""
-        unit = np.sqrt(0.5 * np.asarray(self.widths, dtype=float))  # one prior deviation of each log Q
-
-        def objective(v: Array) -> tuple[float, Array]:
-            value, slope = self.action(train, v / unit)
-            return value, slope / unit
-
-        starts = [unit * start for start in self.starts(train, shared)]
-        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
-        return tuple(Minimum(np.exp(v / unit), value, left) for v, value, left in found)
-
-    def solve(self, train: Dataset, shared: Shared | None = None, memory: float | None = None) -> TheorySolution:
-        """Minimise the action from every start."""
-        minima = self.minima(train, shared or self.factorise(train, memory))
-        if not minima:
-            return unsolved(self, train, len(self.widths), self.predictor(train, np.ones(self.network.depth)))
-        best = minima[0]
-        q = best.order_parameters
-        converged, message = check_convergence(minima, train.y.size)
-        predictor, gradient = self.predictor(train, q), self.gradient(train, q)
-        return TheorySolution(self, train, q, -best.action, converged, message, minima, predictor, gradient)
-
-    def predictor(self, train: Dataset, order_parameters: Array) -> CovariancePredictor:
-        """Conditioned at one Q."""
-        return CovariancePredictor(self, train, order_parameters)
-
-
 @dataclass(frozen=True)
-class CovariancePredictor:
-    """Conditioning under the covariance at one Q."""
-
-    theory: CovarianceSaddle[Any]
-    train: Dataset
-    order_parameters: Array
-
-    @cached_property
-    def posterior(self) -> Posterior:
-        """Of the training targets: one factorisation, however often it is predicted with."""
-        return self.theory.posterior(self.train, self.order_parameters)
-
-    def predict(self, x: Array) -> Prediction:
-        q, theory = self.order_parameters, self.theory
-        cross, prior = theory.covariance(q, x, self.train.x), theory.prior_variance(q, x)
-        mean, variance = self.posterior.predict(cross, prior)
-        return Prediction(mean, variance, self.posterior.train_error)
-
-
-def dips(values: Array) -> Array:
-    """Where values on a line are no larger than beside."""
-    padded = np.concatenate([[np.inf], values, [np.inf]])
-    return np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
-
-
-# --- nothing but a rate and a covariance ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class General(CovarianceSaddle[None]):
+class General(Theory[Any]):
     """A network of the user's own, or any network whose kernel Q rescales, under any likelihood; one output.
 
     With ``infinite`` no order parameter at all.
@@ -189,20 +83,15 @@ class General(CovarianceSaddle[None]):
         return np.concatenate([np.diagonal(self.covariance(order_parameters, part)) for part in blocks])
 
     def cost(self, log_q: Array) -> tuple[float, Array]:
-        """Half the rate, and its derivative in log Q."""
+        """Half the rate, nats, and its derivative in log Q."""
         q = np.exp(log_q)
         return 0.5 * self.rate(q), by_log(lambda at: np.array(0.5 * self.rate(at)), q, np.ones(()))
 
     def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
-        """By central differences."""
+        """``<cotangent, d K_R / d log Q_l>`` of the training points for every layer, by central differences."""
         return by_log(lambda at: self.covariance(at, train.x), order_parameters, cotangent)
 
-    @property
-    def sharing(self) -> None:
-        """Nothing is shared."""
-        return None
-
-    def factorise(self, train: Dataset, memory: float | None = None) -> None:
+    def factorise(self, train: Dataset, memory: float | None = None) -> Any:
         """Nothing is shared: the covariance may depend on the width in any way. Refuses what does not fit."""
         require_memory(
             8.0 * 6 * train.n_points**2 + 3 * train.flat.nbytes,
@@ -211,7 +100,7 @@ class General(CovarianceSaddle[None]):
             memory,
         )
 
-    def for_outputs(self, n_outputs: int) -> General:
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
         """One output only, but at infinite width under Gaussian noise."""
         if n_outputs > 1 and not self.infinite:
             raise InputError(
@@ -221,25 +110,72 @@ class General(CovarianceSaddle[None]):
             )
         return self
 
-    def solve(self, train: Dataset, shared: None = None, memory: float | None = None) -> TheorySolution:
-        """Minimise the action from every dip of a scan in which all layers have the same Q."""
-        self.factorise(train, memory)
-        if not self.infinite:
-            return super().solve(train, shared, memory)
-        ones = np.ones(self.network.depth)
-        energy = self.energy(train, ones)
-        settled, message = math.isfinite(energy), ""
-        return TheorySolution(self, train, np.empty(0), -energy, settled, message, (), self.predictor(train, ones))
+    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
+        """Of the training targets under K_R."""
+        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
 
-    def starts(self, train: Dataset, shared: None) -> list[Array]:
-        """log Q of every dip of the action on the scanned line."""
-        line = [x * np.ones(self.network.depth) for x in _SCAN]
+    def energy(self, train: Dataset, order_parameters: Array) -> float:
+        """Minus the log evidence of the targets under K_R, nats."""
+        return self.posterior(train, order_parameters).energy
+
+    def action(self, train: Dataset, log_q: Array) -> tuple[float, Array]:
+        """F and its derivative in log Q; a wild step is infinitely bad, not an error."""
+        if np.abs(log_q).max() > 60.0:
+            return np.inf, np.zeros_like(log_q)
+        q = np.exp(log_q)
+        posterior, (cost, slope) = self.posterior(train, q), self.cost(log_q)
+        return float(cost + posterior.energy), slope + self.pull(train, q, posterior.cotangent())
+
+    def minima(self, train: Dataset, shared: Any) -> tuple[Minimum, ...]:
+        """Local minima of the action, the best first."""
+        unit = np.sqrt(0.5 * np.asarray(self.widths, dtype=float))  # one prior deviation of each log Q
+
+        def objective(v: Array) -> tuple[float, Array]:
+            value, slope = self.action(train, v / unit)
+            return value, slope / unit
+
+        starts = [unit * start for start in self.starts(train, shared)]
+        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
+        return tuple(Minimum(np.exp(v / unit), value, left) for v, value, left in found)
+
+    def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> TheorySolution:
+        """Minimise the action from every start."""
+        shared = shared or self.factorise(train, memory)
+        q = np.ones(self.network.depth)
+        if self.infinite:
+            evidence, predictor = -self.energy(train, q), self.predictor(train, q)
+            return TheorySolution(self, train, np.empty(0), evidence, math.isfinite(evidence), "", (), predictor)
+        minima = self.minima(train, shared)
+        q = minima[0].order_parameters if minima else q
+        return at_saddle(self, train, minima, q, self.predictor(train, q), partial(self.gradient, train, q))
+
+    def predictor(self, train: Dataset, order_parameters: Array) -> CovariancePredictor:
+        """Conditioned at one Q."""
+        return CovariancePredictor(self, train, order_parameters)
+
+    def starts(self, train: Dataset, shared: Any) -> list[Array]:
+        """log Q from which to descend."""
+        return self.dips(train, _SCAN)
+
+    def dips(self, train: Dataset, scan: Array) -> list[Array]:
+        """log Q where the action, all layers having the same of these log Q, is no larger than beside."""
+        line = [x * np.ones(self.network.depth) for x in scan]
         actions = np.array([0.5 * self.rate(np.exp(x)) + self.energy(train, np.exp(x)) for x in line])
-        return [line[k] for k in dips(actions)]
+        padded = np.concatenate([[np.inf], actions, [np.inf]])
+        found = (padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:])
+        return [line[k] for k in np.flatnonzero(found)]
 
-    def gradient(self, train: Dataset, order_parameters: Array) -> Callable[[], EvidenceGradient] | None:
-        """Known under Gaussian noise."""
-        return partial(evidence_gradient, self, train, order_parameters)
+    def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``; that in the widths is not known (NaN), nor that in other noise."""
+        posterior = self.posterior(train, q)
+
+        def at_precisions(values: Array) -> Array:
+            return covariance(self.network.with_precision(tuple(values)), q, train.x, train.x)
+
+        by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan
+        by_log_precision = -by_log(at_precisions, np.asarray(self.network.weight_precision), posterior.cotangent())
+        widths = np.full(self.network.depth, np.nan)  # rate and covariance are known at whole widths alone
+        return gradient_of(self.network, by_temperature, by_log_precision, widths)
 
     # --- how long it takes ----------------------------------------------------------------------------------------
 
@@ -255,11 +191,31 @@ class General(CovarianceSaddle[None]):
         return 16.0 * rows * (3.0 * train.y.size**3 + covariances)
 
     def operations_of_an_entry(self, train: Dataset) -> float:
-        return 1000.0  # who knows
+        return 1000.0 if self.network.own else super().operations_of_an_entry(train)  # who knows
 
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         more = f", {rows} rows" if rows > 1 else ""
         return f"the action on {train.n_points:,} training points{more}", "use fewer training points (n_train)"
+
+
+@dataclass(frozen=True)
+class CovariancePredictor:
+    """Conditioning under the covariance at one Q."""
+
+    theory: General
+    train: Dataset
+    order_parameters: Array
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """Of the training targets: one factorisation, however often it is predicted with."""
+        return self.theory.posterior(self.train, self.order_parameters)
+
+    def predict(self, x: Array) -> Prediction:
+        q, theory = self.order_parameters, self.theory
+        cross, prior = theory.covariance(q, x, self.train.x), theory.prior_variance(q, x)
+        mean, variance = self.posterior.predict(cross, prior)
+        return Prediction(mean, variance, self.posterior.train_error)
 
 
 def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) -> Array:
@@ -291,18 +247,3 @@ def by_log(function: Callable[[Array], Array], at: Array, cotangent: Array) -> A
         change = function(at * np.exp(step)) - function(at * np.exp(-step))
         out[layer] = float(np.vdot(cotangent, change)) / (2.0 * _STEP)
     return out
-
-
-def evidence_gradient(theory: General, train: Dataset, q: Array) -> EvidenceGradient:
-    """See ``TheorySolution.evidence_gradient``; that in the widths is not known (NaN), nor that in other noise."""
-    network, posterior = theory.network, theory.posterior(train, q)
-    precisions = np.asarray(network.weight_precision)
-
-    def at_precisions(values: Array) -> Array:
-        return covariance(network.with_precision(tuple(values)), q, train.x, train.x)
-
-    return {
-        "temperature": -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan,
-        "weight_precision": -by_log(at_precisions, precisions, posterior.cotangent()) / precisions,
-        "width": np.full(network.depth, np.nan),  # rate and covariance are known at whole widths alone
-    }

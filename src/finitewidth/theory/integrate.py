@@ -4,10 +4,10 @@ Given the order parameters the output is a Gaussian process; they have a known p
 widths), so that prediction, train error and evidence are low-dimensional integrals. For a linear network with one
 output the result is exact at any width, depth and number of points (Bassetti et al. 2025).
 
-* ``IntegratedScale``: one dimension, log s, for every theory with ``K_R = s K``.
-* ``IntegratedMean``: two dimensions for one hidden layer whose activation has a mean (relu): the features share a
+* ``integrate_scale``: one dimension, log s, for every theory with ``K_R = s K``.
+* ``integrate_mean``: two dimensions for one hidden layer whose activation has a mean (relu): the features share a
   direction, the readouts' sum along it is an order parameter of its own.
-* ``IntegratedNested``: importance sampling in log Q around the saddle for the nested closure.
+* ``integrate_nested``: importance sampling in log Q around the saddle for the nested closure.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.nested import Nested, NestedScan
-from finitewidth.theory.saddle import Minimum, shift_of_scale
+from finitewidth.theory.nested import Nested
+from finitewidth.theory.saddle import shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
@@ -243,7 +243,7 @@ class Integrated(Theory[Any]):
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         return self.theory.work(rows, train)
 
-    def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel | NestedScan:
+    def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths share."""
         return self.theory.factorise(train, memory)
 
@@ -304,17 +304,17 @@ def _solution(
     predictor: Predictor,
     note: str = "",
 ) -> TheorySolution:
-    minima: tuple[Minimum, ...] = saddle.minima
-    message = note if settled else f"the integral over the order parameters has not settled; {note}use method='saddle'"
-    return TheorySolution(
-        theory,
-        saddle.train,
-        q,
-        log_evidence,
-        bool(settled and math.isfinite(log_evidence)),
-        message,
-        minima,
-        predictor,
+    return replace(
+        saddle,
+        theory=theory,
+        order_parameters=q,
+        log_evidence=log_evidence,
+        converged=bool(settled and math.isfinite(log_evidence)),
+        message=note
+        if settled
+        else f"the integral over the order parameters has not settled; {note}use method='saddle'",
+        predictor=predictor,
+        gradient=None,
     )
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import special
@@ -36,7 +36,7 @@ from finitewidth.linalg import available_memory, left_over, require_memory
 from finitewidth.linalg.krylov import KrylovSpace, Ritz, trace_quadrature
 from finitewidth.networks import Network
 from finitewidth.theory.action import QuadratureEnergy
-from finitewidth.theory.saddle import DataTermTable, shift_of_scale
+from finitewidth.theory.saddle import shift_of_scale
 from finitewidth.theory.solver import MOST_TEST_BLOCKS, Solver, krylov_bytes
 
 if TYPE_CHECKING:
@@ -75,14 +75,6 @@ class KrylovErrors(Displayed):
         return 0.5 * (self.log_det + self.quadratic_form)
 
 
-class _Noise(NamedTuple):
-    """What the precision of the kernel's entries does: see ``KrylovErrors``."""
-
-    log_det: float
-    quadratic_form: float
-    residual: float
-
-
 def student(count: int) -> float:
     """Half-width of the confidence interval in standard errors estimated from ``count`` values."""
     return float(special.stdtrit(count - 1, 0.5 + 0.5 * _CONFIDENCE))
@@ -100,7 +92,6 @@ class KrylovKernel:
         probes = rng.standard_normal((count, solver.probes))
         start = np.concatenate([train.y[:, None] / self._norm, probes], axis=1)
         self.space = KrylovSpace(operator.__matmul__, start, solver.most_dimensions)
-        self._tables: dict[float, DataTermTable] = {}
         self._points: tuple[Array, KrylovPoints] | None = None
         self.energy = self._coarser = self._grown()
         self.grow()
@@ -136,7 +127,6 @@ class KrylovKernel:
     def grow(self) -> None:
         """A few passes more."""
         self._coarser, self.energy = self.energy, self._grown()
-        self._tables.clear()
         self._points = None
         if self.space.invariant:
             self._coarser = self.energy
@@ -147,12 +137,7 @@ class KrylovKernel:
         coordinates = self.ritz.coordinates(self.space.start)
         self.target = coordinates[:, 0] * self._norm
         traces = trace_quadrature(self.ritz, coordinates[:, 1:], self.train.n_points, self.operator.trace)
-        return QuadratureEnergy(traces, self.target**2, self.train.n_points, self.operator.trace)
-
-    def table(self, temperature: float) -> DataTermTable:
-        if temperature not in self._tables:
-            self._tables[temperature] = DataTermTable(self.energy, temperature)
-        return self._tables[temperature]
+        return QuadratureEnergy.of(traces, self.target**2, self.train.n_points, self.operator.trace)
 
     def points(self, x: Array) -> KrylovPoints:
         """What test points need; stored for the last read-only ``x`` while the space does not grow."""
@@ -164,46 +149,45 @@ class KrylovKernel:
         return points
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}, "_points": None}
+        return self.__dict__ | {"_points": None}
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
     def errors(self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> KrylovErrors:
         """At a scale and temperature; log_scale is 0 without order parameters."""
         energy, shifted = self.energy, scale * self.energy.values + temperature
-        noise = self._noise_errors(shifted, scale, temperature)
+        noise_log_det, noise_quadratic, noise_residual = self._noise_errors(shifted, scale, temperature)
         deviations = np.stack([np.log(shifted), scale * energy.values / shifted])
         spread = np.nan_to_num(student(self.solver.probes) * energy.traces.standard_error(deviations))
         log_det = abs(_log_det(energy, scale, temperature) - _log_det(self._coarser, scale, temperature))
         data_term = abs(float(energy.data_term(scale, temperature) - self._coarser.data_term(scale, temperature)))
-        data_term += float(spread[1]) + noise.log_det + noise.quadratic_form
+        data_term += float(spread[1]) + noise_log_det + noise_quadratic
         left = scale * np.linalg.norm(self.ritz.outward @ (self.target / shifted)) / math.sqrt(temperature)
         return KrylovErrors(
-            log_det=log_det + float(spread[0]) + noise.log_det,
-            quadratic_form=float(left**2) + noise.quadratic_form,
+            log_det=log_det + float(spread[0]) + noise_log_det,
+            quadratic_form=float(left**2) + noise_quadratic,
             log_scale=self._log_scale_error(data_term, scale, temperature, widths, log_prior_scale),
             residual=float(left),
-            noise=noise.residual,
+            noise=noise_residual,
             dimensions=self.space.size,
             passes=self.operator.passes,
             stored=self.operator.keep,
             single_precision=self.operator.points.dtype == np.float32,
         )
 
-    def _noise_errors(self, shifted: Array, scale: float, temperature: float) -> _Noise:
-        """When every entry of K has an independent error e: first order, and second order in traces.
+    def _noise_errors(self, shifted: Array, scale: float, temperature: float) -> tuple[float, float, float]:
+        """Of log-determinant, quadratic form and residual, when every entry of K has an independent error e.
 
-        A mean changes by ``s k(x, X) A^-1 e A^-1 y``, and ``|s A^-1 k(X, x)|^2 T`` is at most the variance.
+        First order, and second order in traces. A mean changes by ``s k(x, X) A^-1 e A^-1 y``, and
+        ``|s A^-1 k(X, x)|^2 T`` is at most the variance.
         """
         entry, copies = scale * self._noise, np.maximum(self.energy.multiplicity, 0.0)
         trace, square = float((copies / shifted).sum()), float((copies / shifted**2).sum())
         solved = float((self.energy.power / shifted**2).sum())  # |A^-1 y|^2
         first = _BAND * math.sqrt(2.0) * entry
-        return _Noise(
-            first * math.sqrt(square) + 0.5 * (entry * trace) ** 2,
-            first * solved + entry**2 * solved * trace,
-            _BAND * entry * math.sqrt(solved / temperature),
-        )
+        of_log_det = first * math.sqrt(square) + 0.5 * (entry * trace) ** 2
+        of_quadratic_form = first * solved + entry**2 * solved * trace
+        return of_log_det, of_quadratic_form, _BAND * entry * math.sqrt(solved / temperature)
 
     def _log_scale_error(
         self, data_term: float, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
@@ -248,6 +232,7 @@ class KrylovKernel:
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> KrylovPredictor:
+        """At one scale."""
         return KrylovPredictor(self, scale, temperature, widths, log_prior_scale)
 
 
@@ -306,12 +291,12 @@ class KrylovPoints:
         self.space = KrylovSpace(shared.operator.__matmul__, combined / self._norm, capacity, shared.space)
         first = self.space.start[: shared.space.size] * self._norm
         self.ritz, self.combined = shared.ritz, shared.ritz.coordinates(first)  # (d, q)
-        self._inside = self._before = _Resolved(self.ritz, self.combined)
+        self._inside = self._before = (self.ritz, self.combined)
         self.grow()
 
     def grow(self) -> None:
         """A few passes more."""
-        self._before = _Resolved(self.ritz, self.combined)
+        self._before = (self.ritz, self.combined)
         self.space.advance(_TEST_GROWTH)
         self.ritz = self.space.ritz()
         self.combined = self.ritz.coordinates(self.space.start) * self._norm
@@ -322,8 +307,7 @@ class KrylovPoints:
 
     def missing(self, scale: float, temperature: float) -> Array:
         """How much too large variances in the space are: of every point (complete), or of their mean, a probe each."""
-        outside = self.combined**2 / (scale * self.ritz.values + temperature)[:, None]
-        inside = self._inside.combined**2 / (scale * self._inside.ritz.values + temperature)[:, None]
+        outside, inside = (_forms(*at, scale, temperature) for at in ((self.ritz, self.combined), self._inside))
         missing = scale**2 * (outside.sum(0) - inside.sum(0))
         return np.maximum(missing, 0.0) if self.complete else missing / len(self.prior)
 
@@ -336,17 +320,14 @@ class KrylovPoints:
         first = np.linalg.norm(self.shared.space.residual @ solved[self.shared.space.end()], axis=0)
         own = np.linalg.norm(self.space.residual @ solved[self.space.end()], axis=0)
         bound = float((scale**2 * (scale * (first + own)) ** 2 / temperature).sum())
-        before = self._before.combined**2 / (scale * self._before.ritz.values + temperature)[:, None]
-        now = self.combined**2 / (scale * self.ritz.values + temperature)[:, None]
+        now, before = (_forms(*at, scale, temperature) for at in ((self.ritz, self.combined), self._before))
         gain = scale**2 * float(now.sum() - before.sum())
         return min(bound, max(gain, 0.0)) / (len(self.prior) * (1 if self.complete else self.combined.shape[1]))
 
 
-class _Resolved(NamedTuple):
-    """Combinations in the Ritz vectors of the space as it was."""
-
-    ritz: Ritz
-    combined: Array
+def _forms(ritz: Ritz, combined: Array, scale: float, temperature: float) -> Array:
+    """``c^T A^-1 c`` of combinations c in the Ritz vectors of a space, by Ritz vector: (d, q)."""
+    return combined**2 / (scale * ritz.values + temperature)[:, None]
 
 
 @dataclass(frozen=True)

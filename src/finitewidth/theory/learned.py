@@ -14,6 +14,17 @@ Array = np.ndarray
 _BEYOND = 3.0  # robust standard deviations beyond which a readout is one of a specialised neuron
 
 
+def leading(matrix: Array, count: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Leading eigenvalues (..., count) and eigenvectors (..., count, *shape) of symmetric matrices (..., dim, dim).
+
+    The sign is such that the entries sum to something positive.
+    """
+    values, vectors = np.linalg.eigh(matrix)
+    vectors = np.swapaxes(vectors, -1, -2)[..., ::-1, :][..., :count, :]
+    vectors = vectors * np.where(vectors.sum(-1, keepdims=True) < 0.0, -1.0, 1.0)
+    return values[..., ::-1][..., :count], vectors.reshape(*vectors.shape[:-1], *shape)
+
+
 @dataclass(frozen=True)
 class LearnedFeatures(Displayed):
     """Features of one hidden layer on the training points.
@@ -38,11 +49,7 @@ class LearnedFeatures(Displayed):
         matrix = self.weight_covariance
         matrix = matrix.mean(0) if matrix.ndim == 3 else matrix
         size = math.prod(self.input_shape)
-        values, vectors = np.linalg.eigh(matrix[:size, :size])
-        count = min(count, size)
-        leading = vectors[:, ::-1][:, :count].T
-        leading = leading * np.where(leading.sum(1, keepdims=True) < 0.0, -1.0, 1.0)
-        return values[::-1][:count], leading.reshape(count, *self.input_shape)
+        return leading(matrix[:size, :size], count, self.input_shape)
 
     @property
     def specialised(self) -> float:

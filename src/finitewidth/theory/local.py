@@ -20,7 +20,7 @@ from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.inference.prediction import Prediction
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
 from finitewidth.linalg import Spectrum, require_memory, x_minus_log1p
-from finitewidth.networks import LocalNetwork
+from finitewidth.networks import LocalNetwork, Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
@@ -33,7 +33,7 @@ from finitewidth.theory.saddle import (
     scale_minima,
     squarable,
 )
-from finitewidth.theory.solution import EvidenceGradient, QMap, Theory, TheorySolution, check_convergence, unsolved
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle, gradient_of
 from finitewidth.theory.spectrum import unit_network
 
 Array = np.ndarray
@@ -59,10 +59,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
 
     def rate(self, order_parameters: Array) -> float:
         """``N (tr Q - log det Q - dim)``; Q is (n, n), or (n,) without weight sharing (one output)."""
-        q = np.asarray(order_parameters, dtype=float)
-        if self.shared_weights:
-            return matrix_rate(self.network.channels, q.reshape(math.isqrt(q.size), -1))[0]
-        return float(self.network.channels * x_minus_log1p(q - 1.0).sum())
+        return rate_on_patches(self.network, order_parameters)
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R of one output, (points1, points2)."""
@@ -82,12 +79,9 @@ class LocalRenormalisation(Theory["PatchGram"]):
         """Minimise the action over positive definite Q from several starts."""
         problem = LocalProblem(self, train, shared or self.factorise(train, memory))
         blocks, minima = problem.minima()
-        if not minima:
-            return unsolved(self, train, blocks.size, problem.predictor(problem.identity))
-        converged, message = check_convergence(minima, train.y.size)
-        q = minima[0].order_parameters.ravel()
-        predictor, gradient = problem.predictor(blocks), partial(evidence_gradient, problem, blocks)
-        return TheorySolution(self, train, q, -minima[0].action, converged, message, minima, predictor, gradient)
+        q = minima[0].order_parameters if minima else blocks
+        gradient = partial(evidence_gradient, problem, blocks)
+        return at_saddle(self, train, minima, q, problem.predictor(blocks), gradient)
 
     @property
     def sharing(self) -> Hashable:
@@ -113,15 +107,13 @@ class LocalRenormalisation(Theory["PatchGram"]):
         what = f"an order parameter for pairs of patches on {train.n_points:,} training points{more}"
         return what, "use fewer training points (n_train), larger patches or strides, or average pooling"
 
-    def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
-        """Q with the positions of its patches; with several outputs, averaged over them."""
-        grid, dim = self.network.grid(train.x), train.n_outputs
-        q = np.asarray(order_parameters, dtype=float)
-        if self.shared_weights:
-            matrix = np.einsum("idjd->ij", q.reshape(grid.n_patches, dim, grid.n_patches, dim)) / dim
-        else:
-            matrix = np.einsum("idd->i", q.reshape(grid.n_patches, dim, dim)) / dim
-        return QMap(matrix, grid.positions, grid.patch, grid.input_shape, grid.grid_shape)
+
+def rate_on_patches(network: Network, order_parameters: Array) -> float:
+    """``N (tr Q - log det Q - dim)``, N the neurons that share Q; without weight sharing the sum over patches."""
+    q, width = np.asarray(order_parameters, dtype=float), network.widths[0]
+    if network.shares_weights:
+        return matrix_rate(width, q.reshape(math.isqrt(q.size), -1))[0]
+    return float(width * x_minus_log1p(q - 1.0).sum())
 
 
 def _evaluations(patches: int) -> int:
@@ -361,10 +353,5 @@ def evidence_gradient(problem: LocalProblem, blocks: Array) -> EvidenceGradient:
         energies.append(LocalProblem(moved, train, moved.factorise(train)).posterior(blocks).energy)
     by_readout = float(np.vdot(cotangent, problem.scale * problem.gram.contract(blocks)))
     by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
-    if network.readout == "mean-field":
-        by_width += by_readout / network.channels
-    return {
-        "temperature": -posterior.by_temperature(),
-        "weight_precision": np.array([-(energies[0] - energies[1]) / (2.0 * step) / inner, by_readout / readout]),
-        "width": np.array([by_width]),
-    }
+    by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
+    return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])

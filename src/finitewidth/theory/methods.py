@@ -7,7 +7,7 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Problem, gaussian_temperature
 from finitewidth.networks import Network
 from finitewidth.theory.general import General
@@ -54,11 +54,9 @@ class Saddle(TheoryMethod):
 
     def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
         """The theory that the network calls for, see ``TheoryMethod``."""
-        solver = Solver.of(self.solver)
-        return _served(self._theory(problem, solver), solver)
+        return _served(self._theory(*problem), Solver.of(self.solver))
 
-    def _theory(self, problem: Problem, solver: Solver) -> Theory[Any]:
-        network, likelihood = problem
+    def _theory(self, network: Network, likelihood: Likelihood) -> Theory[Any]:
         _refuse_closure(self.closure, network)
         if network.own:
             return General(stated(network), likelihood)
@@ -70,10 +68,9 @@ class Saddle(TheoryMethod):
                     "use pool='average', closure='product' or a Gaussian likelihood",
                 )
             return General(network, likelihood)
-        temperature = likelihood.temperature
         if network.patched:
-            return LocalRenormalisation(network, temperature)  # type: ignore[arg-type]
-        return scalar_theory(network, temperature, self.closure, solver)
+            return LocalRenormalisation(network, likelihood.temperature)  # type: ignore[arg-type]
+        return scalar_theory(network, likelihood, self.closure, Solver.of(self.solver))
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Integrate(TheoryMethod):
                 "use method='saddle'",
             )
         _refuse_closure(self.closure, network)
-        return Integrated(scalar_theory(network, temperature, self.closure, EXACT))
+        return Integrated(scalar_theory(network, Gaussian(temperature), self.closure, EXACT))
 
 
 @dataclass(frozen=True)
@@ -136,12 +133,12 @@ def _served(theory: Theory[Any], solver: Solver) -> Theory[Any]:
 
 
 def scalar_theory(
-    network: Network, temperature: float, closure: str | None, solver: Solver = AUTO
+    network: Network, noise: Gaussian, closure: str | None, solver: Solver = AUTO
 ) -> ScaledKernel | Nested:
     """One number a layer."""
     if closure == "product" or not _closures_differ(network):
-        return ScaledKernel(network, temperature, solver=solver)
-    return Nested(network, temperature, by_default=closure is None)  # type: ignore[arg-type]
+        return ScaledKernel(network, noise.temperature, solver=solver)
+    return Nested(network, noise, by_default=closure is None)
 
 
 def stated(network: Network) -> Network:

@@ -9,7 +9,6 @@ which for equal widths is ``N (L tr Q^(1/L) - log det Q - L D)`` (docs/theory.md
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,30 +20,30 @@ from finitewidth.inference.likelihoods import LOG_2PI
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
+    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
+    scale_minima,
     shift_of_scale,
     squarable,
 )
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence, unsolved
-from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing
+from finitewidth.theory.solution import EvidenceGradient, TheorySolution, at_saddle
+from finitewidth.theory.spectrum import KernelSpectrum, OneSpectrum, evidence_gradient
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class SeveralOutputs(Theory[KernelSpectrum]):
+class SeveralOutputs(OneSpectrum):
     """Fully connected networks of any depth in the product closure, and average-pooled convolutions, with D outputs."""
 
     network: Network
     temperature: float
     method = "saddle"
-    in_one_go = True
 
     def rate(self, order_parameter: Array) -> float:
         """Twice the cost of Q (D, D) in nats."""
@@ -53,10 +52,6 @@ class SeveralOutputs(Theory[KernelSpectrum]):
     def covariance(self, order_parameter: Array, x1: Array, x2: Array | None = None) -> Array:
         """K_R of all outputs, (points1 D, points2 D), outputs running fastest."""
         return np.kron(kernels.nngp(self.network, x1, x2), _square(order_parameter))
-
-    def factorise(self, train: Dataset, memory: float | None = None) -> KernelSpectrum:
-        """The work that all widths, temperatures and readout precisions share."""
-        return KernelSpectrum.of(self.network, train, memory)
 
     def solve(
         self, train: Dataset, shared: KernelSpectrum | None = None, memory: float | None = None
@@ -69,36 +64,23 @@ class SeveralOutputs(Theory[KernelSpectrum]):
         starts = [coordinates.coordinates_of(start) for start in self._starts(shared) if coordinates.reachable([start])]
         objective = partial(self._objective, shared, coordinates)
         found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
-        minima = tuple(Minimum(coordinates.matrix(v), value, left) for v, value, left in found)
-        if not minima:
-            identity = np.eye(train.n_outputs)
-            predictor = OutputsPredictor(shared, identity, 1.0 / self.network.readout_precision, self.temperature)
-            return unsolved(self, train, identity.size, predictor)
-        q = minima[0].order_parameters
-        converged, message = check_convergence(minima, train.y.size)
+        minima = [Minimum(coordinates.matrix(v), value, left) for v, value, left in found]
+        q = minima[0].order_parameters if minima else np.eye(train.n_outputs)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
-        gradient = partial(evidence_gradient, self, shared, q)
-        return TheorySolution(
-            self, train, q.ravel(), -minima[0].action, converged, message, minima, predictor, gradient
-        )
+        return at_saddle(self, train, minima, q, predictor, partial(self._gradient, shared, q))
 
-    @property
-    def sharing(self) -> Hashable:
-        """One spectrum serves every width, temperature and readout precision, with one output or several."""
-        return sharing(self.network)
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        return 8.0 * train.n_points**3 + covariances
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        return in_one_go(train), "use fewer training points (n_train)"
+    def _gradient(self, shared: KernelSpectrum, order_parameter: Array) -> EvidenceGradient:
+        q, vectors = np.linalg.eigh(order_parameter)
+        _, shift = self._rate(q)
+        by_width = np.array([-0.5 * x_minus_log1p(shift / n).sum() for n in self.widths])
+        scales, rotated = q / self.network.readout_precision, shared.energy.rotated @ vectors
+        return evidence_gradient(self, shared, scales, rotated, by_width)
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
-        log_prior_scale = -math.log(self.network.readout_precision)
-        scale = shared.best_common_scale(self.temperature, self.widths, log_prior_scale)
+        """prod_l Q_l of the best multiple of the identity."""
+        table = DataTermTable(shared.energy, self.temperature)
+        minima = scale_minima(table, self.widths, -math.log(self.network.readout_precision))
+        scale = float(np.prod(minima[0].order_parameters)) if minima else 1.0
         return scale if squarable(scale) else 1.0
 
     def _starts(self, shared: KernelSpectrum) -> list[Array]:
@@ -159,31 +141,6 @@ class OutputsPredictor:
         spread = self.temperature * (1.0 - self.temperature / shifted)
         variance = np.einsum("paa->pa", covariance).copy()
         return Prediction(mean @ vectors.T, variance, float(np.mean(residual + spread)), covariance)
-
-
-def evidence_gradient(theory: SeveralOutputs, shared: KernelSpectrum, order_parameter: Array) -> EvidenceGradient:
-    """See ``TheorySolution.evidence_gradient``."""
-    q, vectors = np.linalg.eigh(order_parameter)
-    network, basis = theory.network, shared.spectrum.vectors
-    scale = 1.0 / network.readout_precision
-    shifted = scale * shared.spectrum.values[:, None] * q + theory.temperature
-    a = shared.energy.rotated @ vectors / shifted  # in both eigenbases
-    by_temperature = 0.5 * float((a**2 - 1.0 / shifted).sum())
-    within = shared.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
-    a, shifted, basis = a[within], shifted[within], basis[:, within]
-    outer = (a * q) @ a.T
-    outer[np.diag_indices(len(outer))] -= (q / shifted).sum(1)
-    cotangent = -0.5 * scale * basis @ outer @ basis.T  # d energy / d K of the unit kernel
-    by_log_precision = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)
-    _, shift = theory._rate(q)
-    by_width = np.array([-0.5 * x_minus_log1p(shift / n).sum() for n in theory.widths])
-    if network.readout == "mean-field":
-        by_width[-1] += by_log_precision[-1] / network.widths[-1]
-    return {
-        "temperature": by_temperature,
-        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
-        "width": by_width,
-    }
 
 
 def _square(order_parameter: Array) -> Array:

@@ -92,8 +92,7 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
     """The row of one solution; ``seconds``: what finding it took."""
     started = time.perf_counter()
     network = solution.theory.network
-    nan = float("nan")
-    errors = Errors(nan, nan, nan, None, nan)
+    found = Errors(math.nan, math.nan, math.nan, None, math.nan)
     converged, message, solver_error = solution.converged, solution.message, None
     if solution.converged:
         found = solution.conditioned(test.x).errors(test.y)
@@ -104,8 +103,8 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
             target = solution.predictor.shared.solver.target
             if not solver_error <= target:
                 converged, message = False, missed(solver_error, target)
-    if converged:
-        errors = Errors(*(getattr(found, name) for name in Errors.__dataclass_fields__))
+    if not converged:
+        found = Errors(math.nan, math.nan, math.nan, None, math.nan)
     return TheoryRow(
         width=network.common_width,
         depth=network.depth,
@@ -123,5 +122,5 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
         solver=solution.solver,
         solver_error=solver_error,
         log_evidence_error=None if solution.solver_errors is None else solution.solver_errors.log_evidence,
-        **asdict(errors),
+        **{name: getattr(found, name) for name in Errors.__dataclass_fields__},
     )

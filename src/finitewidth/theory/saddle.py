@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import optimize
@@ -65,31 +65,18 @@ def scale_of_shift(shift: Array | float, widths: Sequence[float]) -> Array:
     return np.log1p(np.asarray(shift, dtype=float)[..., None] / np.asarray(widths, dtype=float)).sum(-1)
 
 
+@dataclass(frozen=True)
 class DataTermTable:
-    """The data's term of ``ScaleEnergy`` on a lattice in log scale, stored: it is the same for every width."""
+    """The data's term of an energy at one temperature, on a lattice in log scale that is the same for every width."""
 
-    STEP = 0.05
-
-    def __init__(self, energy: ScaleEnergy, temperature: float) -> None:
-        self.energy, self.temperature = energy, temperature
-        self._first, self._values = 0, np.empty(0)
+    energy: ScaleEnergy
+    temperature: float
+    STEP: ClassVar[float] = 0.05
 
     def over(self, low: float, high: float) -> tuple[Array, Array]:
         """Lattice points that cover [low, high], and the data's term there."""
-        first, last = int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1
-        known = range(self._first, self._first + len(self._values))
-        if not known:
-            self._first, self._values = first, self._compute(first, last)
-        if first < self._first:
-            self._values = np.concatenate([self._compute(first, self._first), self._values])
-            self._first = first
-        if last > self._first + len(self._values):
-            self._values = np.concatenate([self._values, self._compute(self._first + len(self._values), last)])
-        lattice = self.STEP * np.arange(first, last)
-        return lattice, self._values[first - self._first : last - self._first]
-
-    def _compute(self, first: int, last: int) -> Array:
-        return self.energy.data_term(np.exp(self.STEP * np.arange(first, last)), self.temperature)
+        lattice = self.STEP * np.arange(int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1)
+        return lattice, self.energy.data_term(np.exp(lattice), self.temperature)
 
 
 def scale_minima(table: DataTermTable, widths: Sequence[int], log_prior_scale: float) -> list[Minimum]:

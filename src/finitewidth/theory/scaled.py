@@ -8,7 +8,6 @@ and precision of the readout; where it does not fit, one Krylov space (``krylov.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,20 +19,19 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.linalg import x_minus_log1p
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.saddle import Minimum, scale_minima
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, check_convergence
-from finitewidth.theory.solver import AUTO, Solver, obstacle_to_krylov
-from finitewidth.theory.spectrum import KernelSpectrum, in_one_go, sharing, unit_network
+from finitewidth.theory.saddle import DataTermTable, scale_minima
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle
+from finitewidth.theory.solver import AUTO, Solver
+from finitewidth.theory.spectrum import KernelSpectrum, OneSpectrum, evidence_gradient, unit_network
 
 Array = np.ndarray
 SharedKernel = KernelSpectrum | KrylovKernel
 
 
 @dataclass(frozen=True)
-class ScaledKernel(Theory["SharedKernel"]):
+class ScaledKernel(OneSpectrum):
     """``K_R = (prod_l Q_l) K_L``, one scalar a layer; with ``infinite`` no order parameter at all.
 
     Sources: Pacelli et al. 2023 (product closure); Aiudi et al. 2025 (pooled convolutions); Lee et al. 2018 (infinite).
@@ -43,7 +41,6 @@ class ScaledKernel(Theory["SharedKernel"]):
     temperature: float
     infinite: bool = False
     solver: Solver = AUTO
-    in_one_go = True
 
     @property
     def method(self) -> str:
@@ -69,7 +66,7 @@ class ScaledKernel(Theory["SharedKernel"]):
 
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         """The work that all widths, temperatures and readout precisions share."""
-        if self.uses_krylov(train, memory):
+        if self.solver.uses_krylov(self.network, train, memory):
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)
 
@@ -79,9 +76,11 @@ class ScaledKernel(Theory["SharedKernel"]):
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
         """
         shared = shared or self.factorise(train, memory)
-        solution = self._minimise(train, shared)
+        solution = self._solution(train, shared)
+        if isinstance(shared, KernelSpectrum):
+            return solution
         while not shared.settled(solution):
-            solution = self._minimise(train, shared)
+            solution = self._solution(train, shared)
         return shared.stated(solution)
 
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
@@ -92,74 +91,26 @@ class ScaledKernel(Theory["SharedKernel"]):
             raise InputError(f"solver 'krylov' with {n_outputs} outputs", "one output", "use solver='exact'")
         return SeveralOutputs(self.network, self.temperature)
 
-    # --- how long it takes ----------------------------------------------------------------------------------------
-
     def reusable(self, shared: SharedKernel) -> bool:
         """A Krylov space grows: what it gives depends on what was solved before."""
         return isinstance(shared, KernelSpectrum)
 
-    def uses_krylov(self, train: Dataset, memory: float | None) -> bool:
-        return self.solver.uses_krylov(self.network, train, memory)
-
-    @property
-    def sharing(self) -> Hashable:
-        """One spectrum serves every width, temperature and readout precision, with one output or several."""
-        return sharing(self.network, self.solver)
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        return 8.0 * train.n_points**3 + covariances
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        other = "" if obstacle_to_krylov(self.network, train) else ", or solver='krylov'"
-        return in_one_go(train), "use fewer training points (n_train)" + other
-
-    def _minimise(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
-        if self.infinite:
-            return self._solution(train, shared, np.empty(0), ())
-        minima = tuple(scale_minima(shared.table(self.temperature), self.widths, self.log_prior_scale))
-        if not minima:
-            message = "no minimum of the action in the scanned range; check the scale of the targets"
-            nothing = np.full(len(self.widths), math.nan)
-            predictor = shared.predictor(math.nan, self.temperature, self.widths, self.log_prior_scale)
-            return TheorySolution(self, train, nothing, math.nan, False, message, (), predictor)
-        return self._solution(train, shared, minima[0].order_parameters, minima)
-
-    def _solution(self, train: Dataset, shared: SharedKernel, q: Array, minima: tuple[Minimum, ...]) -> TheorySolution:
+    def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
+        minima = []
+        q = np.empty(0)
+        if not self.infinite:
+            table = DataTermTable(shared.energy, self.temperature)
+            minima = scale_minima(table, self.widths, self.log_prior_scale)
+            q = minima[0].order_parameters if minima else np.full(len(self.widths), math.nan)
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
-        gradient = partial(evidence_gradient, self, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
-        if minima:
-            log_evidence, (converged, message) = -minima[0].action, check_convergence(minima, train.y.size)
-        else:
-            log_evidence = -float(shared.energy.energy(scale, self.temperature))
-            converged, message = math.isfinite(log_evidence), ""
-        return TheorySolution(self, train, q, log_evidence, converged, message, minima, predictor, gradient)
+        gradient = partial(self._gradient, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
+        if not self.infinite:
+            return at_saddle(self, train, minima, q, predictor, gradient)
+        evidence = -float(shared.energy.energy(scale, self.temperature))
+        return TheorySolution(self, train, q, evidence, math.isfinite(evidence), "", (), predictor, gradient)
 
-
-def evidence_gradient(theory: ScaledKernel, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
-    """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion, d/dN_l of the rate."""
-    energy, temperature, network = shared.energy, theory.temperature, theory.network
-    shifted = scale * energy.spectrum.values + temperature
-    by_temperature = 0.5 * float((energy.power / shifted**2 - energy.outputs / shifted).sum())
-    data_term = float(energy.data_term(scale, temperature))
-    by_log_precision = np.zeros(network.depth + 1)
-    by_log_precision[-1] = -0.5 * data_term
-    within = energy.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
-    vectors, shifted = energy.spectrum.vectors[:, within], shifted[within]
-    a = vectors @ (energy.rotated[within].T / shifted).T
-    a = a.reshape(len(vectors), -1)
-    cotangent = (vectors * (energy.outputs / shifted)) @ vectors.T
-    cotangent -= a @ a.T
-    cotangent *= 0.5 * scale  # d energy / d K of the unit kernel
-    by_log_precision[:-1] = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)[:-1]
-    by_width = -0.5 * x_minus_log1p(q - 1.0)
-    if network.readout == "mean-field" and len(by_width):
-        by_width[-1] += by_log_precision[-1] / network.widths[-1]
-    return {
-        "temperature": by_temperature,
-        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
-        "width": by_width,
-    }
+    def _gradient(self, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
+        energy = shared.energy
+        rotated = energy.rotated.reshape(energy.size, -1)
+        return evidence_gradient(self, shared, np.full(energy.outputs, scale), rotated, -0.5 * x_minus_log1p(q - 1.0))

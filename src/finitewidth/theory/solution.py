@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
-from finitewidth.theory.learned import LearnedFeatures
+from finitewidth.theory.learned import LearnedFeatures, leading
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
 if TYPE_CHECKING:
@@ -73,6 +73,19 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Width behind each order parameter."""
         return self.network.widths
 
+    @property
+    def on_patches(self) -> bool:
+        """Whether order parameters belong to patches."""
+        return self.network.patched and not self.network.own and self.method != "infinite"
+
+    def rate(self, order_parameters: Array) -> float:
+        """Twice what Q costs, nats. Raises InputError where Q has no one value."""
+        raise _no_one_value("the information")
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
+        """K_R at Q, (points1, points2). Raises InputError where Q has no one value."""
+        raise _no_one_value("the kernel")
+
     @abc.abstractmethod
     def factorise(self, train: Dataset, memory: float | None = None) -> Shared:
         """The work that all widths and temperatures share. Raises MemoryCapError beforehand."""
@@ -88,7 +101,7 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
     @property
     def sharing(self) -> Hashable | None:
         """Equal for theories that share what ``factorise`` gives; None where nothing is worth sharing."""
-        return type(self).__name__, self.network.with_width(1), self.network.activation_ids
+        return None
 
     def reusable(self, shared: Shared) -> bool:
         """Whether later calls may start from it too: not where solutions change it."""
@@ -96,17 +109,13 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
 
     # --- how long it takes (``solving.py``) ---------------------------------------------------------------------
 
-    def uses_krylov(self, train: Dataset, memory: float | None) -> bool:
-        """Whether a Krylov space takes the place of factorisations."""
-        return False
-
-    @abc.abstractmethod
     def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        """The pieces of a curve of so many rows on some training and test points; counts are those of sampled jobs."""
+        """The pieces of a curve of so many rows on some training and test points; none where it estimates itself."""
+        return []
 
-    @abc.abstractmethod
     def operations(self, rows: int, train: Dataset, covariances: float) -> float:
         """Of such a curve, roughly, and rather more; covariances: what assembling them once takes."""
+        return 0.0
 
     def operations_of_an_entry(self, train: Dataset) -> float:
         """Of a covariance matrix."""
@@ -121,18 +130,16 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         return place | {name: value for name, value in chosen(self).items() if name in ("solver", "options")}
 
 
+def _no_one_value(of: str) -> InputError:
+    return InputError(
+        f"{of} of integrated order parameters, or of those measured on neurons", "a saddle", "use method='saddle'"
+    )
+
+
 class Predictor(Protocol):
     """The posterior of the function, ready to be conditioned at new points."""
 
     def predict(self, x: Array) -> Prediction: ...
-
-
-@runtime_checkable
-class FeaturePredictor(Predictor, Protocol):
-    """A posterior that knows what neurons learned."""
-
-    @property
-    def features(self) -> LearnedFeatures: ...
 
 
 class EvidenceGradient(TypedDict):
@@ -141,27 +148,6 @@ class EvidenceGradient(TypedDict):
     temperature: float
     weight_precision: Array
     width: Array
-
-
-@runtime_checkable
-class PatchTheory(Protocol):
-    """A theory whose order parameters belong to patches."""
-
-    def q_map(self, order_parameters: Array, train: Dataset) -> QMap: ...
-
-
-@runtime_checkable
-class RateTheory(Protocol):
-    """A theory whose order parameters have one value, and a cost."""
-
-    def rate(self, order_parameters: Array) -> float: ...
-
-
-@runtime_checkable
-class CovarianceTheory(Protocol):
-    """A theory whose order parameters have one value, and a kernel."""
-
-    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
 
 
 @dataclass(frozen=True)
@@ -190,11 +176,7 @@ class QMap(Displayed):
 
     def eigenvectors(self, count: int = 3) -> tuple[Array, Array]:
         """Leading eigenvalues (count,) and eigenvectors laid out as the patches are, (count, *grid_shape)."""
-        values, vectors = np.linalg.eigh(self.square)
-        count = min(count, len(values))
-        leading = vectors[:, ::-1][:, :count].T
-        leading = leading * np.where(leading.sum(1, keepdims=True) < 0.0, -1.0, 1.0)
-        return values[::-1][:count], leading.reshape(count, *self.grid_shape)
+        return leading(self.square, count, self.grid_shape)
 
 
 @dataclass(frozen=True)
@@ -317,36 +299,39 @@ class TheorySolution(Displayed):
         return float(np.mean(q))
 
     def q_map(self) -> QMap:
-        """Q labelled with the positions of the patches.
+        """Q labelled with the positions of the patches; with several outputs, averaged over them.
 
         Raises InputError for an architecture without patches, or at infinite width.
         """
-        if not isinstance(self.theory, PatchTheory):
+        if not self.on_patches:
             raise InputError(
                 f"the map of {type(self.theory).__name__}, whose order parameters belong to no patches",
                 "a convolutional or locally connected network with a readout over all patches",
                 "look at solution.order_parameters instead",
             )
-        return self.theory.q_map(self.order_parameters, self.train)
+        network, dim = self.theory.network, self.train.n_outputs
+        grid = network.grid(self.train.x)  # type: ignore[attr-defined]  # it has patches
+        n, q = grid.n_patches, np.asarray(self.order_parameters, dtype=float)
+        if network.shares_weights:
+            matrix = np.einsum("idjd->ij", q.reshape(n, dim, n, dim)) / dim
+        else:
+            matrix = np.einsum("idd->i", q.reshape(n, dim, dim)) / dim
+        return QMap(matrix, grid.positions, grid.patch, grid.input_shape, grid.grid_shape)
 
     @property
     def on_patches(self) -> bool:
         """Whether order parameters belong to patches: whether there is a ``q_map``."""
-        return isinstance(self.theory, PatchTheory)
+        return self.theory.on_patches
 
     @property
     def information(self) -> float:
         """``N I(Q) = rate/2`` in nats, see ``fw.features.information``; InputError for integrated order parameters."""
-        if not isinstance(self.theory, RateTheory):
-            raise InputError(
-                "the information of integrated order parameters, which have no one Q", "a saddle", "use method='saddle'"
-            )
         return 0.5 * float(self.theory.rate(self.order_parameters))
 
     @property
     def rated(self) -> bool:
         """Whether its order parameters have one value: whether there is an ``information``."""
-        return isinstance(self.theory, RateTheory)
+        return self.theory.method != "integrate"
 
     def at(self, network: Network, order_parameters: Array) -> TheorySolution:
         """The same of a network of other widths, with its order parameters: not to predict with."""
@@ -356,12 +341,8 @@ class TheorySolution(Displayed):
     def kernel(self, x: Array) -> Array:
         """K_R(Q) between points ``x``, (points, points); of D coupled outputs (points D, points D).
 
-        Raises InputError for integrated order parameters.
+        Raises InputError for integrated order parameters, and for those measured on neurons.
         """
-        if not isinstance(self.theory, CovarianceTheory):
-            raise InputError(
-                "the kernel of integrated order parameters, which has no one Q", "a saddle", "use method='saddle'"
-            )
         return self.theory.covariance(self.order_parameters, x)
 
     @property
@@ -370,13 +351,14 @@ class TheorySolution(Displayed):
 
         Raises InputError for other theories, whose neurons are Gaussian.
         """
-        if not isinstance(self.predictor, FeaturePredictor):
+        found: LearnedFeatures | None = getattr(self.predictor, "features", None)
+        if found is None:
             raise InputError(
                 f"the learned features of {type(self.theory).__name__}, which takes them for Gaussian",
                 "the single-neuron theory",
                 "use method='neuron', or the measures of fw.features",
             )
-        return self.predictor.features
+        return found
 
     def evidence_gradient(self) -> EvidenceGradient:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.
@@ -422,7 +404,35 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-def unsolved(theory: Theory[Any], train: Dataset, parameters: int, predictor: Predictor) -> TheorySolution:
-    """What a theory gives whose action has no finite minimum."""
-    message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
-    return TheorySolution(theory, train, np.full(parameters, math.nan), math.nan, False, message, (), predictor)
+def at_saddle(
+    theory: Theory[Any],
+    train: Dataset,
+    minima: Sequence[Minimum],
+    q: Array,
+    predictor: Predictor,
+    gradient: Callable[[], EvidenceGradient] | None,
+) -> TheorySolution:
+    """The solution at the best minimum. Without any it did not converge, and is NaN in the shape of ``q``."""
+    if not minima:
+        message = "no finite minimum of the action; rescale inputs and targets (standardise them)"
+        return TheorySolution(theory, train, np.full(q.size, math.nan), math.nan, False, message, (), predictor)
+    converged, message = check_convergence(minima, train.y.size)
+    evidence = -minima[0].action
+    return TheorySolution(theory, train, q.ravel(), evidence, converged, message, tuple(minima), predictor, gradient)
+
+
+def gradient_of(
+    network: Network, by_temperature: float, by_log_precision: Array, by_width: ArrayLike
+) -> EvidenceGradient:
+    """From derivatives in the logarithms of the precisions, and in the widths at a fixed kernel.
+
+    With the mean-field readout the kernel falls with the last width as with the readout's precision.
+    """
+    by_width = np.array(by_width, dtype=float)
+    if network.readout == "mean-field" and by_width.size:
+        by_width[-1] += by_log_precision[-1] / network.widths[-1]
+    return {
+        "temperature": by_temperature,
+        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
+        "width": by_width,
+    }

@@ -55,20 +55,18 @@ class Solver(CheckedKeywords, Settings):
 
     def __post_init__(self) -> None:
         checks.choice("solver", self.kind, KINDS)
+        checks.choice("precision", self.precision, ("auto", "single", "double"))
         if self.accuracy is not None:
             object.__setattr__(self, "accuracy", checks.positive("accuracy", self.accuracy))
-        checks.choice("precision", self.precision, ("auto", "single", "double"))
-        if self.accuracy is not None and not checks.positive("accuracy", self.accuracy) < 1.0:
-            raise InputError(
-                f"accuracy = {checks.shown(self.accuracy)}", "a relative error below 1", "give 0.01, for example"
-            )
+            if self.accuracy >= 1.0:
+                raise InputError(
+                    f"accuracy = {checks.shown(self.accuracy)}", "a relative error below 1", "give 0.01, for example"
+                )
         for name, least in (("probes", 4), ("test_probes", 4), ("most_dimensions", 1)):
             value = checks.positive_integer(name, getattr(self, name))
             if value < least:
                 raise InputError(f"{name} = {value}", f"at least {least}", "errors are estimated from their scatter")
-
-        if not float(checks.not_negative("seed", self.seed)).is_integer():
-            raise InputError(f"seed = {checks.shown(self.seed)}", "a whole number of at least 0", "give 0, for example")
+        checks.seed("seed", self.seed)
 
     @classmethod
     def of(cls, given: str | Solver) -> Solver:
@@ -80,13 +78,11 @@ class Solver(CheckedKeywords, Settings):
         if not colon:
             return cls(kind)
         try:
-            return cls(kind, float(accuracy))
-        except ValueError as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"solver {checks.shown(given)}", "a number behind the colon", f"write {kind}:0.01"
-            ) from error
+            number = float(accuracy)
+        except ValueError:
+            given = checks.shown(given)
+            raise InputError(f"solver {given}", "a number behind the colon", f"write {kind}:0.01") from None
+        return cls(kind, number)
 
     @property
     def target(self) -> float:

@@ -104,27 +104,21 @@ def watched(
     if first.estimates_itself:
         yield durations.Jobs(rows * len(sizes)).one
         return
-    krylov = first.uses_krylov(train, memory)
-    seconds = _seconds(first, rows, train, test, sizes, memory, krylov) if durations.wanted() else 0.0
+    krylov = isinstance(first, ScaledKernel) and first.solver.uses_krylov(first.network, train, memory)
+    seconds = 0.0
+    if durations.wanted():
+        if isinstance(first, ScaledKernel) and krylov:
+            seconds = sum(_krylov_seconds(first, train, test, size, memory) for size in sizes)
+        else:
+            seconds = _seconds(first, rows, train, test, sizes)
     points = f"a Krylov space on {train.n_points:,} training points", "use fewer training points (n_train)"
     durations.require_time(seconds, *(points if krylov else first.work(rows, train)))
     with durations.settled():
         yield contextlib.nullcontext
 
 
-def _seconds(
-    theory: Theory[Any],
-    rows: int,
-    train: Dataset,
-    test: Dataset | None,
-    sizes: Sequence[int],
-    memory: float | None,
-    krylov: bool,
-) -> float:
+def _seconds(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None, sizes: Sequence[int]) -> float:
     """0 where it is not worth a rehearsal, or cannot be known."""
-    if krylov:
-        assert isinstance(theory, ScaledKernel)
-        return sum(_krylov_seconds(theory, train, test, size, memory) for size in sizes)
     count = train.n_points
     entry = theory.operations_of_an_entry(train)
     entries = entry * count * (count + (0 if test is None else len(test)))

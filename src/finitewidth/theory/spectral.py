@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.display import Displayed, Tabulated, shortened
+from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
@@ -122,7 +122,7 @@ class SpectralRow(Displayed):
 
 
 @dataclass(frozen=True)
-class SpectralCurve(Tabulated):
+class SpectralCurve(Rows[SpectralRow]):
     """Rows in the order of the sizes; ``assumption`` says what the prediction takes for granted."""
 
     rows: tuple[SpectralRow, ...]
@@ -130,15 +130,6 @@ class SpectralCurve(Tabulated):
     ridge: float
     noise: float = 0.0
     assumption: str = ASSUMPTION
-
-    def __iter__(self) -> Iterator[SpectralRow]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> SpectralRow:
-        return self.rows[index]
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth.display.tables import filled
@@ -191,8 +182,7 @@ def spectral_learning_curve(
     rng = np.random.default_rng(checks.seed("seed", seed))
 
     def row(size: int) -> SpectralRow:
-        predicted = theory.test_error(size, ridge, noise)
-        learned = theory.learnability(size, ridge)
+        predicted, learned = theory.test_error(size, ridge, noise), theory.learnability(size, ridge)
         found = SpectralRow(
             n_train=size,
             test_error=predicted,

@@ -14,11 +14,11 @@ from finitewidth.data import Dataset
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over, require_memory
 from finitewidth.networks import Network
+from finitewidth.runs.durations import Piece
 from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import DataTermTable, scale_minima
-from finitewidth.theory.solution import TheorySolution
-from finitewidth.theory.solver import AUTO, Solver, exact_bytes
+from finitewidth.theory.solution import EvidenceGradient, Theory, gradient_of
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
 
 Array = np.ndarray
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -34,11 +34,6 @@ def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
     return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
 
 
-def in_one_go(train: Dataset) -> str:
-    """What an eigendecomposition is called before it begins."""
-    return f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
-
-
 class KernelSpectrum:
     """One training set under one kernel of unit readout precision: Gram matrix, spectrum, rotated targets.
 
@@ -48,7 +43,6 @@ class KernelSpectrum:
     def __init__(self, network: Network, train: Dataset, spectrum: Spectrum) -> None:
         self.network, self.train, self.spectrum = network, train, spectrum
         self.energy = SpectralEnergy.of(spectrum, train.y)
-        self._tables: dict[float, DataTermTable] = {}
         self._points: tuple[Array, TestPoints] | None = None
 
     @classmethod
@@ -65,32 +59,14 @@ class KernelSpectrum:
         spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
         return cls(unit, train, spectrum)
 
-    def table(self, temperature: float) -> DataTermTable:
-        if temperature not in self._tables:
-            self._tables[temperature] = DataTermTable(self.energy, temperature)
-        return self._tables[temperature]
-
-    def best_common_scale(self, temperature: float, widths: tuple[int, ...], log_prior_scale: float) -> float:
-        """prod_l Q_l of the best minimum; with several outputs, of the multiples of the identity."""
-        minima = scale_minima(self.table(temperature), widths, log_prior_scale)
-        return float(np.prod(minima[0].order_parameters)) if minima else 1.0
-
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> ScalePredictor:
         """At one scale."""
         return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
 
-    def settled(self, solution: TheorySolution) -> bool:
-        """Always: see ``KrylovKernel``."""
-        return True
-
-    def stated(self, solution: TheorySolution) -> TheorySolution:
-        """The solution as it is."""
-        return solution
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_tables": {}, "_points": None}  # copies and pickles leave the caches behind
+        return self.__dict__ | {"_points": None}  # copies and pickles leave the cache behind
 
     def points(self, x: Array) -> TestPoints:
         """Kernel between test points and the eigenvectors of the training set; kept for the last read-only ``x``."""
@@ -102,6 +78,55 @@ class KernelSpectrum:
         if not x.flags.writeable:  # one that can be written to may come again with other contents
             self._points = (x, points)
         return points
+
+
+class OneSpectrum(Theory[Any]):
+    """A theory that one spectrum serves at every width, temperature and readout precision."""
+
+    in_one_go = True
+    solver: Solver = AUTO
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> Any:
+        """The work that all widths, temperatures and readout precisions share."""
+        return KernelSpectrum.of(self.network, train, memory)
+
+    @property
+    def sharing(self) -> Hashable:
+        """One spectrum serves every width, temperature and readout precision, with one output or several."""
+        return sharing(self.network, self.solver)
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
+
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        return 8.0 * train.n_points**3 + covariances
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        krylov = "" if obstacle_to_krylov(self.network, train) else ", or solver='krylov'"
+        what = f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
+        return what, "use fewer training points (n_train)" + krylov
+
+
+def evidence_gradient(
+    theory: OneSpectrum, shared: KernelSpectrum, scales: Array, rotated: Array, by_width: Array
+) -> EvidenceGradient:
+    """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion.
+
+    scales (D,): of the unit kernel, of D independent outputs. rotated (P, D): their targets in its eigenbasis.
+    """
+    shifted = scales * shared.spectrum.values[:, None] + theory.temperature
+    a = rotated / shifted
+    by_temperature = 0.5 * float((a**2 - 1.0 / shifted).sum())
+    data_term = float((scales * shared.spectrum.values[:, None] * (a**2 - 1.0 / shifted)).sum())
+    within = shared.spectrum.values > 0.0  # where K is zero, so are its derivatives, but for rounding
+    basis = shared.spectrum.vectors[:, within]
+    a = basis @ a[within]
+    cotangent = (basis * (scales / shifted[within]).sum(1)) @ basis.T
+    cotangent -= (a * scales) @ a.T
+    cotangent *= 0.5  # d energy / d K of the unit kernel
+    by_log_precision = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)
+    by_log_precision[-1] = -0.5 * data_term
+    return gradient_of(theory.network, by_temperature, by_log_precision, by_width)
 
 
 @dataclass(frozen=True)

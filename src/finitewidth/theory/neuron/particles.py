@@ -416,8 +416,7 @@ def at_points(model: Model, state: State, data: Data, field: Field, rows: Array,
     """Moments of one set of particles at other points; ``rows`` (G, J P*, r + r')."""
     neuron = readouts(model, state, data, field)
     psi, weight = neuron.psi, _normalised(neuron.weight)
-    fresh = jax.random.normal(key, (*state.theta.shape[:2], rows.shape[2] - state.theta.shape[2]))
-    at = features(model, jnp.concatenate([state.theta, fresh], axis=-1), rows, data.scale)
+    at = _features_at(model, state, data, rows, key)
     lead, outputs, N = psi.shape[:3], model.outputs, data.width
     means = (weight[..., None] * neuron.mean).reshape(*lead, outputs) * jnp.sqrt(N)
     f_at = jnp.einsum("gkid,gkip->gdp", means, at)
@@ -437,12 +436,17 @@ def kernel_at(model: Model, state: State, data: Data, field: Field, rows: Array,
     """K_R between other points, averaged over outputs, (P*, P*)."""
     neuron = readouts(model, state, data, field)
     weight = _normalised(neuron.weight)
-    fresh = jax.random.normal(key, (*state.theta.shape[:2], rows.shape[2] - state.theta.shape[2]))
-    at = features(model, jnp.concatenate([state.theta, fresh], axis=-1), rows, data.scale)
+    at = _features_at(model, state, data, rows, key)
     means = (weight[..., None] * neuron.mean).reshape(*at.shape[:3], model.outputs)
     f = jnp.einsum("gkid,gkip->gdp", means, at)
     kernel = _second(model, at, at, weight, neuron.second) - jnp.einsum("gdp,geq->dpeq", f, f)
     return jnp.einsum("dpdq->pq", kernel) / model.outputs
+
+
+def _features_at(model: Model, state: State, data: Data, rows: Array, key: Array) -> Array:
+    """psi at other points; weights along directions outside the training span are drawn from their prior."""
+    fresh = jax.random.normal(key, (*state.theta.shape[:2], rows.shape[2] - state.theta.shape[2]))
+    return features(model, jnp.concatenate([state.theta, fresh], axis=-1), rows, data.scale)
 
 
 class Readouts(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.learned import LearnedFeatures
 
 if TYPE_CHECKING:
-    from finitewidth.theory.neuron.particles import Field, PointMoments, State
+    from finitewidth.theory.neuron.particles import PointMoments, State
     from finitewidth.theory.neuron.rounds import Problem, Result
 
 Array = np.ndarray
@@ -84,11 +84,8 @@ class NeuronPredictor:
         from finitewidth.theory.neuron import particles
 
         result, rows = self.results[0], self.problem.design.at(np.asarray(x))
-        with single_thread():
-            work = particles.compiled(particles.kernel_at, result.model)
-            at, data = self._field(result), self.problem.data
-            parts = [work(state, data, at, rows, particles.key_of(k, 3)) for k, state in enumerate(_states(result))]
-            return np.mean([np.asarray(part) for part in parts], axis=0)
+        parts = self._of_snapshots(particles.kernel_at, result, rows)
+        return np.mean([np.asarray(part) for part in parts], axis=0)
 
     @cached_property
     def features(self) -> LearnedFeatures:
@@ -142,17 +139,21 @@ class NeuronPredictor:
     def _at(self, result: Result, rows: Array) -> PointMoments:
         from finitewidth.theory.neuron import particles
 
-        with single_thread():
-            work = particles.compiled(particles.at_points, result.model)
-            at, data = self._field(result), self.problem.data
-            moments = (work(state, data, at, rows, particles.key_of(k, 3)) for k, state in enumerate(_states(result)))
-            total = reduce(_added, moments)
-            count = len(result.snapshots.theta)
-            return particles.PointMoments(*(np.asarray(part) / count for part in total))
+        total = reduce(_added, self._of_snapshots(particles.at_points, result, rows))
+        count = len(result.snapshots.theta)
+        return particles.PointMoments(*(np.asarray(part) / count for part in total))
 
-    def _field(self, result: Result) -> Field:
+    def _of_snapshots(self, function: Callable[..., Any], result: Result, *rows: Array) -> Iterator[Any]:
+        """``function`` of every stored state at the solved field, and at other points where there are ``rows``."""
+        from finitewidth.theory.neuron import particles
+
         position = result.position
-        return self.problem.field(position.s, RegularisedGram(position.kernel, self.problem.temperature).inverse())
+        with single_thread():
+            R = RegularisedGram(position.kernel, self.problem.temperature).inverse()
+            field, work = self.problem.field(position.s, R), particles.compiled(function, result.model)
+            for k, state in enumerate(_states(result)):
+                keys = [particles.key_of(k, 3)] if rows else []
+                yield work(state, self.problem.data, field, *rows, *keys)
 
     # --- features ----------------------------------------------------------------------------------------------------
 
@@ -163,16 +164,13 @@ class NeuronPredictor:
         design, generator = self.problem.design, np.random.default_rng(0)
         shape = result.snapshots.theta.shape[1:]
         gram, hidden, drawn = np.zeros((shape[0], shape[2], shape[2])), np.zeros((design.n_points,) * 2), []
-        with single_thread():
-            work = particles.compiled(particles.readouts, result.model)
-            at, data = self._field(result), self.problem.data
-            for state in _states(result):
-                known = particles.numpy_of(work(state, data, at))
-                weight = known.weight / known.weight.sum(1, keepdims=True)
-                gram += np.einsum("gkr,gks->grs", state.theta * weight[..., None], state.theta, optimize=True)
-                psi = (known.psi * np.sqrt(weight)[..., None, None]).reshape(-1, design.n_points)
-                hidden += psi.T @ psi
-                drawn.append(_draw_readouts(known, generator))
+        for state, found in zip(_states(result), self._of_snapshots(particles.readouts, result), strict=True):
+            known = particles.numpy_of(found)
+            weight = known.weight / known.weight.sum(1, keepdims=True)
+            gram += np.einsum("gkr,gks->grs", state.theta * weight[..., None], state.theta, optimize=True)
+            psi = (known.psi * np.sqrt(weight)[..., None, None]).reshape(-1, design.n_points)
+            hidden += psi.T @ psi
+            drawn.append(_draw_readouts(known, generator))
         count = len(result.snapshots.theta)
         covariance = design.weight_covariance(gram / count)
         covariance = covariance[0] if self.theory.network.shares_weights else covariance

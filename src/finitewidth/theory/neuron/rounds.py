@@ -17,11 +17,13 @@ from finitewidth.linalg import RegularisedGram
 from finitewidth.runs.checkpoints import RunFile, now_and_then
 from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import particles as compiled
-from finitewidth.theory.neuron.bounds import KERNEL_BOUND, LOST, RESIDUAL_BOUND, STRONG
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.particles import Data, Directions, Field, Model, Moments, Reference, State
 
 Array = np.ndarray
+RESIDUAL_BOUND, KERNEL_BOUND = 0.02, 0.03  # above either, the result has not converged
+STRONG = 2.5  # lambda_1 E[v^2] above which one neuron's output is of the order of the targets
+LOST = 0.3  # residual above which the quadratic response has no solution that the particles find
 GAIN = 0.05
 ATTEMPTS = 3
 ACCEPTANCE = 0.85
@@ -84,7 +86,18 @@ class Result:
 
     @property
     def converged(self) -> bool:
-        return self.residual <= RESIDUAL_BOUND and self.change <= KERNEL_BOUND
+        return self.shortfall <= 1.0
+
+    @property
+    def shortfall(self) -> float:
+        """Residual and change of the kernel in units of their bounds, the larger one."""
+        return max(self.residual / RESIDUAL_BOUND, self.change / KERNEL_BOUND)
+
+    @property
+    def complaint(self) -> str:
+        """What has not converged."""
+        residual = f"residual {self.residual:.3f} (bound {RESIDUAL_BOUND})"
+        return f"{residual}, kernel change {self.change:.3f} (bound {KERNEL_BOUND})"
 
     @property
     def strong(self) -> bool:

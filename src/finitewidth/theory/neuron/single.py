@@ -22,18 +22,16 @@ from finitewidth.data import Dataset
 from finitewidth.inference import methods
 from finitewidth.inference.methods import Control, gaussian_temperature
 from finitewidth.linalg import require_memory
-from finitewidth.networks import LocalNetwork, Network
+from finitewidth.networks import Network
 from finitewidth.runs import durations
 from finitewidth.runs.checkpoints import RunFile, folder_of
-from finitewidth.runs.durations import Piece
 from finitewidth.runs.fingerprints import network_fingerprint, versions
 from finitewidth.runs.long_runs import reporting
-from finitewidth.theory.local import LocalRenormalisation
-from finitewidth.theory.neuron.bounds import KERNEL_BOUND, RESIDUAL_BOUND, RESPONSES
+from finitewidth.theory.local import rate_on_patches
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.neuron.reference import ScalarAction
-from finitewidth.theory.solution import QMap, Theory, TheorySolution
+from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 
 if TYPE_CHECKING:
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 _REMEDY = "use fewer training points, fewer particles (fw.SingleNeuron)"
+RESPONSES = ("auto", "quadratic", "nonlinear")
 _PACED = 3  # rounds that show the pace
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
 
@@ -69,15 +68,15 @@ class SingleNeuron(TheoryMethod):
     name = "neuron"
 
     def __post_init__(self) -> None:
-        def put(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)
-
-        if self.particles is not None:
-            put("particles", checks.positive_integer("particles", self.particles))
-        put("rounds", _pair("rounds", self.rounds))
         checks.choice("response", self.response, RESPONSES)
-        put("seed", checks.seed("seed", self.seed))
-        put("seeds", checks.positive_integer("seeds", self.seeds))
+        checked = {
+            "particles": None if self.particles is None else checks.positive_integer("particles", self.particles),
+            "rounds": _pair("rounds", self.rounds),
+            "seed": checks.seed("seed", self.seed),
+            "seeds": checks.positive_integer("seeds", self.seeds),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def theory(self, problem: methods.Problem, control: Control | None = None) -> NeuronTheory:
         """For one output or several. Raises InputError for more than one hidden layer, and for other noise."""
@@ -88,8 +87,6 @@ class SingleNeuron(TheoryMethod):
                 "one hidden layer (fully connected, convolutional, locally connected or average-pooled)",
                 "use method='saddle'",
             )
-        if network.patched:
-            return PatchNeuronTheory(network, temperature, self, control or Control())  # type: ignore[arg-type]
         return NeuronTheory(network, temperature, self, control or Control())
 
     def particles_for(self, n_values: int) -> int:
@@ -122,7 +119,7 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class NeuronTheory(Theory["Continuation"]):
-    """One hidden layer, fully connected or average-pooled, one output or several.
+    """One hidden layer of any architecture, one output or several.
 
     Source: the project's own (docs/neuron.md); with Gaussian features it reduces to the action.
     """
@@ -143,22 +140,12 @@ class NeuronTheory(Theory["Continuation"]):
         """Each solution starts where the last one ended."""
         return False
 
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        """It estimates itself."""
-        return []
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        """It estimates itself."""
-        return 0.0
-
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         return f"particles on {train.n_points:,} training points", _REMEDY
 
     def rate(self, order_parameters: Array) -> float:
-        """``N (tr Q - log det Q - dim)`` of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
-        q = np.asarray(order_parameters, dtype=float)
-        values = np.linalg.eigvalsh(q.reshape(math.isqrt(q.size), -1))
-        return float(self.network.widths[0] * np.sum(values - np.log(values) - 1.0))
+        """Of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
+        return rate_on_patches(self.network, order_parameters)
 
     def factorise(self, train: Dataset, memory: float | None = None) -> Continuation:
         """What a curve over widths and temperatures hands on: the inputs, and where the last solution ended."""
@@ -262,11 +249,9 @@ class NeuronTheory(Theory["Continuation"]):
         converged = all(result.converged for result in results)
         message = runs[0][1] + (f", {len(runs)} seeds" if len(runs) > 1 else "")
         if not converged:
-            worst = max(results, key=lambda r: max(r.residual / RESIDUAL_BOUND, r.change / KERNEL_BOUND))
-            message = (
-                f"residual {worst.residual:.3f} (bound {RESIDUAL_BOUND}), kernel change {worst.change:.3f} (bound "
-                f"{KERNEL_BOUND}), {message}; give more particles or rounds (fw.SingleNeuron), or raise the temperature"
-            )
+            worst = max(results, key=lambda result: result.shortfall)
+            remedy = "give more particles or rounds (fw.SingleNeuron), or raise the temperature"
+            message = f"{worst.complaint}, {message}; {remedy}"
         problem = self.problem(train, shared.design)
         predictor = NeuronPredictor(self, train, problem, results)
         order = predictor.order_parameters
@@ -284,26 +269,6 @@ class NeuronTheory(Theory["Continuation"]):
             f"{_REMEDY}, or raise the memory cap",
             memory,
         )
-
-
-@dataclass(frozen=True)
-class PatchNeuronTheory(NeuronTheory):
-    """Convolutional and locally connected networks with a readout over all patches: Q belongs to patches."""
-
-    network: LocalNetwork
-
-    @property
-    def shared_weights(self) -> bool:
-        """Whether Q couples patches."""
-        return self.network.shares_weights
-
-    def rate(self, order_parameters: Array) -> float:
-        """See ``LocalRenormalisation``."""
-        return LocalRenormalisation(self.network, self.temperature).rate(order_parameters)
-
-    def q_map(self, order_parameters: Array, train: Dataset) -> QMap:
-        """Q with the positions of its patches; with several outputs, averaged over them."""
-        return LocalRenormalisation(self.network, self.temperature).q_map(order_parameters, train)
 
 
 @dataclass

@@ -49,7 +49,7 @@ def of_scale(kernel, train, test):
 @pytest.mark.statistical
 @pytest.mark.parametrize("widths", [(50,), (50, 25)])
 def test_linear_networks_are_known_in_closed_form(widths):
-    """s = prod_l chi2_{N_l} / N_l: N (<F> - F) = sum_l (N/N_l) (F'' + 2 F' ell'), and ell'' + ell'^2 for the evidence."""
+    """s = prod_l chi2_{N_l} / N_l: N (<F> - F) = sum_l (N/N_l) (F'' + 2 F' ell'); ell'' + ell'^2 for the evidence."""
     train, test = data()
     network = fw.FullyConnected(widths, activation="linear")
     kernel = fw.kernels.nngp(network, np.concatenate([train.x, test.x]))
@@ -64,7 +64,7 @@ def test_linear_networks_are_known_in_closed_form(widths):
     within(found.variance.slope, exact[1] + spread, found.variance.slope_se)
     within(found.train_error.slope, exact[2], found.train_error.slope_se)
     within(found.evidence_slope.total, times * (second[3] + first[3] ** 2), found.evidence_slope.total_se)
-    for n, layer, se in zip(widths, found.evidence_slope.by_layer, found.evidence_slope.by_layer_se, strict=True):
+    for layer, se in zip(found.evidence_slope.by_layer, found.evidence_slope.by_layer_se, strict=True):
         within(layer, second[3] + first[3] ** 2, se)
     assert found.test_error.infinite == pytest.approx(mid[0] + mid[1])
 
@@ -236,6 +236,9 @@ def test_the_action_is_exact_for_wide_linear_networks_but_for_its_fluctuation():
     expected = (found.action.test_error - found.test_error.slope) / (50 * found.test_error.infinite)
     assert found.action_error() == pytest.approx(expected)
     assert found.action_error(100) == pytest.approx(expected / 2)
+
+
+LAYER_NORM = fw.Network([{"dense": {"width": 4}}, "relu", {"dense": {"width": 4}}, "layer_norm", "relu", {"dense": {}}])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network
-from finitewidth.theory.first_order.functionals import InfiniteWidth
+from finitewidth.theory.expansion.functionals import InfiniteWidth
 from finitewidth.theory.neuron.design import Design
 
 Array = np.ndarray

@@ -17,7 +17,7 @@ from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, Problem, parts
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.networks import Network
-from finitewidth.theory.first_order.result import FirstOrderSlopes, first_order, require_served, standard_readout
+from finitewidth.theory.expansion.first_order import FirstOrderSlopes, first_order, require_served, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
 

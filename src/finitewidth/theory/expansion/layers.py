@@ -15,9 +15,9 @@ from functools import cached_property
 
 import numpy as np
 
-from finitewidth.theory.first_order.functionals import Form, Functional, InfiniteWidth
-from finitewidth.theory.first_order.neurons import Neurons
-from finitewidth.theory.first_order.recursion import PairDerivatives
+from finitewidth.theory.expansion.functionals import Form, Functional, InfiniteWidth
+from finitewidth.theory.expansion.neurons import Neurons
+from finitewidth.theory.expansion.recursion import PairDerivatives
 
 Array = np.ndarray
 EVIDENCE = "log_evidence"

@@ -9,8 +9,8 @@ import pytest
 from scipy import special
 
 import finitewidth as fw
-from finitewidth.theory.first_order.functionals import InfiniteWidth, functionals
-from finitewidth.theory.first_order.recursion import covariances, derivatives_from_top
+from finitewidth.theory.expansion.functionals import InfiniteWidth, functionals
+from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
 
 T = 0.1
 P = 7

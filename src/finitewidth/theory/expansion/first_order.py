@@ -20,10 +20,10 @@ from finitewidth.inference.prediction import Errors
 from finitewidth.linalg import RegularisedGram, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.progress import progress_bar
-from finitewidth.theory.first_order.functionals import Functional, InfiniteWidth, functionals, require_finite
-from finitewidth.theory.first_order.neurons import Neurons
-from finitewidth.theory.first_order.recursion import covariances, derivatives_from_top
-from finitewidth.theory.first_order.slopes import EVIDENCE, LastLayer, Layer, LowerLayer
+from finitewidth.theory.expansion.functionals import Functional, InfiniteWidth, functionals, require_finite
+from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, LowerLayer
+from finitewidth.theory.expansion.neurons import Neurons
+from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Theory
