@@ -200,6 +200,10 @@ class Integrated(Theory[Any]):
     def closure(self) -> str:
         return str(self.theory.closure)
 
+    def with_network(self, network: Network) -> Integrated:
+        """The same theory of another network."""
+        return Integrated(self.theory.with_network(network))
+
     @property
     def in_one_go(self) -> bool:
         """As the theory within."""

@@ -51,7 +51,7 @@ class TheoryRow(Displayed):
     message: str
     seconds: float
     mean_order_parameter: float = math.nan
-    assessed: TheorySolution | None = field(default=None, repr=False, compare=False)
+    assessed: tuple[TheorySolution, Dataset] | None = field(default=None, repr=False, compare=False)
     solver: str = "exact"
     solver_error: float | None = None
     log_evidence_error: float | None = None
@@ -61,7 +61,7 @@ class TheoryRow(Displayed):
     @cached_property
     def validity(self) -> Validity | None:
         """What to expect of a prediction of the action (``theory/validity.py``): a second or so, when first read."""
-        return None if self.assessed is None else validity(self.assessed)
+        return None if self.assessed is None else validity(*self.assessed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -117,7 +117,7 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
         converged=converged,
         message=message,
         seconds=seconds + time.perf_counter() - started,
-        assessed=solution.bare() if applies(solution) else None,
+        assessed=(solution.bare(), test) if applies(solution) else None,
         mean_order_parameter=solution.mean_order_parameter,
         solver=solution.solver,
         solver_error=solver_error,

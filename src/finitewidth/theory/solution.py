@@ -94,6 +94,10 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
     def solve(self, train: Dataset, shared: Shared | None = None, memory: float | None = None) -> TheorySolution:
         """Find the order parameters; ``shared`` is an earlier ``factorise`` on the same data and kernel."""
 
+    def with_network(self, network: Network) -> Self:
+        """The same theory of another network."""
+        return replace(self, network=network)  # type: ignore[type-var]  # a dataclass
+
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
         """The theory of as many outputs. Raises InputError where there is none."""
         return self
@@ -332,11 +336,6 @@ class TheorySolution(Displayed):
     def rated(self) -> bool:
         """Whether its order parameters have one value: whether there is an ``information``."""
         return self.theory.method != "integrate"
-
-    def at(self, network: Network, order_parameters: Array) -> TheorySolution:
-        """The same of a network of other widths, with its order parameters: not to predict with."""
-        theory = replace(self.theory, network=network)  # type: ignore[type-var]  # a dataclass
-        return replace(self.bare(), theory=theory, order_parameters=order_parameters)
 
     def kernel(self, x: Array) -> Array:
         """K_R(Q) between points ``x``, (points, points); of D coupled outputs (points D, points D).

@@ -1,63 +1,60 @@
-"""How far a prediction of the action may be off, without sampling a posterior.
+"""How far a prediction of the action may be off, by the exact first order in 1/N, without a sampled network.
 
-The action takes features for Gaussian. A short run of the single-neuron theory (``short_run``), which does not, is put
-beside it: both give a leave-one-out error from the training set alone, and their ratio is the estimate. Deep networks:
-the neurons of the last hidden layer, whose inputs are taken for Gaussian with the covariance that the action gives.
-Calibrated on sampled posteriors: docs/validity.md.
+At infinite width the slopes in 1/N of the exact errors and of the action's are known (``first_order``); their
+difference over N is the leading error of the action. Where it is small that is the answer; where it is not, or where
+the expansion itself is not small, nothing is known without a sample. Calibrated and judged: docs/validity.md.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
-from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic
 from finitewidth.networks import Network
-from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.saddle import DataTermTable, scale_minima
-from finitewidth.theory.short_run import OneLayer, short_run
+from finitewidth.theory.expansion.first_order import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
     from finitewidth.theory.solution import Theory, TheorySolution
 
-Array = np.ndarray
-_POINTS = 150  # training points that the short run looks at, at most
-_PARTICLES, _ROUNDS = 400, 100
-UNRELIABLE, DOUBTFUL = 0.10, 0.03
-# Fitted to the sampled cases of docs/validity.md. Above a Q of about two the quadratic response exaggerates:
-_STRONG, _POWER = 1.9, 6
-_FARTHEST = 1.7  # and nothing is known beyond so many times that
-_RUNAWAY = 2.0  # the largest ratio of strength to Q in those cases is 1.3
-_DEEP = 2.0  # the layers below the last one add about as much as it does
+_POINTS = 200  # training and test points that are looked at, at most
+_NEURONS = (5_000, 20_000)  # a layer: at first, and where that leaves too much noise
+_NOISE = 0.03  # standard error of the error's change up to which a small one is known to be small
+# Chosen on the forty cases of docs/validity.md, before the fresh ones there were looked at:
+GOOD = 0.07  # change of the logarithm of the test error, and share of bias and variance in it, of a good prediction
+LARGEST = 0.7  # up to which a first order says how far
+NATS = (5.0, 100.0, 15.0)  # of log evidence that the action misses: always little, little for a change of 1, too much
+_RECENT: dict[Any, FirstOrderSlopes] = {}  # slopes serve all widths of a curve
+_KEPT = 4
 
 
 @dataclass(frozen=True)
 class Validity(Displayed):
-    """What to expect of a prediction.
+    """What to expect of a prediction of the action.
 
-    expected_relative_error: estimate of |predicted / true - 1| of the test error. statement: one sentence.
+    answer: "good", "off by about" or "unknown". expected_relative_error: estimate of |predicted / true - 1| of the test
+    error; NaN where unknown. statement: one sentence.
     """
 
+    answer: str
     expected_relative_error: float
     statement: str
 
 
-def validity(solution: TheorySolution) -> Validity:
-    """The expected relative error of a prediction of the action, at the cost of a second or two.
+def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
+    """What to expect of a prediction of the action, at the cost of a second.
 
-    Of several outputs the one with the largest spread is looked at; of more than 150 training points the first 150,
-    at a width that keeps P / N. Not known (NaN) outside the range in which it was calibrated: data of unusual size, or
-    a large Q. Raises InputError for a solution of the single-neuron theory or at infinite width,
-    which are not the action's, and for one that did not converge.
+    test: where it predicts; None: the last fifth of the training points, predicted from the others. At most 200 points
+    of either are looked at, at a width that keeps P / N. Unknown outside the range in which it was calibrated: data of
+    unusual size, or a large Q. Raises InputError for solutions that are not the action's, and for one that did not
+    converge.
     """
     theory = solution.theory
     if not applies(solution):
@@ -69,117 +66,121 @@ def validity(solution: TheorySolution) -> Validity:
         )
     outside = outside_validated(solution)
     if outside is not None:
-        return Validity(math.nan, f"not known: {outside.what}")
+        return _unknown(outside.what, solution)
+    train, held_out = _looked_at(solution.train, test)
+    width = theory.network.widths[0] * train.n_points / solution.train.n_points
     try:
-        with arithmetic(min(solution.train.n_points, _POINTS)):
-            found = estimate(theory.network, solution.train, theory.temperature, solution.order_parameters)
-    except (InputError, np.linalg.LinAlgError):  # the short run left the range of floating point
-        return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
-    return statement_of(found, theory)
+        for neurons in _NEURONS:
+            found = Judgement.of(_slopes(theory, train, held_out, neurons), width)
+            if found.known or not found.holds:
+                break
+    except (InputError, np.linalg.LinAlgError):
+        return _unknown("the Gaussian process of infinite width is not finite in double precision", solution)
+    return found.statement(solution)
+
+
+def _looked_at(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
+    """Some of the training points, and points to predict."""
+    if test is None:
+        count = min(train.n_points, _POINTS)
+        cut = max(1, count - max(1, count // 5))
+        return train.subset(np.arange(cut)), train.subset(np.arange(min(cut, count - 1), count))
+    return tuple(part.subset(np.arange(min(part.n_points, _POINTS))) for part in (train, test))  # type: ignore[return-value]
+
+
+def _slopes(theory: Theory[Any], train: Dataset, test: Dataset, neurons: int) -> FirstOrderSlopes:
+    """Slopes of this theory on these data, which all its widths share."""
+    network = standard_readout(theory.network)
+    proportions = tuple(width / network.widths[0] for width in network.widths)
+    data = tuple(hash(part.x.tobytes() + part.y.tobytes()) for part in (train, test))
+    key = (type(theory), theory.closure, network.with_width(1), proportions, theory.temperature, data, neurons)
+    if key not in _RECENT:
+        while len(_RECENT) >= _KEPT:
+            del _RECENT[next(iter(_RECENT))]
+        _RECENT[key] = slopes_of(theory.with_network(network), train, test, 0.002, neurons)
+    return _RECENT[key]
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Leave-one-out errors of one effective hidden layer: in the action, and in the short run of the neuron theory.
+class Judgement:
+    """What the action misses at a width, to first order.
 
-    strength: lambda_1 E[v^2] in the latter. q: of the action. depth: of the network.
+    change: of the logarithm of the test error; parts: what bias and variance have in it; noise: its standard error.
+    nats: of log evidence. Where that is much, the posterior is another one, whatever the first order of the error.
     """
 
-    action: float
-    neuron: float
-    q: float
-    strength: float
-    depth: int
+    change: float
+    parts: tuple[float, float]
+    noise: float
+    nats: float
+
+    @classmethod
+    def of(cls, slopes: FirstOrderSlopes, width: float) -> Judgement:
+        """width: of the first hidden layer."""
+        unit = width * slopes.test_error.infinite
+        change, bias, variance = (
+            (getattr(slopes, name).slope - getattr(slopes.action, name)) / unit
+            for name in ("test_error", "bias", "variance")
+        )
+        nats = (slopes.evidence_slope.total - slopes.action_evidence) / width
+        return cls(change, (bias, variance), slopes.test_error.slope_se / unit, nats)
+
+    @property
+    def largest(self) -> float:
+        """Of the error and its parts, which may cancel."""
+        return max(abs(self.change), *map(abs, self.parts))
+
+    @property
+    def known(self) -> bool:
+        """Whether the noise leaves a statement."""
+        return self.noise <= max(_NOISE, 0.2 * self.largest)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the expansion does."""
+        little, per_change, much = NATS
+        return self.largest <= LARGEST and abs(self.nats) <= max(little, min(per_change * self.largest, much))
 
     @property
     def relative(self) -> float:
-        """``|action / neuron - 1|``, less where the response is not quadratic, more for deep networks.
+        """Expected |action / exact - 1|."""
+        return abs(math.expm1(-self.change))
 
-        At least 1 where the short run ran away from the action: it is not known where it would settle, only that it
-        is far.
-        """
-        raw = abs(self.action / self.neuron - 1.0)
-        strong = min(self.q / _STRONG, _FARTHEST)
-        error = raw * (_DEEP if self.depth > 1 else 1.0) / (1.0 + strong**_POWER)
-        return max(error, 1.0) if self.strength > _RUNAWAY * max(self.q, 1.0) else error
+    @property
+    def answer(self) -> str:
+        """See ``Validity``."""
+        if not (self.known and self.holds):
+            return "unknown"
+        return "good" if self.largest <= GOOD else "off by about"
 
-
-def estimate(network: Network, train: Dataset, temperature: float, order_parameters: Array, seed: int = 0) -> Estimate:
-    """The two leave-one-out errors on (part of) the training set."""
-    count = min(train.n_points, _POINTS)
-    part = train.subset(np.arange(count))
-    y = part.y.reshape(count, -1)
-    y = y[:, np.argmax(y.var(0))] if y.shape[1] > 1 else y[:, 0]
-    width = max(1, round(network.widths[-1] * count / train.n_points))
-    problem, kernel, together = _effective(network, part, y, temperature, width, order_parameters)
-    table = DataTermTable(SpectralEnergy.of(Spectrum.of(kernel.copy(), overwrite=True), y), temperature)
-    minima = scale_minima(table, (together,), 0.0)
-    q = float(minima[0].order_parameters[0]) if minima else 1.0
-    s = RegularisedGram(q * kernel, temperature).solve(y)
-    particles = max(120, _PARTICLES // problem.patches)
-    found = short_run(problem, s, q * kernel, particles, _ROUNDS, seed)
-    action_error = leave_one_out(q * kernel, s, temperature)
-    neuron_error = leave_one_out(found.kernel, found.s, temperature)
-    return Estimate(action_error, neuron_error, q, found.strength, network.depth)
+    def statement(self, solution: TheorySolution) -> Validity:
+        """In words."""
+        if not self.known and self.holds:
+            why = f"what the action misses to first order in 1/N is only known to {100 * self.noise:.0f} %"
+            return _unknown(why, solution)
+        if not self.holds:
+            why = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
+            return _unknown(f"{why} and the log evidence by {abs(self.nats):.2g}, too much to stop there", solution)
+        if self.answer == "good":
+            bound = max(1, math.ceil(100 * self.largest))
+            return Validity("good", self.relative, f"good: expect the test error to hold within {bound} %")
+        side = "too large" if self.change < 0.0 else "too small"
+        text = f"off by about {100 * self.relative:.0f} %: the test error is {side}"
+        if abs(self.change) < 0.5 * self.largest:
+            text += ", and more than that of bias and variance cancels in it"
+        return Validity("off by about", self.relative, text)
 
 
-def leave_one_out(kernel: Array, s: Array, temperature: float) -> float:
-    """Mean squared error of f at a point that is left out, from s = (y - f) / T and K_R (P, P) of the training points.
-
-    Leaving a point out moves the rest linearly, with R = ds/dy: ``(s_i / R_ii)^2 + 1 / R_ii - T``, exact for Gaussian
-    processes (Rasmussen and Williams 2006, section 5.4.2).
-    """
-    diagonal = np.diagonal(RegularisedGram(kernel, temperature).inverse())
-    return float(np.mean((s / diagonal) ** 2 + 1.0 / diagonal) - temperature)
+def _unknown(why: str, solution: TheorySolution) -> Validity:
+    seconds = sampling_seconds(solution.network, solution.train)
+    text = f"unknown: {why}; method sample would know, in about {seconds:.0f} s (--method sample)"
+    return Validity("unknown", math.nan, text)
 
 
-def _effective(
-    network: Network, train: Dataset, y: Array, temperature: float, width: int, order_parameters: Array
-) -> tuple[OneLayer, Array, int]:
-    """One hidden layer, its kernel (P, P), and the number of scalars times neurons that share q in its action."""
-    if network.depth == 1:
-        design = Design.of(network, train.x)
-        kernel = kernels.nngp(network, train.x)
-        unpooled = network.patched
-        together = width * (design.n_preactivations * design.n_populations if unpooled else 1)
-        rows, scale, pooled = design.rows, design.feature_scale, design.pooled
-    else:
-        covariance = last_covariance(network, train.x, order_parameters)
-        spectrum = Spectrum.of(covariance.copy(), overwrite=True)
-        kept = spectrum.values > 1e-10 * spectrum.values[-1]
-        rows = (spectrum.vectors[:, kept] * np.sqrt(spectrum.values[kept]))[None]
-        variance = np.diagonal(covariance)
-        kernel = network.phi.kappa(variance[:, None], covariance, variance[None, :]) / network.readout_precision
-        together, scale, pooled = width, 1.0 / np.sqrt(network.readout_precision), False
-    return OneLayer(network.phi.function, rows, y, temperature, width, float(scale), pooled), kernel, together
-
-
-def last_covariance(network: Network, x: Array, order_parameters: Array) -> Array:
-    """Covariance (P, P) of the preactivations of the last hidden layer, each layer below scaled by its Q."""
-    below = len(network.widths) - 1
-    q = np.asarray(order_parameters, dtype=float)
-    q = q[:below] if q.size == below + 1 else np.ones(below)
-    precisions = list(network.weight_precision[:-1])
-    for layer in range(below):
-        precisions[layer + 1] /= q[layer]
-    lower = replace(network, widths=network.widths[:-1], weight_precision=precisions, readout="standard")  # type: ignore[call-arg]
-    return kernels.nngp(lower, x) + network.offset_variance
-
-
-def statement_of(found: Estimate, theory: Theory[Any]) -> Validity:
-    """Words for an estimate; the bounds are those that docs/validity.md calibrates."""
-    depth = theory.network.depth
-    error = found.relative
-    if not math.isfinite(error):
-        return Validity(math.nan, "not known: the short run that estimates it did not stay finite")
-    share = f"about {100 * error:.0f} %" if error <= 1.0 else "a factor of two or more"
-    if error > UNRELIABLE:
-        text = f"features are far from Gaussian: the test error may be off by {share}; "
-        text += "use method neuron, or compare with samples" if depth == 1 else "compare with samples"
-    elif error > DOUBTFUL:
-        text = f"features are not quite Gaussian: expect the test error to be off by {share}"
-    else:
-        text = "features are close to Gaussian: expect the test error to hold within a few per cent"
-    if depth > 1:
-        text += f" (estimated for the last of {depth} hidden layers)"
-    return Validity(error, text)
+def sampling_seconds(network: Network, train: Dataset) -> float:
+    """A rough guess: compilation, and four chains of 800 trajectories of some ten gradients on a slow processor."""
+    P, widths = train.n_points, network.widths
+    patches = network.n_patches(train.x.shape[1:])
+    layers = patches * widths[0] * train.n_inputs + sum(a * b for a, b in itertools.pairwise(widths))
+    operations = 6.0 * P * (layers + P * widths[-1] * (patches if network.patched else 1)) + P**3
+    return 10.0 + 4 * 800 * 10 * operations / 1e10

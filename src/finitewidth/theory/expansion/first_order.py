@@ -26,7 +26,7 @@ from finitewidth.theory.expansion.neurons import Neurons
 from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.scaled import ScaledKernel
-from finitewidth.theory.solution import Theory
+from finitewidth.theory.solution import Theory, TheorySolution
 
 Array = np.ndarray
 _ENTRIES = 300_000  # preactivations of a batch
@@ -68,8 +68,9 @@ class FirstOrderSlopes(Displayed):
     """What ``fw.first_order`` returns: every error is ``infinite + slope / N`` for wide networks, on these data.
 
     N is the width of the first hidden layer; the others keep their proportion to it. accuracy: None where targets are
-    no labels. by_layer: of the test error, what each layer adds, its own N the unit. action: the slopes of the action's
-    saddle, which are not exact. neurons: drawn, a layer. met: whether the standard error wanted was reached.
+    no labels. by_layer: of the test error, what each layer adds, its own N the unit. action, action_evidence: slopes of
+    the errors and the log evidence of the action's saddle, which are not exact. neurons: drawn, a layer. met: whether
+    the standard error wanted was reached.
     """
 
     network: Network
@@ -83,6 +84,7 @@ class FirstOrderSlopes(Displayed):
     evidence_slope: EvidenceSlope
     by_layer: tuple[Slope, ...]
     action: Errors = field(repr=False)
+    action_evidence: float = field(repr=False)
     neurons: tuple[int, ...]
     met: bool
 
@@ -149,7 +151,7 @@ def slopes_of(
         state = InfiniteWidth.of(network, theory.temperature, train, test)
         require_finite(state)
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
-        action = action_slopes(theory, train, test)
+        action = ActionSlopes.of(theory, train, test)
     return _slopes(state, pieces, batches, drawn, met, action)
 
 
@@ -187,24 +189,33 @@ def memory_estimate(network: Network, train: Dataset, test: Dataset) -> float:
 _FAR = 1e4  # widths at which the action's slope is read off: order parameters differ from 1 by 1e-4
 
 
-def action_slopes(theory: Theory[Any], train: Dataset, test: Dataset) -> Errors:
-    """N (eps(N) - eps) of a theory at N -> infinity, extrapolated from two widths."""
-    fitting = theory.for_outputs(train.n_outputs)
-    own, targets = fitting.network.widths, test.y
-    scale = max(1, round(_FAR * max(1.0, _shift(fitting, train)) / own[0]))
+@dataclass(frozen=True)
+class ActionSlopes:
+    """N (F(N) - F) of a theory of the action at N -> infinity: of its errors, and of its log evidence in nats."""
 
-    def at(times: int) -> Array:
-        network = fitting.network.with_widths([times * width for width in own])
-        wide = replace(fitting, network=network)  # type: ignore[type-var]  # a dataclass
-        found = wide.solve(train).predict(test.x).errors(targets)
-        return np.array(_numbers(found))
+    errors: Errors
+    log_evidence: float
 
-    limit = ScaledKernel(fitting.network, fitting.temperature, infinite=True).solve(train)
-    infinite = np.array(_numbers(limit.predict(test.x).errors(targets)))
-    near, far = (own[0] * scale * times * (at(scale * times) - infinite) for times in (1, 2))
-    slopes = 2.0 * far - near
-    accuracy = None if math.isnan(slopes[3]) else float(slopes[3])
-    return Errors(float(slopes[0]), float(slopes[1]), float(slopes[2]), accuracy, float(slopes[4]))
+    @classmethod
+    def of(cls, theory: Theory[Any], train: Dataset, test: Dataset) -> ActionSlopes:
+        """Extrapolated from two widths at which order parameters differ from 1 by 1e-4 and less."""
+        fitting = theory.for_outputs(train.n_outputs)
+        network = fitting.network
+        scale = max(1, round(_FAR * max(1.0, _shift(fitting, train)) / network.widths[0]))
+
+        def numbers(solution: TheorySolution) -> Array:
+            found = solution.predict(test.x).errors(test.y)
+            return np.array([*_numbers(found), solution.log_evidence])
+
+        def at(times: int) -> Array:
+            wide = network.with_widths([times * width for width in network.widths])
+            return numbers(fitting.with_network(wide).solve(train))
+
+        limit = numbers(ScaledKernel(network, fitting.temperature, infinite=True).solve(train))
+        near, far = (network.widths[0] * times * (at(times) - limit) for times in (scale, 2 * scale))
+        test_error, bias, variance, accuracy, train_error, evidence = map(float, 2.0 * far - near)
+        errors = Errors(test_error, bias, variance, None if math.isnan(accuracy) else accuracy, train_error)
+        return cls(errors, evidence)
 
 
 def _numbers(errors: Errors) -> list[float]:
@@ -227,7 +238,7 @@ def _slopes(
     batches: Sequence[Array],
     drawn: Sequence[int],
     met: bool,
-    action: Errors,
+    action: ActionSlopes,
 ) -> FirstOrderSlopes:
     """Named, with standard errors over batches."""
 
@@ -260,7 +271,8 @@ def _slopes(
             tuple(s.slope_se for s in alone),
         ),
         tuple(slope("bias", "variance", layers=[batch]) for batch in own),
-        action,
+        action.errors,
+        action.log_evidence,
         tuple(drawn),
         met,
     )
