@@ -14,7 +14,6 @@ import pytest
 import finitewidth as fw
 from finitewidth.cli import main
 from finitewidth.runs import durations
-from finitewidth.theory import validity
 
 QUICK = ("--data", "digits", "--classes", "0,1", "--n-train", "30", "--n-test", "20")
 ROW_KEYS = {
@@ -28,14 +27,6 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(durations, "SHORT", math.inf)  # what is announced depends on the machine
-
-
-@pytest.fixture(autouse=True)
-def short_validity(monkeypatch, request):
-    """The run behind the validity statement takes most of a small prediction: it is cut where it is not tested."""
-    whole = validity.short_run
-    if request.function not in (test_validity_is_told, test_method_neuron):
-        monkeypatch.setattr(validity, "short_run", lambda *given: whole(*given[:3], 120, 10, given[5]))
 
 
 @pytest.fixture
@@ -160,7 +151,7 @@ def test_refused_neurons(capsys, options, words):
 def test_validity_is_told(capsys):
     assert main(["predict", *QUICK, "--width", "5,5000"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "Validity, width 5000: features are close to Gaussian" in told
+    assert "Validity, width 5000: good: expect the test error to hold within" in told
 
 
 def test_npz_is_used_as_given(capsys, npz, arrays):
@@ -683,7 +674,7 @@ def test_far_data_are_said_in_one_line(capsys, arrays, command):
     assert err.count("\n") == 1
     if command == "predict":
         assert row["validity"]["expected_relative_error"] is None
-        assert row["validity"]["statement"].startswith("not known: inputs of mean square")
+        assert row["validity"]["statement"].startswith("unknown: inputs of mean square")
 
 
 def test_standardised_targets_leave_errors_in_their_own_units(capsys, arrays):

@@ -114,9 +114,9 @@ def test_a_curve_is_its_rows(train, test_set):
 
 def test_of_many_rows_none_has_a_validity(train, test_set, monkeypatch):
     """Up to twelve have one, computed when first read."""
-    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution: Validity(0.5, "words"))
+    monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution, test: Validity("good", 0.5, "words"))
     network = fw.FullyConnected(widths=(9,))
-    for count, wanted in ((12, Validity(0.5, "words")), (13, None)):
+    for count, wanted in ((12, Validity("good", 0.5, "words")), (13, None)):
         curve = fw.learning_curve(network, train, test_set, widths=range(5, 5 + count))
         assert [row.validity for row in curve] == [wanted] * count
     infinite = fw.learning_curve(network, train, test_set, method="infinite")

@@ -147,7 +147,7 @@ def counted(monkeypatch):
     def compute(solution):
         seen.append(solution)
         width = solution.theory.network.widths[0]
-        return Validity(1.0 / width, f"as good as width {width} can be")
+        return Validity("good", 1.0 / width, f"as good as width {width} can be")
 
     monkeypatch.setattr(theory_rows, "validity", compute)
     return seen

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         first_order,
         spectral_learning_curve,
     )
+    from finitewidth.theory.validity import validity
     from finitewidth.training import Ensemble, Train, lazy_training, train
 
 # public name -> module; loaded on first use, so that `import finitewidth` is quick
@@ -98,6 +99,7 @@ _PUBLIC = {
     "theory_of": "jobs",
     "time_limit": "runs.durations",
     "train": "training",
+    "validity": "theory.validity",
 }
 _MODULES = ("data", "features", "kernels", "sweeps")
 
@@ -155,6 +157,7 @@ __all__ = [
     "theory_of",
     "time_limit",
     "train",
+    "validity",
 ]
 
 

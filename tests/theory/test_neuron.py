@@ -16,7 +16,6 @@ from finitewidth.runs.jax_runs import single_thread
 from finitewidth.theory.neuron import rounds
 from finitewidth.theory.neuron.design import Design, whitened
 from finitewidth.theory.neuron.reference import ScalarAction
-from finitewidth.theory.short_run import OneLayer, _evaluate
 from theory.linear_neuron import linear_neuron
 
 jax = pytest.importorskip("jax")
@@ -296,28 +295,6 @@ def test_particles_multiply_as_the_field_makes_them_likelier(digits):
     assert float(still) == 0.0
     np.testing.assert_array_equal(same.theta, state.theta)
     np.testing.assert_array_equal(unknown.theta, state.theta)
-
-
-def test_the_short_run_has_the_same_equations():
-    from finitewidth.theory.neuron import particles as cp
-
-    rng = np.random.default_rng(0)
-    points, patches, rank = 6, 3, 4
-    rows, theta = rng.standard_normal((2, patches * points, rank)), rng.standard_normal((2, 5, rank))
-    root, s = rng.standard_normal((points, points)), rng.standard_normal(points)
-    R = root @ root.T
-    problem = OneLayer(np.tanh, rows, np.zeros(points), 0.1, 7, 0.8, False)
-    potential, gradient, _ = _evaluate(problem, theta, s, R)
-    with single_thread():
-        import jax.numpy as jnp
-
-        model = cp.Model(jnp.tanh, points, patches, False, 1, False)
-        data = cp.Data(rows, np.float64(0.8), np.float64(7.0))
-        field = cp.Field(s[None], R[None, :, None, :])
-        state = cp.State(theta, np.zeros((2, 5, 3)))
-        neuron = cp.numpy_of(cp.compiled(cp.evaluate, model)(state, data, field, None))
-    np.testing.assert_allclose(potential, neuron.potential, rtol=1e-10)
-    np.testing.assert_allclose(gradient, neuron.gradient.theta, atol=1e-5)  # slopes by differences
 
 
 def test_reference_response_is_the_curvature_of_the_action():

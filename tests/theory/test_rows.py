@@ -57,8 +57,8 @@ def test_errors_beyond_double_precision_are_no_result(bad, train, test_set):
 def test_plain_data_of_a_row(train, test_set, unchangeable, monkeypatch):
     unchangeable(module)
     row = row_of(solution_of(train), test_set, 0.0)
-    monkeypatch.setattr(module, "validity", lambda solution: Validity(0.5, "words"))
-    said = dataclasses.replace(row, assessed=solution_of(train), order_parameters=[1.0, 2.0])
+    monkeypatch.setattr(module, "validity", lambda solution, test: Validity("good", 0.5, "words"))
+    said = dataclasses.replace(row, assessed=(solution_of(train), test_set), order_parameters=[1.0, 2.0])
     plain = json.loads(json.dumps(said.to_dict()))
     assert plain["validity"] == {"expected_relative_error": 0.5, "statement": "words"}
     assert plain["order_parameters"] == [1.0, 2.0]
@@ -81,10 +81,16 @@ def test_a_test_error_off_by_more_than_the_accuracy_is_no_result(train, test_set
 
 def test_a_validity_is_computed_when_it_is_read(train, test_set, monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "validity", lambda solution: calls.append(solution) or Validity(0.5, "words"))
+    monkeypatch.setattr(
+        module, "validity", lambda solution, test: calls.append(solution) or Validity("good", 0.5, "words")
+    )
     row = row_of(fw.solve(ONE, train), test_set)
     assert (pending(row), as_far_as_known(row).validity, calls) == (True, None, [])
-    assert (row.validity, row.validity, len(calls)) == (Validity(0.5, "words"), Validity(0.5, "words"), 1)
+    assert (row.validity, row.validity, len(calls)) == (
+        Validity("good", 0.5, "words"),
+        Validity("good", 0.5, "words"),
+        1,
+    )
     assert (pending(row), as_far_as_known(row)) == (False, row)
     bare = without_validity(row)
     assert (bare.validity, pending(bare), len(calls)) == (None, False, 1)

@@ -207,13 +207,11 @@ def test_a_solution_is_one_of_any_method(solution, train, test_set):
 
 
 def test_a_solution_without_its_matrices(solution, test_set):
-    """Enough for its validity, not to predict with; another width with the same Q."""
+    """Enough for its validity, not to predict with."""
     bare = solution.bare()
     for call in (lambda: bare.predict(test_set), lambda: bare.errors(test_set)):
         with pytest.raises(InputError, match=r"a solution without its matrices; wanted: .*solve again"):
             call()
-    wider = solution.at(solution.network.with_width(90), solution.order_parameters)
-    assert (wider.network.widths, wider.information) == ((90,), pytest.approx(10.0 * solution.information))
     integrated = fw.solve(solution.network, solution.train, 0.1, "integrate")
     assert not integrated.rated
     for call in (lambda: integrated.information, lambda: integrated.kernel(test_set.x)):

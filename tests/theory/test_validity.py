@@ -1,15 +1,17 @@
-"""The validity statement: small where features are Gaussian, large where they are known not to be, never a crash."""
+"""The validity statement: good where the action is exact, loud where it is off, unknown where it cannot say."""
 
 from __future__ import annotations
+
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
-from finitewidth.linalg import RegularisedGram
-from finitewidth.theory.validity import Estimate, estimate, last_covariance, leave_one_out, validity
+from finitewidth.theory import validity as module
+from finitewidth.theory.validity import GOOD, LARGEST, NATS, Judgement, validity
 
 
 def solved(network, train, temperature=0.1, **options):
@@ -18,94 +20,122 @@ def solved(network, train, temperature=0.1, **options):
 
 @pytest.fixture(scope="module")
 def digits():
-    return fw.data.digits(classes=(6, 9), n_train=60, n_test=60)[0]
-
-
-def test_leave_one_out_is_that_of_leaving_points_out(rng):
-    x, y, T = rng.standard_normal((15, 4)), rng.standard_normal(15), 0.2
-    K = kernels.nngp(fw.FullyConnected(widths=(5,)), x)
-    wanted = []
-    for i in range(15):
-        rest = np.delete(np.arange(15), i)
-        A = K[np.ix_(rest, rest)] + T * np.eye(14)
-        solution = np.linalg.solve(A, np.stack([y[rest], K[rest, i]], axis=1))
-        mean, share = K[i, rest] @ solution[:, 0], K[i, rest] @ solution[:, 1]
-        wanted.append((y[i] - mean) ** 2 + K[i, i] - share)
-    s = RegularisedGram(K, T).solve(y)
-    assert leave_one_out(K, s, T) == pytest.approx(np.mean(wanted), rel=1e-9)
-    assert leave_one_out(0.5 * K, s, T) != pytest.approx(np.mean(wanted), rel=1e-3)
+    return fw.data.digits(classes=(6, 9), n_train=60, n_test=60)
 
 
 @pytest.mark.parametrize(
     "network",
     [
-        fw.FullyConnected(widths=(20,), activation="linear"),
+        fw.FullyConnected(widths=(200,), activation="linear"),
         fw.FullyConnected(widths=(5000,)),
-        fw.FullyConnected(widths=(5000, 5000), activation="relu"),
+        fw.FullyConnected(widths=(5000, 2500), activation="relu"),
         fw.Convolutional(channels=5000, patch=4),
         fw.LocallyConnected(channels=5000, patch=4),
         fw.Convolutional(channels=5000, patch=4, pool="average"),
     ],
     ids=lambda network: f"{type(network).__name__} {network.phi.name} {network.depth}",
 )
-def test_gaussian_features_are_valid(network, digits):
-    found = validity(solved(network, digits))
-    assert found.expected_relative_error < 0.06
-    assert "Gaussian" in found.statement
+def test_wide_and_linear_networks_are_good(network, digits):
+    train, test = digits
+    found = validity(solved(network, train), test)
+    assert found.answer == "good"
+    assert found.expected_relative_error < 0.03
+    assert found.statement.startswith("good: expect the test error to hold within ")
 
 
-def test_features_far_from_gaussian_are_caught(digits):
-    """Sampled (P 100, T 0.01, width 30): the action is 150 % off; here a smaller set at the same P / N."""
-    narrow = validity(solved(fw.FullyConnected(widths=(18,)), digits, 0.01))
-    wide = validity(solved(fw.FullyConnected(widths=(1800,)), digits, 0.01))
-    assert narrow.expected_relative_error > 0.3 > 0.1 > wide.expected_relative_error
-    assert "method neuron" in narrow.statement
-    deep = validity(solved(fw.FullyConnected(widths=(18, 18)), digits, 0.01))
-    assert deep.expected_relative_error > 0.1
-    assert "last of 2 hidden layers" in deep.statement
+def test_what_is_off_says_by_how_much():
+    """Sampled: 16.6 % too large (docs/theory_against_samples.md has the same network on MNIST); here digits, 10.5 %."""
+    train, test = fw.data.digits(classes=(6, 9), n_train=100, n_test=200)
+    found = validity(solved(fw.FullyConnected(widths=(120,)), train, 0.01), test)
+    assert found.answer == "off by about"
+    assert 0.07 < found.expected_relative_error < 0.25
+    assert found.statement.endswith("the test error is too large")
+    narrow = validity(solved(fw.FullyConnected(widths=(10,)), train, 0.01), test)
+    assert narrow.answer == "unknown"
+    assert math.isnan(narrow.expected_relative_error)
+    assert "--method sample" in narrow.statement
 
 
-def test_a_short_run_that_runs_away_is_loud(digits):
-    """Its error estimate alone is close to zero by chance; the readouts' strength gives it away."""
-    away = Estimate(action=0.0362, neuron=0.0376, q=0.44, strength=40.0, depth=1)
-    settled = Estimate(action=0.0362, neuron=0.0376, q=0.44, strength=0.5, depth=1)
-    assert away.relative == 1.0
-    assert settled.relative < 0.05
-    assert validity(solved(fw.FullyConnected(widths=(4,)), digits, 0.01)).expected_relative_error > 0.3
+def judgement(change=0.0, parts=(0.0, 0.0), noise=0.001, nats=0.0):
+    return Judgement(change, parts, noise, nats)
 
 
-def test_the_seed_decides(digits):
-    network = fw.FullyConnected(widths=(30,))
-    q = solved(network, digits).order_parameters
-    first, again, other = (estimate(network, digits, 0.1, q, seed) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (judgement(0.9 * GOOD), "good"),
+        (judgement(-1.1 * GOOD), "off by about"),
+        (judgement(0.0, (2.0 * GOOD, -2.0 * GOOD)), "off by about"),
+        (judgement(1.1 * LARGEST), "unknown"),
+        (judgement(0.01, noise=0.05), "unknown"),
+        (judgement(0.4, noise=0.05), "off by about"),
+        (judgement(0.01, nats=1.1 * NATS[0]), "unknown"),
+        (judgement(0.1, nats=-0.9 * 0.1 * NATS[1]), "off by about"),
+        (judgement(0.4, nats=1.1 * NATS[2]), "unknown"),
+    ],
+)
+def test_three_answers(given, answer):
+    assert given.answer == answer
 
 
-def test_the_last_layer_sees_the_kernel_below(digits):
-    network = fw.FullyConnected(widths=(9, 9), weight_precision=(1.2, 0.7, 2.0), offset_precision=2.0)
-    below = last_covariance(network, digits.x, np.ones(2))
-    variance = np.diagonal(below)
-    kernel = network.phi.kappa(variance[:, None], below, variance[None]) / 2.0
-    np.testing.assert_allclose(kernel, kernels.nngp(network, digits.x), rtol=1e-10)
-    assert np.all(np.diagonal(last_covariance(network, digits.x, np.array([2.0, 1.0]))) > variance)
+def test_expected_error_is_relative_to_the_exact_one():
+    """exact = action exp(change)."""
+    assert judgement(math.log(2.0)).relative == pytest.approx(0.5)
+    assert judgement(-math.log(2.0)).relative == pytest.approx(1.0)
 
 
-def test_several_outputs_and_many_points():
-    train, _ = fw.data.digits(classes=(0, 1, 2), n_train=200, n_test=50)
-    found = validity(solved(fw.FullyConnected(widths=(5000,)), train))
-    assert found.expected_relative_error < 0.1
+def test_cancelling_parts_are_named(digits):
+    solution = solved(fw.FullyConnected(widths=(50,)), digits[0])
+    found = judgement(0.01, (0.2, -0.19)).statement(solution)
+    assert found.statement == (
+        "off by about 1 %: the test error is too small, and more than that of bias and variance cancels in it"
+    )
 
 
-def test_rows_carry_it(digits):
-    network = fw.FullyConnected(widths=(20,))
-    rows = fw.learning_curve(network, digits, digits, [20, 40], 0.1)
-    assert [row.validity is not None for row in rows] == [True, True]
-    assert rows[0].to_dict()["validity"]["statement"]
-    (infinite,) = fw.learning_curve(network, digits, digits, method="infinite")
+def test_slopes_serve_all_widths(digits, monkeypatch):
+    train, test = digits
+    calls = []
+    whole = module.slopes_of
+    monkeypatch.setattr(module, "_RECENT", {})
+    monkeypatch.setattr(module, "slopes_of", lambda *given: calls.append(given) or whole(*given))
+    rows = fw.learning_curve(fw.FullyConnected(widths=(20,)), train, test, [1000, 2000, 4000], 0.1)
+    wide = [row.validity.expected_relative_error for row in rows]
+    assert len(calls) == 1
+    assert wide[0] == pytest.approx(2.0 * wide[1], rel=0.05)
+    assert wide[1] == pytest.approx(2.0 * wide[2], rel=0.05)
+    assert rows[0].to_dict()["validity"]["answer"] == "good"
+    (infinite,) = fw.learning_curve(fw.FullyConnected(widths=(20,)), train, test, method="infinite")
     assert infinite.validity is None
+
+
+def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
+    train, test = digits
+    asked = []
+    slope = SimpleNamespace(infinite=1.0, slope=10.0, slope_se=100.0)
+    slopes = SimpleNamespace(
+        test_error=slope,
+        bias=slope,
+        variance=slope,
+        action=SimpleNamespace(test_error=0.0, bias=0.0, variance=0.0),
+        evidence_slope=SimpleNamespace(total=0.0),
+        action_evidence=0.0,
+    )
+    monkeypatch.setattr(module, "_slopes", lambda theory, train, test, neurons: asked.append(neurons) or slopes)
+    found = validity(solved(fw.FullyConnected(widths=(100,)), train), test)
+    assert asked == [5_000, 20_000]
+    assert found.statement.startswith("unknown: what the action misses to first order in 1/N is only known to 100 %")
+
+
+def test_without_a_test_set_and_with_many_points():
+    train, test = fw.data.digits(classes=(0, 1, 2), n_train=300, n_test=50)
+    solution = solved(fw.FullyConnected(widths=(5000,)), train)
+    assert validity(solution).answer == "good"
+    assert solution.validity == validity(solution)
+    assert validity(solution, test).answer == "good"
+    one = solved(fw.FullyConnected(widths=(5000,)), fw.Dataset(np.ones((1, 3)), np.ones(1)))
+    assert validity(one).answer in ("good", "off by about", "unknown")
 
 
 def test_only_predictions_of_the_action(digits):
     with pytest.raises(InputError, match="method='saddle'"):
-        validity(solved(fw.FullyConnected(widths=(20,)), digits, method="infinite"))
+        validity(solved(fw.FullyConnected(widths=(20,)), digits[0], method="infinite"))

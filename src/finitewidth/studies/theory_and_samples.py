@@ -126,7 +126,7 @@ def over_widths(work: Work, name: str, network: Network, temperature: float, sam
 def _validity(work: Work, name: str, network: Network, temperature: float) -> Iterator[str]:
     solution = solve(theory_of(network, temperature), work.train)
     if applies(solution):
-        yield f"Validity of the theory, {name}, width {network.widths[0]}: {validity(solution).statement}"
+        yield f"Validity of the theory, {name}, width {network.widths[0]}: {validity(solution, work.test).statement}"
 
 
 def draw(work: Work, name: str, network: Network, temperature: float) -> Sampled:

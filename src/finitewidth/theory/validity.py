@@ -18,7 +18,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.first_order import FirstOrderSlopes, slopes_of, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class Judgement:
             return _unknown(why, solution)
         if not self.holds:
             why = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
-            return _unknown(f"{why} and the log evidence by {abs(self.nats):.2g}, too much to stop there", solution)
+            return _unknown(f"{why} and the log evidence by {abs(self.nats):.0f}, too much to stop there", solution)
         if self.answer == "good":
             bound = max(1, math.ceil(100 * self.largest))
             return Validity("good", self.relative, f"good: expect the test error to hold within {bound} %")

@@ -17,7 +17,7 @@ from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, Problem, parts
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.first_order import FirstOrderSlopes, first_order, require_served, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, first_order, require_served, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
 
@@ -163,7 +163,7 @@ class Matched:
     """Errors with the interval of the test error; ``refusal``: why there is nothing to say, else empty."""
 
     errors: Errors
-    test_error_se: float
+    standard_errors: Errors
     low: float
     high: float
     change: float
@@ -192,9 +192,12 @@ class Matched:
             accuracy = min(1.0, max(0.0, accuracy))
         train = action.train_error * math.exp(changes["train_error"])
         errors = Errors(total, bias * share, variance * share, accuracy, train)
+        noise = {name: getattr(slopes, name).slope_se / width for name in NAMES}
+        relative = {name: noise[name] / getattr(slopes, name).infinite * getattr(errors, name) for name in NAMES}
+        of_accuracy = None if slopes.accuracy is None else slopes.accuracy.slope_se / width
         return cls(
             errors,
-            total * se,
+            Errors(**relative, accuracy=of_accuracy),
             action.test_error * max(0.0, low - margin),
             action.test_error * (high + margin),
             d,
@@ -243,12 +246,16 @@ class FirstOrderRow(Displayed):
     method: str
     train_error: float
     test_error: float
-    test_error_se: float
-    test_error_low: float
-    test_error_high: float
     bias: float
     variance: float
     accuracy: float | None
+    train_error_se: float
+    test_error_se: float
+    bias_se: float
+    variance_se: float
+    accuracy_se: float | None
+    test_error_low: float
+    test_error_high: float
     order_parameters: list[float]
     log_evidence: float
     converged: bool
@@ -259,24 +266,29 @@ class FirstOrderRow(Displayed):
     @classmethod
     def of(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
         """``found``: None where the action has no solution."""
-        nothing = Errors(math.nan, math.nan, math.nan, None, math.nan)
+        errors = noise = Errors(math.nan, math.nan, math.nan, None, math.nan)
+        low = high = math.nan
+        message = solution.message
         good = found is not None and not found.refusal
-        message = solution.message if found is None else found.refusal and f"{found.refusal}: use method sample"
+        if found is not None:
+            message = found.refusal and f"{found.refusal}: use method sample"
+            if good:
+                errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
         return cls(
             width=solution.network.common_width,
             depth=solution.network.depth,
             temperature=solution.likelihood.temperature,
             n_train=solution.train.n_points,
             method=FirstOrder.name,
-            test_error_se=found.test_error_se if good and found else math.nan,
-            test_error_low=found.low if good and found else math.nan,
-            test_error_high=found.high if good and found else math.nan,
+            **asdict(errors),
+            **{f"{name}_se": value for name, value in asdict(noise).items()},
+            test_error_low=low,
+            test_error_high=high,
             order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
             log_evidence=solution.log_evidence,
             converged=good,
             message=message,
             seconds=seconds,
-            **asdict(found.errors if good and found else nothing),
         )
 
     def to_dict(self) -> dict[str, Any]:

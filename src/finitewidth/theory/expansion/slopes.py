@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import checks, kernels
+from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_targets
@@ -17,7 +17,7 @@ from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Noise, Problem
 from finitewidth.inference.prediction import Errors
-from finitewidth.linalg import RegularisedGram, arithmetic, memory_cap, require_memory
+from finitewidth.linalg import arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.progress import progress_bar
 from finitewidth.theory.expansion.functionals import Functional, InfiniteWidth, functionals, require_finite
@@ -25,8 +25,7 @@ from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, Lowe
 from finitewidth.theory.expansion.neurons import Neurons
 from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
 from finitewidth.theory.methods import Saddle
-from finitewidth.theory.scaled import ScaledKernel
-from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.solution import Theory
 
 Array = np.ndarray
 _ENTRIES = 300_000  # preactivations of a batch
@@ -151,7 +150,7 @@ def slopes_of(
         state = InfiniteWidth.of(network, theory.temperature, train, test)
         require_finite(state)
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
-        action = ActionSlopes.of(theory, train, test)
+        action = ActionSlopes.of(theory, state)
     return _slopes(state, pieces, batches, drawn, met, action)
 
 
@@ -197,39 +196,37 @@ class ActionSlopes:
     log_evidence: float
 
     @classmethod
-    def of(cls, theory: Theory[Any], train: Dataset, test: Dataset) -> ActionSlopes:
+    def of(cls, theory: Theory[Any], state: InfiniteWidth) -> ActionSlopes:
         """Extrapolated from two widths at which order parameters differ from 1 by 1e-4 and less."""
+        train, test = state.train, state.test
         fitting = theory.for_outputs(train.n_outputs)
         network = fitting.network
-        scale = max(1, round(_FAR * max(1.0, _shift(fitting, train)) / network.widths[0]))
-
-        def numbers(solution: TheorySolution) -> Array:
-            found = solution.predict(test.x).errors(test.y)
-            return np.array([*_numbers(found), solution.log_evidence])
-
-        def at(times: int) -> Array:
-            wide = network.with_widths([times * width for width in network.widths])
-            return numbers(fitting.with_network(wide).solve(train))
-
-        limit = numbers(ScaledKernel(network, fitting.temperature, infinite=True).solve(train))
-        near, far = (network.widths[0] * times * (at(times) - limit) for times in (scale, 2 * scale))
-        test_error, bias, variance, accuracy, train_error, evidence = map(float, 2.0 * far - near)
+        scale = max(1, round(_FAR * max(1.0, _shift(state)) / network.widths[0]))
+        wide = [
+            fitting.with_network(network.with_widths([times * width for width in network.widths]))
+            for times in (scale, 2 * scale)
+        ]
+        shared = wide[0].factorise(train) if wide[0].sharing is not None else None
+        limit = _numbers(state.prediction.errors(test.y), state.log_evidence)
+        found = []
+        for one in wide:
+            solution = one.solve(train, shared)
+            value = _numbers(solution.predict(test.x).errors(test.y), solution.log_evidence)
+            found.append(one.network.widths[0] * (value - limit))
+        test_error, bias, variance, accuracy, train_error, evidence = map(float, 2.0 * found[1] - found[0])
         errors = Errors(test_error, bias, variance, None if math.isnan(accuracy) else accuracy, train_error)
         return cls(errors, evidence)
 
 
-def _numbers(errors: Errors) -> list[float]:
-    return [math.nan if value is None else value for value in asdict(errors).values()]
+def _numbers(errors: Errors, log_evidence: float) -> Array:
+    return np.array([math.nan if value is None else value for value in (*asdict(errors).values(), log_evidence)])
 
 
-def _shift(theory: Theory[Any], train: Dataset) -> float:
-    """How far N (Q - 1) is from zero: ``y A^-1 K A^-1 y - tr(A^-1 K)`` of the unscaled kernel, at least one."""
-    network = theory.network
-    gram = kernels.nngp(network, train.x)
-    solver = RegularisedGram(gram, theory.temperature)
-    y = train.y.reshape(train.n_points, -1)
-    a = solver.solve(y)
-    return abs(float(np.vdot(a, gram @ a)) - float(np.trace(solver.solve_range(gram)))) * network.depth
+def _shift(state: InfiniteWidth) -> float:
+    """How far N (Q - 1) is from zero: ``y A^-1 K A^-1 y - tr(A^-1 K)`` at infinite width, a layer."""
+    gram = state.kernel[: state.n_train]
+    quadratic = float(np.vdot(state.a, gram @ state.a))
+    return abs(quadratic - float(np.trace(state.gram.solve_range(gram)))) * state.network.depth
 
 
 def _slopes(

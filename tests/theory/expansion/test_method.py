@@ -1,0 +1,111 @@
+"""First order as a method: rows, intervals, what is shared and refused; the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth import cli
+from finitewidth.checks.exceptions import InputError
+from finitewidth.theory.expansion import method as matching
+from finitewidth.theory.expansion import slopes as module
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return fw.data.digits(classes=(3, 8), n_train=60, n_test=60)
+
+
+QUICK = fw.FirstOrder(neurons=4_000)
+
+
+def test_matched_to_first_order(digits):
+    """eps_action exp((c - c_action) / (N eps)), and exact as N grows."""
+    train, test = digits
+    network = fw.FullyConnected(widths=(100,))
+    slopes = fw.first_order(network, train, test, 0.1, neurons=4_000)
+    rows = fw.learning_curve(network, train, test, [100, 10_000], 0.1, method=QUICK)
+    action = fw.learning_curve(network, train, test, [100, 10_000], 0.1)
+    for row, theirs in zip(rows, action, strict=True):
+        d = (slopes.test_error.slope - slopes.action.test_error) / (row.width * slopes.test_error.infinite)
+        assert row.test_error == pytest.approx(theirs.test_error * math.exp(d), rel=1e-9)
+        assert row.bias + row.variance == pytest.approx(row.test_error)
+        assert row.test_error_low < row.test_error < row.test_error_high
+        assert row.order_parameters == theirs.order_parameters
+        assert row.converged
+    assert rows[1].test_error == pytest.approx(slopes.test_error.at(10_000), rel=1e-4)
+    assert rows[1].accuracy == pytest.approx(slopes.accuracy.at(10_000), abs=1e-5)
+    assert rows[1].train_error == pytest.approx(slopes.train_error.at(10_000), rel=1e-4)
+
+
+def test_one_average_for_all_widths(digits, monkeypatch):
+    calls = []
+    whole = module.averages
+    monkeypatch.setattr(module, "averages", lambda *given: calls.append(given[0].network) or whole(*given))
+    monkeypatch.setattr(matching, "_renormalised", lambda solution: None)
+    fw.learning_curve(fw.FullyConnected((40, 20)), *digits, [30, 60], [0.1, 0.2], method=QUICK)
+    assert len(calls) == 2  # temperatures
+
+
+def test_a_narrow_network_has_no_number(digits):
+    train, test = digits
+    (row,) = fw.learning_curve(fw.FullyConnected(widths=(3,)), train, test, temperature=0.005, method=QUICK)
+    assert not row.converged
+    assert np.isnan([row.test_error, row.bias, row.test_error_low]).all()
+    assert "use method sample" in row.message
+    solution = QUICK.solve(fw.inference.methods.Problem(fw.FullyConnected(3), fw.Gaussian(0.005)), train)
+    with pytest.raises(InputError, match="method='sample'"):
+        solution.errors(test)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"tolerance": -1.0}, "tolerance"), ({"neurons": 0}, "neurons"), ({"seed": -1}, "seed")],
+)
+def test_settings_are_checked(options, words):
+    with pytest.raises(InputError, match=words):
+        fw.FirstOrder(**options)
+
+
+def test_other_likelihoods_are_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Other(fw.Likelihood):
+        temperature: float = 0.1
+
+        def posterior(self, *given):
+            raise NotImplementedError
+
+    with pytest.raises(InputError, match="Gaussian likelihood"):
+        fw.FirstOrder().serves(fw.inference.methods.Problem(fw.FullyConnected(9), Other()))
+
+
+def test_command_line(capsys):
+    words = ["--data", "digits", "--classes", "3,8", "--n-train", "40", "--n-test", "40", "--width", "200"]
+    assert cli.main(["predict", *words, "--method", "first-order", "--neurons", "2000", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["method"] == "first-order"
+    assert row["test_error_low"] < row["test_error"] < row["test_error_high"]
+    assert row["test_error_se"] > 0.0
+    assert cli.main(["compare", *words, "--methods", "saddle,first-order", "--neurons", "2000"]) == 0
+    assert "first-order" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_sampled_network_approaches_infinite_width_along_the_slope(digits):
+    """N (sampled - infinite) on real data, N = 400; the saddle of the action leaves it by many standard errors."""
+    pytest.importorskip("jax")
+    train, test = digits
+    network, T = fw.FullyConnected(widths=(400,)), 0.02
+    slopes = fw.first_order(network, train, test, T)
+    draws = fw.sample(network, train, test, temperature=T, chains=4, draws=1000, seed=0)
+    errors = draws.errors(test.y)
+    difference = errors.test_error - slopes.test_error.at(400)
+    noise = math.hypot(errors.test_error_se, slopes.test_error.slope_se / 400)
+    second = (slopes.test_error.slope / (400 * slopes.test_error.infinite)) ** 2 * slopes.test_error.infinite
+    assert abs(difference) < 3.0 * noise + second
