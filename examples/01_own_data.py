@@ -15,7 +15,6 @@ from sklearn.datasets import load_wine
 
 import finitewidth as fw
 from finitewidth.report import plots
-from finitewidth.theory.validity import validity
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 
@@ -48,7 +47,7 @@ solution = fw.solve(fw.theory_of(network, temperature=0.05), train)
 print(f"converged: {solution.converged}; Q =\n{solution.order_parameters.reshape(3, 3).round(3)}")
 prediction = fw.predict(solution, test.x)
 print(prediction.errors(test.y))
-print(validity(solution).statement)
+print(fw.validity(solution).statement)
 
 # %% [markdown]
 # The mean and standard deviation of every output at every test row are there too; here the row that the network is

@@ -144,7 +144,7 @@ def counted(monkeypatch):
     """The solutions whose validity is computed; the computation itself is left out."""
     seen = []
 
-    def compute(solution):
+    def compute(solution, test):
         seen.append(solution)
         width = solution.theory.network.widths[0]
         return Validity("good", 1.0 / width, f"as good as width {width} can be")

@@ -234,7 +234,7 @@ def test_errors_and_rows_at_points_that_were_not_known(data):
     assert errors.train_error == pytest.approx(expected.train_error, rel=0.3)
     assert errors.test_error == pytest.approx(expected.test_error, rel=0.5)
     assert solution.row(data[1], 0.0).test_error == errors.test_error
-    with pytest.raises(InputError, match=r"points of shape \(4,\), as in training"):
+    with pytest.raises(InputError, match=r"\(4,\) in training; wanted: points of one shape"):
         solution.predict(np.ones((3, 5)))
     with pytest.raises(InputError, match="sample without one, which keeps weights"):
         known.predict(data[0])

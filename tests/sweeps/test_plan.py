@@ -203,6 +203,7 @@ def test_a_point_holds_every_default(method):
     settings = {
         "saddle": {"solver": "auto"},
         "infinite": {"solver": "auto"},
+        "first-order": {"neurons": 200_000, "tolerance": 0.01},
         "neuron": {"response": "auto", "seeds": 1},
     }
     settings |= {

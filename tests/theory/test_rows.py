@@ -60,7 +60,7 @@ def test_plain_data_of_a_row(train, test_set, unchangeable, monkeypatch):
     monkeypatch.setattr(module, "validity", lambda solution, test: Validity("good", 0.5, "words"))
     said = dataclasses.replace(row, assessed=(solution_of(train), test_set), order_parameters=[1.0, 2.0])
     plain = json.loads(json.dumps(said.to_dict()))
-    assert plain["validity"] == {"expected_relative_error": 0.5, "statement": "words"}
+    assert plain["validity"] == {"answer": "good", "expected_relative_error": 0.5, "statement": "words"}
     assert plain["order_parameters"] == [1.0, 2.0]
     assert set(plain) == {f.name for f in dataclasses.fields(TheoryRow)} - {"assessed"} | {"validity"}
     assert without_validity(row).to_dict()["validity"] is None

@@ -110,7 +110,7 @@ def test_errors_by_hand():
     assert last["test_error"] == pytest.approx(errors.test_error, rel=1e-9)
     with pytest.raises(fw.InputError, match=r"targets of shape \(5,\)"):
         ensemble.errors(np.zeros(5))
-    with pytest.raises(fw.InputError, match=r"points of shape \(2,\)"):
+    with pytest.raises(fw.InputError, match=r"x of shape \(2,\)"):
         ensemble.outputs(np.zeros((5, 2)))
 
 

@@ -1,6 +1,6 @@
 """Exact to first order in 1/N: errors and evidence of wide networks on given data (docs/first_order.md)."""
 
-from finitewidth.theory.expansion.method import FirstOrder
-from finitewidth.theory.expansion.slopes import EvidenceSlope, FirstOrderSlopes, Slope, first_order
+from finitewidth.theory.expansion.method import FirstOrder, first_order
+from finitewidth.theory.expansion.slopes import EvidenceSlope, FirstOrderSlopes, Slope
 
 __all__ = ["EvidenceSlope", "FirstOrder", "FirstOrderSlopes", "Slope", "first_order"]

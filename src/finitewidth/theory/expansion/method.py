@@ -12,12 +12,14 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.data.dataset import same_targets
 from finitewidth.display import Displayed
-from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Control, Method, Problem, parts
+from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.methods import Control, Method, Noise, Problem, parts
 from finitewidth.inference.prediction import Errors, Prediction
+from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, first_order, require_served, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
 
@@ -29,6 +31,58 @@ _LARGEST = 1.0  # change of the logarithm of the test error beyond which the exp
 _APART = 1.5  # ratio of the largest variant to the smallest beyond which it says nothing
 _Z90 = 1.645  # standard errors on either side of a 90 % interval
 NAMES = ("test_error", "bias", "variance", "train_error")
+
+
+def first_order(
+    network: Network,
+    train: Dataset,
+    test: Dataset,
+    temperature: Noise = 0.05,
+    *,
+    tolerance: float = 0.01,
+    neurons: int = 200_000,
+    seed: int = 0,
+    memory: str | float | None = None,
+    progress: bool = False,
+) -> FirstOrderSlopes:
+    """Errors and log evidence of wide networks, exact to first order in 1/N (docs/first_order.md).
+
+    Serves fully connected networks of any depth, and all of the package's networks of one hidden layer. A mean-field
+    readout is taken at the network's own width: its kernel shrinks as 1/N, so ``infinite`` is then a Gaussian process
+    of that width.
+
+    tolerance: wanted standard error of the test error at N = P, relative to it. neurons: the most that are drawn, a
+    layer; what they reach is in ``slope_se`` and ``met``. seed: the same gives the same result. memory: cap, "2GB".
+    progress: a bar on stderr.
+
+    Raises InputError for other networks and likelihoods, and for data whose Gaussian process is not finite;
+    MemoryCapError before more memory is taken than there is.
+    """
+    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
+    checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
+    same_targets(train, test)
+    problem = Problem(network, Likelihood.of(temperature))
+    require_served(problem)
+    checks.positive("tolerance", tolerance)
+    checks.positive_integer("neurons", neurons)
+    theory = Saddle().theory(problem._replace(network=standard_readout(network)))
+    return slopes_of(theory, train, test, tolerance, neurons, seed, memory_cap(memory), progress)
+
+
+def require_served(problem: Problem) -> None:
+    """InputError where the first order is not known."""
+    network, likelihood = problem
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    if not isinstance(likelihood, Gaussian):
+        raise InputError(
+            f"the first order with the likelihood {likelihood!r}", "a Gaussian likelihood", "give a number T"
+        )
+    if not network.known_neurons or (network.depth > 1 and not network.kernel_recursion):
+        raise InputError(
+            f"the first order of {type(network).__name__} with {network.depth} hidden layers",
+            "a fully connected network, or one hidden layer of patches",
+            "use method='sample'",
+        )
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.dataset import same_targets
 from finitewidth.display import Displayed
-from finitewidth.inference.likelihoods import Gaussian, Likelihood
-from finitewidth.inference.methods import Noise, Problem
 from finitewidth.inference.prediction import Errors
-from finitewidth.linalg import arithmetic, memory_cap, require_memory
+from finitewidth.linalg import arithmetic, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.progress import progress_bar
 from finitewidth.theory.expansion.functionals import Functional, InfiniteWidth, functionals, require_finite
 from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, LowerLayer
 from finitewidth.theory.expansion.neurons import Neurons
 from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
-from finitewidth.theory.methods import Saddle
-from finitewidth.theory.solution import Theory
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import Theory
 
 Array = np.ndarray
 _ENTRIES = 300_000  # preactivations of a batch
@@ -96,42 +93,6 @@ class FirstOrderSlopes(Displayed):
         return (self.action.test_error - self.test_error.slope) / (width * self.test_error.infinite)
 
 
-def first_order(
-    network: Network,
-    train: Dataset,
-    test: Dataset,
-    temperature: Noise = 0.05,
-    *,
-    tolerance: float = 0.01,
-    neurons: int = 200_000,
-    seed: int = 0,
-    memory: str | float | None = None,
-    progress: bool = False,
-) -> FirstOrderSlopes:
-    """Errors and log evidence of wide networks, exact to first order in 1/N (docs/first_order.md).
-
-    Serves fully connected networks of any depth, and all of the package's networks of one hidden layer. A mean-field
-    readout is taken at the network's own width: its kernel shrinks as 1/N, so ``infinite`` is then a Gaussian process
-    of that width.
-
-    tolerance: wanted standard error of the test error at N = P, relative to it. neurons: the most that are drawn, a
-    layer; what they reach is in ``slope_se`` and ``met``. seed: the same gives the same result. memory: cap, "2GB".
-    progress: a bar on stderr.
-
-    Raises InputError for other networks and likelihoods, and for data whose Gaussian process is not finite;
-    MemoryCapError before more memory is taken than there is.
-    """
-    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-    checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
-    same_targets(train, test)
-    problem = Problem(network, Likelihood.of(temperature))
-    require_served(problem)
-    checks.positive("tolerance", tolerance)
-    checks.positive_integer("neurons", neurons)
-    theory = Saddle().theory(problem._replace(network=standard_readout(network)))
-    return slopes_of(theory, train, test, tolerance, neurons, seed, memory_cap(memory), progress)
-
-
 def slopes_of(
     theory: Theory[Any],
     train: Dataset,
@@ -152,22 +113,6 @@ def slopes_of(
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
         action = ActionSlopes.of(theory, state)
     return _slopes(state, pieces, batches, drawn, met, action)
-
-
-def require_served(problem: Problem) -> None:
-    """InputError where the first order is not known."""
-    network, likelihood = problem
-    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    if not isinstance(likelihood, Gaussian):
-        raise InputError(
-            f"the first order with the likelihood {likelihood!r}", "a Gaussian likelihood", "give a number T"
-        )
-    if not network.known_neurons or (network.depth > 1 and not network.kernel_recursion):
-        raise InputError(
-            f"the first order of {type(network).__name__} with {network.depth} hidden layers",
-            "a fully connected network, or one hidden layer of patches",
-            "use method='sample'",
-        )
 
 
 def standard_readout(network: Network) -> Network:
