@@ -37,8 +37,8 @@ FENCE = re.compile(
 MARK = re.compile(r"<!-- (.*?) -->")
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 ERROR_BAR = re.compile(r"\(\d+\)")  # of 0.0391(6)
-# what a short run estimates: its noise, which differs between processors, may take it over a bound of its words
-STATEMENT = re.compile(r"features are [\w ]+ Gaussian: .*?(?= Validity, width| Infinite width| Figure:|$)")
+# what drawn neurons estimate: its noise, which differs between processors, may take it over a bound of its words
+STATEMENT = re.compile(r"(?:good|off by about|unknown): .*?(?= Validity, width| Infinite width| Figure:|$)")
 MARKS = re.compile(r"file: \S+|needs: [a-z, ]+|exit status \d+|not run: .{10,}|output|output within [\d.]+ %")
 MODULE_OF_EXTRA = {
     "plot": "matplotlib",
