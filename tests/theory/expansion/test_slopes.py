@@ -275,6 +275,15 @@ def test_duplicates_and_one_training_point(depth):
     assert np.isfinite(slopes(network, one, test, neurons=500).test_error.slope)
 
 
+def test_inputs_without_content_and_of_another_shape():
+    train, test = data()
+    network = fw.FullyConnected((20, 20), activation="relu")
+    nothing = [fw.Dataset(0.0 * part.x, part.y, classes=()) for part in (train, test)]
+    assert slopes(network, *nothing, neurons=500).test_error.slope == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(InputError, match="points of one shape"):
+        slopes(network, train, fw.Dataset(test.x[:, :3], test.y, classes=()))
+
+
 def test_mean_field_readout_is_taken_at_its_width():
     mean_field = fw.FullyConnected(20, readout="mean-field")
     standard = fw.FullyConnected(20, weight_precision=(1.0, 20.0))

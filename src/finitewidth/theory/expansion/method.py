@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.dataset import same_targets
+from finitewidth.data.dataset import same_points, same_targets
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Method, Noise, Problem, parts
@@ -60,6 +60,7 @@ def first_order(
     """
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
+    same_points(train, test)
     same_targets(train, test)
     problem = Problem(network, Likelihood.of(temperature))
     require_served(problem)

@@ -74,17 +74,17 @@ class Neurons:
     def towards(self, gradient: Array) -> Neurons:
         """The same, inflated along what the log evidence, of ``gradient`` (P, P) in their covariance, sees most."""
         populations, _, rank = self.rows.shape
-        if populations > 1:
+        if populations > 1 or rank == 0:
             return self
         train = len(gradient)
-        patches = self.rows[0].reshape(-1, self.points, rank)[:, :train]
+        patches = self.rows[0].reshape(self.rows.shape[1] // self.points, self.points, rank)[:, :train]
         slope = self._slopes(patches)
         seen = slope[:, :, None] * patches
         if self.pooled:
             seen = seen.mean(0, keepdims=True)
         curvature = sum(part.T @ (gradient @ part) for part in seen)
-        values, vectors = np.linalg.eigh(curvature + np.swapaxes(curvature, 0, 1))
-        return Neurons(self.network, self.rows, self.points, self.scale, self.pooled, vectors[:, np.argmax(values)])
+        most = Spectrum.of(curvature + np.swapaxes(curvature, 0, 1)).vectors[:, -1]
+        return Neurons(self.network, self.rows, self.points, self.scale, self.pooled, most)
 
     def _slopes(self, patches: Array) -> Array:
         """E[phi'] at every preactivation, (patches, P): by the Gaussian's own derivative, E[h phi(h)] / var."""
