@@ -26,7 +26,7 @@ TRUTH = HERE / "sampled_cases.json"
 OWN = HERE / "validity_cases.json"
 PAGE = HERE.parent / "docs" / "validity.md"
 COLUMNS = "| case | off by, % | answer | expected, % | seconds |\n|---|---|---|---|---|"
-FIRST = "| case | sampled | action, off by % | first order, off by % | 90 % interval |\n|---|---|---|---|---|"
+FIRST = "| case | sampled | action, off by % | first order, off by % | low to high |\n|---|---|---|---|---|"
 
 
 def calibrated(folder: Path) -> list[dict[str, Any]]:

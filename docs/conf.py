@@ -32,6 +32,7 @@ nitpick_ignore = [
     for name in (
         *("linalg.Spectrum", "sweeps.document.Document", "sweeps.point.Point", "networks.patches.Points"),
         *("theory.solution.Predictor", "sampling.solution.Weights", "sampling.convergence.Diagnosis"),
+        "networks.base.ListedWeights",
     )
 ]
 

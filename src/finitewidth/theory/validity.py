@@ -142,6 +142,12 @@ class Judgement:
         return self.largest <= LARGEST and abs(self.nats) <= max(little, min(per_change * self.largest, much))
 
     @property
+    def too_much(self) -> str:
+        """Why not, in words."""
+        change = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
+        return f"{change} and the log evidence by {abs(self.nats):.0f}, too much to stop there"
+
+    @property
     def relative(self) -> float:
         """Expected |action / exact - 1|."""
         return abs(math.expm1(-self.change))
@@ -159,8 +165,7 @@ class Judgement:
             why = f"what the action misses to first order in 1/N is only known to {100 * self.noise:.0f} %"
             return _unknown(why, solution)
         if not self.holds:
-            why = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
-            return _unknown(f"{why} and the log evidence by {abs(self.nats):.0f}, too much to stop there", solution)
+            return _unknown(self.too_much, solution)
         if self.answer == "good":
             bound = max(1, math.ceil(100 * self.largest))
             return Validity("good", self.relative, f"good: expect the test error to hold within {bound} %")

@@ -22,13 +22,14 @@ from finitewidth.networks import Network
 from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
+from finitewidth.theory.validity import Judgement
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 Array = np.ndarray
-_LARGEST = 1.0  # change of the logarithm of the test error beyond which the expansion says nothing
 _APART = 1.5  # ratio of the largest variant to the smallest beyond which it says nothing
+_NOISE = 0.25  # standard error, relative to the test error, beyond which there is no number
 _Z90 = 1.645  # standard errors on either side of a 90 % interval
 NAMES = ("test_error", "bias", "variance", "train_error")
 
@@ -256,7 +257,7 @@ class Matched:
             action.test_error * max(0.0, low - margin),
             action.test_error * (high + margin),
             d,
-            _refusal(d, low, high, se),
+            _refusal(Judgement.of(slopes, width), low, high),
         )
 
 
@@ -266,13 +267,13 @@ def change(slopes: FirstOrderSlopes, name: str, width: float) -> float:
     return float((exact.slope - getattr(slopes.action, name)) / (width * exact.infinite))
 
 
-def _refusal(d: float, low: float, high: float, se: float) -> str:
-    if not abs(d) <= _LARGEST:
-        return f"the first order changes the action's test error by a factor of {math.exp(min(d, 50.0)):.2g}"
+def _refusal(found: Judgement, low: float, high: float) -> str:
+    if not found.holds:
+        return found.too_much
     if not high <= _APART * low:
         return f"variants of the first order differ by a factor of {high / low:.2g}"
-    if not se <= 0.25:
-        return f"the first order is known to {100 * se:.0f} % of the test error only (more neurons would help)"
+    if not found.noise <= _NOISE:
+        return f"the first order is known to {100 * found.noise:.0f} % of the test error only (more neurons would help)"
     return ""
 
 
