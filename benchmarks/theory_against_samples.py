@@ -28,7 +28,7 @@ from finitewidth.display.documents import json_ready
 from finitewidth.display.tables import number, with_error
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Problem
-from finitewidth.jobs import method_of
+from finitewidth.jobs.job import method_of
 from finitewidth.sampling import SampledRow
 
 HERE = Path(__file__).resolve().parent

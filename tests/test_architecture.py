@@ -126,7 +126,7 @@ def test_no_cycles():
         ("finitewidth.kernels.x", "import finitewidth.theory", True),
         ("finitewidth.kernels.x", "from finitewidth import Solution", True),
         ("finitewidth.sampling.x", "from finitewidth import solve", True),
-        ("finitewidth.curves.x", "from finitewidth.jobs import Job", False),
+        ("finitewidth.curves.x", "from finitewidth.jobs.job import Job", False),
         ("finitewidth.networks.x", "if TYPE_CHECKING:\n    from finitewidth.theory import Theory", False),
         ("finitewidth.data.x", "from finitewidth import linalg", False),
         ("finitewidth", "from finitewidth.data import Dataset", True),

@@ -11,7 +11,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.methods import Control, Method, Problem
-from finitewidth.jobs import METHODS, Job, method_class, method_of
+from finitewidth.jobs.job import METHODS, Job, method_class, method_of
 from finitewidth.linalg import Spectrum
 
 ONE, DEEP = fw.FullyConnected(widths=(9,)), fw.FullyConnected(widths=(9, 9))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from finitewidth.inference.likelihoods import Gaussian, Likelihood
     from finitewidth.inference.methods import Method, Solution
     from finitewidth.inference.prediction import Errors, Prediction
-    from finitewidth.jobs import predict, solve, theory_of
+    from finitewidth.jobs.job import predict, solve, theory_of
     from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
     from finitewidth.runs.durations import time_limit
     from finitewidth.sampling import Draws, Sample, sample, step_bias
@@ -90,13 +90,13 @@ _PUBLIC = {
     "first_order": "theory",
     "lazy_training": "training",
     "learning_curve": "curves",
-    "predict": "jobs",
+    "predict": "jobs.job",
     "sample": "sampling",
     "select": "curves.selection",
-    "solve": "jobs",
+    "solve": "jobs.job",
     "spectral_learning_curve": "theory",
     "step_bias": "sampling",
-    "theory_of": "jobs",
+    "theory_of": "jobs.job",
     "time_limit": "runs.durations",
     "train": "training",
     "validity": "theory.validity",

@@ -18,8 +18,6 @@ import typer
 from finitewidth import __version__, checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
-from finitewidth.inference.methods import Row
-from finitewidth.jobs import Job
 from finitewidth.jobs.options import (
     Command,
     CompareOptions,
@@ -34,8 +32,6 @@ from finitewidth.jobs.options import (
     given,
 )
 from finitewidth.runs import durations
-from finitewidth.theory import Infinite
-from finitewidth.theory.solving import TheoryMethod
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +41,8 @@ if TYPE_CHECKING:
 
     from finitewidth.curves import LearningCurve
     from finitewidth.curves.comparison import ComparedRow, Comparison
+    from finitewidth.inference.methods import Row
+    from finitewidth.jobs.job import Job
     from finitewidth.sweeps.status import Status
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
@@ -253,6 +251,8 @@ def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
 def _infinite(job: Job, data: tuple[Dataset, Dataset]) -> LearningCurve | None:
     """The limit that the table of a theory compares with; None where it says nothing new, or would take long."""
     from finitewidth.curves import curve_of
+    from finitewidth.theory import Infinite
+    from finitewidth.theory.solving import TheoryMethod
 
     theory = isinstance(job.method, TheoryMethod) and job.method.name != "infinite"
     if not theory or data[0].n_points > COMPARED_WITH_INFINITE:

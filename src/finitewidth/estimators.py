@@ -25,7 +25,7 @@ from finitewidth.data import Dataset, Standardiser
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Method, Solution
 from finitewidth.inference.prediction import Prediction, class_probabilities
-from finitewidth.jobs import Job
+from finitewidth.jobs.job import Job
 from finitewidth.networks import Network
 from finitewidth.networks.build import network_of
 

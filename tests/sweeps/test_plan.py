@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import finitewidth as fw
-from finitewidth.jobs import METHODS
+from finitewidth.jobs.job import METHODS
 from finitewidth.jobs.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
 from finitewidth.sweeps.plan_keys import KINDS, used

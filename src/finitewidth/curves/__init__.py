@@ -14,7 +14,7 @@ from finitewidth.checks.exceptions import MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.display import Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
-from finitewidth.jobs import Job
+from finitewidth.jobs.job import Job
 from finitewidth.networks import Network
 from finitewidth.theory.rows import as_far_as_known, pending, without_validity
 

@@ -14,7 +14,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
-from finitewidth.jobs import Job, method_of
+from finitewidth.jobs.job import Job, method_of
 from finitewidth.networks import Network
 
 if TYPE_CHECKING:

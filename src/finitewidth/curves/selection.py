@@ -15,7 +15,7 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Tabulated, shortened
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Method, Problem
-from finitewidth.jobs import method_of
+from finitewidth.jobs.job import method_of
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
 from finitewidth.theory.methods import with_exact

@@ -11,15 +11,13 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Method
-from finitewidth.jobs import method_class
-from finitewidth.linalg import parse_memory
-from finitewidth.networks import Network
+
+if TYPE_CHECKING:
+    from finitewidth.inference.methods import Method
 
 T = TypeVar("T")
 _DIGITS = 18  # of a whole number: below 2^63
@@ -184,6 +182,9 @@ def _imported(option: str, text: str, base: type[T]) -> type[T]:
 
 
 def _method(option: str, text: str) -> type[Method]:
+    from finitewidth.inference.methods import Method
+    from finitewidth.jobs.job import method_class
+
     return _imported(option, text, Method) if ":" in text else method_class(text)  # type: ignore[type-abstract]
 
 
@@ -192,6 +193,25 @@ def _methods(option: str, text: str) -> tuple[type[Method], ...]:
     if len(names) < 2:
         raise InputError(f"{option} {text!r}", "two of them at least", f"write {option} {names[0]},sample")
     return tuple(_method(option, name) for name in names)
+
+
+def _network(option: str, text: str) -> Any:
+    """A name, or a class of the user's own."""
+    from finitewidth.networks import Network
+
+    return _imported(option, text, Network) if ":" in text else text
+
+
+def _likelihood(option: str, text: str) -> Any:
+    from finitewidth.inference.likelihoods import Likelihood
+
+    return _imported(option, text, Likelihood)
+
+
+def _memory(_: str, text: str) -> float:
+    from finitewidth.linalg import parse_memory
+
+    return parse_memory(text)
 
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
@@ -214,9 +234,9 @@ PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": 
 SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)
 CLASSES = Kind(_classes, _ITEMS, ",".join)
 COLUMNS = _Columns(columns, _ITEMS, _quoted)
-MEMORY = Kind(lambda _, text: parse_memory(text), {"type": ["string", "number"]})
+MEMORY = Kind(_memory, {"type": ["string", "number"]})
 # of the command line alone: they may name code
-NETWORK = Kind(lambda option, text: _imported(option, text, Network) if ":" in text else text, {})
+NETWORK = Kind(_network, {})
 METHOD = Kind(_method, {})
 METHOD_LIST = Kind(_methods, {})
-LIKELIHOOD = Kind(lambda option, text: _imported(option, text, Likelihood), {})
+LIKELIHOOD = Kind(_likelihood, {})

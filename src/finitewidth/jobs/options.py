@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
@@ -16,9 +16,6 @@ from finitewidth.data import Dataset, load
 from finitewidth.data.columns import STRATEGIES
 from finitewidth.data.csv_file import checked_delimiter
 from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
-from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Method, Noise
-from finitewidth.jobs import METHODS, Job, method_class
 from finitewidth.jobs.option_values import (
     CLASSES,
     COLUMNS,
@@ -41,8 +38,11 @@ from finitewidth.jobs.option_values import (
     named,
     sizes,
 )
-from finitewidth.networks import Network
-from finitewidth.networks.build import network_of
+
+if TYPE_CHECKING:
+    from finitewidth.inference.methods import Method, Noise
+    from finitewidth.jobs.job import Job
+    from finitewidth.networks import Network
 
 _MOST_LAYERS = 1000
 _STANDARDISED = named(("none", "global", "feature"))
@@ -260,6 +260,8 @@ class Command:
     @property
     def temperatures(self) -> list[float]:
         """T of each."""
+        from finitewidth.inference.likelihoods import Likelihood
+
         return [noise.temperature if isinstance(noise, Likelihood) else noise for noise in self.noise]
 
     def load(self) -> tuple[Dataset, Dataset]:
@@ -268,6 +270,8 @@ class Command:
 
     def job(self, progress: bool = False, checkpoint: str | None = None) -> Job:
         """What is to be done with the data, by the first method. Raises InputError for what that does not serve."""
+        from finitewidth.jobs.job import Job
+
         widths = None if self.layer_widths else self.widths
         options: dict[str, Any] = {"memory": self.memory, "progress": progress, "checkpoint": checkpoint}
         return Job.of(self.network, self.noise, self.methods[0], widths, **options)
@@ -299,6 +303,8 @@ _SETTINGS = (
 
 def _methods(given: dict[str, Any]) -> list[Method]:
     """With their settings; raises InputError for values that cannot be, and for a setting that belongs to none."""
+    from finitewidth.jobs.job import method_class
+
     chosen = given.get("methods") or [given["method"]]
     kinds: list[type[Method]] = [kind if isinstance(kind, type) else method_class(kind) for kind in chosen]
     taken = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
@@ -313,6 +319,8 @@ def _methods(given: dict[str, Any]) -> list[Method]:
 
 
 def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> InputError:
+    from finitewidth.jobs.job import METHODS, method_class
+
     option = _option(setting)
     own = ", ".join(_option(name) for name in _SETTINGS if name in theirs)
     others = [name for name in METHODS if setting in {field.name for field in dataclasses.fields(method_class(name))}]
@@ -357,6 +365,8 @@ def _network(given: dict[str, Any], layers: list[int]) -> Network:
         "pool",
         "input_shape",
     )
+    from finitewidth.networks.build import network_of
+
     options = {name: given[name] for name in names if name in given}
     if options.get("padding", "")[:1].isdecimal():  # else none or same
         options["padding"] = sizes("--padding", options["padding"])

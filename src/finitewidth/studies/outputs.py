@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from finitewidth.jobs import predict, solve, theory_of
+from finitewidth.jobs.job import predict, solve, theory_of
 from finitewidth.networks import FullyConnected
 from finitewidth.report.findings import Cell, Claim, Findings, Table
 from finitewidth.studies.study import FULL, Plan, Study, Work

@@ -19,7 +19,7 @@ from finitewidth.curves import learning_curve
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import as_in_theory
 from finitewidth.inference.prediction import Errors
-from finitewidth.jobs import solve, theory_of
+from finitewidth.jobs.job import solve, theory_of
 from finitewidth.networks import Network
 from finitewidth.report.findings import Bar, Cell, Claim, Panel, QMatrix, Series, Stop, Table
 from finitewidth.sampling import Draws, SampledRow, sample

@@ -6,7 +6,8 @@ import dataclasses
 from functools import lru_cache
 from typing import Any
 
-from finitewidth.jobs import METHODS, method_class, options
+from finitewidth.jobs import options
+from finitewidth.jobs.job import METHODS, method_class
 from finitewidth.jobs.option_values import FLAG, MEMORY, NUMBER_FROM_ZERO, WHOLE, Kind, named
 from finitewidth.networks.build import KINDS as NETWORKS
 from finitewidth.networks.build import OF_PATCHES

@@ -18,7 +18,7 @@ from finitewidth.checks.exceptions import InputError, ScaleWarning
 from finitewidth.data import Dataset
 from finitewidth.display.documents import row_document
 from finitewidth.inference.methods import Control, Problem, Solution
-from finitewidth.jobs import Job
+from finitewidth.jobs.job import Job
 from finitewidth.jobs.options import Command, command_of
 from finitewidth.runs.durations import now, time_limit
 from finitewidth.runs.fingerprints import versions
