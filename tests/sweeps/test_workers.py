@@ -131,14 +131,14 @@ def gone(pids: list[int]) -> bool:
 @pytest.mark.slow
 def test_interrupted_watched_and_refused_meanwhile(tmp_path):
     plan, out = tmp_path / "plan.yaml", tmp_path / "out"
-    temperatures = [number / 200 for number in range(1, 401)]  # enough to be at work still
+    temperatures = [number / 200 for number in range(1, 101)]
     plan.write_text(json.dumps(PLAN | {"grid": PLAN["grid"] | {"temperature": temperatures}}))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command(plan, out, LOCAL), **pipes, start_new_session=True)
     wait_for(out, 2, 0.0, process)
     status = fw.sweeps.status(out)
     assert status.state == "running"
-    assert status.planned == 3200
+    assert status.planned == 800
     assert 0 < status.done < status.planned
     assert status.rate > 0.0
     assert status.seconds_left > 0.0
@@ -146,7 +146,7 @@ def test_interrupted_watched_and_refused_meanwhile(tmp_path):
         fw.sweeps.run(plan, out)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert (*process.communicate(), process.returncode) == ("", "", 130)
-    assert 0 < len(moments(out)) < 3200
+    assert 0 < len(moments(out)) < 800
     assert fw.sweeps.status(out).outcome == "interrupted"
 
 

@@ -104,7 +104,7 @@ def test_the_sampled_network_approaches_infinite_width_along_the_slope():
     network, T, found = fw.FullyConnected(widths=(40,)), 0.1, []
     slopes = fw.first_order(network, train, test, T, tolerance=0.002)
     for width in (40, 80):
-        draws = fw.sample(network.with_width(width), train, test, temperature=T, chains=4, draws=400, seed=0)
+        draws = fw.sample(network.with_width(width), train, test, temperature=T, chains=4, draws=250, seed=0)
         errors = draws.errors(test.y)
         found.append((width * (errors.test_error - slopes.test_error.infinite), width * errors.test_error_se))
     (near, near_se), (far, far_se) = found

@@ -24,7 +24,7 @@ def data(outputs=1):
 
 
 def slopes(network, *sets, **options):
-    return fw.first_order(network, *(sets or data()), T, **({"tolerance": 0.002, "neurons": 60_000} | options))
+    return fw.first_order(network, *(sets or data()), T, **({"tolerance": 0.002, "neurons": 30_000} | options))
 
 
 def within(value, truth, *errors, limit=3.0):
@@ -132,7 +132,7 @@ NETWORKS = [
 def compare(network, outputs=1, skip=None, at=weighted, sets=None):
     """Standard errors between the first order and the weighted prior networks, of two errors and the evidence."""
     train, test = sets or data(outputs)
-    truth, se = extrapolated(network, train, test, 5000, at)
+    truth, se = extrapolated(network, train, test, 3000, at)
     found = slopes(network, train, test)
     evidence = [found.evidence_slope.total, found.evidence_slope.total_se]
     ours = np.array([found.test_error.slope, found.train_error.slope, evidence[0]])
