@@ -146,6 +146,11 @@ def test_import_is_light():
     assert run(f"import finitewidth, sys; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
+def test_help_is_light():
+    heavy = ("jax", "sklearn", "matplotlib", "pandas", "scipy", "numpy")
+    assert run(f"import finitewidth.cli, sys; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
 def test_all_public_names_load_without_optional_libraries():
     optional = ("jax", "matplotlib", "typer", "optax", "blackjax", "arviz", "mlxtend", "PIL")
     code = f"""

@@ -596,7 +596,7 @@ def test_refused(capsys, options, words):
 
 
 def test_refused_before_the_data_are_read(capsys, monkeypatch):
-    monkeypatch.setattr("finitewidth.jobs.options.load", lambda *_, **__: pytest.fail("data were read"))
+    monkeypatch.setattr("finitewidth.data.load", lambda *_, **__: pytest.fail("data were read"))
     for options, words in (("--method", "x"), "one of"), (("--temperature", "1,-1"), "above 0"):
         assert words in refusal(capsys, "predict", *QUICK, *options)
 

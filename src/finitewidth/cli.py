@@ -17,7 +17,6 @@ import typer
 
 from finitewidth import __version__, checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
-from finitewidth.data import Dataset
 from finitewidth.jobs.options import (
     Command,
     CompareOptions,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from finitewidth.curves import LearningCurve
     from finitewidth.curves.comparison import ComparedRow, Comparison
+    from finitewidth.data import Dataset
     from finitewidth.inference.methods import Row
     from finitewidth.jobs.job import Job
     from finitewidth.sweeps.status import Status

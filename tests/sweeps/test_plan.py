@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import finitewidth as fw
+from finitewidth.data.columns import STRATEGIES
 from finitewidth.jobs.job import METHODS
 from finitewidth.jobs.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
@@ -188,6 +189,10 @@ def test_no_file(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(fw.InputError, match="a plan, a YAML file"):
         Plan.of(path)
+
+
+def test_what_may_be_imputed_is_what_the_data_know():
+    assert tuple(KINDS["impute"].schema["enum"]) == STRATEGIES
 
 
 def test_every_option_of_the_command_line_is_a_key():

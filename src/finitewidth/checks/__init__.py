@@ -8,11 +8,12 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from finitewidth.checks.exceptions import InputError
+
+if TYPE_CHECKING:  # imported where arrays are looked at: --help needs none
+    import numpy as np
 
 _SHOWN = 200  # characters of a value in a message
 _GUESSED, MOST_COMPARED = 60, 1000  # characters of a name, and names, up to which the nearest known one is looked for
@@ -66,10 +67,12 @@ def path(name: str, value: Any) -> Path:
 
 def scalar(value: Any) -> bool:
     """Whether a value stands for itself, and is no list of values."""
-    return isinstance(value, numbers.Real) or not hasattr(value, "__len__") or np.ndim(_array(value)) == 0
+    return isinstance(value, numbers.Real) or not hasattr(value, "__len__") or _array(value).ndim == 0
 
 
 def _array(value: object) -> np.ndarray:
+    import numpy as np
+
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError, RecursionError):  # uneven rows, numbers of any length
@@ -111,6 +114,8 @@ def seed(name: str, value: Any) -> int:
 
 def flag(name: str, value: Any) -> bool:
     """True or False."""
+    import numpy as np
+
     instance(name, value, (bool, np.bool_), f"write {name}=True, for example")
     return bool(value)
 
@@ -161,6 +166,8 @@ def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray
 
     Raises InputError for object, string and complex arrays, NaN, infinity, empty arrays and other dimensions.
     """
+    import numpy as np
+
     if np.ma.is_masked(value):
         raise InputError(f"{name} with masked entries", "finite numbers", "remove or impute these points first")
     try:
@@ -208,6 +215,8 @@ def as_in_training(name: str, shape: tuple[int, ...], training: tuple[int, ...])
 
 
 def _number(name: str, value: Any, wanted: str, allowed: Callable[[float], bool], remedy: str) -> float:
+    import numpy as np
+
     zero_dimensional = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
     if not zero_dimensional and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
         raise InputError(f"{name} = {shown(value)}", wanted, f"give {name} as a number")

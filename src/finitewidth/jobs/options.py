@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data import Dataset, load
-from finitewidth.data.columns import STRATEGIES
-from finitewidth.data.csv_file import checked_delimiter
-from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
 from finitewidth.jobs.option_values import (
     CLASSES,
     COLUMNS,
@@ -40,6 +36,7 @@ from finitewidth.jobs.option_values import (
 )
 
 if TYPE_CHECKING:
+    from finitewidth.data import Dataset
     from finitewidth.inference.methods import Method, Noise
     from finitewidth.jobs.job import Job
     from finitewidth.networks import Network
@@ -47,7 +44,7 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 1000
 _STANDARDISED = named(("none", "global", "feature"))
 _TASK = named(("regression", "classification"))
-_IMPUTED = named(STRATEGIES)
+_IMPUTED = named(("mean", "median", "most_frequent"))  # data.columns.STRATEGIES, which would import NumPy
 
 
 def _text(metavar: str, meaning: str, kind: Kind = TEXT, default: str | None = None) -> Any:
@@ -266,6 +263,8 @@ class Command:
 
     def load(self) -> tuple[Dataset, Dataset]:
         """The training and the test part."""
+        from finitewidth.data import load
+
         return load(self.source, **self.data_options)
 
     def job(self, progress: bool = False, checkpoint: str | None = None) -> Job:
@@ -394,6 +393,9 @@ def data_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    from finitewidth.data.csv_file import checked_delimiter
+    from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
+
     source, kept = given.get("data"), data_options(given)
     if not source:
         raise InputError("no --data", "digits, mnist, openml:NAME, a file or a folder", "write --data digits")

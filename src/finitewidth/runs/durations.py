@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from finitewidth import checks
 from finitewidth.checks.exceptions import TimeCapError
 
@@ -200,7 +198,7 @@ def rehearsed(work: Callable[[int], Sequence[Piece]], count: int) -> Callable[[i
         pieces = work(size)
         seconds.append([timed(piece.work) for piece in pieces])
         sizes.append(size)
-        laws = [_growth(np.array(sizes[-3:]), np.array(column)) for column in zip(*seconds[-3:], strict=True)]
+        laws = [_growth(sizes[-3:], column) for column in zip(*seconds[-3:], strict=True)]
         times = [piece.times for piece in pieces]
         affordable = max(0.3, min(0.02 * _sum(times, laws, count), 3.0))
         size *= 2
@@ -238,13 +236,14 @@ def timed(work: Callable[[], Any]) -> float:
     return min(found)
 
 
-def _growth(sizes: np.ndarray, seconds: np.ndarray) -> Callable[[float], float]:
+def _growth(sizes: Sequence[int], seconds: Sequence[float]) -> Callable[[float], float]:
     """``a + b n^2 + c n^3``, none negative, nearest to what was measured; relative errors count."""
+    import numpy as np
     from scipy.optimize import nnls
 
     powers = np.array([0.0, 2.0, 3.0])
-    terms = (sizes[:, None] / sizes[-1]) ** powers
-    found, _ = nnls(terms / seconds[:, None], np.ones(len(sizes)))
+    terms = (np.array(sizes)[:, None] / sizes[-1]) ** powers
+    found, _ = nnls(terms / np.array(seconds)[:, None], np.ones(len(sizes)))
     return lambda n: float(found @ (n / sizes[-1]) ** powers)
 
 
