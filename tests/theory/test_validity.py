@@ -108,6 +108,14 @@ def test_slopes_serve_all_widths(digits, monkeypatch):
     assert infinite.validity is None
 
 
+def test_slopes_of_another_activation_of_that_name_are_others(digits):
+    train, test = digits
+    networks = [fw.FullyConnected(50, activation=phi) for phi in (lambda x: x / (1 + x * x), lambda x: x)]
+    assert networks[0].with_width(1) == networks[1].with_width(1)
+    first, second = (validity(solved(network, train), test).expected_relative_error for network in networks)
+    assert first != second
+
+
 def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
     train, test = digits
     asked = []
@@ -116,7 +124,7 @@ def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
         test_error=slope,
         bias=slope,
         variance=slope,
-        action=SimpleNamespace(test_error=0.0, bias=0.0, variance=0.0),
+        missed=lambda name, width: 10.0 / width,
         evidence_slope=SimpleNamespace(total=0.0),
         action_evidence=0.0,
     )

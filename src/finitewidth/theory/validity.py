@@ -18,7 +18,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, family, slopes_of, standard_readout
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ def _looked_at(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
 def _slopes(theory: Theory[Any], train: Dataset, test: Dataset, neurons: int) -> FirstOrderSlopes:
     """Slopes of this theory on these data, which all its widths share."""
     network = standard_readout(theory.network)
-    proportions = tuple(width / network.widths[0] for width in network.widths)
     data = tuple(hash(part.x.tobytes() + part.y.tobytes()) for part in (train, test))
-    key = (type(theory), theory.closure, network.with_width(1), proportions, theory.temperature, data, neurons)
+    key = (type(theory), theory.closure, family(network), theory.temperature, data, neurons)
     if key not in _RECENT:
         while len(_RECENT) >= _KEPT:
             del _RECENT[next(iter(_RECENT))]
@@ -117,13 +116,10 @@ class Judgement:
     @classmethod
     def of(cls, slopes: FirstOrderSlopes, width: float) -> Judgement:
         """width: of the first hidden layer."""
-        unit = width * slopes.test_error.infinite
-        change, bias, variance = (
-            (getattr(slopes, name).slope - getattr(slopes.action, name)) / unit
-            for name in ("test_error", "bias", "variance")
-        )
+        whole = slopes.test_error.infinite
+        change, bias, variance = (slopes.missed(name, width) / whole for name in ("test_error", "bias", "variance"))
         nats = (slopes.evidence_slope.total - slopes.action_evidence) / width
-        return cls(change, (bias, variance), slopes.test_error.slope_se / unit, nats)
+        return cls(change, (bias, variance), slopes.test_error.slope_se / (width * whole), nats)
 
     @property
     def largest(self) -> float:

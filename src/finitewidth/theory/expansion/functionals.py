@@ -21,7 +21,7 @@ from scipy import special
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.prediction import Prediction
+from finitewidth.inference.prediction import Prediction, sign_probability
 from finitewidth.linalg import RegularisedGram, left_over
 from finitewidth.networks import Network
 
@@ -258,13 +258,12 @@ def _right_derivatives(mean: Array, variance: Array, y: Array) -> tuple[Array, A
 
 def _right(mean: Array, variance: Array, y: Array) -> Array:
     """Probability that the sign is right (D = 1), or that the right one of D independent outputs is the largest."""
-    sd = np.sqrt(variance)
     if mean.shape[1] == 1:
-        return special.ndtr(y[:, 0] * mean[:, 0] / sd)
+        return sign_probability(y[:, 0] * mean[:, 0], variance)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     right = y.argmax(1)
     rows = np.arange(len(mean))
-    gap = (mean[rows, right, None] - mean) / sd[:, None]
+    gap = (mean[rows, right, None] - mean) / np.sqrt(variance)[:, None]
     below = special.ndtr(gap[:, :, None] + nodes)
     below[rows, right] = 1.0
     return below.prod(1) @ weights / math.sqrt(2.0 * math.pi)

@@ -48,14 +48,6 @@ class Layer(abc.ABC):
         along = first[:, evidence.index(True)] * np.where(evidence, 0.5, 1.0)[:, None]
         return self.halves(u, weight, generator) + (weight * along * first.T).mean(1)
 
-    @cached_property
-    def _mean_now(self) -> tuple[Array, Array]:
-        """w^T K w and w^T K a at the test points, (P*,) and (P*, D): what delta's mean takes away."""
-        kernel, vectors, test = self.state.kernel, self.state.test_vectors, slice(self.state.n_train, None)
-        left = kernel @ vectors[: self.state.n_train]
-        own = np.vecdot(vectors[: self.state.n_train].T, (kernel.T @ vectors).T) + left[test].diagonal()
-        return own + self.state.own[test], vectors.T @ (kernel @ self.state.a)
-
 
 class LastLayer(Layer):
     """K' = delta = sum_i u_i u_i^T - K: P^2 operations a neuron, and no K''."""
@@ -87,10 +79,10 @@ class LastLayer(Layer):
         mean = (tau.swapaxes(1, 2) @ alpha) - mean_now
         out = np.empty(len(self.functionals))
         for k, f in enumerate(self.functionals):
-            total = np.zeros(len(u))
+            total = np.full(len(u), self._forms_now[k])
             for form in f.forms:
                 pairs = (along(form.left) * form.weight) @ along(form.right).swapaxes(1, 2)
-                total += self._now(form) - (pairs * overlap).sum((1, 2))
+                total -= (pairs * overlap).sum((1, 2))
             if f.test_mean:
                 total += f.test_mean * np.square(mean).sum((1, 2))
             if f.train_mean:
@@ -100,6 +92,19 @@ class LastLayer(Layer):
                 total += np.einsum("btd,tde,bte->b", both, f.second, both, optimize=True)
             out[k] = weight @ total / len(u)
         return out
+
+    @cached_property
+    def _mean_now(self) -> tuple[Array, Array]:
+        """w^T K w and w^T K a at the test points, (P*,) and (P*, D): what delta's mean takes away."""
+        kernel, vectors, test = self.state.kernel, self.state.test_vectors, slice(self.state.n_train, None)
+        left = kernel @ vectors[: self.state.n_train]
+        own = np.vecdot(vectors[: self.state.n_train].T, (kernel.T @ vectors).T) + left[test].diagonal()
+        return own + self.state.own[test], vectors.T @ (kernel @ self.state.a)
+
+    @cached_property
+    def _forms_now(self) -> list[float]:
+        """The sum of the forms of K itself, of every functional: what delta's mean takes away."""
+        return [sum(self._now(form) for form in f.forms) for f in self.functionals]
 
     def _whitened(self, train: Array) -> Array:
         return self.state.gram.whiten(train.reshape(-1, train.shape[2]).T).T.reshape(*train.shape[:2], -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,14 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_points, same_targets
 from finitewidth.display import Displayed
-from finitewidth.inference.likelihoods import Gaussian, Likelihood
-from finitewidth.inference.methods import Control, Method, Noise, Problem, parts
+from finitewidth.inference.likelihoods import Likelihood
+from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Problem, gaussian_temperature, parts
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, family, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
-from finitewidth.theory.solution import TheorySolution
+from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.validity import Judgement
 
 if TYPE_CHECKING:
@@ -63,28 +63,10 @@ def first_order(
     checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
     same_points(train, test)
     same_targets(train, test)
-    problem = Problem(network, Likelihood.of(temperature))
-    require_served(problem)
-    checks.positive("tolerance", tolerance)
-    checks.positive_integer("neurons", neurons)
+    chosen, problem = FirstOrder(tolerance, neurons, seed), Problem(network, Likelihood.of(temperature))
+    chosen.serves(problem, train.n_outputs)
     theory = Saddle().theory(problem._replace(network=standard_readout(network)))
-    return slopes_of(theory, train, test, tolerance, neurons, seed, memory_cap(memory), progress)
-
-
-def require_served(problem: Problem) -> None:
-    """InputError where the first order is not known."""
-    network, likelihood = problem
-    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    if not isinstance(likelihood, Gaussian):
-        raise InputError(
-            f"the first order with the likelihood {likelihood!r}", "a Gaussian likelihood", "give a number T"
-        )
-    if not network.known_neurons or (network.depth > 1 and not network.kernel_recursion):
-        raise InputError(
-            f"the first order of {type(network).__name__} with {network.depth} hidden layers",
-            "a fully connected network, or one hidden layer of patches",
-            "use method='sample'",
-        )
+    return _slopes(chosen, theory, train, test, Control(memory_cap(memory), progress))
 
 
 @dataclass(frozen=True)
@@ -109,7 +91,15 @@ class FirstOrder(Method):
 
     def serves(self, problem: Problem, n_outputs: int = 1) -> None:
         """See ``Method``."""
-        require_served(problem)
+        network = problem.network
+        checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+        gaussian_temperature(problem, self)
+        if not network.known_neurons or (network.depth > 1 and not network.kernel_recursion):
+            raise InputError(
+                f"the first order of {type(network).__name__} with {network.depth} hidden layers",
+                "a fully connected network, or one hidden layer of patches",
+                "use method='sample'",
+            )
         Saddle().serves(problem, n_outputs)
 
     def solutions(
@@ -123,11 +113,18 @@ class FirstOrder(Method):
         """See ``Method``; networks whose widths are in one proportion share their slopes."""
         control = control or Control()
         bases = Saddle().solutions(problems, train, test, sizes, control)
-        shared: dict[Any, FirstOrderSlopes] = {}
+        shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = {}
         for part in parts(train, sizes):
             for _ in problems:
                 base = next(bases)
                 yield FirstOrderSolution(base, part, self, control, shared)
+
+
+def _slopes(
+    options: FirstOrder, theory: Theory[Any], train: Dataset, test: Dataset, control: Control
+) -> FirstOrderSlopes:
+    given = (options.tolerance, options.neurons, options.seed, control.memory, control.progress)
+    return slopes_of(theory, train, test, *given)
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ class FirstOrderSolution(Displayed):
     train: Dataset
     options: FirstOrder
     control: Control = field(repr=False)
-    shared: dict[Any, FirstOrderSlopes] = field(repr=False, compare=False)
+    shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = field(repr=False, compare=False)  # with the test set
     complete = True
 
     @property
@@ -187,27 +184,16 @@ class FirstOrderSolution(Displayed):
 
     def row(self, test: Dataset, seconds: float) -> FirstOrderRow:
         """See ``Solution``."""
-        return FirstOrderRow.of(self, self.matched(test) if self.converged else None, seconds)
+        return FirstOrderRow.matched(self, self.matched(test) if self.converged else None, seconds)
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
         network = standard_readout(self.network) if network is None else network
-        proportions = tuple(width / network.widths[0] for width in network.widths)
-        key = (network.with_width(1), proportions, self.likelihood, id(self.train), id(test))
+        key = (family(network), self.likelihood, id(self.train), id(test))
         if key not in self.shared:
-            chosen, control = self.options, self.control
-            self.shared[key] = first_order(
-                network,
-                self.train,
-                test,
-                self.likelihood,
-                tolerance=chosen.tolerance,
-                neurons=chosen.neurons,
-                seed=chosen.seed,
-                memory=control.memory,
-                progress=control.progress,
-            )
-        return self.shared[key]
+            theory = self.base.theory.with_network(network)
+            self.shared[key] = test, _slopes(self.options, theory, self.train, test, self.control)
+        return self.shared[key][1]
 
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite)."""
@@ -222,7 +208,6 @@ class Matched:
     standard_errors: Errors
     low: float
     high: float
-    change: float
     refusal: str = ""
 
     @classmethod
@@ -230,41 +215,35 @@ class Matched:
         """See ``FirstOrderSolution.matched``."""
         action, slopes = solution.base.errors(test), solution.slopes(test)
         width = solution.network.widths[0]
-        changes = {name: change(slopes, name, width) for name in NAMES}
-        d = changes["test_error"]
-        se = slopes.test_error.slope_se / (width * slopes.test_error.infinite)
+        judged = Judgement.of(slopes, width)
+        d = judged.change
         variants = [math.exp(d), 1.0 / (1.0 - d) if d < 1.0 else math.inf]
         renormalised = _renormalised(solution)
         if renormalised is not None:
-            variants.append(math.exp(change(solution.slopes(test, renormalised), "test_error", width)))
+            variants.append(math.exp(Judgement.of(solution.slopes(test, renormalised), width).change))
         low, high = min(variants), max(variants)
-        margin = _Z90 * se * math.exp(d)
-        total = action.test_error * math.exp(d)
-        bias, variance = (getattr(action, name) * math.exp(changes[name]) for name in ("bias", "variance"))
-        share = total / (bias + variance)
-        accuracy = action.accuracy
+        margin = _Z90 * judged.noise * math.exp(d)
+        matched = {
+            name: getattr(action, name) * math.exp(slopes.missed(name, width) / getattr(slopes, name).infinite)
+            for name in NAMES
+        }
+        share = matched["test_error"] / (matched["bias"] + matched["variance"])
+        matched |= {name: share * matched[name] for name in ("bias", "variance")}
+        noise = {
+            name: getattr(slopes, name).slope_se / (width * getattr(slopes, name).infinite) * matched[name]
+            for name in NAMES
+        }
+        accuracy, accuracy_se = action.accuracy, None
         if accuracy is not None and slopes.accuracy is not None and slopes.action.accuracy is not None:
-            accuracy += (slopes.accuracy.slope - slopes.action.accuracy) / width
-            accuracy = min(1.0, max(0.0, accuracy))
-        train = action.train_error * math.exp(changes["train_error"])
-        errors = Errors(total, bias * share, variance * share, accuracy, train)
-        noise = {name: getattr(slopes, name).slope_se / width for name in NAMES}
-        relative = {name: noise[name] / getattr(slopes, name).infinite * getattr(errors, name) for name in NAMES}
-        of_accuracy = None if slopes.accuracy is None else slopes.accuracy.slope_se / width
+            accuracy = min(1.0, max(0.0, accuracy + slopes.missed("accuracy", width)))
+            accuracy_se = slopes.accuracy.slope_se / width
         return cls(
-            errors,
-            Errors(**relative, accuracy=of_accuracy),
+            Errors(**matched, accuracy=accuracy),
+            Errors(**noise, accuracy=accuracy_se),
             action.test_error * max(0.0, low - margin),
             action.test_error * (high + margin),
-            d,
-            _refusal(Judgement.of(slopes, width), low, high),
+            _refusal(judged, low, high),
         )
-
-
-def change(slopes: FirstOrderSlopes, name: str, width: float) -> float:
-    """d: what the logarithm of an error misses in the action, to first order."""
-    exact = getattr(slopes, name)
-    return float((exact.slope - getattr(slopes.action, name)) / (width * exact.infinite))
 
 
 def _refusal(found: Judgement, low: float, high: float) -> str:
@@ -289,22 +268,12 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 
 
 @dataclass(frozen=True)
-class FirstOrderRow(Displayed):
+class FirstOrderRow(PlainRow):
     """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
 
     converged: False where the expansion does not hold: numbers are NaN then.
     """
 
-    width: int | tuple[int, ...]
-    depth: int
-    temperature: float
-    n_train: int
-    method: str
-    train_error: float
-    test_error: float
-    bias: float
-    variance: float
-    accuracy: float | None
     train_error_se: float
     test_error_se: float
     bias_se: float
@@ -312,41 +281,18 @@ class FirstOrderRow(Displayed):
     accuracy_se: float | None
     test_error_low: float
     test_error_high: float
-    order_parameters: list[float]
-    log_evidence: float
-    converged: bool
-    message: str
-    seconds: float
-    complete: bool = True
 
     @classmethod
-    def of(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
+    def matched(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
         """``found``: None where the action has no solution."""
         errors = noise = Errors(math.nan, math.nan, math.nan, None, math.nan)
         low = high = math.nan
-        message = solution.message
-        good = found is not None and not found.refusal
-        if found is not None:
-            message = found.refusal and f"{found.refusal}: use method sample"
-            if good:
-                errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
-        return cls(
-            width=solution.network.common_width,
-            depth=solution.network.depth,
-            temperature=solution.likelihood.temperature,
-            n_train=solution.train.n_points,
-            method=FirstOrder.name,
-            **asdict(errors),
-            **{f"{name}_se": value for name, value in asdict(noise).items()},
-            test_error_low=low,
-            test_error_high=high,
-            order_parameters=[float(q) for q in np.ravel(solution.order_parameters)],
-            log_evidence=solution.log_evidence,
-            converged=good,
-            message=message,
-            seconds=seconds,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON but for NaN."""
-        return asdict(self)
+        says: dict[str, Any] = {"converged": False}
+        if found is not None and not found.refusal:
+            errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
+            says = {"message": ""}
+        elif found is not None:
+            says["message"] = f"{found.refusal}: use method sample"
+        besides = {f"{name}_se": value for name, value in vars(noise).items()}
+        besides |= {"test_error_low": low, "test_error_high": high}
+        return cls.of(solution, errors, seconds, FirstOrder.name, **besides, **says)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +84,17 @@ class FirstOrderSlopes(Displayed):
     neurons: tuple[int, ...]
     met: bool
 
+    def missed(self, name: str, width: float) -> float:
+        """What an error of the action misses at a width, to first order, in the unit of that error."""
+        return float(getattr(self, name).slope - getattr(self.action, name)) / width
+
     def action_error(self, width: int | None = None) -> float:
         """Leading relative error of the action's test error at a width, ``(action - exact) / exact``, to first order.
 
         width: N of the first hidden layer, None: the network's own.
         """
         width = self.network.widths[0] if width is None else checks.positive_integer("width", width)
-        return (self.action.test_error - self.test_error.slope) / (width * self.test_error.infinite)
+        return -self.missed("test_error", width) / self.test_error.infinite
 
 
 def slopes_of(
@@ -113,6 +117,12 @@ def slopes_of(
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
         action = ActionSlopes.of(theory, state)
     return _slopes(state, pieces, batches, drawn, met, action)
+
+
+def family(network: Network) -> Hashable:
+    """Equal for networks whose slopes are the same: that differ in width, the layers keeping their proportions."""
+    proportions = tuple(width / network.widths[0] for width in network.widths)
+    return network.with_width(1), network.activation_ids, proportions
 
 
 def standard_readout(network: Network) -> Network:
