@@ -6,13 +6,16 @@ The first ten are those of THEORY.md section 9. Cases named mnist or cifar need 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import finitewidth as fw
+from finitewidth.inference.methods import Problem
 from finitewidth.networks import Network
+from finitewidth.sampling import SampledRow
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,22 @@ MORE = (
     Case("diabetes", fully(40, activation="tanh", precision=(0.5, 2.0)), temperature=0.3, n_train=60),
 )
 CASES = REFERENCE + MORE
+
+
+LONGEST = 8  # times the draws of a case, before it is given up as not converged
+
+
+def sampled(case: Case, train: fw.Dataset, test: fw.Dataset) -> SampledRow:
+    """The network itself, with more draws until its chains have converged."""
+    draws = case.draws
+    while True:
+        started = time.perf_counter()
+        problem = Problem(case.network, fw.Gaussian(case.temperature))
+        (solution,) = fw.Sample(draws=draws).solutions([problem], train, test)
+        row = solution.row(test, time.perf_counter() - started)
+        if row.converged or draws >= LONGEST * case.draws:
+            return row
+        draws *= 2
 
 
 def load(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -26,15 +25,12 @@ from cases import CASES, Case
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
 from finitewidth.display.tables import number, with_error
-from finitewidth.inference.likelihoods import Gaussian
-from finitewidth.inference.methods import Problem
 from finitewidth.jobs.job import method_of
 from finitewidth.sampling import SampledRow
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"
 NEURON = HERE / "neuron_cases.json"
-LONGEST = 8  # times the draws of a case, before it is given up as not converged
 
 
 def run(case: Case, folder: Path) -> dict[str, Any]:
@@ -45,15 +41,7 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
         method = case.method if closure is None else replace(method_of(case.method), closure=closure)
         curve = fw.learning_curve(case.network, train, test, temperature=case.temperature, method=method)
         theories[closure or "only"] = curve[0].to_dict()
-    draws = case.draws
-    while True:
-        problem = Problem(case.network, Gaussian(case.temperature))
-        started = time.perf_counter()
-        (solution,) = fw.Sample(draws=draws).solutions([problem], train, test)
-        row = solution.row(test, time.perf_counter() - started)
-        if row.converged or draws >= LONGEST * case.draws:
-            break
-        draws *= 2
+    row = cases.sampled(case, train, test)
     return {
         "case": str(case),
         "theory": json_ready(theories),
