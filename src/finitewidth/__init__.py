@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from finitewidth.curves import LearningCurve, learning_curve
     from finitewidth.curves.comparison import Comparison, compare
+    from finitewidth.curves.on_demand import Curve
     from finitewidth.curves.selection import Selection, select
     from finitewidth.data import Dataset
     from finitewidth.estimators import FiniteWidthClassifier, FiniteWidthRegressor
@@ -55,6 +56,7 @@ _PUBLIC = {
     "Comparison": "curves.comparison",
     "ConvergenceWarning": "checks.exceptions",
     "Convolutional": "networks",
+    "Curve": "curves.on_demand",
     "Dataset": "data",
     "Draws": "sampling",
     "Ensemble": "training",
@@ -108,6 +110,7 @@ __all__ = [
     "Comparison",
     "ConvergenceWarning",
     "Convolutional",
+    "Curve",
     "Dataset",
     "Draws",
     "Ensemble",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
 _COLUMNS = 80
+_INTERVAL = "90 % interval"
 _MEAN_Q = "mean Q: over the layers, or over the diagonal of Q (patches, outputs); --json has all of Q"
 _FORMATS = {"Q": ".3g", "mean Q": ".3g", "log evidence": ".2f", "R-hat": ".3f", "ESS": ".0f", "networks": "d"}
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
@@ -53,6 +54,9 @@ def curve(rows: Iterable[Row], heading: str) -> Table:
     named = ["accuracy"] if any(row.accuracy is not None for row in rows) else []
     several = _several(rows)
     caption = _READING
+    if all(hasattr(row, "rests_on") for row in rows):
+        columns = ["width", *several, "test error", _INTERVAL, "bias", "variance", "train error", *named]
+        return filled(heading, columns, ([_cell(row, name) for name in columns] for row in rows))
     if all(hasattr(row, "r_hat") for row in rows):
         more = ["R-hat", "ESS"]
     elif all(hasattr(row, "networks") for row in rows):
@@ -126,6 +130,9 @@ def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterato
             yield Text(f"NOT CONVERGED, {what}: {place}: {row.message}")
         elif row.message not in ("", "converged"):
             yield Text(f"Note: {place}: {row.message}")
+    for rests_on in dict.fromkeys(getattr(row, "rests_on", "") for row in rows):
+        if rests_on:
+            yield Text(f"Rests on {rests_on}; right at infinite width.")
     yield from _solvers(rows)
     yield from _validities(rows, several)
     for limit in infinite or ():
@@ -196,6 +203,8 @@ def _cell(row: Any, column: str) -> str:
         return f"{row.temperature:g}"
     if column == "P":
         return str(row.n_train)
+    if column == _INTERVAL:
+        return f"{number(row.test_error_low)} – {number(row.test_error_high)}"
     if not (row.converged or sampled):
         return NOTHING
     name = {"Q": "mean_order_parameter", "mean Q": "mean_order_parameter", "R-hat": "r_hat"}.get(column, column.lower())

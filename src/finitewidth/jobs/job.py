@@ -40,6 +40,7 @@ METHODS = {  # name -> where its class is
     "first-order": "theory:FirstOrder",
     "sample": "sampling:Sample",
     "train": "training:Train",
+    "curve": "curves.on_demand:Curve",
 }
 
 

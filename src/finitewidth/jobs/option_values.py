@@ -94,6 +94,11 @@ def _one(option: str, text: str) -> float:
     return values[0]
 
 
+def _share(option: str, text: str) -> float:
+    """5% or .05."""
+    return checks.with_unit(option, text, {"": 1.0, "%": 0.01}, "a share above 0 such as 5% or .05")
+
+
 def _precision(option: str, text: str) -> float | tuple[float, ...]:
     """One for all layers, or one a layer."""
     values = tuple(checks.positive(option, value) for value in _numbers(option, text))
@@ -229,6 +234,7 @@ NUMBER = Kind(lambda option, text: checks.positive(option, _one(option, text)), 
 NUMBER_FROM_ZERO = Kind(
     lambda option, text: checks.not_negative(option, _one(option, text)), {"type": "number", "minimum": 0}
 )
+SHARE = Kind(_share, {"type": ["number", "string"]})
 NUMBERS = Kind(_numbers, {"type": "array", "items": {"type": "number"}}, ",".join)
 PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": _ABOVE_ZERO}]}, ",".join)
 SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)

@@ -25,6 +25,7 @@ from finitewidth.jobs.option_values import (
     NUMBER_FROM_ZERO,
     NUMBERS,
     PRECISION,
+    SHARE,
     SIZES,
     TEXT,
     WHOLE,
@@ -121,6 +122,14 @@ class TheoryOptions:
 
 
 @dataclass(frozen=True)
+class CurveOptions:
+    """Settings of method curve, which they choose."""
+
+    within: str | None = _text("5%", "Accuracy wanted of the test error, by as many samples as that takes.", SHARE)
+    seconds: str | None = _text("S", "The most that it may take, at the accuracy that this allows.", NUMBER)
+
+
+@dataclass(frozen=True)
 class SamplingOptions:
     """Settings of method sample. ``--seed`` decides its random numbers too."""
 
@@ -153,14 +162,13 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
+class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, CurveOptions, JobOptions):
     """The options of ``finitewidth predict``."""
 
-    method: str = _text(
+    method: str | None = _text(
         "NAME",
-        "saddle, integrate, infinite, neuron, first-order, sample, train, or module:Class",
+        "saddle (default), integrate, infinite, neuron, first-order, sample, train, curve, or module:Class",
         METHOD,
-        default="saddle",
     )
 
 
@@ -180,7 +188,7 @@ class TrainOptions(_Shown, TrainingOptions, JobOptions):
 
 
 @dataclass(frozen=True)
-class CompareOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
+class CompareOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, CurveOptions, JobOptions):
     """The options of ``finitewidth compare``."""
 
     methods: str = _text(
@@ -225,12 +233,14 @@ class SweepOptions:
 
 def given(options: Any) -> dict[str, Any]:
     """The values of the options that were given, by name; raises InputError."""
-    method = getattr(options, "method", None)
-    found = {} if method is None else {"method": method}
+    fixed = getattr(type(options), "method", None)
+    found = {} if fixed is None else {"method": fixed}
     for field in dataclasses.fields(options):
         text = getattr(options, field.name)
         if text is not None and text is not False:
             found[field.name] = field.metadata["kind"].read(_option(field.name), text)
+    if isinstance(options, PredictOptions) and "method" not in found:
+        found["method"] = "curve" if {"within", "seconds"} & found.keys() else "saddle"
     return found
 
 
@@ -295,7 +305,7 @@ def command_of(given: dict[str, Any]) -> Command:
 # --- methods ------------------------------------------------------------------------------------------
 
 _SETTINGS = (
-    *(field.name for kind in (TheoryOptions, SamplingOptions, TrainingOptions) for field in dataclasses.fields(kind)),
+    *(field.name for kind in (TheoryOptions, CurveOptions, SamplingOptions, TrainingOptions) for field in dataclasses.fields(kind)),
     "seed",
 )
 
