@@ -1,15 +1,19 @@
 """One error over widths, with honest intervals: a theory, its exact first order in 1/N, and a few samples.
 
 A theory misses ``L(N) = log error(N) - log theory(N)``: zero at N -> infinity, there of known slope in 1/N, and sampled
-at some widths. In between, ``L = s g(s)`` with ``s = log(1 + w/N)`` and a Gaussian process g (Rasmussen and Williams
-2006, chapters 2 and 5): linear in 1/N for wide networks, slow in log N for narrow ones. Whatever is not known of it is
-averaged over on a grid, each point weighed by its marginal likelihood: amplitude, length and roughness of g, the width
-w where one regime becomes the other, and which theory it is that is corrected.
+at some widths. In between, L is a Gaussian process (Rasmussen and Williams 2006, chapters 2 and 5), the sum of two:
+
+- ``s g(s)`` with ``s = log(1 + w / N)`` and g smooth: linear in 1/N for wide networks, slow in log N for narrow ones;
+- a step ``b / (1 + (N / c)^p)``, for narrow networks may specialise, and wide ones of the same data do not.
+
+Whatever is not known of them is averaged over on a grid, each point weighed by its marginal likelihood: w, length and
+size of g, the step's place c, sharpness p and size b, or that there is none, and which theory is corrected.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,9 +22,13 @@ import numpy as np
 from scipy.special import logsumexp, ndtr
 
 Array = np.ndarray
-_TURNS = (1 / 16, 1 / 4, 1.0)  # w, in training points
-_LENGTHS = (0.35, 0.7, 1.4, 2.8, 5.6)  # in s
-_AMPLITUDES = (0.02, 0.05, 0.12, 0.3, 0.7, 1.6)
+_TURNS = (1 / 8, 1.0)  # w, in training points
+_LENGTHS = (0.7, 2.0, 6.0)  # of g, in s
+_SIZES = (0.03, 0.1, 0.3, 1.0)  # of g
+_PLACES = tuple(2.0**k for k in range(-4, 4))  # c, in training points
+_SHARPNESS = (2.0, 8.0)  # p: above 1, so that the slope at infinite width is that of g
+_STEPS = (0.1, 0.3)  # standard deviation of b
+_NO_STEP = 0.5  # its probability
 _JITTER = 1e-12
 _HALVINGS = 50
 
@@ -78,38 +86,69 @@ class Mixture:
 
 def log_errors(bases: Sequence[Base], anchors: Sequence[Anchor], widths: Sequence[int], n_train: int) -> Mixture:
     """What is known of the logarithm of an error at ``widths``."""
-    parts = [_corrected(base, anchors, widths, turn * n_train) for base, turn in itertools.product(bases, _TURNS)]
+    parts = [_corrected(base, anchors, widths, n_train, turn) for base, turn in itertools.product(bases, _TURNS)]
     evidence, means, covariances = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Mixture(np.exp(evidence - logsumexp(evidence)), means, covariances)
+    weights = np.exp(evidence - logsumexp(evidence))
+    counted = weights > 1e-6 / len(weights)
+    return Mixture(weights[counted] / weights[counted].sum(), means[counted], covariances[counted])
 
 
-def _corrected(base: Base, anchors: Sequence[Anchor], widths: Sequence[int], turn: float) -> tuple[Array, Array, Array]:
-    """Log marginal likelihood, mean and covariance at the widths, for every covariance function of g."""
-    seen = np.log1p(turn / np.array([anchor.width for anchor in anchors], dtype=float))
-    at = np.log1p(turn / np.array(widths, dtype=float))
-    values = np.array([anchor.log_error - base.log_errors[anchor.width] for anchor in anchors]) / seen
-    noise = np.array([anchor.standard_error for anchor in anchors]) / seen
-    units = np.log(seen).sum()  # of the densities of L, whatever w is
+def _corrected(
+    base: Base, anchors: Sequence[Anchor], widths: Sequence[int], n_train: int, turn: float
+) -> tuple[Array, Array, Array]:
+    """Log of weight times marginal likelihood, mean and covariance at the widths, at every point of the grid."""
+    seen, at = np.array([anchor.width for anchor in anchors], dtype=float), np.array(widths, dtype=float)
+    values = [anchor.log_error - base.log_errors[anchor.width] for anchor in anchors]
+    errors = [anchor.standard_error for anchor in anchors]
+    sloped = base.slope is not None
     if base.slope is not None:
-        slope, error = base.slope
-        seen, values, noise = (np.append(a, b) for a, b in ((seen, 0.0), (values, slope / turn), (noise, error / turn)))
-        units += np.log(turn)
-    own, across, there = (_covariances(a[:, None] - b) for a, b in ((seen, seen), (at, seen), (at, at)))
-    own += np.diag(noise**2) + _JITTER * np.eye(len(seen))
+        values, errors = [*values, base.slope[0]], [*errors, base.slope[1]]
+    observed, predicted = (
+        _Places.of(at, n_train, turn, with_slope) for at, with_slope in ((seen, sloped), (at, False))
+    )
+    own = _covariance(observed, observed) + np.diag(np.square(errors)) + _JITTER * np.eye(len(values))
+    across, there = _covariance(predicted, observed), _covariance(predicted, predicted)
     root = np.linalg.cholesky(own)
-    white = np.linalg.solve(root, np.broadcast_to(values[:, None], (len(root), len(values), 1)))[..., 0]
+    white = np.linalg.solve(root, np.broadcast_to(np.array(values)[:, None], (len(root), len(values), 1)))[..., 0]
     whitened = np.linalg.solve(root, across.swapaxes(1, 2))
     evidence = -0.5 * (white**2).sum(1) - np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
     mean = np.einsum("kin,ki->kn", whitened, white)
     covariance = there - np.einsum("kin,kim->knm", whitened, whitened)
     logs = np.array([base.log_errors[width] for width in widths])
-    return np.log(base.odds) + evidence - units, logs + at * mean, np.outer(at, at) * covariance
+    return math.log(base.odds) + np.tile(_LOG_ODDS, len(_SMOOTH)) + evidence, logs + mean, covariance
 
 
-def _covariances(apart: Array) -> Array:
-    """Of g at points so far apart, (k, n, m): Matérn functions of orders 1/2 and 3/2, of all lengths and amplitudes."""
+_SMOOTH = tuple(itertools.product(_LENGTHS, _SIZES))
+_STEPPED = tuple(itertools.product(_PLACES, _SHARPNESS, _STEPS))
+_LOG_ODDS = np.log([_NO_STEP, *[(1.0 - _NO_STEP) / len(_STEPPED)] * len(_STEPPED)])
+
+
+class _Places(NamedTuple):
+    """Where L is looked at: s, the factor of g there, and what each step (steps, n) is there.
+
+    The slope at infinite width is one more place, with the factor d s / d (1/N) = w, at s = 0.
+    """
+
+    s: Array
+    factor: Array
+    steps: Array
+
+    @classmethod
+    def of(cls, widths: Array, n_train: int, turn: float, with_slope: bool) -> _Places:
+        w = turn * n_train
+        s = np.log1p(w / widths)
+        steps = [np.zeros(len(s)), *(b / (1.0 + (widths / (c * n_train)) ** p) for c, p, b in _STEPPED)]
+        if not with_slope:
+            return cls(s, s, np.array(steps))
+        return cls(np.append(s, 0.0), np.append(s, w), np.array([np.append(step, 0.0) for step in steps]))
+
+
+def _covariance(one: _Places, other: _Places) -> Array:
+    """Of L at every point of the grid, (k, n, m): a Matérn function of order 5/2, and the step."""
+    factor, apart = np.outer(one.factor, other.factor), np.abs(one.s[:, None] - other.s)
+    steps = one.steps[:, :, None] * other.steps[:, None, :]
     found = []
-    for length, amplitude in itertools.product(_LENGTHS, _AMPLITUDES):
-        d = np.abs(apart) / length
-        found += [amplitude**2 * np.exp(-d), amplitude**2 * (1.0 + np.sqrt(3.0) * d) * np.exp(-np.sqrt(3.0) * d)]
-    return np.array(found)
+    for length, size in _SMOOTH:
+        d = math.sqrt(5.0) * apart / length
+        found.append(size**2 * factor * (1.0 + d + d**2 / 3.0) * np.exp(-d) + steps)
+    return np.concatenate(found)
