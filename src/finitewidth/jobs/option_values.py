@@ -94,6 +94,15 @@ def _one(option: str, text: str) -> float:
     return values[0]
 
 
+def _share(option: str, text: str) -> float:
+    """A number between 0 and 1, or per cent: 0.01 or 1%."""
+    number = text.strip().removesuffix("%")
+    value = checks.positive(option, _one(option, number)) / (1.0 if number == text.strip() else 100.0)
+    if value >= 1.0:
+        raise InputError(f"{option} {text}", "a share below 1, or per cent", f"write {option} 1%, for example")
+    return value
+
+
 def _precision(option: str, text: str) -> float | tuple[float, ...]:
     """One for all layers, or one a layer."""
     values = tuple(checks.positive(option, value) for value in _numbers(option, text))
@@ -229,6 +238,7 @@ NUMBER = Kind(lambda option, text: checks.positive(option, _one(option, text)), 
 NUMBER_FROM_ZERO = Kind(
     lambda option, text: checks.not_negative(option, _one(option, text)), {"type": "number", "minimum": 0}
 )
+SHARE = Kind(_share, {"type": ["number", "string"]})
 NUMBERS = Kind(_numbers, {"type": "array", "items": {"type": "number"}}, ",".join)
 PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": _ABOVE_ZERO}]}, ",".join)
 SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)

@@ -34,8 +34,8 @@ def kept_programs() -> Iterator[None]:
     Does nothing where the user has set a cache of their own, or switched it off (``FINITEWIDTH_COMPILATION_CACHE=off``;
     a path there is the folder). Raises InputError for a folder given so that is not safe.
     """
-    _open()
     try:
+        _open()
         yield
     finally:
         _close()
@@ -95,8 +95,11 @@ def _open() -> None:
             return
         import jax
 
-        place = folder() if jax.config.jax_compilation_cache_dir is None else None
-        if place is None or not jax.config.jax_enable_compilation_cache:
+        settings: Any = jax.config
+        if settings.jax_compilation_cache_dir is not None or not settings.jax_enable_compilation_cache:
+            return
+        place = folder()
+        if place is None:
             return
         with contextlib.suppress(OSError):
             place.mkdir(mode=0o700, exist_ok=True)

@@ -15,6 +15,7 @@ from scipy import fft, special, stats
 Array = np.ndarray
 STRICT, LARGEST = 1.01, 1.2  # an R-hat of at most STRICT is always good enough, one above LARGEST never is
 ESS_LIMIT = 100.0
+ESS_OF_ACCURACY = 50.0  # of what an accuracy was asked for: its standard error is itself known to a tenth or two
 _CHANCE = 0.001  # of an R-hat above its limit where chains do agree
 _SHORTEST = 4  # draws a chain below which nothing can be said
 
@@ -24,13 +25,19 @@ class Diagnosis:
     """Of one series: R-hat (NaN for one chain), bulk effective sample size, standard error of the mean.
 
     limit: what R-hat stays below, but for one time in a thousand, where chains of this length agree; between 1.01 and
-    1.2.
+    1.2. mean: of the series.
     """
 
     r_hat: float
     ess: float
     standard_error: float
     limit: float = STRICT
+    mean: float = math.nan
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error beside the mean."""
+        return self.standard_error / abs(self.mean) if self.mean else math.nan
 
 
 def diagnose(series: Array) -> Diagnosis:
@@ -45,13 +52,13 @@ def diagnose(series: Array) -> Diagnosis:
         return Diagnosis(math.nan, math.nan, math.nan)
     split = _split(series)
     bulk, tails = _normalised(split), _normalised(np.abs(split - np.median(split)))
-    ess, error = effective_size(bulk), standard_error(series)
+    ess, error, mean = effective_size(bulk), standard_error(series), float(series.mean())
     if chains == 1:
-        return Diagnosis(math.nan, ess, error)
+        return Diagnosis(math.nan, ess, error, mean=mean)
     found = [(_r_hat(part), _limit(part)) for part in (bulk, tails)]
     r_hat = max(value for value, _ in found)
     _, limit = max(found, key=lambda one: (one[0] - 1.0) / (one[1] - 1.0))  # of the one that is further off
-    return Diagnosis(r_hat, ess, error, limit)
+    return Diagnosis(r_hat, ess, error, limit, mean)
 
 
 def standard_error(series: Array) -> float:
@@ -65,7 +72,7 @@ def standard_error(series: Array) -> float:
 
 def effective_size(chains: Array) -> float:
     """Independent draws with the same standard error of the mean as all of ``chains`` (equation 10 there)."""
-    count, length = chains.shape
+    count = len(chains)
     between = float(chains.mean(1).var(ddof=1)) if count > 1 else 0.0
     time = _autocorrelation_time(_autocovariance(chains), between)
     return chains.size / max(time, 1.0 / math.log10(chains.size))
@@ -134,27 +141,35 @@ def _autocorrelation_time(covariance: Array, between: float) -> float:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def verdict(watched: Mapping[str, Diagnosis], divergences: int, draws: int) -> tuple[bool, str]:
-    """Whether every watched series converged, and if not, why and what to do, in one line."""
+def verdict(
+    watched: Mapping[str, Diagnosis], divergences: int, draws: int, accuracy: float | None = None
+) -> tuple[bool, str]:
+    """Whether every watched series converged, and if not, why and what to do, in one line.
+
+    accuracy: relative standard error that was asked for, of the first of them. Without one, the effective sample size
+    of every series decides.
+    """
     chains_needed = [name for name, d in watched.items() if math.isnan(d.r_hat) and not math.isnan(d.ess)]
     stuck = [name for name, d in watched.items() if math.isnan(d.ess)]
     apart = [name for name, d in watched.items() if d.r_hat > d.limit]
-    few = [name for name, d in watched.items() if d.ess < ESS_LIMIT]
+    first = next(iter(watched))
+    least, counted = (ESS_LIMIT, watched) if accuracy is None else (ESS_OF_ACCURACY, {first: watched[first]})
+    few = {name: d.ess for name, d in counted.items() if d.ess < least}
     complaints = []
     if stuck:
-        complaints.append(f"{_list(stuck)} did not move or was too short ({draws} draws a chain): sample longer")
+        complaints.append(f"{', '.join(stuck)} did not move or was too short ({draws} draws a chain): sample longer")
     if chains_needed:
         complaints.append("one chain, so R-hat cannot be computed: run at least two chains")
     if apart:
         worst = max((watched[name] for name in apart), key=lambda d: d.r_hat)
-        complaints.append(f"R-hat {worst.r_hat:.3f} of {_list(apart)} is above {worst.limit:.3f}: sample longer")
+        complaints.append(f"R-hat {worst.r_hat:.3f} of {', '.join(apart)} is above {worst.limit:.3f}: sample longer")
     if few:
-        least = min(watched[name].ess for name in few)
-        complaints.append(f"effective sample size {least:.0f} of {_list(few)} is below {ESS_LIMIT:.0f}: sample longer")
+        complaints.append(
+            f"effective sample size {min(few.values()):.0f} of {', '.join(few)} is below {least:.0f}: sample longer"
+        )
+    if accuracy is not None and watched[first].relative_error > accuracy:
+        error = 100.0 * watched[first].relative_error
+        complaints.append(f"{first} known to {error:.2g} %, {100.0 * accuracy:.2g} % asked for: sample longer")
     if divergences:
         complaints.append(f"{divergences} divergent trajectories: lower the step size or raise the temperature")
     return not complaints, "; ".join(complaints) or "converged"
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names)
