@@ -95,8 +95,12 @@ def _one(option: str, text: str) -> float:
 
 
 def _share(option: str, text: str) -> float:
-    """5% or .05."""
-    return checks.with_unit(option, text, {"": 1.0, "%": 0.01}, "a share above 0 such as 5% or .05")
+    """A number between 0 and 1, or per cent: 0.01 or 1%."""
+    number = text.strip().removesuffix("%")
+    value = checks.positive(option, _one(option, number)) / (1.0 if number == text.strip() else 100.0)
+    if value >= 1.0:
+        raise InputError(f"{option} {text}", "a share below 1, or per cent", f"write {option} 1%, for example")
+    return value
 
 
 def _precision(option: str, text: str) -> float | tuple[float, ...]:

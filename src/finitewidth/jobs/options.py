@@ -135,8 +135,10 @@ class SamplingOptions:
 
     sampler: str | None = _text("NAME", "collapsed, langevin, langevin-unadjusted or nuts. Default: collapsed.")
     chains: str | None = _text("C", "Chains; R-hat needs two. Default: 4.", WHOLE)
-    draws: str | None = _text("D", "Draws kept of each chain. Default: 500.", WHOLE)
-    warmup: str | None = _text("D", "Iterations of adaptation before them. Default: 300 or 500.", WHOLE_FROM_ZERO)
+    draws: str | None = _text("D", "Draws of each chain. Default: 500; with --accuracy at most 5000.", WHOLE)
+    accuracy: str | None = _text("1%", "Draw until the test error is so well known (standard error).", SHARE)
+    seconds: str | None = _text("S", "Draw for so long.", NUMBER)
+    warmup: str | None = _text("D", "Iterations before them. Default: until the sampler has adapted.", WHOLE_FROM_ZERO)
     step_size: str | None = _text("X", "Fixed step size. Default: adapted.", NUMBER)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.runs.compilation_cache import kept_programs
 
 Tree = Any  # a pytree of JAX: arrays in lists, tuples and mappings; whoever made it knows which
 Leaf = Any  # an array in it: JAX's in compiled code, NumPy's (or a number) outside
@@ -65,10 +66,10 @@ def one_blas_thread() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def single_thread() -> Iterator[None]:
-    """Float64 in JAX (in this thread), and one BLAS thread, for as long as the context lasts."""
+    """Float64 in JAX (in this thread), one BLAS thread, and programs kept, for as long as the context lasts."""
     import jax
 
-    with one_blas_thread(), jax.enable_x64(True):
+    with one_blas_thread(), kept_programs(), jax.enable_x64(True):
         yield
 
 
@@ -82,7 +83,7 @@ def lanes(count: int) -> Iterator[Callable[[Callable[[Any], Tree], Iterable[Any]
         with jax.enable_x64(True):  # a setting of the thread
             return jax.device_get(work(part))
 
-    with one_blas_thread(), ThreadPoolExecutor(count) as pool:
+    with one_blas_thread(), kept_programs(), ThreadPoolExecutor(count) as pool:
         yield lambda work, parts: list(pool.map(partial(lane, work), parts))
 
 

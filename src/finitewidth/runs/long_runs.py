@@ -42,7 +42,7 @@ class Engine(Protocol[State]):
         """Do what is left, one state after another."""
 
     def where(self, state: State, /) -> tuple[str, int, int]:
-        """What it is doing, how many states it has been through, and through how many it goes."""
+        """What it is doing, how many states it has been through, and through how many it goes, as far as is known."""
 
     def effort(self, state: State, /) -> tuple[float, float] | None:
         """Work that led to this state from the last one, and that is left, in one unit; None where nobody knows."""
@@ -130,12 +130,16 @@ def carry_out_alone(
 
 
 def carry_out(
-    run: LongRun[State], checkpoint: str | os.PathLike[str] | None = None, progress: bool | str = False
+    run: LongRun[State],
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | str = False,
+    start: State | None = None,
 ) -> State:
     """Its last state, or the one that an interrupt (Ctrl-C) left it in; that is passed on where none is usable.
 
     checkpoint: a file that it is saved to every 15 seconds and at the end, and goes on from. progress: a bar on stderr;
-    a text stands in front of it. Raises TimeCapError, MemoryError, InputError for a file of another run.
+    a text stands in front of it. start: a state of the same run to go on from, where there is no file yet.
+    Raises TimeCapError, MemoryError, InputError for a file of another run.
     """
     file = None if checkpoint is None else RunFile(Path(checkpoint), run.fingerprint())
     saved = None if file is None else file.read()
@@ -146,7 +150,9 @@ def carry_out(
             file.write(*engine.to_file(state))
 
     with memory_errors(str(run), run.remedy):
-        start = state = engine.start() if file is None or saved is None else engine.from_file(file, *saved)
+        if file is not None and saved is not None:
+            start = engine.from_file(file, *saved)
+        start = state = engine.start() if start is None else start
         if durations.wanted():
             durations.refuse_beyond(engine.least_seconds(start), str(run), run.remedy)
         try:
@@ -171,7 +177,8 @@ def _watched(
     with reporting(durations.Pace(str(run), run.remedy, run.paced), progress, label, total, done) as report:
 
         def watch(state: State) -> None:
-            report(run.engine.where(state)[0], run.engine.effort(state))
+            label, _, total = run.engine.where(state)
+            report(label, run.engine.effort(state), total)
             save_if_due(state)
 
         yield watch
@@ -180,14 +187,15 @@ def _watched(
 @contextlib.contextmanager
 def reporting(
     pace: durations.Pace, progress: bool | str, label: str, total: int, done: int = 0
-) -> Iterator[Callable[[str, tuple[float, float] | None], None]]:
-    """Called with a label and with ``Engine.effort`` after every step: moves the bar, and paces the rest."""
+) -> Iterator[Callable[..., None]]:
+    """Called with a label, ``Engine.effort`` and, where it has changed, the total, after every step: moves the bar, and
+    paces the rest."""
     work = 0.0
     with progress_bar(progress, label, total, done) as advance:
 
-        def report(label: str, effort: tuple[float, float] | None) -> None:
+        def report(label: str, effort: tuple[float, float] | None, total: int | None = None) -> None:
             nonlocal work
-            advance(label)
+            advance(label, total)
             if effort is not None:
                 work += effort[0]
                 pace(work, effort[1])

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr with the time left; what it yields moves it by one. A text for ``visible`` stands in front."""
+def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr with the time left; what it yields moves it by one, and takes a label and perhaps another total. A
+    text for ``visible`` stands in front."""
     if not visible:
-        yield lambda label: None
+        yield lambda label, total=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,4 +20,4 @@ def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iter
     name = f"{visible}: " if isinstance(visible, str) else ""
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(name + label, total=total, completed=done)
-        yield lambda label: bar.update(task, advance=1, description=name + label)
+        yield lambda label, total=None: bar.update(task, total=total, advance=1, description=name + label)

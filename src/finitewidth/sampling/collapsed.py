@@ -5,6 +5,7 @@ The prior is N(0, 1) in whitened weights, so its flow is a rotation, done exactl
 likelihood, a rotation of (theta, momentum) by the step size, half a kick (Shahbaba et al. 2014). The step
 size is limited by the likelihood alone. Warmup adapts it by dual averaging (Hoffman and Gelman 2014), then
 tries trajectory lengths and keeps the one that moves the energy and the predictions farthest for its cost.
+It begins that as soon as the energy no longer drifts, unless its length is given.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MAX_STEPS = 512  # leapfrog steps of one draw at most
 _LARGEST_STEP = 1.0
 _NEARLY = 0.7
 _LENGTHS = (1.0, 1.6, 2.5)  # trajectory lengths tried, in radians of the rotation by the prior
+_LONGEST_BURN_IN, _RACE, _STEP_SIZE = 300, 10, 30  # iterations, where the length of warmup is not given
+_WINDOW = 20  # iterations over which the energy must not drift
+_DRIFT, _OFF = 0.5, 0.15  # of the energy, in its standard deviations; of the acceptance from what is aimed at
 
 
 class State(NamedTuple):
@@ -55,17 +59,31 @@ class Collapsed(Sampler):
         step = self.step_size or 0.1
         return {"step_size": step, "trajectory": self.trajectory or 1.0, "max_steps": 32.0}
 
-    def stages(self, warmup: int, draws: int) -> list[Stage]:
+    def stages(self, warmup: int | None, draws: int) -> list[Stage]:
         """Burn-in, the race of trajectory lengths, the final step size, and the draws."""
-        adapt = self.step_size is None
-        if self.trajectory is not None:
-            stages = [Stage("burn-in", warmup, adapt)]
+        adapt, lengths = self.step_size is None, () if self.trajectory else _LENGTHS
+        if warmup is None:
+            burn, race, last = _LONGEST_BURN_IN, _RACE, _STEP_SIZE if adapt else 0
+        elif lengths:
+            burn, race = warmup // 2, warmup // (4 * len(lengths))
+            last = warmup - burn - race * len(lengths)
         else:
-            burn, race = warmup // 2, warmup // (4 * len(_LENGTHS))
-            tries = [Stage(f"length {length}", race) for length in _LENGTHS]
-            stages = [Stage("burn-in", burn, adapt), *tries]
-            stages.append(Stage("step size", warmup - burn - race * len(_LENGTHS), adapt))
+            burn, race, last = warmup, 0, 0
+        stages = [Stage("burn-in", burn, adapt, settles=warmup is None)]
+        stages += [Stage(f"length {length}", race) for length in lengths]
+        stages.append(Stage("step size", last, adapt))
         return [*(stage for stage in stages if stage.iterations > 0), Stage("draws", draws, draws=True)]
+
+    def settled(self, stage: Stage, records: Records) -> bool:
+        """Whether the energy no longer drifts, and steps are accepted as often as they should be."""
+        energy, acceptance = records["energy"], records["acceptance"][:, -_WINDOW:]
+        if energy.shape[1] < 2 * _WINDOW:
+            return False
+        before, last = energy[:, -2 * _WINDOW : -_WINDOW], energy[:, -_WINDOW:]
+        drift = abs(float(last.mean() - before.mean()))
+        deviation = float(np.sqrt(0.5 * (before.var(1) + last.var(1)).mean()))
+        accepted = not stage.adapt or abs(float(acceptance.mean()) - self.acceptance) <= _OFF
+        return accepted and drift <= _DRIFT * deviation
 
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings a stage starts with; ``scores`` holds the scores of the lengths tried."""

@@ -15,6 +15,7 @@ from finitewidth.data import TargetEncoding
 from finitewidth.data.encoding import NUMBERS
 from finitewidth.display import Displayed
 from finitewidth.inference.prediction import Errors, Prediction, in_own_units, sign_probability
+from finitewidth.sampling.aim import error_series, watch
 from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ class SampledErrors(Errors):
     """Errors of a sampled posterior, with Monte-Carlo standard errors (``_se``) and diagnostics.
 
     r_hat: the largest of test error, train error and energy (NaN for one chain). ess: effective sample size
-    of the test error. converged is False unless R-hat <= 1.01, every effective sample size >= 100, and
-    nothing diverged; ``message`` says what is wrong. ``bias`` is free of the noise of the mean prediction.
+    of the test error. converged is False unless every R-hat is one that chains of this length have where they agree
+    (docs/sampling.md), nothing diverged, and every effective sample size is at least 100, or, where an accuracy was
+    asked for, the test error is that well known; ``message`` says what is wrong. ``bias`` is free of the noise of the
+    mean prediction.
     """
 
     test_error_se: float
@@ -69,7 +72,7 @@ class Draws(Displayed):
     diverged: steps whose energy error exploded.
     observables: by name, averaged over all draws: "order_parameter" (Q = lambda_L <v v^T>/N, n D x n D),
         "hidden_kernel" (<phi phi^T>/N of the training points), "weight_covariance" (lambda_0 <w w^T>).
-    complete: False where a run was interrupted: the draws so far.
+    complete: False where a run was interrupted: the draws so far. wanted: relative standard error asked for.
     settings: the adapted step size and trajectory. attrs: network, data, seed, versions, as text and numbers.
     encoding: of the targets sampled with, in whose terms (standardised, where they were) all numbers here are.
     """
@@ -87,6 +90,7 @@ class Draws(Displayed):
     observed: dict[str, Array] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
     encoding: TargetEncoding = NUMBERS
+    wanted: float | None = None
 
     @property
     def n_chains(self) -> int:
@@ -117,11 +121,11 @@ class Draws(Displayed):
         of the mean over all draws, variance the rest. ``y``: as for ``Prediction.errors``, and refused as there.
         """
         y = self.encoding.targets(y, self.mean.shape[2:])
-        error_series = _points_mean((y - self.mean) ** 2 + self.variance)
+        series = error_series(y, self.mean, self.variance)
         bias, bias_series = self._bias(y)
-        test_error = float(error_series.mean())
+        test_error = float(series.mean())
         accuracy = self._accuracy_series(y)
-        test = diagnose(error_series)
+        test = diagnose(series)
         watched = {"test error": test, **self._watched}
         converged, message = self._verdict(watched)
         errors = SampledErrors(
@@ -133,7 +137,7 @@ class Draws(Displayed):
             test_error_se=test.standard_error,
             train_error_se=watched["train error"].standard_error,
             bias_se=standard_error(bias_series),
-            variance_se=standard_error(error_series - bias_series),
+            variance_se=standard_error(series - bias_series),
             accuracy_se=None if accuracy is None else standard_error(accuracy),
             r_hat=_worst([d.r_hat for d in watched.values()]),
             ess=test.ess,
@@ -149,7 +153,7 @@ class Draws(Displayed):
 
     def _verdict(self, watched: dict[str, Diagnosis]) -> tuple[bool, str]:
         draws = self.energy.shape[1]
-        converged, message = verdict(watched, int(self.diverged.sum()), draws)
+        converged, message = verdict(watched, int(self.diverged.sum()), draws, self.wanted)
         return (converged, message) if self.complete else (False, f"interrupted after {draws} draws a chain; {message}")
 
     @property
@@ -179,7 +183,7 @@ class Draws(Displayed):
 
     @cached_property
     def _watched(self) -> dict[str, Diagnosis]:
-        return {"train error": diagnose(self.train_error), "energy": diagnose(self.energy)}
+        return watch({}, {"train_error": self.train_error, "energy": self.energy})
 
     def _bias(self, y: Array) -> tuple[float, Array]:
         """Squared bias without the noise of the mean over draws, and the series whose mean errs as it does.

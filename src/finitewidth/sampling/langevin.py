@@ -52,7 +52,7 @@ class Langevin(Sampler):
         start = _START if self.corrected else _UNADJUSTED_STEP
         return {"step_size": self.step_size or start, "trajectory": float(round(self.trajectory or _STEPS))}
 
-    def stages(self, warmup: int, draws: int) -> list[Stage]:
+    def stages(self, warmup: int | None, draws: int) -> list[Stage]:
         """Burn-in and draws."""
         adapt = self.corrected and self.step_size is None
         stages = [Stage("burn-in", warmup, adapt)] if warmup else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finitewidth import checks
+from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.networks import Network
 from finitewidth.runs.long_runs import MethodOfRuns, carry_out_alone
@@ -17,14 +18,22 @@ from finitewidth.sampling.run import SamplingRun
 
 SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
 OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
-_WARMUP = {"collapsed": 300, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}
+_WARMUP = {"collapsed": None, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}  # None: until it has adapted
+_DRAWS, _MOST_DRAWS = 500, 5000  # a chain: without an accuracy, and at most with one
 
 
 @dataclass(frozen=True)
 class Sample(MethodOfRuns):
     """Draw from the posterior of the finite network itself (docs/theory.md section 7).
 
-    chains, draws, warmup: ``draws`` are recorded a chain, after ``warmup`` iterations of adaptation.
+    chains: at least two, where they are to be compared.
+    draws: recorded of each chain, 500; with ``accuracy`` or ``seconds`` the most of them, 5000.
+    accuracy: relative standard error wanted of the test error on the test set that is given (of the train error where
+        none is): 0.01 is 1 %. The run ends as soon as that is reached and the chains agree.
+    seconds: the run ends after so long, compilation included, with the draws that it has (20 a chain at least); how
+        many these are depends on the machine.
+    warmup: iterations of adaptation before the draws. Default: until the sampler has adapted, 100 to 360 iterations
+        (collapsed), 300 (nuts) or 500.
     seed: decides every random number. The same call gives the same bits on one machine.
     sampler: "collapsed": readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights.
         "langevin", "langevin-unadjusted": Langevin on all weights, with or without a Metropolis test; see
@@ -40,7 +49,9 @@ class Sample(MethodOfRuns):
     name = "sample"
     averages = True
     chains: int = 4
-    draws: int = 500
+    draws: int | None = None
+    accuracy: float | None = None
+    seconds: float | None = None
     warmup: int | None = None
     seed: int = 0
     sampler: str = "collapsed"
@@ -57,16 +68,34 @@ class Sample(MethodOfRuns):
             "seed": checks.seed("seed", self.seed),
             "warmup": None if self.warmup is None else checks.seed("warmup", self.warmup),
         }
-        checked |= {name: checks.positive_integer(name, getattr(self, name)) for name in ("chains", "draws")}
-        for name in ("step_size", "trajectory"):
+        checked["chains"] = checks.positive_integer("chains", self.chains)
+        checked["draws"] = None if self.draws is None else checks.positive_integer("draws", self.draws)
+        for name in ("step_size", "trajectory", "accuracy", "seconds"):
             value = getattr(self, name)
             checked[name] = None if value is None else checks.positive(name, value)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        self._refuse_vain_accuracy()
+
+    def _refuse_vain_accuracy(self) -> None:
+        """InputError for an accuracy that is none, or that nothing could tell was reached."""
+        if self.accuracy is None:
+            return
+        if self.accuracy >= 1.0:
+            raise InputError(f"accuracy = {self.accuracy:g}", "a relative error below 1", "write accuracy=0.01 for 1 %")
+        if self.chains < 2:
+            wanted = "at least two, whose agreement shows that they have converged"
+            raise InputError("an accuracy of one chain", wanted, "write chains=4, for example")
 
     @property
-    def iterations_before(self) -> int:
-        """Iterations of adaptation, chosen by the sampler where ``warmup`` is None."""
+    def most_draws(self) -> int:
+        """Draws of a chain: as many as that, or, with an accuracy or a time, at most."""
+        open_end = self.accuracy is not None or self.seconds is not None
+        return self.draws or (_MOST_DRAWS if open_end else _DRAWS)
+
+    @property
+    def iterations_before(self) -> int | None:
+        """Iterations of adaptation; None: until the sampler has adapted."""
         return _WARMUP[self.sampler] if self.warmup is None else self.warmup
 
     def _run(self, network: Network, train: Dataset, test: Dataset | None, temperature: float) -> SamplingRun:
@@ -96,13 +125,15 @@ def sample(
 
     Parameters
     ----------
-    network: any architecture. train, test: data sets; of ``test`` only the inputs are used.
+    network: any architecture. train, test: data sets; what is drawn depends on the inputs of ``test`` only, how long,
+        with an ``accuracy``, on its targets too.
     temperature: T, the variance of the Gaussian likelihood.
-    checkpoint: a file that the run is saved to, and resumed from to the same result. An interrupt (Ctrl-C)
-        gives the draws so far with ``complete=False``, or is passed on where there are none.
+    checkpoint: a file that the run is saved to, and resumed from to the same result. A finished run goes on from it
+        where more draws or a higher accuracy are wanted, as if they had been wanted at once; more draws than wanted
+        stay. An interrupt (Ctrl-C) gives the draws so far with ``complete=False``, or is passed on without any.
     progress: a bar on stderr with the time left; a text stands in front of it.
     memory: cap such as "8GB"; what would need more is refused before it starts.
-    settings: chains, draws, seed and the others of ``fw.Sample``.
+    settings: chains, draws, accuracy, seed and the others of ``fw.Sample``.
 
     Warns (ScaleWarning) of data far from the size that the prior expects.
     Raises InputError for inputs that cannot be and for a checkpoint of another run, MemoryCapError above

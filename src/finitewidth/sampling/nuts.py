@@ -59,7 +59,7 @@ class Nuts(Sampler):
         """None shared by the chains."""
         return {}
 
-    def stages(self, warmup: int, draws: int) -> list[Stage]:
+    def stages(self, warmup: int | None, draws: int) -> list[Stage]:
         """Draws only: the window adaptation is part of ``init``."""
         return [Stage("draws", draws, draws=True)]
 

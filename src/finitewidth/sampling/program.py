@@ -26,7 +26,7 @@ from finitewidth.sampling.posterior import (
     train_error,
 )
 
-CHUNK = 10  # iterations between two looks at the clock; stages are rounded up to whole chunks
+CHUNK = 10  # iterations between two looks at the clock
 Settings = dict[str, float]
 Records = dict[str, np.ndarray]  # (chains, iterations, ...) each
 
@@ -48,11 +48,16 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run. adapt: the step size follows the acceptance by dual averaging. draws: not warmup."""
+    """A part of a run, of so many iterations at most, rounded up to whole chunks.
+
+    adapt: the step size follows the acceptance by dual averaging. settles: it ends as soon as ``Sampler.settled``.
+    draws: not warmup.
+    """
 
     name: str
     iterations: int
     adapt: bool = False
+    settles: bool = False
     draws: bool = False
 
     @property
@@ -80,8 +85,8 @@ class Sampler(abc.ABC):
         """Before warmup; empty where the chains share none."""
 
     @abc.abstractmethod
-    def stages(self, warmup: int, draws: int) -> list[Stage]:
-        """What a run goes through; the last are the draws."""
+    def stages(self, warmup: int | None, draws: int) -> list[Stage]:
+        """What a run goes through; the last are the draws. warmup: None to end when it has adapted."""
 
     @abc.abstractmethod
     def step(self, state: Tree, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Tree, Info]:
@@ -94,6 +99,10 @@ class Sampler(abc.ABC):
     def before(self, stage: Stage, settings: Settings, scores: dict[str, float]) -> Settings:
         """Settings that a stage starts with; scores: of the stages before it."""
         return settings
+
+    def settled(self, stage: Stage, records: Records) -> bool:
+        """Whether a stage that ends when it has adapted may end after these iterations."""
+        return True
 
     def score(self, stage: Stage, records: Records) -> float | None:
         """Of a stage whose settings were tried; None where there is nothing to choose from."""
@@ -141,14 +150,13 @@ Step = tuple[Tree, DualAveraging, Tree, Tree]  # state, tuner, records and sums
 class When(NamedTuple):
     """What a chunk is part of.
 
-    iterations: done before it in the whole run. first: done before it in its stage. counted: how many of its own
-    iterations count, the others only fill the chunk. adapt: whether the stage adapts the step size.
+    iterations: done before it in the whole run. first: done before it in its stage. adapt: whether the stage adapts the
+    step size.
     """
 
     seed: Leaf
     iterations: Leaf
     first: Leaf
-    counted: Leaf
     adapt: Leaf
 
 
@@ -166,7 +174,7 @@ class Program:
     def shapes(self, settings: Settings, arrays: Arrays) -> Step:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
         state, tuner = jax.eval_shape(self._init, 0, 0, arrays), DualAveraging.start(np.ones(()))
-        moment = When(0, 0, 0, CHUNK, False)
+        moment = When(0, 0, 0, False)
         shapes: Step = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
         return shapes
 
@@ -201,8 +209,7 @@ class Program:
             state, info = self.sampler.step(state, key, moment, used, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
             record, terms = self._observe(state, observe_key, arrays)
-            sums = jax.tree.map(lambda total, term: total + jnp.where(index < when.counted, term, 0.0), sums, terms)
-            return (state, tuner, sums), {**record, **info._asdict()}
+            return (state, tuner, jax.tree.map(jnp.add, sums, terms)), {**record, **info._asdict()}
 
         shapes = jax.eval_shape(self._observe, state, _key(0, 0, 0), arrays)[1]
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +22,7 @@ from finitewidth.sampling.inputs import Inputs
 from finitewidth.sampling.solution import Sampled, Weights
 
 if TYPE_CHECKING:
+    from finitewidth.sampling.aim import Aim
     from finitewidth.sampling.engine import Engine, Progress
     from finitewidth.sampling.method import Sample
     from finitewidth.sampling.posterior import Arrays, Target
@@ -31,7 +33,7 @@ MOST_WEIGHTS = 100  # draws of a chain whose weights are stored
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRun(LongRun["Progress"]):
-    """Settings, network and data, checked against one another. Of ``test`` only the inputs are used.
+    """Settings, network and data, checked against one another. What is drawn depends on the inputs of ``test`` only.
 
     keeps_weights: whether weights of some draws are kept, for predictions at other points.
     """
@@ -65,7 +67,7 @@ class SamplingRun(LongRun["Progress"]):
 
     def __str__(self) -> str:
         settings = self.settings
-        return f"{settings.chains} chains of {settings.draws} draws with {len(self.train.x)} training points"
+        return f"{settings.chains} chains of {settings.most_draws} draws with {len(self.train.x)} training points"
 
     @property
     def y(self) -> np.ndarray:
@@ -101,10 +103,10 @@ class SamplingRun(LongRun["Progress"]):
             "hidden_kernel": points**2,
             "weight_covariance": min(self.train.n_inputs, points) ** 2,
         }
-        stored = 2.0 * settings.draws * len(self.test) * (outputs + 1)
+        stored = 2.0 * settings.most_draws * len(self.test) * (outputs + 1)
         stored += 12.0 * sum(square[name] for name in settings.observables)
         if self.keeps_weights:
-            stored += 2.0 * min(MOST_WEIGHTS, settings.draws // 10 + 1) * self._weights
+            stored += 2.0 * min(MOST_WEIGHTS, settings.most_draws // 10 + 1) * self._weights
         return 8.0 * settings.chains * (stored + self.working(len(self.test))) + 2e8
 
     def working(self, at: int) -> float:
@@ -137,7 +139,7 @@ class SamplingRun(LongRun["Progress"]):
     @property
     def decided_by(self) -> dict[str, Any]:
         settings = self.settings
-        names = ("sampler", "chains", "draws", "seed", "step_size", "trajectory", "observables")
+        names = ("sampler", "chains", "seed", "step_size", "trajectory", "observables")  # draws can be added
         kept = {"keeps_weights": True} if self.keeps_weights else {}
         return {name: getattr(settings, name) for name in names} | {"warmup": settings.iterations_before} | kept
 
@@ -163,10 +165,26 @@ class SamplingRun(LongRun["Progress"]):
         from finitewidth.sampling.program import Program
 
         settings, sampler = self.settings, self._sampler(target)
-        stages = tuple(sampler.stages(settings.iterations_before, settings.draws))
-        spacing = -(-stages[-1].chunks // MOST_WEIGHTS) if self.keeps_weights else 0
-        program = Program(sampler, (*settings.observables, *summed))
-        return Engine(program, arrays, settings.chains, settings.seed, stages, spacing)
+        return Engine(
+            program=Program(sampler, (*settings.observables, *summed)),
+            arrays=arrays,
+            chains=settings.chains,
+            seed=settings.seed,
+            stages=tuple(sampler.stages(settings.iterations_before, settings.most_draws)),
+            spacing=int(self.keeps_weights),
+            stored=MOST_WEIGHTS,
+            aim=self._aim,
+            seconds=math.inf if settings.seconds is None else settings.seconds,
+        )
+
+    @property
+    def _aim(self) -> Aim | None:
+        """What ends the run; without a test set, the train error has to do."""
+        from finitewidth.sampling.aim import Aim
+
+        accuracy, test = self.settings.accuracy, self.test
+        y = None if self.keeps_weights else test.y.reshape(len(test.y), -1)
+        return None if accuracy is None else Aim(accuracy, y)
 
     def _sampler(self, target: Target) -> Sampler:
         settings = self.settings
@@ -177,26 +195,26 @@ class SamplingRun(LongRun["Progress"]):
         if settings.sampler == "nuts":
             from finitewidth.sampling.nuts import Nuts
 
-            return Nuts(target, settings.iterations_before, settings.step_size)
+            return Nuts(target, settings.iterations_before or 0, settings.step_size)
         from finitewidth.sampling.langevin import Langevin
 
         return Langevin(target, settings.step_size, settings.trajectory, settings.sampler == "langevin")
 
     def usable(self, state: Progress) -> bool:
         """Whether there are draws, and weights where these are wanted."""
-        drawing = state.stage >= len(self.engine.stages) - 1 and bool(state.records)
-        return drawing and (not self.keeps_weights or bool(state.positions))
+        drawn = self.engine.drawing(state) and bool(state.records)
+        return drawn and (not self.keeps_weights or bool(state.positions))
 
     def solution(self, state: Progress) -> Sampled:
-        weights = Weights(self, np.stack(state.positions, axis=1)) if self.keeps_weights else None
+        weights = None
+        if self.keeps_weights:
+            weights = Weights(self, np.stack(state.positions, axis=1), tuple(self.engine.when_stored(state)))
         likelihood = Gaussian(self.temperature)
         return Sampled(self.network, likelihood, self.train, self.collect(state), self.test.x, weights)
 
     def collect(self, state: Progress) -> Draws:
         """Draws of a run, whole or interrupted."""
-        from finitewidth.sampling.engine import joined
-
-        records = joined(state.records)
+        records = self.records(state)
         mean, variance = self.outputs(records["mean"], records["variance"])
         return Draws(
             mean=mean,
@@ -204,11 +222,19 @@ class SamplingRun(LongRun["Progress"]):
             **{name: records[name] for name in ("train_error", "energy", "acceptance", "steps", "diverged")},
             observables={name: self._observable(name, state) for name in self.settings.observables},
             settings={name: float(value) for name, value in state.settings.items()},
-            complete=state.stage == len(self.engine.stages),
+            complete=self.engine.complete(state),
+            wanted=self.settings.accuracy,
             observed={"y_train": np.asarray(self.train.y)},
-            attrs=self._attrs(),
+            attrs=self._attrs(state),
             encoding=self.train.encoding,
         )
+
+    def records(self, state: Progress) -> dict[str, np.ndarray]:
+        """Of the draws, (chains, draws, ...) each: chunks are whole, the last draws may be more than were wanted."""
+        from finitewidth.sampling.engine import joined
+
+        most = self.settings.most_draws if state.chunk == self.engine.stages[-1].chunks else None
+        return {name: value[:, :most] for name, value in joined(state.records).items()}
 
     def outputs(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (..., P*, D) and variance (..., P*) of f, both as the targets are: without D, or with."""
@@ -229,13 +255,13 @@ class SamplingRun(LongRun["Progress"]):
             error = self.inputs.original_error(error)
         return Observable(mean, error)
 
-    def _attrs(self) -> dict[str, Any]:
+    def _attrs(self, state: Progress) -> dict[str, Any]:
         return {
             "network": repr(self.network),
             "temperature": self.temperature,
             "sampler": self.settings.sampler,
             "seed": self.settings.seed,
-            "warmup": self.settings.iterations_before,
+            "warmup": state.before,
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
             **{f"{name}_version": version for name, version in versions(*self.libraries).items()},

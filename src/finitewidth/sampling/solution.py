@@ -48,10 +48,12 @@ class SampledRow(SampledErrors, PlainRow):
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """positions: whitened weights of k draws of every chain, (chains, k, dim); see ``posterior.Target``."""
+    """positions: whitened weights of k draws of every chain, (chains, k, dim); see ``posterior.Target``. iterations: of
+    the run, after which each was there."""
 
     run: SamplingRun
     positions: Array
+    iterations: tuple[int, ...]
 
     def outputs(self, x: Array) -> tuple[Array, Array]:
         """E[f(x) | draw] and Var[f(x) | draw], as ``Draws`` has them, of the k draws.
@@ -68,7 +70,7 @@ class Weights:
         arrays = engine.arrays._replace(test=at)
         with single_thread():
             records = [
-                [one(theta, engine.seed, chain, engine.iteration(k), arrays) for k, theta in enumerate(thetas)]
+                [one(*drawn, engine.seed, chain, arrays) for drawn in zip(thetas, self.iterations, strict=True)]
                 for chain, thetas in enumerate(self.positions)
             ]
         mean, variance = (
@@ -160,7 +162,7 @@ class Sampled(Displayed):
 
 
 def _observed(
-    target: Target, conditional: bool, theta: JaxArray, seed: int, chain: int, iteration: int, arrays: Arrays
+    target: Target, conditional: bool, theta: JaxArray, iteration: int, seed: int, chain: int, arrays: Arrays
 ) -> Record:
     """As the sampler observed that draw, at the points of ``arrays``."""
     from finitewidth.sampling.program import observe, observing_key

@@ -230,17 +230,16 @@ class SourceRun(SamplingRun):
         with single_thread():
             scale, temperature = target.prior_deviation(), np.array(self.temperature)
         arrays = Arrays(points.source, self.y, points.target, scale, temperature)
-        return replace(self.engine_of(target, arrays), spacing=_SPACING // CHUNK)
+        return replace(self.engine_of(target, arrays), spacing=_SPACING // CHUNK, stored=self.settings.most_draws)
 
     def layers(self, state: Progress, count: int) -> SourceLayers:
         """The first ``count`` of the stored layers."""
         from finitewidth.sampling.coupled import overlaps
-        from finitewidth.sampling.engine import joined
 
         engine, theta = self.engine, np.concatenate(state.positions)[:count]
         with single_thread():
             readouts, own = overlaps(engine.sampler.target, theta, engine.arrays)
-        records = joined(state.records)
+        records = self.records(state)
         series = [records["energy"], records["train_error"], (records["mean"] ** 2).mean((-1, -2))]
         found = [diagnose(one) for one in series]
         return SourceLayers(
@@ -357,10 +356,8 @@ class FollowingRun(CoupledRun):
 
     def found(self, state: Progress) -> dict[str, Any]:
         """The draws that follow this layer, (2, n, ...), and the means of what was summed."""
-        from finitewidth.sampling.engine import joined
-
-        records = joined(state.records)
-        sums = {name: state.sums[name].sum(1) / self.settings.draws for name in ("readout", "order_parameter")}
+        records = self.records(state)
+        sums = {name: state.sums[name].sum(1) / state.counts.sum() for name in ("readout", "order_parameter")}
         return {
             "mean": records["mean"][..., 0],
             **{name: records[name] for name in ("variance", "train_error", "energy", "diverged")},
