@@ -269,7 +269,11 @@ def _draw(
     from finitewidth.theory import TheorySolution
 
     narrowest = job.narrowest()
-    if all(hasattr(row, "test_error_se") for row in curve):
+    if all(hasattr(row, "rests_on") for row in curve):
+        from finitewidth.report.curve_plots import on_demand_figure
+
+        drawn = on_demand_figure(curve.rows)  # type: ignore[arg-type]
+    elif all(hasattr(row, "test_error_se") for row in curve):
         drawn = plots.sampled_figure(curve.rows)
     else:
         solution = narrowest.solve(data[0])

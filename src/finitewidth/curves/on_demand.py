@@ -12,7 +12,8 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.curves.refinement import ERRORS, Estimate, Refinement
+from finitewidth.curves.refinement import Estimate, Refinement
+from finitewidth.curves.theory_of_widths import ERRORS
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood

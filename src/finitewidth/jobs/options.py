@@ -123,10 +123,10 @@ class TheoryOptions:
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """Settings of method curve, which they choose."""
+    """Settings of method curve; ``predict`` takes it where one of them is given."""
 
     within: str | None = _text("5%", "Accuracy wanted of the test error, by as many samples as that takes.", SHARE)
-    seconds: str | None = _text("S", "The most that it may take, at the accuracy that this allows.", NUMBER)
+    seconds: str | None = _text("S", "Of methods curve and sample: the most that they may take.", NUMBER)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class PredictOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, CurveOptions, JobOptions):
+class PredictOptions(_Shown, CurveOptions, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
     """The options of ``finitewidth predict``."""
 
     method: str | None = _text(
@@ -190,7 +190,7 @@ class TrainOptions(_Shown, TrainingOptions, JobOptions):
 
 
 @dataclass(frozen=True)
-class CompareOptions(_Shown, TrainingOptions, SamplingOptions, TheoryOptions, CurveOptions, JobOptions):
+class CompareOptions(_Shown, CurveOptions, TrainingOptions, SamplingOptions, TheoryOptions, JobOptions):
     """The options of ``finitewidth compare``."""
 
     methods: str = _text(
@@ -307,7 +307,11 @@ def command_of(given: dict[str, Any]) -> Command:
 # --- methods ------------------------------------------------------------------------------------------
 
 _SETTINGS = (
-    *(field.name for kind in (TheoryOptions, CurveOptions, SamplingOptions, TrainingOptions) for field in dataclasses.fields(kind)),
+    *(
+        field.name
+        for kind in (TheoryOptions, CurveOptions, SamplingOptions, TrainingOptions)
+        for field in dataclasses.fields(kind)
+    ),
     "seed",
 )
 
