@@ -269,7 +269,6 @@ SAMPLED_KEYS = ROW_KEYS - {"closure"} | {"test_error_se", "train_error_se", "r_h
 
 
 def test_json_of_sample(capsys):
-    pytest.importorskip("arviz")
     found = document(capsys, *QUICK, *SHORT, "--width", "5", command="sample")
     assert set(found) == {"rows", "data", "version"}
     (row,) = found["rows"]
@@ -281,7 +280,6 @@ def test_json_of_sample(capsys):
 
 
 def test_one_chain_has_no_r_hat(capsys):
-    pytest.importorskip("arviz")
     (row,) = document(capsys, *QUICK, *SHORT[:4], "--chains", "1", "--width", "5", command="sample")["rows"]
     assert row["r_hat"] is None
     assert row["converged"] is False
@@ -289,7 +287,6 @@ def test_one_chain_has_no_r_hat(capsys):
 
 
 def test_json_of_compare(capsys):
-    pytest.importorskip("arviz")
     (row,) = document(capsys, *QUICK, *SHORT, "--widths", "5", "--methods", "infinite,sample", command="compare")[
         "rows"
     ]
@@ -303,7 +300,6 @@ def test_json_of_compare(capsys):
 
 @pytest.mark.parametrize("command", ["sample", "compare"])
 def test_tables_and_figures_of_samples(capsys, command):
-    pytest.importorskip("arviz")
     pytest.importorskip("matplotlib")
     assert main([command, *QUICK, *SHORT, "--width", "5", "--figure", "curve.png"]) == 0
     out, err = capsys.readouterr()
@@ -315,7 +311,6 @@ def test_tables_and_figures_of_samples(capsys, command):
 
 
 def test_an_interrupted_sample_keeps_its_rows(capsys, monkeypatch):
-    pytest.importorskip("arviz")
     from finitewidth.runs import long_runs
 
     calls, carry_out = [], long_runs.carry_out
@@ -346,7 +341,6 @@ def without_seconds(document: dict) -> dict:
     ("method", "options"), [("sample", (*SHORT, "--seed", "3", "--width", "5")), ("train", TRAINED)]
 )
 def test_predict_by_a_method_is_its_command(capsys, method, options):
-    pytest.importorskip("arviz")
     found = [
         without_seconds(document(capsys, *QUICK, *options, *more, command=command))
         for command, more in (("predict", ("--method", method)), (method, ()))

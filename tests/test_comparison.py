@@ -16,7 +16,6 @@ from finitewidth.display.documents import json_ready
 from finitewidth.runs import long_runs
 
 pytest.importorskip("jax")
-pytest.importorskip("arviz")
 
 LINEAR = fw.FullyConnected(widths=(5,), activation="linear")
 

@@ -11,8 +11,6 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.sampling.draws import Draws, Observable
 
-pytest.importorskip("arviz")
-
 
 def draws_of(mean: np.ndarray, variance: np.ndarray | float = 0.2, **changes) -> Draws:
     shape = mean.shape[:2]

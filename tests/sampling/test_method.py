@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("jax")
-pytest.importorskip("arviz")
 
 
 from finitewidth.checks.exceptions import InputError, MemoryCapError

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 jax = pytest.importorskip("jax")
-pytest.importorskip("arviz")
 
 from finitewidth import FullyConnected, InputError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402

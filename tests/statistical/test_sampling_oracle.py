@@ -16,7 +16,6 @@ import pytest
 from scipy import stats
 
 pytest.importorskip("jax")
-pytest.importorskip("arviz")
 
 from finitewidth.data import Dataset
 from finitewidth.networks import FullyConnected

@@ -197,7 +197,7 @@ def test_what_may_be_imputed_is_what_the_data_know():
 
 def test_every_option_of_the_command_line_is_a_key():
     fields = {field.name for field in dataclasses.fields(PredictOptions)}
-    assert fields - {"json", "figure", "checkpoint", "memory", "time", "likelihood"} == set(KINDS)
+    assert fields - {"json", "figure", "checkpoint", "memory", "time", "likelihood", "seconds"} == set(KINDS)
     assert set().union(*(used(method, network) for method in METHODS for network in ("fc", "cnn"))) == set(KINDS)
 
 
@@ -212,7 +212,7 @@ def test_a_point_holds_every_default(method):
         "neuron": {"response": "auto", "seeds": 1},
     }
     settings |= {
-        "sample": {"chains": 4, "draws": 500, "sampler": "collapsed"},
+        "sample": {"chains": 4, "sampler": "collapsed"},
         "train": {"optimiser": "adam", "steps": 2000, "seeds": 8},
     }
     job = {"data": "digits", "network": "fc", "depth": 1, "width": 100, "activation": "erf", "precision": 1.0}

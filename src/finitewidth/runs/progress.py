@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress_bar(visible: bool | str, label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
-    """A bar on stderr with the time left; what it yields moves it by one, and takes a label and perhaps another total. A
-    text for ``visible`` stands in front."""
+    """A bar on stderr with the time left; what it yields moves it by one: it takes a label, and another total.
+
+    A text for ``visible`` stands in front.
+    """
     if not visible:
         yield lambda label, total=None: None
         return

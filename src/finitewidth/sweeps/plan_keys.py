@@ -13,7 +13,8 @@ from finitewidth.networks.build import KINDS as NETWORKS
 from finitewidth.networks.build import OF_PATCHES
 from finitewidth.theory.solver import Solver
 
-_NO_KEYS = {"json", "figure", "checkpoint", "memory", "time", "likelihood"}  # decide no number, or are code
+# decide no number, or are code, or mean other numbers on every machine
+_NO_KEYS = {"json", "figure", "checkpoint", "memory", "time", "likelihood", "seconds"}
 _SHAPING = {"depth", "particles", "temperature", "momentum", "hold_out"}  # numbers that have to fit other keys
 _FIELDS = {field.name: field for field in dataclasses.fields(options.PredictOptions) if field.name not in _NO_KEYS}
 

@@ -1,0 +1,119 @@
+"""Compiled programs on disk: found again by another process, in no folder that others can write to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from finitewidth.checks.exceptions import InputError
+from finitewidth.runs import compilation_cache
+from finitewidth.runs.compilation_cache import VARIABLE, folder, kept_programs
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners as POSIX has them")
+PROGRAM = """
+import jax
+from finitewidth.runs.jax_runs import compiled, single_thread
+found = []
+jax.monitoring.register_event_listener(lambda name, **_: found.append(name))
+def square(x): return (x @ x).sum()
+with single_thread():
+    print(compiled(square)(jax.numpy.ones((3, 3))))
+print("/jax/compilation_cache/cache_hits" in found, jax.config.jax_compilation_cache_dir)
+"""
+
+
+def printed(**environment: str) -> list[str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=others | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@posix
+def test_another_process_finds_them(tmp_path):
+    pytest.importorskip("jax")
+    for hit in ("False", "True"):
+        assert printed(**{VARIABLE: str(tmp_path / "programs")}) == ["27.0", hit, "None"]
+    assert (tmp_path / "programs").stat().st_mode & 0o777 == 0o700
+    assert any((tmp_path / "programs").rglob("*square*"))
+
+
+@posix
+def test_a_cache_of_the_users_own_is_left_alone(tmp_path):
+    pytest.importorskip("jax")
+    own, ours = str(tmp_path / "own"), tmp_path / "ours"
+    assert printed(**{VARIABLE: str(ours), "JAX_COMPILATION_CACHE_DIR": own}) == ["27.0", "False", own]
+    assert not ours.exists()
+
+
+def test_switched_off(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "off")
+    assert folder() is None
+
+
+@posix
+def test_the_usual_place(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert folder().parent == tmp_path / "finitewidth" / "jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert folder().parent == tmp_path / "home" / ".cache" / "finitewidth" / "jax"
+
+
+@posix
+@pytest.mark.parametrize("fault", ["writable by others", "a link", "a parent writable by others", "a file"])
+def test_a_folder_that_is_not_safe(fault, tmp_path, monkeypatch):
+    place = tmp_path / "parent" / "programs"
+    place.parent.mkdir()
+    if fault == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    elif fault == "a file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        (place if fault == "writable by others" else place.parent).chmod(0o777)
+    monkeypatch.setenv(VARIABLE, str(place))
+    with pytest.raises(InputError, match="nobody else can write to"):
+        folder()
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "finitewidth").mkdir()
+    (tmp_path / "finitewidth" / "jax").symlink_to(place)
+    assert folder() is None  # nobody asked for it: done without
+
+
+@posix
+def test_one_of_another_owner(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setattr(compilation_cache.os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(InputError):
+        folder()
+
+
+@posix
+def test_settings_are_restored_and_its_size_is_bounded(tmp_path, monkeypatch, request):
+    jax = pytest.importorskip("jax")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setattr(compilation_cache, "LARGEST", 100)
+    own = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    request.addfinalizer(lambda: jax.config.update("jax_compilation_cache_dir", own))
+    place = folder()
+    place.mkdir()
+    for k in range(5):
+        (place / f"old-{k}").write_bytes(bytes(40))
+        os.utime(place / f"old-{k}", (k, k))
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    with kept_programs(), kept_programs():
+        assert jax.config.jax_compilation_cache_dir == str(place)
+        assert sorted(file.name for file in place.iterdir()) == ["old-4"]
+        np.testing.assert_array_equal(jax.jit(lambda x: x + 1)(np.ones(2)), [2.0, 2.0])
+    assert jax.config.jax_compilation_cache_dir is None
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == before
