@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ _SHARE = (
     3.0  # the first sample at a width is drawn to this part of the accuracy asked for, the next one to half of that
 )
 _MOST = 3  # samples at a width, each going on from the last
+_ANY = 0.99  # a relative standard error that any sample has
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,13 @@ class Refinement:
         self.complete = True
 
     def _sample(self, width: int, folder: Path, place: str) -> None:
-        """A width, better than before where it was sampled already. Raises KeyboardInterrupt where that is cut short."""
+        """A width, better than before where it was sampled already; KeyboardInterrupt where that is cut short."""
         run = self._run(width)
         self._samples_taken[width] += 1
         expected, started = self._seconds(width), time.perf_counter()
         label = f"width {width}, sample {place}" if self.control.progress else False
         draws = run.collect(carry_out(run, folder / self._file(run.network), label))
-        errors = draws.errors(self.test)
+        errors = replace(draws, wanted=_ANY).errors(self.test)  # however accurate, if only the chains agree
         if errors.converged:
             self.samples[width] = errors
         else:
