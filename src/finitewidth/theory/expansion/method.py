@@ -19,9 +19,10 @@ from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Prob
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, family, slopes_of, standard_readout
+from finitewidth.theory.expansion.recent import recent_slopes
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
-from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.solution import TheorySolution
 from finitewidth.theory.validity import Judgement
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def first_order(
     chosen, problem = FirstOrder(tolerance, neurons, seed), Problem(network, Likelihood.of(temperature))
     chosen.serves(problem, train.n_outputs)
     theory = Saddle().theory(problem._replace(network=standard_readout(network)))
-    return _slopes(chosen, theory, train, test, Control(memory_cap(memory), progress))
+    settings = (chosen.tolerance, chosen.neurons, chosen.seed, memory_cap(memory), progress)
+    return slopes_of(theory, train, test, *settings)
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,19 @@ class FirstOrder(Method):
         """See ``Method``; networks whose widths are in one proportion share their slopes."""
         control = control or Control()
         bases = Saddle().solutions(problems, train, test, sizes, control)
-        shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = {}
         for part in parts(train, sizes):
             for _ in problems:
                 base = next(bases)
-                yield FirstOrderSolution(base, part, self, control, shared)
+                yield FirstOrderSolution(base, part, self, control)
 
 
-def _slopes(
-    options: FirstOrder, theory: Theory[Any], train: Dataset, test: Dataset, control: Control
-) -> FirstOrderSlopes:
-    given = (options.tolerance, options.neurons, options.seed, control.memory, control.progress)
-    return slopes_of(theory, train, test, *given)
+def serves(network: Network, noise: Noise, n_outputs: int = 1) -> bool:
+    """Whether there is a first order."""
+    try:
+        FirstOrder().serves(Problem(network, Likelihood.of(noise)), n_outputs)
+    except InputError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,6 @@ class FirstOrderSolution(Displayed):
     train: Dataset
     options: FirstOrder
     control: Control = field(repr=False)
-    shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = field(repr=False, compare=False)  # with the test set
     complete = True
 
     @property
@@ -188,12 +190,9 @@ class FirstOrderSolution(Displayed):
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
-        network = standard_readout(self.network) if network is None else network
-        key = (family(network), self.likelihood, id(self.train), id(test))
-        if key not in self.shared:
-            theory = self.base.theory.with_network(network)
-            self.shared[key] = test, _slopes(self.options, theory, self.train, test, self.control)
-        return self.shared[key][1]
+        chosen = self.options
+        settings = (chosen.tolerance, chosen.neurons, chosen.seed, self.control.memory, self.control.progress)
+        return recent_slopes(self.base.theory, self.train, test, *settings, network)
 
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite)."""
