@@ -124,7 +124,7 @@ class Selection(Tabulated):
         if own is None:
             return []
         return [
-            f"Evidence slope at infinite width: {own.statement}{own.reach(width)}.",
+            f"Evidence slope at infinite width: {own.statement}; {own.reach(width)}.",
             *by_depth(self.evidence_slopes, width),
         ]
 

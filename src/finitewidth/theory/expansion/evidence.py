@@ -1,4 +1,4 @@
-"""What the evidence slope at infinite width says: whether data favour narrower or wider layers, in words."""
+"""Slopes in 1/N at infinite width; what that of the evidence says of wider and narrower, deeper and shallower."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from finitewidth.display import Displayed, plus_minus
 
 FAR = 15.0  # nats of log evidence, up to which a first order may be believed
 RESOLVED = 2.0  # standard errors from zero of what is said to have a sign
+
+
+@dataclass(frozen=True)
+class Slope(Displayed):
+    """``value(N) = infinite + slope / N + O(1/N^2)``, N the width of the first hidden layer, the others in proportion.
+
+    slope_se: standard error of the slope, from the neurons drawn.
+    """
+
+    infinite: float
+    slope: float
+    slope_se: float
+
+    def at(self, width: float) -> float:
+        """The straight line at a width."""
+        return self.infinite + self.slope / width
 
 
 @dataclass(frozen=True)
@@ -25,19 +41,20 @@ class EvidenceSlope(Displayed):
     by_layer: tuple[float, ...]
     by_layer_se: tuple[float, ...]
 
-    def at(self, width: float) -> float:
-        """The straight line at a width N of the first hidden layer."""
-        return self.infinite + self.total / width
+    @property
+    def as_slope(self) -> Slope:
+        """Without its layers."""
+        return Slope(self.infinite, self.total, self.total_se)
 
-    def reaches(self, width: float) -> bool:
-        """Whether the straight line may be believed at a width: as far as it changes the log evidence by 15 nats."""
-        return abs(self.total) <= FAR * width
+    @property
+    def narrowest(self) -> int:
+        """The width down to which the straight line may be believed: where it has changed the evidence by 15 nats."""
+        return max(1, math.ceil(float(f"{abs(self.total) / FAR:.1e}")))
 
     def reach(self, width: int) -> str:
-        """The change at a width in brackets, with its standard error."""
-        if not self.reaches(width):
-            return f"; the straight line reaches down to N of about {_round(abs(self.total) / FAR)}"
-        return f"; {signed(self.total / width, self.total_se / width)} nats at N = {width}"
+        """The change at a width with its standard error, or at the narrowest one that the line reaches."""
+        near = max(width, self.narrowest)
+        return f"{signed(self.total / near, self.total_se / near)} at N = {near}"
 
     @property
     def favours(self) -> str:
@@ -69,26 +86,21 @@ class EvidenceSlope(Displayed):
 
 
 def by_depth(slopes: Mapping[int, EvidenceSlope], width: int) -> list[str]:
-    """Deeper or shallower, in one line, from networks of several depths.
+    """Deeper or shallower, in one line, from networks of several depths of this width, or as near as the lines reach.
 
-    A depth is said to be favoured where it is so by more than a nat at infinite width, and to first order at ``width``
-    too, as far as a first order reaches there.
+    The best depth there is said to be favoured if it is more than a nat and two standard errors above the next.
     """
     if len(slopes) < 2:
         return []
-    first, second, *_ = sorted(slopes, key=lambda depth: -slopes[depth].infinite)
-    gap = slopes[first].infinite - slopes[second].infinite
-    text = f"{layers(first)} over {second} by {gap:.2f} nats at infinite width"
-    clear = gap > 1.0
-    if all(slopes[depth].reaches(width) for depth in (first, second)):
-        error = math.hypot(slopes[first].total_se, slopes[second].total_se) / width
-        there = slopes[first].at(width) - slopes[second].at(width)
-        text += f", {signed(there, error)} at N = {width} to first order"
-        clear = clear and there > max(1.0, RESOLVED * error)
-    if not clear:
-        return [f"Depth: these data do not tell; {text}."]
-    side = {min(slopes): "shallower networks", max(slopes): "deeper networks"}.get(first, layers(first))
-    return [f"Depth: these data favour {side}; {text}."]
+    near = max(width, *(slope.narrowest for slope in slopes.values()))
+    first, second, *_ = sorted(slopes, key=lambda depth: -slopes[depth].as_slope.at(near))
+    gap = slopes[first].as_slope.at(near) - slopes[second].as_slope.at(near)
+    error = math.hypot(slopes[first].total_se, slopes[second].total_se) / near
+    side = {min(slopes): "shallower networks", max(slopes): "deeper networks"}.get(first, f"{first} layers")
+    says = f"these data favour {side}" if gap > max(1.0, RESOLVED * error) else "these data do not tell"
+    infinite = slopes[first].infinite - slopes[second].infinite
+    numbers = f"{layers(first)} over {second} by {signed(gap, error)} nats, {infinite:+.2f} at infinite width"
+    return [f"Depth, to first order at N = {near}: {says}; {numbers}."]
 
 
 def layers(count: int) -> str:
@@ -99,11 +111,6 @@ def layers(count: int) -> str:
 def signed(value: float, error: float) -> str:
     """+12.30 ± 0.42."""
     return f"{'+' * (value > 0.0)}{plus_minus(value, error)}"
-
-
-def _round(value: float) -> str:
-    """To two digits."""
-    return f"{float(f'{value:.1e}'):,.0f}"
 
 
 def _side(value: float, error: float) -> str:

@@ -19,6 +19,7 @@ from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Prob
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
+from finitewidth.theory.expansion.evidence import EvidenceSlope
 from finitewidth.theory.expansion.recent import recent_slopes
 from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
@@ -186,7 +187,9 @@ class FirstOrderSolution(Displayed):
 
     def row(self, test: Dataset, seconds: float) -> FirstOrderRow:
         """See ``Solution``."""
-        return FirstOrderRow.matched(self, self.matched(test) if self.converged else None, seconds)
+        if not self.converged:
+            return FirstOrderRow.matched(self, None, None, seconds)
+        return FirstOrderRow.matched(self, self.matched(test), self.slopes(test), seconds)
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
@@ -270,7 +273,9 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 class FirstOrderRow(PlainRow):
     """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
 
-    converged: False where the expansion does not hold: numbers are NaN then.
+    log_evidence: of the action, matched as the errors are: with what it misses to first order. evidence_slope: at
+    infinite width; None where the action has no solution.
+    converged: False where the expansion does not hold: errors are NaN then.
     """
 
     train_error_se: float
@@ -280,18 +285,26 @@ class FirstOrderRow(PlainRow):
     accuracy_se: float | None
     test_error_low: float
     test_error_high: float
+    evidence_slope: EvidenceSlope | None
 
     @classmethod
-    def matched(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
+    def matched(
+        cls, solution: FirstOrderSolution, found: Matched | None, slopes: FirstOrderSlopes | None, seconds: float
+    ) -> FirstOrderRow:
         """``found``: None where the action has no solution."""
         errors = noise = Errors(math.nan, math.nan, math.nan, None, math.nan)
         low = high = math.nan
         says: dict[str, Any] = {"converged": False}
         if found is not None and not found.refusal:
             errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
-            says = {"message": ""}
+            says = {"message": "", "converged": True}
         elif found is not None:
             says["message"] = f"{found.refusal}: use method sample"
         besides = {f"{name}_se": value for name, value in vars(noise).items()}
-        besides |= {"test_error_low": low, "test_error_high": high}
+        besides |= {"test_error_low": low, "test_error_high": high, "log_evidence": None, "evidence_slope": None}
+        if slopes is not None:
+            besides["evidence_slope"] = slopes.evidence_slope
+        if slopes is not None and says["converged"]:
+            missed = Judgement.of(slopes, solution.network.widths[0]).nats
+            besides["log_evidence"] = solution.log_evidence + missed
         return cls.of(solution, errors, seconds, FirstOrder.name, **besides, **says)

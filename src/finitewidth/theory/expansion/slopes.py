@@ -16,7 +16,7 @@ from finitewidth.inference.prediction import Errors
 from finitewidth.linalg import arithmetic, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.progress import progress_bar
-from finitewidth.theory.expansion.evidence import EvidenceSlope
+from finitewidth.theory.expansion.evidence import EvidenceSlope, Slope
 from finitewidth.theory.expansion.functionals import (
     Functional,
     InfiniteWidth,
@@ -34,22 +34,6 @@ if TYPE_CHECKING:
 Array = np.ndarray
 _ENTRIES = 300_000  # preactivations of a batch
 _FEWEST = 16  # batches of a layer before its standard error is believed
-
-
-@dataclass(frozen=True)
-class Slope(Displayed):
-    """``value(N) = infinite + slope / N + O(1/N^2)``, N the width of the first hidden layer, the others in proportion.
-
-    slope_se: standard error of the slope, from the neurons drawn.
-    """
-
-    infinite: float
-    slope: float
-    slope_se: float
-
-    def at(self, width: float) -> float:
-        """The straight line at a width."""
-        return self.infinite + self.slope / width
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""The exact first order in 1/N to a curve over widths, for figures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from finitewidth.checks.exceptions import InputError
+from finitewidth.data import Dataset
+from finitewidth.inference.likelihoods import Gaussian
+from finitewidth.inference.methods import parts
+from finitewidth.jobs.job import Job
+from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes
+from finitewidth.theory.expansion.method import serves
+from finitewidth.theory.expansion.recent import recent_slopes
+from finitewidth.theory.methods import Integrate, Saddle
+from finitewidth.theory.validity import NEURONS, TOLERANCE
+
+_MOST = 1000  # training or test points, up to which it is a matter of seconds
+
+
+def tangent_of(job: Job, train: Dataset, test: Dataset) -> FirstOrderSlopes | None:
+    """Of a job over widths at one temperature and training-set size, with the neurons that validity draws.
+
+    What validity, or the method "first-order", has computed on the same points is not computed again. None for other
+    jobs, for more than 1000 points, and where there is no first order (``fw.first_order``).
+    """
+    problem, method = job.narrowest().problems[0], job.method
+    one_line = len({other.likelihood for other in job.problems}) == len(job.sizes or [0]) == 1
+    several = len({other.network.widths for other in job.problems}) > 1
+    (part,) = parts(train, job.sizes) if one_line else [train]
+    few = max(part.n_points, test.n_points) <= _MOST
+    known = isinstance(problem.likelihood, Gaussian) and serves(problem.network, problem.likelihood, train.n_outputs)
+    if not (one_line and several and few and known):
+        return None
+    settings = (TOLERANCE, NEURONS[0], 0)
+    if isinstance(method, FirstOrder):
+        settings = (method.tolerance, method.neurons, method.seed)
+    action = method if isinstance(method, (Saddle, Integrate)) else Saddle()
+    try:
+        theory = action.theory(problem).for_outputs(train.n_outputs)
+        return recent_slopes(theory, part, test, *settings, job.control.memory)
+    except (InputError, np.linalg.LinAlgError):
+        return None
