@@ -116,7 +116,7 @@ def draw_candidates(chosen: Selection, ax: Axes) -> Axes:
         _draw_depth(ax, rows, "log_evidence", depth, k)
     _finish(ax, groups.values(), "log_evidence", slopes.values())
     for k, slope in enumerate(slopes.values()):
-        _draw_limit(ax, slope, COLOURS[k % len(COLOURS)])
+        _draw_limit(ax, slope, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)])
     return ax
 
 
@@ -144,12 +144,12 @@ def _draw_errors(chosen: Selection, test: Dataset, ax: Axes) -> None:
         slopes.append(found.test_error)
     _finish(ax, curves, "test_error", slopes)
     for k, slope in enumerate(slopes):
-        _draw_limit(ax, slope, COLOURS[k % len(COLOURS)])
+        _draw_limit(ax, slope, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)])
 
 
 def _draw_depth(ax: Axes, rows: Sequence[Any], quantity: str, depth: int, k: int) -> None:
     name = f"{depth} layer{'s' * (depth > 1)}"
-    draw_line(ax, list(rows), INVERSE, quantity, False, name, COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)])
+    draw_line(ax, list(rows), INVERSE, quantity, False, name, COLOURS[k % len(COLOURS)], "-")
     ax.lines[-1].set(marker=MARKS[k % len(MARKS)], mfc="white")
 
 
@@ -162,13 +162,13 @@ def _draw_interval(ax: Axes, rows: Sequence[Any], quantity: str) -> None:
         ax.fill_between(x, low, high, color=COLOURS[0], alpha=0.25, lw=0, label="interval", zorder=2)
 
 
-def _draw_limit(ax: Axes, slope: Slope | None, colour: str) -> None:
+def _draw_limit(ax: Axes, slope: Slope | None, colour: str, mark: str = "D") -> None:
     """The tangent, and where it starts."""
     if slope is None:
         return
     draw_tangent(ax, slope, (0.0, ax.get_xlim()[1]), lambda inverse: inverse, colour)
     named = _LIMIT in ax.get_legend_handles_labels()[1]
-    look: dict[str, Any] = {"color": colour, "marker": "D", "ls": "none", "clip_on": False, "zorder": 6}
+    look: dict[str, Any] = {"color": colour, "marker": mark, "ls": "none", "clip_on": False, "zorder": 6}
     ax.plot([0.0], [slope.infinite], label=None if named else _LIMIT, **look)
 
 
@@ -178,8 +178,8 @@ def _finish(ax: Axes, groups: Iterable[Sequence[Any]], quantity: str, slopes: It
     for slope in slopes:
         if slope is not None:
             most = FAR if quantity == "log_evidence" else _FAR * abs(slope.infinite)
-            change = np.clip(slope.slope * x[-1], -most, most)
-            ax.update_datalim([(0.0, slope.infinite), (0.0, slope.infinite + change)])
+            ends = slope.slope * x[-1] + 2.0 * slope.slope_se * x[-1] * np.array([-1.0, 1.0])
+            ax.update_datalim([(0.0, slope.infinite + change) for change in (0.0, *np.clip(ends, -most, most))])
     ax.margins(y=0.1)
     ax.autoscale_view()
     ax.set_xlim(0.0, 1.04 * x[-1])

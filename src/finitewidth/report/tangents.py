@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 TANGENT = "exact to first order"
 _DOTTED = (0, (1, 1.3))
+_WEDGE = 0.16  # opacity: several may overlap
 _FINE = 200  # points of a line, which is curved where the axis is not linear in 1/N
 
 
@@ -38,10 +39,11 @@ def draw_tangent(
     low, high = ax.get_ylim()
     x = np.linspace(inverse[0], inverse[1], _FINE)
     y, wide = slope.infinite + slope.slope * x, 2.0 * slope.slope_se * x
-    inside = (y >= low) & (y <= high)
     named = TANGENT in ax.get_legend_handles_labels()[1]
-    below, above = (np.clip(y + side * wide, low, high) for side in (-1.0, 1.0))
-    ax.fill_between(place(x), below, above, where=inside, color=colour, alpha=0.22, lw=0, zorder=2)
-    shown, label = np.where(inside, y, np.nan), None if named else TANGENT
-    ax.plot(place(x), shown, color=colour, ls=_DOTTED, lw=1.3, label=label, zorder=4)
+    below, above = y - wide, y + wide
+    seen = (above >= low) & (below <= high)
+    edges = np.clip(below, low, high), np.clip(above, low, high)
+    ax.fill_between(place(x), edges[0], edges[1], where=seen, color=colour, alpha=_WEDGE, lw=0, zorder=2)
+    shown = np.where((y >= low) & (y <= high), y, np.nan)
+    ax.plot(place(x), shown, color=colour, ls=_DOTTED, lw=1.3, label=None if named else TANGENT, zorder=4)
     ax.set_ylim(low, high)
