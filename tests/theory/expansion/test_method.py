@@ -13,6 +13,7 @@ import finitewidth as fw
 from finitewidth import cli
 from finitewidth.checks.exceptions import InputError
 from finitewidth.theory.expansion import method as matching
+from finitewidth.theory.expansion import recent
 from finitewidth.theory.expansion import slopes as module
 
 
@@ -43,8 +44,33 @@ def test_matched_to_first_order(digits):
     assert rows[1].train_error == pytest.approx(slopes.train_error.at(10_000), rel=1e-4)
 
 
+def test_the_log_evidence_is_matched_too(digits):
+    """Linear networks: the integral over Q has it exactly; the saddle misses a term of order 1/N."""
+    train, test = digits
+    network = fw.FullyConnected(widths=(400,), activation="linear")
+    (exact,) = fw.learning_curve(network, train, test, temperature=0.1, method="integrate")
+    (action,) = fw.learning_curve(network, train, test, temperature=0.1)
+    (row,) = fw.learning_curve(network, train, test, temperature=0.1, method=QUICK)
+    noise = row.evidence_slope.total_se / 400
+    assert abs(row.log_evidence - exact.log_evidence) < 4.0 * noise + 0.1 * abs(
+        action.log_evidence - exact.log_evidence
+    )
+    assert row.to_dict()["evidence_slope"]["total"] == row.evidence_slope.total
+
+
+def test_evidence_slopes_in_a_data_frame(digits):
+    pytest.importorskip("pandas")
+    found = fw.learning_curve(fw.FullyConnected(widths=(100,)), *digits, temperature=0.1, method=QUICK)
+    (line,) = found.to_pandas().to_dict("records")
+    assert (line["evidence_slope"], line["evidence_slope_se"]) == (
+        found[0].evidence_slope.total,
+        found[0].evidence_slope.total_se,
+    )
+
+
 def test_one_average_for_all_widths(digits, monkeypatch):
     calls = []
+    monkeypatch.setattr(recent, "_recent", {})
     whole = module.averages
     monkeypatch.setattr(module, "averages", lambda *given: calls.append(given[0].network) or whole(*given))
     monkeypatch.setattr(matching, "_renormalised", lambda solution: None)
@@ -91,6 +117,13 @@ def test_command_line(capsys):
     assert row["method"] == "first-order"
     assert row["test_error_low"] < row["test_error"] < row["test_error_high"]
     assert row["test_error_se"] > 0.0
+    slope = row["evidence_slope"]
+    assert slope["by_layer"] == [pytest.approx(slope["total"])]
+    assert slope["total_se"] > 0.0
+    assert cli.main(["predict", *words, "--method", "first-order", "--neurons", "2000"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Evidence slope at infinite width: {slope['total']:+.0f} ± " in text
+    assert text.count("Evidence slope") == 1
     assert cli.main(["compare", *words, "--methods", "saddle,first-order", "--neurons", "2000"]) == 0
     assert "first-order" in capsys.readouterr().out
 
