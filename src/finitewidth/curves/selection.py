@@ -30,7 +30,7 @@ from finitewidth.theory.solving import TheoryMethod, solve
 CONTINUOUS = ("temperature", "precision")
 _COLUMNS = ("activation", "depth", "width", "temperature", "weight_precision", "log_evidence", "converged", "message")
 _MOST_LAYERS = 1000
-_STATED = 2000  # training points up to which print(selection) computes evidence slopes
+_STATED = 1000  # training points up to which print(selection) computes evidence slopes
 _REACH = np.log(1e4)  # how far, in log, a continuous quantity may move from its start
 
 

@@ -15,24 +15,27 @@ from finitewidth.theory.expansion.recent import recent_slopes
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.validity import NEURONS, TOLERANCE
 
-_MOST = 1000  # training or test points, up to which it is a matter of seconds
+_MOST = 500  # training or test points, up to which it is a matter of seconds
+_LOOKED_AT = 200  # up to which as many neurons are drawn as for validity; beyond, so many fewer that they cost the same
 
 
 def tangent_of(job: Job, train: Dataset, test: Dataset) -> FirstOrderSlopes | None:
-    """Of a job over widths at one temperature and training-set size, with the neurons that validity draws.
+    """Of a job over widths at one temperature and training-set size.
 
-    What validity, or the method "first-order", has computed on the same points is not computed again. None for other
-    jobs, for more than 1000 points, and where there is no first order (``fw.first_order``).
+    What validity, which looks at up to 200 points, or the method "first-order" has computed on the same points is not
+    computed again. None for other jobs, for more than 500 points by other methods than that one, and where there is no
+    first order (``fw.first_order``).
     """
     problem, method = job.narrowest().problems[0], job.method
     one_line = len({other.likelihood for other in job.problems}) == len(job.sizes or [0]) == 1
     several = len({other.network.widths for other in job.problems}) > 1
     (part,) = parts(train, job.sizes) if one_line else [train]
-    few = max(part.n_points, test.n_points) <= _MOST
+    points = max(part.n_points, test.n_points)
+    few = points <= _MOST or isinstance(method, FirstOrder)
     known = isinstance(problem.likelihood, Gaussian) and serves(problem.network, problem.likelihood, train.n_outputs)
     if not (one_line and several and few and known):
         return None
-    settings = (TOLERANCE, NEURONS[0], 0)
+    settings = (TOLERANCE, int(NEURONS[0] * min(1.0, (_LOOKED_AT / points) ** 2)), 0)
     if isinstance(method, FirstOrder):
         settings = (method.tolerance, method.neurons, method.seed)
     action = method if isinstance(method, (Saddle, Integrate)) else Saddle()

@@ -42,7 +42,7 @@ def test_a_slope_within_its_noise_favours_nothing():
 
 
 def test_the_line_is_read_off_where_a_first_order_may_be_believed():
-    assert slope(10.0).reach(100) == "+0.100 ± 0.010 at N = 100"
+    assert slope(10.0).reach(100) == "+0.100 ± 0.010 nats at N = 100"
     steep = slope(100.0 * FAR, 10.0)
     assert steep.narrowest == 100
     assert steep.reach(20).endswith("at N = 100")

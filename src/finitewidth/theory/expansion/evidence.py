@@ -54,7 +54,7 @@ class EvidenceSlope(Displayed):
     def reach(self, width: int) -> str:
         """The change at a width with its standard error, or at the narrowest one that the line reaches."""
         near = max(width, self.narrowest)
-        return f"{signed(self.total / near, self.total_se / near)} at N = {near}"
+        return f"{signed(self.total / near, self.total_se / near)} nats at N = {near}"
 
     @property
     def favours(self) -> str:
