@@ -156,6 +156,7 @@ def test_which_jobs_have_a_tangent(slopes):
         Job.of(NETWORK, T),
         Job.of(NETWORK, [T, 0.2], widths=WIDTHS),
         Job.of(NETWORK, T, widths=WIDTHS, n_train=[20, 30]),
+        Job.of(fw.FullyConnected(widths=50, readout="mean-field"), T, widths=WIDTHS),
     ):
         assert tangent_of(other, TRAIN, TEST) is None
 

@@ -20,7 +20,7 @@ from finitewidth.jobs.job import method_of
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
 from finitewidth.theory.expansion.evidence import EvidenceSlope, by_depth
-from finitewidth.theory.expansion.method import serves
+from finitewidth.theory.expansion.method import serves_all_widths
 from finitewidth.theory.expansion.slopes import evidence_slope
 from finitewidth.theory.methods import Infinite, with_exact
 from finitewidth.theory.solution import TheorySolution
@@ -105,10 +105,11 @@ class Selection(Tabulated):
         """How the greatest log evidence of every depth leaves infinite width, exactly to first order in 1/N.
 
         It is that of ``limits``, for at their maximum what is optimised does not matter to first order. A second or so
-        a depth, when first read. Empty where ``fw.first_order`` does not serve one of the networks.
+        a depth, when first read. Empty where ``fw.first_order`` does not serve one of the networks, and with a
+        mean-field readout, whose limit is another one.
         """
         train = self.solution.train
-        if not all(serves(row.network, row.temperature, train.n_outputs) for row in self.table):
+        if not all(serves_all_widths(row.network, row.temperature, train.n_outputs) for row in self.table):
             return {}
         return {depth: evidence_slope(row.network, train, row.temperature) for depth, row in self.limits.items()}
 

@@ -10,7 +10,7 @@ from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import parts
 from finitewidth.jobs.job import Job
 from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes
-from finitewidth.theory.expansion.method import serves
+from finitewidth.theory.expansion.method import serves_all_widths
 from finitewidth.theory.expansion.recent import recent_slopes
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.validity import NEURONS, TOLERANCE
@@ -24,7 +24,7 @@ def tangent_of(job: Job, train: Dataset, test: Dataset) -> FirstOrderSlopes | No
 
     What validity, which looks at up to 200 points, or the method "first-order" has computed on the same points is not
     computed again. None for other jobs, for more than 500 points by other methods than that one, and where there is no
-    first order (``fw.first_order``).
+    first order that all widths share (``fw.first_order``; not with a mean-field readout).
     """
     problem, method = job.narrowest().problems[0], job.method
     one_line = len({other.likelihood for other in job.problems}) == len(job.sizes or [0]) == 1
@@ -32,7 +32,8 @@ def tangent_of(job: Job, train: Dataset, test: Dataset) -> FirstOrderSlopes | No
     (part,) = parts(train, job.sizes) if one_line else [train]
     points = max(part.n_points, test.n_points)
     few = points <= _MOST or isinstance(method, FirstOrder)
-    known = isinstance(problem.likelihood, Gaussian) and serves(problem.network, problem.likelihood, train.n_outputs)
+    network, likelihood = problem
+    known = isinstance(likelihood, Gaussian) and serves_all_widths(network, likelihood, train.n_outputs)
     if not (one_line and several and few and known):
         return None
     settings = (TOLERANCE, int(NEURONS[0] * min(1.0, (_LOOKED_AT / points) ** 2)), 0)

@@ -37,7 +37,7 @@ from finitewidth.report.plots import (
 )
 from finitewidth.report.tangents import draw_tangent, slope_of
 from finitewidth.theory.expansion import FirstOrderSlopes, Slope, first_order
-from finitewidth.theory.expansion.evidence import FAR
+from finitewidth.theory.expansion.evidence import FAR, layers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,8 +148,7 @@ def _draw_errors(chosen: Selection, test: Dataset, ax: Axes) -> None:
 
 
 def _draw_depth(ax: Axes, rows: Sequence[Any], quantity: str, depth: int, k: int) -> None:
-    name = f"{depth} layer{'s' * (depth > 1)}"
-    draw_line(ax, list(rows), INVERSE, quantity, False, name, COLOURS[k % len(COLOURS)], "-")
+    draw_line(ax, list(rows), INVERSE, quantity, False, layers(depth), COLOURS[k % len(COLOURS)], "-")
     ax.lines[-1].set(marker=MARKS[k % len(MARKS)], mfc="white")
 
 

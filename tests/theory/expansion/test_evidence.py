@@ -121,3 +121,21 @@ def test_what_a_selection_prints(monkeypatch):
     assert chosen.statements[1].startswith("Depth, to first order at N = ")
     assert "Evidence slope" in repr(chosen)  # now that it is known
     assert chosen.evidence_slope == chosen.evidence_slopes[chosen.network.depth]
+
+
+def test_a_mean_field_readout_says_nothing_of_other_widths():
+    train, test = fw.data.digits(classes=(3, 8), n_train=20, n_test=10)
+    network = fw.FullyConnected(widths=50, readout="mean-field")
+    assert fw.select(network, train, optimise=[]).statements == []
+    (row,) = fw.learning_curve(network, train, test, method=fw.FirstOrder(neurons=2_000))
+    assert row.evidence_slope is None
+    assert "slope" not in str(fw.select(network, train, optimise=[]))
+
+
+def test_several_outputs():
+    train, _ = fw.data.digits(classes=(0, 1, 2), n_train=30, n_test=10)
+    chosen = fw.select(fw.FullyConnected(widths=50), train, 0.1, optimise=["temperature"])
+    (row,) = chosen.limits.values()
+    gradient = fw.solve(row.network, train, row.temperature, "infinite").evidence_gradient()["temperature"]
+    assert abs(gradient * row.temperature) < 0.02
+    assert chosen.evidence_slope.infinite == pytest.approx(row.log_evidence, rel=1e-9)

@@ -12,6 +12,7 @@ import pytest
 import finitewidth as fw
 from finitewidth import cli
 from finitewidth.checks.exceptions import InputError
+from finitewidth.data.scaling import TargetScaling
 from finitewidth.theory.expansion import method as matching
 from finitewidth.theory.expansion import recent
 from finitewidth.theory.expansion import slopes as module
@@ -76,6 +77,20 @@ def test_one_average_for_all_widths(digits, monkeypatch):
     monkeypatch.setattr(matching, "_renormalised", lambda solution: None)
     fw.learning_curve(fw.FullyConnected((40, 20)), *digits, [30, 60], [0.1, 0.2], method=QUICK)
     assert len(calls) == 2  # temperatures
+
+
+def test_slopes_of_the_same_numbers_in_other_units_are_others():
+    """Errors are in the units of the targets before they were standardised, which two data sets may differ in."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    found = []
+    for unit in (1.0, 8.0):
+        train = fw.Dataset(x[:20], unit * y[:20], classes=())
+        scaling = TargetScaling.fit(train.y)
+        parts = [part.with_scaled_targets(scaling) for part in (train, fw.Dataset(x[20:], unit * y[20:], classes=()))]
+        (row,) = fw.learning_curve(fw.FullyConnected(widths=500), *parts, temperature=0.1, method=QUICK)
+        found.append((row.test_error, row.test_error_se))
+    np.testing.assert_allclose(found[1], 64.0 * np.array(found[0]))
 
 
 def test_a_narrow_network_has_no_number(digits):

@@ -122,8 +122,10 @@ class FirstOrder(Method):
                 yield FirstOrderSolution(base, part, self, control)
 
 
-def serves(network: Network, noise: Noise, n_outputs: int = 1) -> bool:
-    """Whether there is a first order."""
+def serves_all_widths(network: Network, noise: Noise, n_outputs: int = 1) -> bool:
+    """Whether there is a first order that all widths share; with a mean-field readout each width has its own limit."""
+    if network.readout != "standard":
+        return False
     try:
         FirstOrder().serves(Problem(network, Likelihood.of(noise)), n_outputs)
     except InputError:
@@ -274,7 +276,7 @@ class FirstOrderRow(PlainRow):
     """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
 
     log_evidence: of the action, matched as the errors are: with what it misses to first order. evidence_slope: at
-    infinite width; None where the action has no solution.
+    infinite width; None where the action has no solution, and with a mean-field readout, whose limit is another one.
     converged: False where the expansion does not hold: errors are NaN then.
     """
 
@@ -302,7 +304,7 @@ class FirstOrderRow(PlainRow):
             says["message"] = f"{found.refusal}: use method sample"
         besides = {f"{name}_se": value for name, value in vars(noise).items()}
         besides |= {"test_error_low": low, "test_error_high": high, "log_evidence": None, "evidence_slope": None}
-        if slopes is not None:
+        if slopes is not None and solution.network.readout == "standard":
             besides["evidence_slope"] = slopes.evidence_slope
         if slopes is not None and says["converged"]:
             missed = Judgement.of(slopes, solution.network.widths[0]).nats
