@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -108,10 +109,13 @@ class Selection(Tabulated):
         a depth, when first read. Empty where ``fw.first_order`` does not serve one of the networks, and with a
         mean-field readout, whose limit is another one.
         """
-        train = self.solution.train
+        train, found = self.solution.train, {}
         if not all(serves_all_widths(row.network, row.temperature, train.n_outputs) for row in self.table):
             return {}
-        return {depth: evidence_slope(row.network, train, row.temperature) for depth, row in self.limits.items()}
+        for depth, row in self.limits.items():
+            with contextlib.suppress(InputError, np.linalg.LinAlgError):  # not finite, or more than there is memory for
+                found[depth] = evidence_slope(row.network, train, row.temperature)
+        return found
 
     @property
     def evidence_slope(self) -> EvidenceSlope | None:

@@ -132,11 +132,9 @@ def _candidates(chosen: Selection, depth: int) -> list[Any]:
 
 def _draw_errors(chosen: Selection, test: Dataset, ax: Axes) -> None:
     train, curves, slopes = chosen.solution.train, [], []
-    for k, (depth, limit) in enumerate(chosen.limits.items()):
-        widths = sorted({row.network.widths[0] for row in _candidates(chosen, depth)})
-        networks = [
-            limit.network.with_widths([w * n // limit.network.widths[0] for n in limit.network.widths]) for w in widths
-        ]
+    for k, depth in enumerate(chosen.evidence_slopes):
+        limit = chosen.limits[depth]
+        networks = [limit.network.with_widths(row.network.widths) for row in _candidates(chosen, depth)]
         rows = [learning_curve(net, train, test, temperature=limit.temperature)[0] for net in networks]
         _draw_depth(ax, rows, "test_error", depth, k)
         curves.append(rows)

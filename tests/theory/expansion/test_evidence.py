@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize
 
 import finitewidth as fw
+from finitewidth.checks.exceptions import InputError
 from finitewidth.theory.expansion.evidence import FAR, EvidenceSlope, by_depth
 from finitewidth.theory.expansion.slopes import evidence_slope
 
@@ -121,6 +122,22 @@ def test_what_a_selection_prints(monkeypatch):
     assert chosen.statements[1].startswith("Depth, to first order at N = ")
     assert "Evidence slope" in repr(chosen)  # now that it is known
     assert chosen.evidence_slope == chosen.evidence_slopes[chosen.network.depth]
+
+
+def test_a_limit_that_is_not_finite_is_left_out(monkeypatch):
+    """Printing a selection never fails."""
+    train, _ = fw.data.digits(classes=(3, 8), n_train=20, n_test=10)
+
+    def refused(network, *given):
+        if network.depth == 2:
+            raise InputError("too little memory", "more", "use fewer points")
+        return evidence_slope(network, *given)
+
+    monkeypatch.setattr("finitewidth.curves.selection.evidence_slope", refused)
+    chosen = fw.select(fw.FullyConnected(widths=50), train, depths=[1, 2], optimise=[])
+    assert list(chosen.evidence_slopes) == [1]
+    assert len(chosen.statements) == (chosen.network.depth == 1)
+    assert "Candidates" in str(chosen)
 
 
 def test_a_mean_field_readout_says_nothing_of_other_widths():
