@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import finitewidth as fw
-from finitewidth.report import plots
+from finitewidth.report import first_order_plots, plots
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 widths = [5, 10, 20, 50, 100, 200, 500]
@@ -57,3 +57,9 @@ for width in widths:
 # %%
 curve = fw.learning_curve(chosen.network, train, test, widths=widths, temperature=chosen.temperature)
 print("figure:", plots.save(plots.learning_curve_figure(curve), folder / "evidence.svg"))
+
+# %% [markdown]
+# The same against 1/N: the candidates, and the exact tangents at infinite width in wedges of two standard errors.
+
+# %%
+print("figure:", plots.save(first_order_plots.selection_figure(chosen, test), folder / "wider.svg"))

@@ -84,7 +84,9 @@ def shown() -> dict[str, object]:
     deep = fw.solve(fw.theory_of(NETWORKS[1], 0.05), TRAIN)
     prediction = fw.predict(solutions["saddle"], TEST.x)
     lazy = fw.lazy_training(NETWORK, TRAIN)
-    candidates = tuple(Candidate(HOSTILE, 1, n, 0.1, (1.0, 2.0), -3.0, n > 1, "") for n in range(1, 60))
+    named = fw.Activation.from_function(np.sin, HOSTILE)
+    networks = (fw.FullyConnected(n, activation=named, weight_precision=(1.0, 2.0)) for n in range(1, 60))
+    candidates = tuple(Candidate(network, 0.1, -3.0, network.widths > (1,), "") for network in networks)
     outputs = fw.Dataset(X, X[:, :5])
     return {
         **{f"network {i}": network for i, network in enumerate([*NETWORKS, Skip(widths=3), Joint(NETWORK, 0.1)])},

@@ -74,6 +74,13 @@ def test_the_network_by_its_path(own, digits, capsys, monkeypatch):
     assert row["test_error"] == pytest.approx(expected.test_error, rel=1e-10)
 
 
+def test_a_selection_among_networks_without_a_first_order_has_no_evidence_slope(own, digits):
+    chosen = fw.select(own[0](20), digits[0], optimise=[])
+    assert chosen.evidence_slopes == {}
+    assert chosen.evidence_slope is None
+    assert "slope" not in str(chosen)
+
+
 # --- a method ---------------------------------------------------------------------------------------------------------
 
 

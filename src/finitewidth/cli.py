@@ -264,21 +264,26 @@ def _draw(
     job: Job, curve: LearningCurve, data: tuple[Dataset, Dataset], infinite: LearningCurve | None, figure: Path
 ) -> None:
     """The figure that fits method and architecture, with the features of the narrowest network."""
+    from finitewidth.curves.tangent import tangent_of
     from finitewidth.report import plots
     from finitewidth.report.feature_plots import figure_for
+    from finitewidth.report.first_order_plots import first_order_figure
     from finitewidth.theory import TheorySolution
 
-    narrowest = job.narrowest()
     if all(hasattr(row, "rests_on") for row in curve):
         from finitewidth.report.curve_plots import on_demand_figure
 
-        drawn = on_demand_figure(curve.rows)  # type: ignore[arg-type]
+        plots.save(on_demand_figure(curve.rows), figure)  # type: ignore[arg-type]
+        return
+    tangent = tangent_of(job, *data)
+    if tangent is not None and job.method.name == "first-order":
+        drawn = first_order_figure(curve, tangent)
     elif all(hasattr(row, "test_error_se") for row in curve):
-        drawn = plots.sampled_figure(curve.rows)
+        drawn = plots.sampled_figure(curve, tangent)
     else:
-        solution = narrowest.solve(data[0])
+        solution = job.narrowest().solve(data[0])
         assert isinstance(solution, TheorySolution)
-        drawn = figure_for(curve, solution, data[1], infinite)
+        drawn = figure_for(curve, solution, data[1], infinite, tangent)
     plots.save(drawn, figure)
 
 
@@ -290,13 +295,14 @@ def compare(options: CompareOptions) -> None:
     first = command.job(_watched(), options.checkpoint)
     jobs = [first, *map(first.by, command.methods[1:])]  # which share what they can
     from finitewidth.curves.comparison import compared
+    from finitewidth.curves.tangent import tangent_of
     from finitewidth.display import tables
     from finitewidth.report import plots
 
     data = command.load()
     found = compared(jobs, *data)
     if figure is not None:
-        plots.save(plots.comparison_figure(found.rows), figure)
+        plots.save(plots.comparison_figure(found, tangent_of(first, *data)), figure)
     sides = [side for row in found for side in row.rows.values()]
     _report(options, command, data, found.rows, tables.comparison, tables.notes(sides), figure)
     _end(found, jobs[-1])

@@ -53,6 +53,7 @@ def test_a_job_with_its_limit_factorises_once(more, factorised, monkeypatch, cap
 def test_and_with_a_figure(more, factorised, monkeypatch, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution, test: None)
+    monkeypatch.setattr("finitewidth.curves.tangent.tangent_of", lambda job, train, test: None)
     assert cli.main(["predict", *DATA, *more, "--figure", str(tmp_path / "figure.png")]) == 0
     assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
 
@@ -63,7 +64,14 @@ def test_several_outputs_too(factorised, monkeypatch, capsys):
     assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
 
 
-def test_validity_adds_its_own(factorised, capsys):
-    """One for all widths: A at infinite width, and the spectrum of two very wide networks for the action's slopes."""
-    assert cli.main(["predict", *DATA, "--width", "20,40"]) == 0
+@pytest.mark.parametrize("figure", [False, True], ids=["", "figure"])
+def test_validity_adds_its_own(figure, factorised, monkeypatch, capsys, tmp_path):
+    """One for all widths and for the figure's tangent: A at infinite width, and the spectrum of two very wide networks
+    for the action's slopes."""
+    monkeypatch.setattr("finitewidth.theory.expansion.recent._recent", {})
+    more = []
+    if figure:
+        pytest.importorskip("matplotlib")
+        more = ["--figure", str(tmp_path / "figure.png")]
+    assert cli.main(["predict", *DATA, "--width", "20,40", *more]) == 0
     assert factorised == {"eigen": 2, "cholesky": 1}

@@ -77,7 +77,7 @@ def test_lists_are_tried_one_by_one(train):
         other = fw.FullyConnected(widths=(candidate.width,) * candidate.depth, activation=candidate.activation)
         evidence = fw.solve(fw.theory_of(other, candidate.temperature), train).log_evidence
         assert candidate.log_evidence == pytest.approx(evidence, abs=1e-6)
-    lines = [line.split() for line in str(chosen).splitlines()]
+    lines = [line.split() for line in repr(chosen).splitlines()]
     assert [line[0] for line in lines[-8:]] == [candidate.activation for candidate in chosen.table]
     assert best.to_dict()["depth"] == best.depth
 

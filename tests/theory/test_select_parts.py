@@ -49,8 +49,7 @@ def outcomes(monkeypatch):
     def climb(network, train, temperature, names, method):
         evidence, converged = listed.pop(0)
         solution = TheorySolution(None, train, np.ones(1), evidence, converged, "", (), None)
-        line = Candidate("erf", 1, network.widths[0], temperature, (1.0, 1.0), evidence, converged, "")
-        return network, temperature, solution, line
+        return solution, Candidate(network, temperature, evidence, converged, "")
 
     monkeypatch.setattr(module, "_climb", climb)
     return listed
@@ -68,14 +67,14 @@ def test_what_converged_is_ranked_by_evidence_and_comes_first(outcomes, train):
 
 def test_the_table_as_text():
     lines = (
-        Candidate("erf", 2, 50, 0.0123456, (0.5, 1.2345, 2.0), -12.3456, True, ""),
-        Candidate("relu", 1, (7,), 0.5, (1.0, 1.0), -99.0, False, "why"),
+        Candidate(fw.FullyConnected((50, 50), weight_precision=(0.5, 1.2345, 2.0)), 0.0123456, -12.3456, True, ""),
+        Candidate(fw.FullyConnected((7,), activation="relu"), 0.5, -99.0, False, "why"),
     )
-    *_, above, head, _, first, second = str(Selection(None, 0.1, None, lines)).splitlines()
+    *_, above, head, _, first, second = repr(Selection(None, 0.1, None, lines)).splitlines()
     assert above.split() == ["log"]
     assert head.split() == ["activation", "depth", "width", "T", "evidence", "precisions", "converged"]
     assert first.split() == ["erf", "2", "50", "0.0123", "-12.35", "0.5", "1.23", "2", "yes"]
-    assert second.split() == ["relu", "1", "(7,)", "0.5", "-99.00", "1", "1", "no"]
+    assert second.split() == ["relu", "1", "7", "0.5", "-99.00", "1", "1", "no"]
     assert head.index("evidence") + len("evidence") == first.index("-12.35") + len("-12.35")
 
 

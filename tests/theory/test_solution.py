@@ -202,7 +202,6 @@ def test_a_solution_is_one_of_any_method(solution, train, test_set):
     np.testing.assert_allclose(
         solution.kernel(test_set.x), q * fw.kernels.nngp(solution.network, test_set.x), rtol=1e-12
     )
-    assert solution.rated
     assert not solution.on_patches
 
 
@@ -213,7 +212,6 @@ def test_a_solution_without_its_matrices(solution, test_set):
         with pytest.raises(InputError, match=r"a solution without its matrices; wanted: .*solve again"):
             call()
     integrated = fw.solve(solution.network, solution.train, 0.1, "integrate")
-    assert not integrated.rated
     for call in (lambda: integrated.information, lambda: integrated.kernel(test_set.x)):
         with pytest.raises(InputError, match=r"integrated order parameters.*use method='saddle'"):
             call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
 from finitewidth.theory import validity as module
+from finitewidth.theory.expansion import recent
 from finitewidth.theory.validity import GOOD, LARGEST, NATS, Judgement, validity
 
 
@@ -95,9 +97,9 @@ def test_cancelling_parts_are_named(digits):
 def test_slopes_serve_all_widths(digits, monkeypatch):
     train, test = digits
     calls = []
-    whole = module.slopes_of
-    monkeypatch.setattr(module, "_RECENT", {})
-    monkeypatch.setattr(module, "slopes_of", lambda *given: calls.append(given) or whole(*given))
+    whole = recent.slopes_of
+    monkeypatch.setattr(recent, "_recent", {})
+    monkeypatch.setattr(recent, "slopes_of", lambda *given: calls.append(given) or whole(*given))
     rows = fw.learning_curve(fw.FullyConnected(widths=(20,)), train, test, [1000, 2000, 4000], 0.1)
     wide = [row.validity.expected_relative_error for row in rows]
     assert len(calls) == 1
@@ -128,7 +130,7 @@ def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
         evidence_slope=SimpleNamespace(total=0.0),
         action_evidence=0.0,
     )
-    monkeypatch.setattr(module, "_slopes", lambda theory, train, test, neurons: asked.append(neurons) or slopes)
+    monkeypatch.setattr(module, "recent_slopes", lambda *given: asked.append(given[-1]) or slopes)
     found = validity(solved(fw.FullyConnected(widths=(100,)), train), test)
     assert asked == [5_000, 20_000]
     assert found.statement.startswith("unknown: what the action misses to first order in 1/N is only known to 100 %")
@@ -147,3 +149,23 @@ def test_without_a_test_set_and_with_many_points():
 def test_only_predictions_of_the_action(digits):
     with pytest.raises(InputError, match="method='saddle'"):
         validity(solved(fw.FullyConnected(widths=(20,)), digits[0], method="infinite"))
+
+
+def test_only_gaussian_noise(digits):
+    """A saddle under another likelihood has no validity: the slopes that it rests on are those of Gaussian noise."""
+    train, test = digits
+    solution = solved(fw.FullyConnected(widths=(20,)), train, NearlyGaussian(0.1))
+    assert solution.converged
+    with pytest.raises(InputError, match=r"NearlyGaussian.*Gaussian noise"):
+        validity(solution, test)
+    assert solution.row(test, 0.0).validity is None
+
+
+@dataclasses.dataclass(frozen=True)
+class NearlyGaussian(fw.Likelihood):
+    """The package's own, by another name."""
+
+    temperature: float
+
+    def posterior(self, covariance, y):
+        return fw.Gaussian(self.temperature).posterior(covariance, y)

@@ -46,7 +46,8 @@ class LearningCurve(Rows[Row]):
         return [row.to_dict() for row in self.rows]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A pandas.DataFrame with one line a row; the validity is in ``expected_relative_error`` and ``validity``.
+        """A pandas.DataFrame with one line a row; the validity is in ``expected_relative_error`` and ``validity``,
+        the evidence slope of method "first-order" in ``evidence_slope`` and ``evidence_slope_se``.
 
         Raises MissingExtraError without pandas.
         """
@@ -118,8 +119,11 @@ def curve_of(job: Job, train: Dataset, test: Dataset) -> LearningCurve:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """With the validity in two columns."""
-    if "validity" not in row:
-        return row
-    found = row["validity"] or {"expected_relative_error": None, "statement": None}
-    return row | {"expected_relative_error": found["expected_relative_error"], "validity": found["statement"]}
+    """With the validity and the evidence slope in two columns each."""
+    if "validity" in row:
+        found = row["validity"] or {"expected_relative_error": None, "statement": None}
+        row |= {"expected_relative_error": found["expected_relative_error"], "validity": found["statement"]}
+    if "evidence_slope" in row:
+        slope = row["evidence_slope"] or {"total": None, "total_se": None}
+        row |= {"evidence_slope": slope["total"], "evidence_slope_se": slope["total_se"]}
+    return row

@@ -46,7 +46,7 @@ class Displayed:
         """Name and text: without what is not there, standard errors behind their values."""
         facts = {name: value for name, value in self._facts().items() if not _nothing(value)}
         errors = {name: facts.pop(f"{name}_se") for name in list(facts) if f"{name}_se" in facts}
-        return {name: _plus_minus(v, errors[name]) if name in errors else short(v) for name, v in facts.items()}
+        return {name: plus_minus(v, errors[name]) if name in errors else short(v) for name, v in facts.items()}
 
     def __repr__(self) -> str:
         return _wrapped(type(self).__name__, self._items())
@@ -170,7 +170,7 @@ def _short_array(value: np.ndarray) -> str:
     return f"<array {value.shape}{span}>"
 
 
-def _plus_minus(value: Any, error: Any) -> str:
+def plus_minus(value: Any, error: Any) -> str:
     """0.047 ± 0.017: two digits of the standard error."""
     if not (isinstance(error, float) and 0.0 < error < math.inf):
         return short(value) if error is None else f"{short(value)} ± {short(error)}"

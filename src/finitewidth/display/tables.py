@@ -135,6 +135,7 @@ def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterato
             yield Text(f"Rests on {rests_on}; right at infinite width.")
     yield from _solvers(rows)
     yield from _validities(rows, several)
+    yield from _evidence_slopes(rows, several)
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
 
@@ -167,6 +168,18 @@ def _validities(rows: list[Row], several: list[str]) -> Iterator[Text]:
             places.setdefault(found.statement, {})[place] = None
     for statement, where in places.items():
         yield Text(f"Validity, width {', '.join(where)}: {statement}")
+
+
+def _evidence_slopes(rows: list[Row], several: list[str]) -> Iterator[Text]:
+    """One line for every temperature and number of training points; all widths share it."""
+    lines = {}
+    for row in rows:
+        found = getattr(row, "evidence_slope", None)
+        if found is not None:
+            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
+            lines[f" ({apart})" if apart else ""] = found.statement
+    for apart, statement in lines.items():
+        yield Text(f"Evidence slope at infinite width{apart}: {statement}.")
 
 
 def number(value: float | None) -> str:

@@ -29,6 +29,7 @@ from finitewidth.report.plots import (
     require_matplotlib,
     style,
 )
+from finitewidth.theory.expansion import FirstOrderSlopes
 from finitewidth.theory.solution import QMap, TheorySolution
 
 if TYPE_CHECKING:
@@ -165,12 +166,17 @@ _PATCHES: list[Any] = [["errors", "errors", "matrix", "diagonal"], ["first", "se
 
 
 def figure_for(
-    curve: LearningCurve, solution: TheorySolution, test: Dataset, infinite: LearningCurve | None = None
+    curve: LearningCurve,
+    solution: TheorySolution,
+    test: Dataset,
+    infinite: LearningCurve | None = None,
+    tangent: FirstOrderSlopes | None = None,
 ) -> Figure:
     """The figure that fits a solution's architecture, a page wide.
 
     curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
-    infinite: the limit, if it is at hand; else it is solved where the figure shows it.
+    infinite: the limit, if it is at hand; else it is solved where the figure shows it. tangent: of ``fw.first_order``,
+    drawn to a curve over widths.
     Patches: learning curve, Q, its diagonal and leading eigenvectors over the mean image, kernels on test points before
     and after. Others: learning curve, order parameters along it (or Q between outputs), kernels before and after.
     Kernels are ordered by class, or by target.
@@ -194,7 +200,7 @@ def figure_for(
         else:
             mosaic = [errors, kernels]
         axes = figure.subplot_mosaic(mosaic)
-        _draw_errors(axes["errors"], curve, solution, test, infinite)
+        _draw_errors(axes["errors"], curve, solution, test, infinite, tangent)
         if patches:
             _draw_patches(axes, solution)
         if "q" in axes:
@@ -206,7 +212,12 @@ def figure_for(
 
 
 def _draw_errors(
-    ax: Axes, curve: LearningCurve, solution: TheorySolution, test: Dataset, infinite: LearningCurve | None
+    ax: Axes,
+    curve: LearningCurve,
+    solution: TheorySolution,
+    test: Dataset,
+    infinite: LearningCurve | None,
+    tangent: FirstOrderSlopes | None,
 ) -> None:
     """The learning curve with its limit, or the errors of a single row as bars."""
     rows = list(curve)
@@ -223,7 +234,7 @@ def _draw_errors(
         limit = infinite or solve_curve(
             solution.network, solution.train, test, temperature=temperature, method="infinite"
         )
-    learning_curve(rows, ax, limit.rows[0] if limit else None)
+    learning_curve(rows, ax, limit.rows[0] if limit else None, tangent=tangent)
     legend_above(ax)
     ax.set_title(_fixed(rows), loc="left")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.report.tangents import draw_tangent, slope_of
 from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from finitewidth.inference.methods import Row
+    from finitewidth.theory.expansion import FirstOrderSlopes
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
@@ -32,6 +34,7 @@ QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_
 _LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
 _LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
+INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
 _NAMED = 5  # layers up to which each is in the legend
 _LIMIT = "infinite width"
 
@@ -90,6 +93,7 @@ def learning_curve(
     split: bool = True,
     label: str | None = None,
     colour: str | None = None,
+    tangent: FirstOrderSlopes | None = None,
 ) -> Axes:
     """One quantity of a learning curve against what varies: width, temperature or number of training points.
 
@@ -98,6 +102,7 @@ def learning_curve(
     sampled: objects or mappings with the position on the axis, the quantity and ``<quantity>_se``, drawn with error
         bars of two standard errors; grey inside where ``converged`` is False.
     split: fill the test error with its two parts, bias and variance.
+    tangent: of ``fw.first_order``, drawn to the one line of a curve over widths, in a wedge of two standard errors.
     Rows that vary in more than one way become one line each.
     Raises InputError for an empty curve or an unknown quantity, MissingExtraError without matplotlib.
     """
@@ -110,11 +115,13 @@ def learning_curve(
     with drawing(ax) as ax:
         for k, ((name, group), own) in enumerate(zip(groups, _cycle(colour), strict=False)):
             text = ", ".join(part for part in (label, name) if part) or "theory"
-            _draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
+            draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
             if axis == "width":
                 _draw_limit(ax, _limit(infinite, group), quantity, own)
             draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
         _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
+        if len(groups) == 1:
+            _draw_tangent(ax, axis, quantity, rows, tangent)
     return ax
 
 
@@ -132,30 +139,37 @@ def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
     lines = [(name, group, layer) for name, group in groups for layer in layers]
     with drawing(ax) as ax:
         for k, (name, group, layer) in enumerate(lines):
-            _draw_q(ax, sorted(group, key=lambda row: _position(row, axis)), axis, layer, k, name)
+            _draw_q(ax, sorted(group, key=lambda row: position(row, axis)), axis, layer, k, name)
         ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
         _finish(ax, axis, what, rows, from_zero=False, room=True)
     return ax
 
 
-def learning_curve_figure(curve: Iterable[Any], infinite: Any = None, sampled: Any = None) -> Figure:
+def learning_curve_figure(
+    curve: Iterable[Any], infinite: Any = None, sampled: Any = None, tangent: FirstOrderSlopes | None = None
+) -> Figure:
     """Test error with its two parts beside train error, a page wide."""
-    return two_panels(partial(learning_curve, list(curve), infinite=infinite, sampled=sampled))
+    return two_panels(partial(learning_curve, list(curve), infinite=infinite, sampled=sampled, tangent=tangent))
 
 
-def comparison_figure(rows: Iterable[Any]) -> Figure:
+def comparison_figure(rows: Iterable[Any], tangent: FirstOrderSlopes | None = None) -> Figure:
     """Theory (lines) and samples (points with bars of two standard errors): test error beside train error."""
     rows = list(rows)
-    return learning_curve_figure([row.theory for row in rows], sampled=[row.sample for row in rows])
+    return learning_curve_figure([row.theory for row in rows], None, [row.sample for row in rows], tangent)
 
 
-def sampled_figure(rows: Iterable[Any]) -> Figure:
+def sampled_figure(rows: Iterable[Any], tangent: FirstOrderSlopes | None = None) -> Figure:
     """Sampled test and train error with bars of two standard errors, against width or temperature."""
-    return two_panels(partial(sampled_curve, list(rows)))
+    return two_panels(partial(sampled_curve, list(rows), tangent=tangent))
 
 
-def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "test_error") -> Axes:
-    """One quantity of sampled rows against what varies, with bars of two standard errors.
+def sampled_curve(
+    rows: Iterable[Any],
+    ax: Axes | None = None,
+    quantity: str = "test_error",
+    tangent: FirstOrderSlopes | None = None,
+) -> Axes:
+    """One quantity of sampled rows against what varies, with bars of two standard errors; see ``learning_curve``.
 
     Raises InputError for no rows or an unknown quantity, MissingExtraError without matplotlib.
     """
@@ -168,6 +182,8 @@ def sampled_curve(rows: Iterable[Any], ax: Axes | None = None, quantity: str = "
         for k, ((name, group), own) in enumerate(zip(groups, _cycle(None), strict=False)):
             draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
         _finish(ax, axis, quantity, rows, from_zero=False, room=True)
+        if len(groups) == 1:
+            _draw_tangent(ax, axis, quantity, rows, tangent)
     return ax
 
 
@@ -214,7 +230,7 @@ def draw_sampled(
             continue
         y, se = (np.array([_of(p, name) for p in found], dtype=float) for name in (quantity, f"{quantity}_se"))
         named = text in ax.get_legend_handles_labels()[1]
-        x = [_position(p, axis) for p in found]
+        x = [position(p, axis) for p in found]
         error_bars(ax, x, y, se, colour, None if named else text, fmt=mark, mfc=face)
 
 
@@ -270,6 +286,11 @@ def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
     return axis, named
 
 
+def label_of(quantity: str) -> str:
+    """What an axis of it is called."""
+    return _LABELS.get(quantity, quantity.replace("_", " "))
+
+
 def _equals(name: str, value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
     return f"{_SYMBOLS[name]} = {text}"
@@ -288,28 +309,40 @@ def _samples(sampled: Iterable[Any] | None, group: list[Any], axis: str) -> list
     return [p for p in sampled or () if all(_of(p, n, getattr(group[0], n)) == getattr(group[0], n) for n in fixed)]
 
 
-def _position(row: Any, axis: str) -> float:
-    value = _of(row, axis)
+def position(row: Any, axis: str) -> float:
+    """Where a row is on an axis: "width" (of several the geometric mean), ``INVERSE``, "temperature" or "n_train"."""
+    value = _of(row, "width" if axis == INVERSE else axis)
+    if axis == INVERSE:
+        return 1.0 / (value[0] if isinstance(value, (tuple, list)) else value)
     return float(np.exp(np.mean(np.log(value)))) if isinstance(value, tuple) else float(value)
 
 
-def _values(rows: Sequence[Any], quantity: str) -> np.ndarray:
+def values_of(rows: Sequence[Any], quantity: str) -> np.ndarray:
     """The quantity of each row, NaN (a gap) where it did not converge or does not exist."""
     found = [getattr(row, quantity) if row.converged else None for row in rows]
     return np.array([np.nan if value is None else value for value in found], dtype=float)
 
 
-def _draw_line(
+def draw_line(
     ax: Axes, rows: list[Any], axis: str, quantity: str, split: bool, label: str, colour: str, dashes: Any
 ) -> None:
-    rows = sorted(rows, key=lambda row: _position(row, axis))
-    x, y = [_position(row, axis) for row in rows], _values(rows, quantity)
+    """A quantity of rows along an axis, a gap where one did not converge."""
+    rows = sorted(rows, key=lambda row: position(row, axis))
+    x, y = [position(row, axis) for row in rows], values_of(rows, quantity)
     mark = "o" if len(rows) == 1 else None
     ax.plot(x, y, color=colour, ls=dashes, label=label, marker=mark, zorder=3)
     if split and len(rows) > 1:
-        bias = _values(rows, "bias")
+        bias = values_of(rows, "bias")
         ax.fill_between(x, 0.0, bias, color=colour, alpha=0.28, lw=0, label="bias", zorder=1)
         ax.fill_between(x, bias, y, color=colour, alpha=0.12, lw=0, label="variance", zorder=1)
+
+
+def _draw_tangent(ax: Axes, axis: str, quantity: str, rows: list[Any], tangent: FirstOrderSlopes | None) -> None:
+    """At the widths shown."""
+    if axis == "width" and tangent is not None and len({position(row, axis) for row in rows}) > 1:
+        shift = position(rows[0], axis) * position(rows[0], INVERSE)  # where layers differ, N is that of the first
+        low, high = ax.get_xlim()
+        draw_tangent(ax, slope_of(tangent, quantity), (shift / high, shift / low), lambda inverse: shift / inverse)
 
 
 def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
@@ -331,7 +364,7 @@ def _draw_q(ax: Axes, rows: list[Any], axis: str, layer: int | None, k: int, nam
     parts = [name, f"$Q_{{{(layer or 0) + 1}}}$" if several else ""]
     label = ", ".join(part for part in parts if part) or "theory"
     look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "ls": DASHES[k % len(DASHES)], "marker": "o"}
-    ax.plot([_position(row, axis) for row in rows], y, label=label if labelled else None, ms=3, zorder=3, **look)
+    ax.plot([position(row, axis) for row in rows], y, label=label if labelled else None, ms=3, zorder=3, **look)
 
 
 def _limit(infinite: Any, group: list[Any]) -> Row | float | None:
@@ -347,17 +380,17 @@ def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str)
     """A dashed line; the first one in the axes is named, the others tell themselves apart by colour."""
     if limit is None:
         return
-    value = limit if isinstance(limit, (int, float)) else _values([limit], quantity)[0]
+    value = limit if isinstance(limit, (int, float)) else values_of([limit], quantity)[0]
     if np.isfinite(value):
         named = _LIMIT in ax.get_legend_handles_labels()[1]
         ax.axhline(value, color=colour, ls=(0, (4, 2.2)), lw=1.0, label=None if named else _LIMIT, zorder=2)
 
 
 def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool, room: bool) -> None:
-    places = sorted({_position(row, axis) for row in rows})
+    places = sorted({position(row, axis) for row in rows})
     log_axis(ax, places)
     ax.set_xlabel(_LABELS[axis])
-    ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
+    ax.set_ylabel(label_of(quantity))
     if from_zero:
         ax.set_ylim(bottom=0.0)
     if len(places) > 1:

@@ -332,11 +332,6 @@ class TheorySolution(Displayed):
         """``N I(Q) = rate/2`` in nats, see ``fw.features.information``; InputError for integrated order parameters."""
         return 0.5 * float(self.theory.rate(self.order_parameters))
 
-    @property
-    def rated(self) -> bool:
-        """Whether its order parameters have one value: whether there is an ``information``."""
-        return self.theory.method != "integrate"
-
     def kernel(self, x: Array) -> Array:
         """K_R(Q) between points ``x``, (points, points); of D coupled outputs (points D, points D).
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.networks.scale import Departure, unusual_scale
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ _MOST_Q = 4.5  # the largest of the cases of docs/validity.md is 4.34; from 4.9 
 
 
 def applies(solution: TheorySolution) -> bool:
-    """Whether ``validity`` has something to say: a converged prediction of the action, of a network whose neurons it
-    knows."""
-    known = solution.theory.network.known_neurons
+    """Whether ``validity`` has something to say: a converged prediction of the action with Gaussian noise, of a network
+    whose neurons it knows."""
+    known = solution.theory.network.known_neurons and isinstance(solution.likelihood, Gaussian)
     return known and solution.converged and solution.theory.method in ("saddle", "integrate")
 
 

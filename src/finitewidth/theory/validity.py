@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,21 +18,21 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, family, slopes_of, standard_readout
+from finitewidth.theory.expansion.recent import recent_slopes
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
-    from finitewidth.theory.solution import Theory, TheorySolution
+    from finitewidth.theory.solution import TheorySolution
 
 _POINTS = 200  # training and test points that are looked at, at most
-_NEURONS = (5_000, 20_000)  # a layer: at first, and where that leaves too much noise
+TOLERANCE = 0.002  # of the slopes, if so many neurons a layer reach it:
+NEURONS = (5_000, 20_000)  # at first, and where that leaves too much noise
 _NOISE = 0.03  # standard error of the error's change up to which a small one is known to be small
 # Chosen on the forty cases of docs/validity.md, before the fresh ones there were looked at:
 GOOD = 0.07  # change of the logarithm of the test error, and share of bias and variance in it, of a good prediction
 LARGEST = 0.7  # up to which a first order says how far
 NATS = (5.0, 100.0, 15.0)  # of log evidence that the action misses: always little, little for a change of 1, too much
-_RECENT: dict[Any, FirstOrderSlopes] = {}  # slopes serve all widths of a curve
-_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
     if not applies(solution):
         state = "" if solution.converged else " that did not converge"
         raise InputError(
-            f"the validity of a solution of {type(theory.network).__name__} by method {theory.method!r}{state}",
-            "a converged prediction of the action (method 'saddle' or 'integrate') for one of the package's networks",
+            f"the validity of a solution of {type(theory.network).__name__} by method {theory.method!r} with the "
+            f"likelihood {theory.likelihood!r}{state}",
+            "a converged prediction of the action (method 'saddle' or 'integrate') with Gaussian noise, for one of the "
+            "package's networks",
             "solve it with method='saddle'",
         )
     outside = outside_validated(solution)
@@ -70,8 +72,8 @@ def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
     train, held_out = _looked_at(solution.train, test)
     width = theory.network.widths[0] * train.n_points / solution.train.n_points
     try:
-        for neurons in _NEURONS:
-            found = Judgement.of(_slopes(theory, train, held_out, neurons), width)
+        for neurons in NEURONS:
+            found = Judgement.of(recent_slopes(theory, train, held_out, TOLERANCE, neurons), width)
             if found.known or not found.holds:
                 break
     except (InputError, np.linalg.LinAlgError):
@@ -86,18 +88,6 @@ def _looked_at(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
         cut = max(1, count - max(1, count // 5))
         return train.subset(np.arange(cut)), train.subset(np.arange(min(cut, count - 1), count))
     return tuple(part.subset(np.arange(min(part.n_points, _POINTS))) for part in (train, test))  # type: ignore[return-value]
-
-
-def _slopes(theory: Theory[Any], train: Dataset, test: Dataset, neurons: int) -> FirstOrderSlopes:
-    """Slopes of this theory on these data, which all its widths share."""
-    network = standard_readout(theory.network)
-    data = tuple(hash(part.x.tobytes() + part.y.tobytes()) for part in (train, test))
-    key = (type(theory), theory.closure, family(network), theory.temperature, data, neurons)
-    if key not in _RECENT:
-        while len(_RECENT) >= _KEPT:
-            del _RECENT[next(iter(_RECENT))]
-        _RECENT[key] = slopes_of(theory.with_network(network), train, test, 0.002, neurons)
-    return _RECENT[key]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import pytest
 import finitewidth as fw
 from finitewidth import cli
 from finitewidth.checks.exceptions import InputError
+from finitewidth.data.scaling import TargetScaling
 from finitewidth.theory.expansion import method as matching
+from finitewidth.theory.expansion import recent
 from finitewidth.theory.expansion import slopes as module
 
 
@@ -43,13 +45,52 @@ def test_matched_to_first_order(digits):
     assert rows[1].train_error == pytest.approx(slopes.train_error.at(10_000), rel=1e-4)
 
 
+def test_the_log_evidence_is_matched_too(digits):
+    """Linear networks: the integral over Q has it exactly; the saddle misses a term of order 1/N."""
+    train, test = digits
+    network = fw.FullyConnected(widths=(400,), activation="linear")
+    (exact,) = fw.learning_curve(network, train, test, temperature=0.1, method="integrate")
+    (action,) = fw.learning_curve(network, train, test, temperature=0.1)
+    (row,) = fw.learning_curve(network, train, test, temperature=0.1, method=QUICK)
+    noise = row.evidence_slope.total_se / 400
+    assert abs(row.log_evidence - exact.log_evidence) < 4.0 * noise + 0.1 * abs(
+        action.log_evidence - exact.log_evidence
+    )
+    assert row.to_dict()["evidence_slope"]["total"] == row.evidence_slope.total
+
+
+def test_evidence_slopes_in_a_data_frame(digits):
+    pytest.importorskip("pandas")
+    found = fw.learning_curve(fw.FullyConnected(widths=(100,)), *digits, temperature=0.1, method=QUICK)
+    (line,) = found.to_pandas().to_dict("records")
+    assert (line["evidence_slope"], line["evidence_slope_se"]) == (
+        found[0].evidence_slope.total,
+        found[0].evidence_slope.total_se,
+    )
+
+
 def test_one_average_for_all_widths(digits, monkeypatch):
     calls = []
+    monkeypatch.setattr(recent, "_recent", {})
     whole = module.averages
     monkeypatch.setattr(module, "averages", lambda *given: calls.append(given[0].network) or whole(*given))
     monkeypatch.setattr(matching, "_renormalised", lambda solution: None)
     fw.learning_curve(fw.FullyConnected((40, 20)), *digits, [30, 60], [0.1, 0.2], method=QUICK)
     assert len(calls) == 2  # temperatures
+
+
+def test_slopes_of_the_same_numbers_in_other_units_are_others():
+    """Errors are in the units of the targets before they were standardised, which two data sets may differ in."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    found = []
+    for unit in (1.0, 8.0):
+        train = fw.Dataset(x[:20], unit * y[:20], classes=())
+        scaling = TargetScaling.fit(train.y)
+        parts = [part.with_scaled_targets(scaling) for part in (train, fw.Dataset(x[20:], unit * y[20:], classes=()))]
+        (row,) = fw.learning_curve(fw.FullyConnected(widths=500), *parts, temperature=0.1, method=QUICK)
+        found.append((row.test_error, row.test_error_se))
+    np.testing.assert_allclose(found[1], 64.0 * np.array(found[0]))
 
 
 def test_a_narrow_network_has_no_number(digits):
@@ -91,6 +132,13 @@ def test_command_line(capsys):
     assert row["method"] == "first-order"
     assert row["test_error_low"] < row["test_error"] < row["test_error_high"]
     assert row["test_error_se"] > 0.0
+    slope = row["evidence_slope"]
+    assert slope["by_layer"] == [pytest.approx(slope["total"])]
+    assert slope["total_se"] > 0.0
+    assert cli.main(["predict", *words, "--method", "first-order", "--neurons", "2000"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Evidence slope at infinite width: {slope['total']:+.0f} ± " in text
+    assert text.count("Evidence slope") == 1
     assert cli.main(["compare", *words, "--methods", "saddle,first-order", "--neurons", "2000"]) == 0
     assert "first-order" in capsys.readouterr().out
 

@@ -165,7 +165,7 @@ class Functional:
 
 def functionals(state: InfiniteWidth) -> list[Functional]:
     """Bias, variance and train error's two parts, log evidence, and accuracy where targets are labels."""
-    found = [_bias(state), _variance(state), *_train(state), _evidence(state)]
+    found = [_bias(state), _variance(state), *_train(state), evidence_of(state)]
     accuracy = _accuracy(state)
     return found if accuracy is None else [*found, accuracy]
 
@@ -212,7 +212,8 @@ def _train(state: InfiniteWidth) -> list[Functional]:
     ]
 
 
-def _evidence(state: InfiniteWidth) -> Functional:
+def evidence_of(state: InfiniteWidth) -> Functional:
+    """The log evidence, which takes no test points."""
     P, D = state.n_train, state.n_outputs
     gradient = 0.5 * (state.a @ state.a.T - D * state.gram.inverse())
     half = state.gram.whiten(np.eye(P)).T

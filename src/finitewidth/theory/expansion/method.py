@@ -19,9 +19,11 @@ from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Prob
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, family, slopes_of, standard_readout
+from finitewidth.theory.expansion.evidence import EvidenceSlope
+from finitewidth.theory.expansion.recent import recent_slopes
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
-from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.solution import TheorySolution
 from finitewidth.theory.validity import Judgement
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ def first_order(
     chosen, problem = FirstOrder(tolerance, neurons, seed), Problem(network, Likelihood.of(temperature))
     chosen.serves(problem, train.n_outputs)
     theory = Saddle().theory(problem._replace(network=standard_readout(network)))
-    return _slopes(chosen, theory, train, test, Control(memory_cap(memory), progress))
+    settings = (chosen.tolerance, chosen.neurons, chosen.seed, memory_cap(memory), progress)
+    return slopes_of(theory, train, test, *settings)
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,21 @@ class FirstOrder(Method):
         """See ``Method``; networks whose widths are in one proportion share their slopes."""
         control = control or Control()
         bases = Saddle().solutions(problems, train, test, sizes, control)
-        shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = {}
         for part in parts(train, sizes):
             for _ in problems:
                 base = next(bases)
-                yield FirstOrderSolution(base, part, self, control, shared)
+                yield FirstOrderSolution(base, part, self, control)
 
 
-def _slopes(
-    options: FirstOrder, theory: Theory[Any], train: Dataset, test: Dataset, control: Control
-) -> FirstOrderSlopes:
-    given = (options.tolerance, options.neurons, options.seed, control.memory, control.progress)
-    return slopes_of(theory, train, test, *given)
+def serves_all_widths(network: Network, noise: Noise, n_outputs: int = 1) -> bool:
+    """Whether there is a first order that all widths share; with a mean-field readout each width has its own limit."""
+    if network.readout != "standard":
+        return False
+    try:
+        FirstOrder().serves(Problem(network, Likelihood.of(noise)), n_outputs)
+    except InputError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,6 @@ class FirstOrderSolution(Displayed):
     train: Dataset
     options: FirstOrder
     control: Control = field(repr=False)
-    shared: dict[Any, tuple[Dataset, FirstOrderSlopes]] = field(repr=False, compare=False)  # with the test set
     complete = True
 
     @property
@@ -184,16 +189,15 @@ class FirstOrderSolution(Displayed):
 
     def row(self, test: Dataset, seconds: float) -> FirstOrderRow:
         """See ``Solution``."""
-        return FirstOrderRow.matched(self, self.matched(test) if self.converged else None, seconds)
+        if not self.converged:
+            return FirstOrderRow.matched(self, None, None, seconds)
+        return FirstOrderRow.matched(self, self.matched(test), self.slopes(test), seconds)
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
-        network = standard_readout(self.network) if network is None else network
-        key = (family(network), self.likelihood, id(self.train), id(test))
-        if key not in self.shared:
-            theory = self.base.theory.with_network(network)
-            self.shared[key] = test, _slopes(self.options, theory, self.train, test, self.control)
-        return self.shared[key][1]
+        chosen = self.options
+        settings = (chosen.tolerance, chosen.neurons, chosen.seed, self.control.memory, self.control.progress)
+        return recent_slopes(self.base.theory, self.train, test, *settings, network)
 
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite)."""
@@ -271,7 +275,9 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 class FirstOrderRow(PlainRow):
     """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
 
-    converged: False where the expansion does not hold: numbers are NaN then.
+    log_evidence: of the action, matched as the errors are: with what it misses to first order. evidence_slope: at
+    infinite width; None where the action has no solution, and with a mean-field readout, whose limit is another one.
+    converged: False where the expansion does not hold: errors are NaN then.
     """
 
     train_error_se: float
@@ -281,18 +287,26 @@ class FirstOrderRow(PlainRow):
     accuracy_se: float | None
     test_error_low: float
     test_error_high: float
+    evidence_slope: EvidenceSlope | None
 
     @classmethod
-    def matched(cls, solution: FirstOrderSolution, found: Matched | None, seconds: float) -> FirstOrderRow:
+    def matched(
+        cls, solution: FirstOrderSolution, found: Matched | None, slopes: FirstOrderSlopes | None, seconds: float
+    ) -> FirstOrderRow:
         """``found``: None where the action has no solution."""
         errors = noise = Errors(math.nan, math.nan, math.nan, None, math.nan)
         low = high = math.nan
         says: dict[str, Any] = {"converged": False}
         if found is not None and not found.refusal:
             errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
-            says = {"message": ""}
+            says = {"message": "", "converged": True}
         elif found is not None:
             says["message"] = f"{found.refusal}: use method sample"
         besides = {f"{name}_se": value for name, value in vars(noise).items()}
-        besides |= {"test_error_low": low, "test_error_high": high}
+        besides |= {"test_error_low": low, "test_error_high": high, "log_evidence": None, "evidence_slope": None}
+        if slopes is not None and solution.network.readout == "standard":
+            besides["evidence_slope"] = slopes.evidence_slope
+        if slopes is not None and says["converged"]:
+            missed = Judgement.of(slopes, solution.network.widths[0]).nats
+            besides["log_evidence"] = solution.log_evidence + missed
         return cls.of(solution, errors, seconds, FirstOrder.name, **besides, **says)

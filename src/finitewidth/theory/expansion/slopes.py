@@ -16,7 +16,14 @@ from finitewidth.inference.prediction import Errors
 from finitewidth.linalg import arithmetic, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.progress import progress_bar
-from finitewidth.theory.expansion.functionals import Functional, InfiniteWidth, functionals, require_finite
+from finitewidth.theory.expansion.evidence import EvidenceSlope, Slope
+from finitewidth.theory.expansion.functionals import (
+    Functional,
+    InfiniteWidth,
+    evidence_of,
+    functionals,
+    require_finite,
+)
 from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, LowerLayer
 from finitewidth.theory.expansion.neurons import Neurons
 from finitewidth.theory.expansion.recursion import covariances, derivatives_from_top
@@ -27,36 +34,6 @@ if TYPE_CHECKING:
 Array = np.ndarray
 _ENTRIES = 300_000  # preactivations of a batch
 _FEWEST = 16  # batches of a layer before its standard error is believed
-
-
-@dataclass(frozen=True)
-class Slope(Displayed):
-    """``value(N) = infinite + slope / N + O(1/N^2)``, N the width of the first hidden layer, the others in proportion.
-
-    slope_se: standard error of the slope, from the neurons drawn.
-    """
-
-    infinite: float
-    slope: float
-    slope_se: float
-
-    def at(self, width: float) -> float:
-        """The straight line at a width."""
-        return self.infinite + self.slope / width
-
-
-@dataclass(frozen=True)
-class EvidenceSlope(Displayed):
-    """``log Z = infinite + total / N``, nats; the share of layer l is ``by_layer[l - 1] / N_l``.
-
-    A layer of positive share is one that the data prefer narrower. by_layer_se, total_se: standard errors.
-    """
-
-    infinite: float
-    total: float
-    total_se: float
-    by_layer: tuple[float, ...]
-    by_layer_se: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -196,15 +173,11 @@ def _slopes(
 
     def slope(*names: str, layers: Sequence[Array] = batches) -> Slope:
         chosen = [f.name in names for f in pieces]
-        squared = not {EVIDENCE, "accuracy"}.intersection(names)
-        unit = state.train.encoding.unit**2 if squared else 1.0  # errors are in the user's own units
+        unit = 1.0 if "accuracy" in names else state.train.encoding.unit**2  # errors are in the user's own units
         infinite = unit * sum(f.value for f in pieces if f.name in names)
         parts = [unit * layer[:, chosen].sum(1) for layer in layers]
         return Slope(infinite, sum(float(p.mean()) for p in parts), math.hypot(*(_standard_error(p) for p in parts)))
 
-    widths = state.network.widths
-    own = [batch * (width / widths[0]) for batch, width in zip(batches, widths, strict=True)]
-    evidence, alone = slope(EVIDENCE), [slope(EVIDENCE, layers=[batch]) for batch in own]
     labels = any(f.name == "accuracy" for f in pieces)
     return FirstOrderSlopes(
         state.network,
@@ -215,14 +188,8 @@ def _slopes(
         slope("variance"),
         slope("train_bias", "train_variance"),
         slope("accuracy") if labels else None,
-        EvidenceSlope(
-            evidence.infinite,
-            evidence.slope,
-            evidence.slope_se,
-            tuple(s.slope for s in alone),
-            tuple(s.slope_se for s in alone),
-        ),
-        tuple(slope("bias", "variance", layers=[batch]) for batch in own),
+        _evidence_slope(state, pieces, batches),
+        tuple(slope("bias", "variance", layers=[batch]) for batch in _own(state, batches)),
         action.errors,
         action.log_evidence,
         tuple(drawn),
@@ -230,15 +197,61 @@ def _slopes(
     )
 
 
+def _own(state: InfiniteWidth, batches: Sequence[Array]) -> list[Array]:
+    """Batches of every layer, in the unit of its own width instead of the first layer's."""
+    widths = state.network.widths
+    return [batch * (width / widths[0]) for batch, width in zip(batches, widths, strict=True)]
+
+
+def _evidence_slope(state: InfiniteWidth, pieces: Sequence[Functional], batches: Sequence[Array]) -> EvidenceSlope:
+    column = [f.name for f in pieces].index(EVIDENCE)
+    shares = [batch[:, column] for batch in batches]
+    alone = [batch[:, column] for batch in _own(state, batches)]
+    return EvidenceSlope(
+        state.log_evidence,
+        sum(float(share.mean()) for share in shares),
+        math.hypot(*map(_standard_error, shares)),
+        tuple(float(share.mean()) for share in alone),
+        tuple(map(_standard_error, alone)),
+    )
+
+
+def evidence_slope(
+    network: Network, train: Dataset, temperature: float, neurons: int | None = None, seed: int = 0
+) -> EvidenceSlope:
+    """The slope of the log evidence alone, which asks for no test points; for the networks of ``first_order``.
+
+    neurons: drawn, a layer; None: 20,000, of more than 300 points so many fewer that it stays a matter of seconds.
+    Raises InputError where the Gaussian process is not finite, MemoryCapError beforehand.
+    """
+    one, P = train.subset([0]), train.n_points  # stands in for test points
+    require_memory(memory_estimate(network, train, one), f"the evidence slope on {P} points", "use fewer points")
+    most = max(4_000, int(20_000 * min(1.0, (300 / P) ** 2))) if neurons is None else neurons
+    with arithmetic(P):
+        state = InfiniteWidth.of(standard_readout(network), temperature, train, one)
+        require_finite(state)
+        pieces = [evidence_of(state)]
+        _, batches, _, _ = averages(state, 0.0, most, seed, pieces=pieces)
+    return _evidence_slope(state, pieces, batches)
+
+
 def _standard_error(batch_means: Array) -> float:
     return float(np.std(batch_means, ddof=1)) / math.sqrt(len(batch_means))
 
 
 def averages(
-    state: InfiniteWidth, tolerance: float, most: int, seed: int, progress: bool = False
-) -> tuple[list[Functional], list[Array], list[int], bool]:
-    """Batches of the slopes of every layer, (batches, F) each, until the test error's is known to ``tolerance``."""
-    pieces = functionals(state)
+    state: InfiniteWidth,
+    tolerance: float,
+    most: int,
+    seed: int,
+    progress: bool = False,
+    pieces: Sequence[Functional] | None = None,
+) -> tuple[Sequence[Functional], list[Array], list[int], bool]:
+    """Batches of the slopes of every layer, (batches, F) each, until the test error's is known to ``tolerance``.
+
+    pieces: what is expanded, None: all; where no test error is among them, ``most`` neurons are drawn.
+    """
+    pieces = functionals(state) if pieces is None else pieces
     layers = _layers(state, pieces)
     generators = np.random.default_rng(seed).spawn(len(layers))
     shares = [state.network.widths[0] / width for width in state.network.widths]
