@@ -125,7 +125,7 @@ class LastLayer(Layer):
 
 
 def _products(u: Array, columns: Array) -> Array:
-    """Features (B, patches, n) of the points that ``columns`` (n or P, k) are about, times these: one matrix product."""
+    """Features (B, patches, n), of all or the training points, times ``columns`` (n or P, k) in one matrix product."""
     flat = u.reshape(-1, u.shape[2])[:, : len(columns)]
     return (flat @ columns).reshape(*u.shape[:2], -1)
 

@@ -250,8 +250,10 @@ def _standard_errors(errors: Errors, slopes: FirstOrderSlopes, width: int) -> Er
         name: getattr(slopes, name).slope_se / (width * getattr(slopes, name).infinite) * getattr(errors, name)
         for name in NAMES
     }
-    known = errors.accuracy is not None and slopes.accuracy is not None
-    return Errors(**noise, accuracy=slopes.accuracy.slope_se / width if known else None)
+    accuracy = None
+    if errors.accuracy is not None and slopes.accuracy is not None:
+        accuracy = slopes.accuracy.slope_se / width
+    return Errors(**noise, accuracy=accuracy)
 
 
 def _refusal(found: Judgement, spread: float) -> str:
