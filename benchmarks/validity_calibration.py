@@ -103,7 +103,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 def first_order(rows: list[dict[str, Any]]) -> list[str]:
     """The matched prediction beside the action."""
     lines = [FIRST]
-    action, matched, inside = [], [], []
+    action, matched, inside, reach = [], [], [], []
     for row in rows:
         first, sampled = row["first"], row["sampled"]
         shown = ["", ""]
@@ -112,6 +112,7 @@ def first_order(rows: list[dict[str, Any]]) -> list[str]:
             action.append(abs(row["off"]))
             matched.append(abs(error))
             inside.append(first["test_error_low"] <= sampled <= first["test_error_high"])
+            reach.append(first["test_error_high"] / first["test_error"] - 1.0)
             shown = [f"{100 * error:+.1f}", f"{first['test_error_low']:.4f} to {first['test_error_high']:.4f}"]
         lines.append(f"| {row['case']} | {sampled:.4f} | {100 * row['off']:+.1f} | {shown[0]} | {shown[1]} |")
     both = [100 * np.array(x) for x in (action, matched)]
@@ -120,7 +121,8 @@ def first_order(rows: list[dict[str, Any]]) -> list[str]:
         "",
         f"Of the {len(matched)} that it serves: the action is {np.median(both[0]):.1f} % off in the median and "
         f"{both[0].max():.0f} % at worst, the first order {np.median(both[1]):.1f} % and {both[1].max():.0f} %; "
-        f"{sum(inside)} of the intervals hold the sample. It refuses {len(refused)}, where the action is "
+        f"{sum(inside)} of the intervals hold the sample, half of them reach less than {100 * np.median(reach):.1f} % "
+        f"above the number. It refuses {len(refused)}, where the action is "
         f"{np.median(refused or [0.0]):.0f} % off in the median.",
     ]
     return lines

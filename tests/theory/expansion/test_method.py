@@ -26,18 +26,29 @@ def digits():
 QUICK = fw.FirstOrder(neurons=4_000)
 
 
+def correction(slopes, width):
+    """(c - c_action) / (N eps)."""
+    return (slopes.test_error.slope - slopes.action.test_error) / (width * slopes.test_error.infinite)
+
+
 def test_matched_to_first_order(digits):
-    """eps_action exp((c - c_action) / (N eps)), and exact as N grows."""
+    """eps_action exp(d), d at the kernel of the saddle; the interval: d itself, how far d at K is, and the noise."""
     train, test = digits
     network = fw.FullyConnected(widths=(100,))
-    slopes = fw.first_order(network, train, test, 0.1, neurons=4_000)
     rows = fw.learning_curve(network, train, test, [100, 10_000], 0.1, method=QUICK)
     action = fw.learning_curve(network, train, test, [100, 10_000], 0.1)
+    slopes = fw.first_order(network, train, test, 0.1, neurons=4_000)
     for row, theirs in zip(rows, action, strict=True):
-        d = (slopes.test_error.slope - slopes.action.test_error) / (row.width * slopes.test_error.infinite)
+        (q,) = theirs.order_parameters
+        at_saddle = fw.FullyConnected(widths=(100,), weight_precision=(1.0, 1.0 / q))
+        there = fw.first_order(at_saddle, train, test, 0.1, neurons=4_000)
+        d, at_infinity = (correction(found, row.width) for found in (there, slopes))
         assert row.test_error == pytest.approx(theirs.test_error * math.exp(d), rel=1e-9)
+        noise = 1.645 * there.test_error.slope_se / (row.width * there.test_error.infinite)
+        margin = math.sqrt(d**2 + (d - at_infinity) ** 2 + noise**2)
+        assert math.log(row.test_error_high / row.test_error) == pytest.approx(margin)
+        assert math.log(row.test_error / row.test_error_low) == pytest.approx(margin)
         assert row.bias + row.variance == pytest.approx(row.test_error)
-        assert row.test_error_low < row.test_error < row.test_error_high
         assert row.order_parameters == theirs.order_parameters
         assert row.converged
     assert rows[1].test_error == pytest.approx(slopes.test_error.at(10_000), rel=1e-4)
@@ -67,6 +78,39 @@ def test_evidence_slopes_in_a_data_frame(digits):
         found[0].evidence_slope.total,
         found[0].evidence_slope.total_se,
     )
+
+
+def at_infinite_width(method, network, train, test):
+    """N (error - infinite) for N -> infinity, from two widths."""
+    (infinite,) = fw.learning_curve(network, train, test, temperature=0.1, method="infinite")
+    rows = fw.learning_curve(network, train, test, [20_000, 40_000], 0.1, method=method)
+    near, far = (row.width * (row.test_error - infinite.test_error) for row in rows)
+    return 2.0 * far - near
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_the_expansion_at_the_saddle_is_exact_to_first_order(digits, activation):
+    """The action is not, two layers deep: the control."""
+    train, test = (part.subset(np.arange(20)) for part in digits)
+    network = fw.FullyConnected((20, 20), activation=activation)
+    slopes = fw.first_order(network, train, test, 0.1, neurons=1_000)
+    method = fw.FirstOrder(neurons=1_000)
+    assert at_infinite_width(method, network, train, test) == pytest.approx(slopes.test_error.slope, rel=0.01)
+    action = at_infinite_width("saddle", network, train, test)
+    assert action == pytest.approx(slopes.action.test_error, rel=0.01)
+    assert action != pytest.approx(slopes.test_error.slope, rel=0.1)
+
+
+@pytest.mark.slow
+def test_deep_relu_expands_at_the_saddle(digits):
+    """At infinite width the correction is several times too large (docs/first_order.md)."""
+    train, test = fw.data.digits(classes=(3, 8), n_train=100, n_test=200)
+    network = fw.FullyConnected((150, 150, 150), activation="relu")
+    problem = fw.inference.methods.Problem(network, fw.Gaussian(0.1))
+    solution = fw.FirstOrder(neurons=5_000).solve(problem, train)
+    at_infinity = correction(solution.slopes(test), 150)
+    d = math.log(solution.errors(test).test_error / solution.base.errors(test).test_error)
+    assert abs(d) < 0.4 * abs(at_infinity)
 
 
 def test_one_average_for_all_widths(digits, monkeypatch):

@@ -21,6 +21,7 @@ from finitewidth.theory.expansion.recursion import PairDerivatives
 
 Array = np.ndarray
 EVIDENCE = "log_evidence"
+_SPARED = 4  # one neuron in so many looks at second derivatives of other things than the test error, in lower layers
 _PROBED = 4  # test points of a batch at which lower layers look at what accuracy has of variance'
 
 
@@ -57,7 +58,7 @@ class LastLayer(Layer):
         square = np.square(u).sum(1)
         columns = []
         for f in self.functionals:
-            seen = np.vecdot(u[:, :, : len(f.gradient)] @ f.gradient, u[:, :, : self.state.n_train]).sum(1)
+            seen = np.vecdot(_products(u, f.gradient), u[:, :, : self.state.n_train]).sum(1)
             now = np.vdot(f.gradient, self.state.kernel[: len(f.gradient)]) + f.own @ self.state.own
             columns.append(seen + square @ f.own - now)
         return np.stack(columns, axis=1)
@@ -71,7 +72,7 @@ class LastLayer(Layer):
 
         def along(vectors: Array) -> Array:
             if id(vectors) not in seen:
-                seen[id(vectors)] = u[:, :, : len(vectors)] @ vectors
+                seen[id(vectors)] = _products(u, vectors)
             return seen[id(vectors)]
 
         alpha, tau = along(state.a), along(state.test_vectors)
@@ -123,6 +124,12 @@ class LastLayer(Layer):
         return np.square(moved).reshape(state.n_train, len(train), -1).sum((0, 2))
 
 
+def _products(u: Array, columns: Array) -> Array:
+    """Features (B, patches, n), of all or the training points, times ``columns`` (n or P, k) in one matrix product."""
+    flat = u.reshape(-1, u.shape[2])[:, : len(columns)]
+    return (flat @ columns).reshape(*u.shape[:2], -1)
+
+
 @dataclass(frozen=True)
 class LowerLayer(Layer):
     """K' follows from ``delta = u u^T - C`` through the layers above, pair by pair.
@@ -155,45 +162,70 @@ class LowerLayer(Layer):
 
     def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
         """See ``Layer``."""
-        state, u = self.state, u[:, 0]
-        change = [self._along(u, a) for a in state.a.T]
-        moved = [self._whitened(along) for along in change]
-        mean = self._test_means(u, change)
+        u = u[:, 0]
+        change = [self._times(u, a) for a in self.state.a.T]
+        solved = [self._solved(each[:, : self.state.n_train]) for each in change]
+        back = [self._times(u, each) for each in solved]
+        mean = np.stack([each[:, self.state.n_train :] - self._predicted(each) for each in change], axis=2)
         bent = self._second_derivative(u, weight)
+        some = slice(0, max(1, len(u) // _SPARED))
         out = np.empty(len(self.functionals))
         for k, f in enumerate(self.functionals):
-            total = np.zeros(len(u))
-            for form in f.forms:
-                total -= self._form(u, form, moved, generator)
-            if f.test_mean:
-                total += f.test_mean * np.square(mean).sum((1, 2))
-            if f.train_mean:
-                for along in change:
-                    total += f.train_mean * np.square(state.temperature * state.gram.solve_range(along.T)).sum(0)
-            if f.second is not None:
-                total += self._at_some_points(u, f.second, mean, generator)
+            total = self._means(f, change, solved, back, mean)
             out[k] = weight @ total / len(u) + 0.5 * (np.vdot(f.gradient, bent[0][: len(f.gradient)]) + f.own @ bent[1])
+            probed = slice(None) if f.name == "variance" else some
+            rest = self._probes(f, u[probed], mean[probed], generator)
+            out[k] += weight[probed] @ rest / len(rest)
         return out
 
+    def _means(self, f: Functional, change: list[Array], solved: list[Array], back: list[Array], mean: Array) -> Array:
+        """What follows from K' a and K' A^-1 K' a alone, (B,)."""
+        total = np.zeros(len(mean))
+        for form in f.forms:
+            if form.right is self.state.a:
+                for each, left, weight in zip(back, form.left.T, form.weight, strict=True):
+                    total -= weight * (each[:, : len(left)] @ left)
+        if f.test_mean:
+            total += f.test_mean * np.square(mean).sum((1, 2))
+        if f.train_mean:
+            for each in solved:
+                total += f.train_mean * self.state.temperature**2 * np.square(each).sum(1)
+        return total
+
+    def _probes(self, f: Functional, u: Array, mean: Array, generator: np.random.Generator) -> Array:
+        """The rest, (B,): sums over many points of which every neuron sees one random combination, or some."""
+        total = np.zeros(len(u))
+        for form in f.forms:
+            if form.right is not self.state.a:
+                total -= self._form(u, form, generator)
+        if f.second is not None:
+            total += self._at_some_points(u, f.second, mean, generator)
+        return total
+
+    def _times(self, u: Array, z: Array) -> Array:
+        """K' z of every neuron, (B, n), for z (P,), or (B, P), at the training points."""
+        ga, gc, gb = self.above.first
+        square, train = np.square(u), slice(0, self.state.n_train)
+        out = square * (z @ ga.T) + u * ((u[:, train] * z) @ gc.T) + (square[:, train] * z) @ gb.T
+        return out - z @ self._image[0].T
+
     def _along(self, u: Array, z: Array) -> Array:
-        """(K' z)_X of every neuron, (B, P), for one vector z or one for each, of all points or the training points."""
+        """(K' z)_X of every neuron, (B, P), for z (B, n), or (B, P) at the training points."""
         few, train = slice(0, z.shape[-1]), slice(0, self.state.n_train)
         ga, gc, gb = (part[few] for part in self.above.first)
         square = np.square(u)
         out = (square[:, few] * z) @ ga + u[:, train] * ((u[:, few] * z) @ gc) + square[:, train] * (z @ gb)
         return out - z @ self._image[0][few]
 
-    def _whitened(self, along: Array) -> Array:
-        return self.state.gram.whiten(along.T).T
+    def _solved(self, along: Array) -> Array:
+        return self.state.gram.solve_range(along.T).T
 
-    def _form(self, u: Array, form: Form, moved: list[Array], generator: np.random.Generator) -> Array:
-        """The sum over columns; of many columns one random combination a neuron, which has it for its mean."""
-        if form.right is self.state.a:
-            total = np.zeros(len(u))
-            for k, (left, weight) in enumerate(zip(form.left.T, form.weight, strict=True)):
-                known = moved[k] if form.left is self.state.a else self._whitened(self._along(u, left))
-                total += weight * np.vecdot(known, moved[k])
-            return total
+    def _predicted(self, change: Array) -> Array:
+        """What K' a at the training points changes at the test points, (B, P*)."""
+        return change[:, : self.state.n_train] @ self.state.cross
+
+    def _form(self, u: Array, form: Form, generator: np.random.Generator) -> Array:
+        """The sum over columns: one random combination of them a neuron, which has it for its mean."""
         signs = generator.choice((-1.0, 1.0), size=(len(u), len(form.weight)))
         size = np.sqrt(np.abs(form.weight))
         left = self._whitened(self._along(u, (signs * size) @ form.left.T))
@@ -202,18 +234,8 @@ class LowerLayer(Layer):
         right = self._whitened(self._along(u, (signs * size * np.sign(form.weight)) @ form.right.T))
         return np.vecdot(left, right)
 
-    def _test_means(self, u: Array, change: list[Array]) -> Array:
-        """mean' at the test points, (B, P*, D)."""
-        state = self.state
-        ga, gc, gb = self.above.first
-        train, test = slice(0, state.n_train), slice(state.n_train, None)
-        square = np.square(u)
-        out = np.empty((len(u), state.test.n_points, state.n_outputs))
-        for d, a in enumerate(state.a.T):
-            f = square[:, test] * (ga[test] @ a) + u[:, test] * ((u[:, train] * a) @ gc[test].T)
-            f += (square[:, train] * a) @ gb[test].T - self._image[0][test] @ a
-            out[:, :, d] = f - change[d] @ state.cross
-        return out
+    def _whitened(self, along: Array) -> Array:
+        return self.state.gram.whiten(along.T).T
 
     def _second_derivative(self, u: Array, weight: Array) -> tuple[Array, Array]:
         """Mean of K'' over neurons: (n, P), and its diagonal (n,)."""
@@ -232,17 +254,21 @@ class LowerLayer(Layer):
 
     def _at_some_points(self, u: Array, second: Array, mean: Array, generator: np.random.Generator) -> Array:
         """The quadratic form of (mean', variance'), of all test points as some of them have it."""
-        state, P = self.state, self.state.n_train
-        count = min(_PROBED, state.test.n_points)
-        some = generator.choice(state.test.n_points, count, replace=False)
-        ga, gc, gb = self.above.first
-        square = np.square(u)
+        points = self.state.test.n_points
+        count = min(_PROBED, points)
         total = np.zeros(len(u))
-        for t in some:
-            w, row = state.test_vectors[:P, t], P + t
-            cross = square[:, row, None] * ga[row] + u[:, row, None] * u[:, :P] * gc[row] + square[:, :P] * gb[row]
-            own = square[:, row] * self.above.own[row] - self._image[1][row]
-            variance = self._along(u, state.test_vectors[:, t]) @ w + (cross - self._image[0][row]) @ w + own
-            both = np.concatenate([mean[:, t], variance[:, None]], axis=1)
+        for t in generator.choice(points, count, replace=False):
+            both = np.concatenate([mean[:, t], self._variance_change(u, t)[:, None]], axis=1)
             total += np.einsum("bd,de,be->b", both, second[t], both)
-        return total * (state.test.n_points / count)
+        return total * (points / count)
+
+    def _variance_change(self, u: Array, t: int) -> Array:
+        """variance' = w^T K' w at test point t, (B,)."""
+        P, row = self.state.n_train, self.state.n_train + t
+        ga, gc, gb = self.above.first
+        w, train, square = self.state.test_vectors[:P, t], u[:, :P], np.square(u)
+        weighted = train * w
+        inside = np.vecdot(weighted @ gc[:P], weighted) + square[:, :P] @ (w * (ga[:P] @ w + w @ gb[:P]))
+        across = square[:, row] * (ga[row] @ w) + u[:, row] * (weighted @ gc[row]) + square[:, :P] @ (gb[row] * w)
+        now = w @ self._image[0][:P] @ w + 2.0 * (self._image[0][row] @ w) + self._image[1][row]
+        return inside + 2.0 * across + square[:, row] * self.above.own[row] - now

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 Array = np.ndarray
-_APART = 1.5  # ratio of the largest variant to the smallest beyond which it says nothing
+_APART = math.log(1.5)  # between the first orders at both kernels, beyond which it says nothing
 _NOISE = 0.25  # standard error, relative to the test error, beyond which there is no number
 _Z90 = 1.645  # standard errors on either side of a 90 % interval
+_NOTHING = Errors(math.nan, math.nan, math.nan, None, math.nan)
 NAMES = ("test_error", "bias", "variance", "train_error")
 
 
@@ -200,7 +201,11 @@ class FirstOrderSolution(Displayed):
         return recent_slopes(self.base.theory, self.train, test, *settings, network)
 
     def matched(self, test: Dataset) -> Matched:
-        """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite)."""
+        """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite).
+
+        The expansion is at the kernel of the action's saddle where that is the kernel of a network (one order parameter
+        a layer), else at that of infinite width; both are exact to first order in 1/N.
+        """
         return Matched.of(self, test)
 
 
@@ -217,44 +222,49 @@ class Matched:
     @classmethod
     def of(cls, solution: FirstOrderSolution, test: Dataset) -> Matched:
         """See ``FirstOrderSolution.matched``."""
-        action, slopes = solution.base.errors(test), solution.slopes(test)
         width = solution.network.widths[0]
-        judged = Judgement.of(slopes, width)
-        d = judged.change
-        variants = [math.exp(d), 1.0 / (1.0 - d) if d < 1.0 else math.inf]
-        renormalised = _renormalised(solution)
-        if renormalised is not None:
-            variants.append(math.exp(Judgement.of(solution.slopes(test, renormalised), width).change))
-        low, high = min(variants), max(variants)
-        margin = _Z90 * judged.noise * math.exp(d)
-        matched = {
-            name: getattr(action, name) * math.exp(slopes.missed(name, width) / getattr(slopes, name).infinite)
-            for name in NAMES
-        }
-        share = matched["test_error"] / (matched["bias"] + matched["variance"])
-        matched |= {name: share * matched[name] for name in ("bias", "variance")}
-        noise = {
-            name: getattr(slopes, name).slope_se / (width * getattr(slopes, name).infinite) * matched[name]
-            for name in NAMES
-        }
-        accuracy, accuracy_se = action.accuracy, None
-        if accuracy is not None and slopes.accuracy is not None and slopes.action.accuracy is not None:
-            accuracy = min(1.0, max(0.0, accuracy + slopes.missed("accuracy", width)))
-            accuracy_se = slopes.accuracy.slope_se / width
-        return cls(
-            Errors(**matched, accuracy=accuracy),
-            Errors(**noise, accuracy=accuracy_se),
-            action.test_error * max(0.0, low - margin),
-            action.test_error * (high + margin),
-            _refusal(judged, low, high),
-        )
+        slopes = solution.slopes(test, _renormalised(solution))
+        judged, at_infinity = (Judgement.of(found, width) for found in (slopes, solution.slopes(test)))
+        spread = abs(judged.change - at_infinity.change)
+        refusal = _refusal(judged, spread)
+        if refusal:
+            return cls(_NOTHING, _NOTHING, math.nan, math.nan, refusal)
+        errors = _corrected(solution.base.errors(test), slopes, width)
+        factor = math.exp(math.hypot(judged.change, spread, _Z90 * judged.noise))
+        low, high = errors.test_error / factor, errors.test_error * factor
+        return cls(errors, _standard_errors(errors, slopes, width), low, high)
 
 
-def _refusal(found: Judgement, low: float, high: float) -> str:
+def _corrected(action: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
+    """The action's errors times exp(d), each with its own d; bias and variance add up to the test error."""
+    found = {
+        name: getattr(action, name) * math.exp(slopes.missed(name, width) / getattr(slopes, name).infinite)
+        for name in NAMES
+    }
+    share = found["test_error"] / (found["bias"] + found["variance"])
+    found |= {name: share * found[name] for name in ("bias", "variance")}
+    accuracy = action.accuracy
+    if accuracy is not None and slopes.accuracy is not None and slopes.action.accuracy is not None:
+        accuracy = min(1.0, max(0.0, accuracy + slopes.missed("accuracy", width)))
+    return Errors(**found, accuracy=accuracy)
+
+
+def _standard_errors(errors: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
+    noise = {
+        name: getattr(slopes, name).slope_se / (width * getattr(slopes, name).infinite) * getattr(errors, name)
+        for name in NAMES
+    }
+    accuracy = None
+    if errors.accuracy is not None and slopes.accuracy is not None:
+        accuracy = slopes.accuracy.slope_se / width
+    return Errors(**noise, accuracy=accuracy)
+
+
+def _refusal(found: Judgement, spread: float) -> str:
     if not found.holds:
         return found.too_much
-    if not high <= _APART * low:
-        return f"variants of the first order differ by a factor of {high / low:.2g}"
+    if not spread <= _APART:
+        return "the first orders at infinite width and at the action's kernel are more than a factor of 1.5 apart"
     if not found.noise <= _NOISE:
         return f"the first order is known to {100 * found.noise:.0f} % of the test error only (more neurons would help)"
     return ""
@@ -273,7 +283,10 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 
 @dataclass(frozen=True)
 class FirstOrderRow(PlainRow):
-    """The line of a learning curve. test_error_low, test_error_high: from the standard error and the variants' spread.
+    """The line of a learning curve. test_error_low, test_error_high: the matched test error times exp(-+ m).
+
+    m adds in squares the correction d itself, which stands for the orders left out, how far d at infinite width differs
+    from it, and 1.645 standard errors.
 
     log_evidence: of the action, matched as the errors are: with what it misses to first order. evidence_slope: at
     infinite width; None where the action has no solution, and with a mean-field readout, whose limit is another one.
@@ -294,19 +307,19 @@ class FirstOrderRow(PlainRow):
         cls, solution: FirstOrderSolution, found: Matched | None, slopes: FirstOrderSlopes | None, seconds: float
     ) -> FirstOrderRow:
         """``found``: None where the action has no solution."""
-        errors = noise = Errors(math.nan, math.nan, math.nan, None, math.nan)
-        low = high = math.nan
-        says: dict[str, Any] = {"converged": False}
-        if found is not None and not found.refusal:
-            errors, noise, low, high = found.errors, found.standard_errors, found.low, found.high
+        if found is None:
+            found = Matched(_NOTHING, _NOTHING, math.nan, math.nan)
+            says: dict[str, Any] = {"converged": False}
+        elif found.refusal:
+            says = {"converged": False, "message": f"{found.refusal}: use method sample"}
+        else:
             says = {"message": "", "converged": True}
-        elif found is not None:
-            says["message"] = f"{found.refusal}: use method sample"
-        besides = {f"{name}_se": value for name, value in vars(noise).items()}
-        besides |= {"test_error_low": low, "test_error_high": high, "log_evidence": None, "evidence_slope": None}
+        besides = {f"{name}_se": value for name, value in vars(found.standard_errors).items()}
+        besides |= {"test_error_low": found.low, "test_error_high": found.high}
+        besides |= {"log_evidence": None, "evidence_slope": None}
         if slopes is not None and solution.network.readout == "standard":
             besides["evidence_slope"] = slopes.evidence_slope
         if slopes is not None and says["converged"]:
             missed = Judgement.of(slopes, solution.network.widths[0]).nats
             besides["log_evidence"] = solution.log_evidence + missed
-        return cls.of(solution, errors, seconds, FirstOrder.name, **besides, **says)
+        return cls.of(solution, found.errors, seconds, FirstOrder.name, **besides, **says)

@@ -1,12 +1,12 @@
 """Prior neurons of one layer at infinite width: what is averaged over.
 
-Drawn with the component of their weights along one direction, that of the labels, made larger, and weighted back: the
-heavy tails of the averages lie along it.
+Drawn with the components of their weights along one or two directions, to which the log evidence is most sensitive,
+made larger, and weighted back: the heavy tails of the averages lie along these, the labels' first of all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from finitewidth.theory.expansion.functionals import InfiniteWidth
 from finitewidth.theory.neuron.design import Design
 
 Array = np.ndarray
-INFLATION = 1.8  # of the standard deviation along the direction of the labels
+INFLATION = 1.8  # of the standard deviation along the first direction, and less along the second
+_DIRECTIONS = 2
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Neurons:
     """Neurons ``u = scale phi(rows theta)``, theta standard normal, with ``E[sum_i u_i u_i^T]`` the layer's covariance.
 
     rows: (G, J n, r), G populations of J preactivations of each of n points. scale: of phi. pooled: whether a neuron's
-    feature is the mean over its J preactivations. direction: unit vector (r,) along which theta is inflated, one
-    population only; None: nowhere.
+    feature is the mean over its J preactivations. directions: orthonormal (k, r), along which theta is inflated by
+    inflation (k,); none with several populations.
     """
 
     network: Network
@@ -33,7 +34,8 @@ class Neurons:
     points: int
     scale: float
     pooled: bool
-    direction: Array | None = None
+    directions: Array = field(default_factory=lambda: np.empty((0, 0)))
+    inflation: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def first_layer(cls, state: InfiniteWidth) -> Neurons:
@@ -62,17 +64,20 @@ class Neurons:
         populations, _, rank = self.rows.shape
         theta = generator.standard_normal((populations, count, rank))
         weight = np.ones(count)
-        if self.direction is not None:
-            along = theta[0] @ self.direction
-            theta[0] += (INFLATION - 1.0) * along[:, None] * self.direction
-            weight = INFLATION * np.exp(-0.5 * (INFLATION**2 - 1.0) * along**2)
+        if self.inflation.size:
+            along = theta[0] @ self.directions.T
+            theta[0] += ((self.inflation - 1.0) * along) @ self.directions
+            weight = self.inflation.prod() * np.exp(-0.5 * along**2 @ (self.inflation**2 - 1.0))
         h = (theta @ self.rows.swapaxes(1, 2)).reshape(populations, count, -1, self.points)
         u = self.scale * self.network.phi(h)
         u = u.swapaxes(0, 1).reshape(count, -1, self.points)
         return (u.mean(1, keepdims=True) if self.pooled else u), weight
 
     def towards(self, gradient: Array) -> Neurons:
-        """The same, inflated along what the log evidence, of ``gradient`` (P, P) in their covariance, sees most."""
+        """The same, inflated along what the log evidence, of ``gradient`` (P, P) in their covariance, sees most.
+
+        The leading eigenvectors of its second derivative in theta, by the square root of their eigenvalues.
+        """
         populations, _, rank = self.rows.shape
         if populations > 1 or rank == 0:
             return self
@@ -83,8 +88,11 @@ class Neurons:
         if self.pooled:
             seen = seen.mean(0, keepdims=True)
         curvature = sum(part.T @ (gradient @ part) for part in seen)
-        most = Spectrum.of(curvature + np.swapaxes(curvature, 0, 1)).vectors[:, -1]
-        return Neurons(self.network, self.rows, self.points, self.scale, self.pooled, most)
+        curvature += np.swapaxes(curvature, 0, 1)
+        leading = Spectrum.of(curvature).vectors[:, : -_DIRECTIONS - 1 : -1].T
+        values = np.maximum(np.vecdot(leading @ curvature, leading), 0.0)
+        inflation = 1.0 + (INFLATION - 1.0) * np.sqrt(values / max(values[0], np.finfo(float).tiny))
+        return replace(self, directions=leading, inflation=inflation)
 
     def _slopes(self, patches: Array) -> Array:
         """E[phi'] at every preactivation, (patches, P): by the Gaussian's own derivative, E[h phi(h)] / var."""

@@ -76,6 +76,11 @@ class PairDerivatives:
         own_second = self.own_second * layer.own**2 + self.own * layer.own_second
         return PairDerivatives(first, second, self.own * layer.own, own_second)
 
+    def pulled_back(self, gradient: Array) -> Array:
+        """Of ``<gradient, K>``, gradient (P, P), the matrix M with ``u^T M u`` its change along u u^T below, (P, P)."""
+        ga, gc, gb = (part[: len(gradient)] for part in self.first)
+        return gradient * gc + np.diag((gradient * ga).sum(1) + (gradient * gb).sum(0))
+
     def image(self, covariance: Array) -> tuple[Array, Array]:
         """The derivative of K, (n, P), and of its diagonal, (n,), along a change ``covariance`` (n, n) below."""
         variance = np.diagonal(covariance)

@@ -252,7 +252,7 @@ def averages(
     pieces: what is expanded, None: all; where no test error is among them, ``most`` neurons are drawn.
     """
     pieces = functionals(state) if pieces is None else pieces
-    layers = _layers(state, pieces)
+    layers = layers_of(state, pieces)
     generators = np.random.default_rng(seed).spawn(len(layers))
     shares = [state.network.widths[0] / width for width in state.network.widths]
     error = np.array([f.name in ("bias", "variance") for f in pieces], dtype=float)
@@ -278,18 +278,17 @@ def averages(
     return pieces, [np.array(b) for b in batches], drawn, met
 
 
-def _layers(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
+def layers_of(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
     """Hidden layers 1 .. L."""
     network = state.network
     if network.depth == 1:
-        neurons = Neurons.first_layer(state).towards(_evidence_of(pieces).gradient[: state.n_train])
+        neurons = Neurons.first_layer(state).towards(_evidence_of(pieces).gradient)
         return [LastLayer(state, neurons, pieces)]
     found = covariances(network, state.x)
     layers: list[Layer] = []
     for layer, above in derivatives_from_top(network, found, state.n_train):
         neurons = Neurons.first_layer(state) if layer == 1 else Neurons.above(network, found[layer - 1], layer)
-        seen = _evidence_of(pieces).gradient[: state.n_train] * above.first[1][: state.n_train]
-        neurons = neurons.towards(seen)
+        neurons = neurons.towards(above.pulled_back(_evidence_of(pieces).gradient))
         if layer == network.depth:
             layers.append(LastLayer(state, neurons, pieces))
         else:
