@@ -8,7 +8,6 @@ what is judged by. It goes on where it stopped.
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ from fresh_cases import load_fresh
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
-from finitewidth.inference.methods import Problem
 
 WIDTHS = (10, 20, 50, 100, 200, 500)
 JUDGED = (  # widths of the networks here are replaced by those above
@@ -50,7 +48,6 @@ JUDGED = (  # widths of the networks here are replaced by those above
 )
 STORE = Path(__file__).with_name("curve_cases.json")
 ACCURACY = 0.012  # standard error of the test error that is sampled for, relative
-MOST = 1200  # draws a chain
 
 
 def load_judged(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:
@@ -59,24 +56,19 @@ def load_judged(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:
 
 
 def truth(case: Case, width: int, train: fw.Dataset, test: fw.Dataset) -> dict[str, Any]:
-    """The network of that width, with more draws until its test error is known well enough."""
-    problem = Problem(case.network.with_width(width), fw.Gaussian(case.temperature))
-    wide = width >= 200  # fluctuates less, and a gradient costs more
-    started, draws = time.process_time(), 60 if wide else 100
-    while True:
-        sample = fw.Sample(chains=2 if wide else 4, draws=draws, warmup=150 if wide else 200)
-        (solution,) = sample.solutions([problem], train, test)
-        row = solution.row(test, 0.0)
-        factor = (row.test_error_se / (ACCURACY * row.test_error)) ** 2
-        if draws >= MOST or (factor <= 1.0 and row.r_hat <= (1.1 if wide else 1.05)):
-            return row.to_dict() | {"processor_seconds": time.process_time() - started}
-        draws = min(MOST, math.ceil(draws * min(6.0, max(1.3 * factor, 2.0))))
+    """The network of that width, from other seeds than those of the curve and after a longer warmup."""
+    started = time.process_time()
+    (row,) = fw.learning_curve(
+        *(case.network, train, test, [width], case.temperature),
+        method=fw.Sample(accuracy=ACCURACY, warmup=300, seed=1, observables=()),
+    )
+    return row.to_dict() | {"processor_seconds": time.process_time() - started}
 
 
 def main() -> None:
     """Sample what is missing."""
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
-    for width in (10, 50, 200, 20, 100, 500):
+    for width in (10, 200, 20, 50, 100, 500):
         for case in JUDGED:
             rows = found.setdefault(str(case), {})
             if str(width) not in rows:
