@@ -21,7 +21,7 @@ from finitewidth.display.documents import json_ready
 
 WITHIN = 0.05
 STORE = Path(__file__).with_name("curve_answers.json")
-TIMED = JUDGED[::4]  # whose every width is sampled, for the time
+TIMED = JUDGED[::6]  # whose every width is sampled, for the time
 ERRORS = ("test_error", "bias", "variance", "train_error")
 
 
