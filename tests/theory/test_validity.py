@@ -55,7 +55,7 @@ def test_what_is_off_says_by_how_much():
     narrow = validity(solved(fw.FullyConnected(widths=(10,)), train, 0.01), test)
     assert narrow.answer == "unknown"
     assert math.isnan(narrow.expected_relative_error)
-    assert "--method sample" in narrow.statement
+    assert "--within 5%" in narrow.statement
 
 
 def judgement(change=0.0, parts=(0.0, 0.0), noise=0.001, nats=0.0):

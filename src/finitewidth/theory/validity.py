@@ -164,7 +164,7 @@ class Judgement:
 
 def _unknown(why: str, solution: TheorySolution) -> Validity:
     seconds = sampling_seconds(solution.network, solution.train)
-    text = f"unknown: {why}; method sample would know, in about {seconds:.0f} s (--method sample)"
+    text = f"unknown: {why}; samples would tell, in about {seconds:.0f} s (--within 5%)"
     return Validity("unknown", math.nan, text)
 
 

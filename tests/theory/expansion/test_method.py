@@ -142,7 +142,7 @@ def test_a_narrow_network_has_no_number(digits):
     (row,) = fw.learning_curve(fw.FullyConnected(widths=(3,)), train, test, temperature=0.005, method=QUICK)
     assert not row.converged
     assert np.isnan([row.test_error, row.bias, row.test_error_low]).all()
-    assert "use method sample" in row.message
+    assert "use method curve" in row.message
     solution = QUICK.solve(fw.inference.methods.Problem(fw.FullyConnected(3), fw.Gaussian(0.005)), train)
     with pytest.raises(InputError, match="method='sample'"):
         solution.errors(test)

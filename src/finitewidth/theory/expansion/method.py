@@ -311,7 +311,7 @@ class FirstOrderRow(PlainRow):
             found = Matched(_NOTHING, _NOTHING, math.nan, math.nan)
             says: dict[str, Any] = {"converged": False}
         elif found.refusal:
-            says = {"converged": False, "message": f"{found.refusal}: use method sample"}
+            says = {"converged": False, "message": f"{found.refusal}: use method curve"}
         else:
             says = {"message": "", "converged": True}
         besides = {f"{name}_se": value for name, value in vars(found.standard_errors).items()}
