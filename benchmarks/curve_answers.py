@@ -7,6 +7,7 @@ width of some of them to the same accuracy, for the time; with ``--table`` it pr
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from curve_cases import STORE as TRUTH
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
+from finitewidth.runs import durations
 
 WITHIN = 0.05
 STORE = Path(__file__).with_name("curve_answers.json")
@@ -26,11 +28,14 @@ ERRORS = ("test_error", "bias", "variance", "train_error")
 
 
 def answer(case: Case, folder: Path) -> dict[str, Any]:
-    """Rows and processor seconds of the curve."""
+    """Rows of the curve, what it took, and what was said beforehand."""
     train, test = load_judged(case, folder)
-    started = time.process_time()
-    curve = fw.learning_curve(case.network, train, test, WIDTHS, case.temperature, method=fw.Curve(within=WITHIN))
-    return {"rows": curve.to_dicts(), "processor_seconds": time.process_time() - started}
+    said: list[str] = []
+    began, started = time.perf_counter(), time.process_time()
+    with durations.announced(said.append):
+        curve = fw.learning_curve(case.network, train, test, WIDTHS, case.temperature, method=fw.Curve(within=WITHIN))
+    took = {"processor_seconds": time.process_time() - started, "seconds": time.perf_counter() - began}
+    return {"rows": curve.to_dicts(), "announced": said} | took
 
 
 def sampling(case: Case, folder: Path) -> list[float]:
@@ -43,6 +48,20 @@ def sampling(case: Case, folder: Path) -> list[float]:
         fw.sample(network, train, test, case.temperature, accuracy=WITHIN / 1.645, observables=()).errors(test)
         seconds.append(time.process_time() - started)
     return seconds
+
+
+def holds(row: dict[str, Any], sampled: dict[str, Any], name: str) -> bool:
+    """Whether the 90 % interval of the curve holds the sampled value, which has a standard error of its own."""
+    apart = sampled[name] - row[name]
+    reach = row[f"{name}_high"] - row[name] if apart > 0.0 else row[name] - row[f"{name}_low"]
+    return abs(apart) <= math.hypot(reach, 1.645 * sampled[f"{name}_se"])
+
+
+def named(case: Case) -> str:
+    """Without widths."""
+    layers = f"{case.network.depth} layer" + ("s" if case.network.depth > 1 else "")
+    kind, *others = case.architecture.replace("10-", "").split(" 10 ")
+    return f"{case.data_and_classes}, P {case.n_train}, {kind} {' '.join(others)}, {layers}, T {case.temperature:g}"
 
 
 def table() -> None:
@@ -66,8 +85,7 @@ def table() -> None:
             counted["within"][0] += abs(relative) <= WITHIN
             counted["within"][1] += 1
             for name in ERRORS:
-                # the interval is of the true error, the sample has a standard error of its own
-                held = row[f"{name}_low"] <= sampled[name] <= row[f"{name}_high"]
+                held = holds(row, sampled, name)
                 counted[name][0] += held
                 counted[name][1] += 1
                 if name == "test_error":
@@ -75,12 +93,14 @@ def table() -> None:
             off.append(f"{100 * relative:+.1f}")
             theory.append(100 * abs(row["theory_test_error"] / sampled["test_error"] - 1.0))
         places = one["rows"][0]["rests_on"].removeprefix("samples at ")
-        holds = f"{inside.count('yes')} of {len(inside)}"
+        held_at = f"{inside.count('yes')} of {len(inside)}"
         worst = f"{max(theory):.0f}" if theory else "-"
-        name = str(case).removesuffix(", saddle").replace(" 10", "").replace("10-", "")
-        print(f"| {name} | {places} | {', '.join(off)} | {holds} | {worst} | {one['processor_seconds']:.0f} |")
+        print(f"| {named(case)} | {places} | {', '.join(off)} | {held_at} | {worst} | {one['processor_seconds']:.0f} |")
     for name, (good, count) in counted.items():
         print(f"{name}: {good} of {count}, {100 * good / max(count, 1):.1f} %")
+    for case in JUDGED:
+        if str(case) in answers and "announced" in answers[str(case)]:
+            print(f"{named(case)}: {answers[str(case)]['seconds']:.0f} s; {answers[str(case)]['announced']}")
     timed = [one for one in answers.values() if "sampling_seconds" in one]
     if timed:
         ours, theirs = (
