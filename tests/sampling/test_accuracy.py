@@ -110,7 +110,7 @@ def test_looks_come_ever_more_seldom():
         ({"accuracy": 0.06}, {"accuracy": 0.03}),
         ({"draws": 15}, {"draws": 250}),
         ({"draws": 120}, {"draws": 260}),
-        ({"draws": 20}, {"accuracy": 0.05}),
+        ({"draws": 20}, {"accuracy": 0.02}),
     ],
 )
 def test_a_finished_run_goes_on_as_if_it_had_been_asked_for_at_once(where, first, then, tmp_path):

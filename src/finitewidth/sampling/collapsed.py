@@ -10,6 +10,7 @@ It begins that as soon as the energy no longer drifts, unless its length is give
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.lax import erf_inv
 
 from finitewidth.sampling.posterior import Arrays, Target
 from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
@@ -51,8 +53,9 @@ class Collapsed(Sampler):
     conditional = True
 
     def init(self, key: Array, arrays: Arrays) -> State:
-        """A draw from the prior."""
-        return self._state(jax.random.normal(key, arrays.scale.shape), arrays)
+        """A draw from the prior, its potential not known yet: the first step finds it."""
+        theta = jax.random.normal(key, arrays.scale.shape)
+        return State(theta, jnp.array(jnp.inf), jnp.zeros_like(theta))
 
     def settings(self) -> Settings:
         """Before warmup."""
@@ -114,17 +117,22 @@ class Collapsed(Sampler):
         return (1.0 - correlation) / (1.0 + correlation) / cost
 
     def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
-        """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test."""
-        momentum_key, accept_key = jax.random.split(key)
+        """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test.
+
+        Where the potential is not known, one step of no length.
+        """
+        drawn = jax.random.uniform(key, (state.theta.size + 1,), minval=jnp.nextafter(-1.0, 0.0))  # one call for all
+        momentum, chance = math.sqrt(2.0) * erf_inv(drawn[:-1]), 0.5 * (1.0 + drawn[-1])
         step_size = jnp.minimum(settings["step_size"], _LARGEST_STEP)
         length = settings["trajectory"] * (0.5 + moment.jitter)
         steps = jnp.clip(jnp.ceil(length / step_size), 1, settings["max_steps"]).astype(int)
-        momentum = jax.random.normal(momentum_key, state.theta.shape)
+        known = jnp.isfinite(state.potential)
+        steps, step_size = jnp.where(known, steps, 1), jnp.where(known, step_size, 0.0)
         end, end_momentum = self._integrate(state, momentum, step_size, steps, arrays)
         start_energy, end_energy = _total(state, momentum), _total(end, end_momentum)
         change = jnp.where(jnp.isfinite(end_energy), end_energy - start_energy, jnp.inf)
         acceptance = jnp.exp(jnp.minimum(0.0, -change))
-        accepted = jax.random.uniform(accept_key) < acceptance
+        accepted = chance < acceptance
         state = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, state)
         return state, Info(acceptance, steps, change > DIVERGENCE)
 
