@@ -28,8 +28,8 @@ MAX_STEPS = 512  # leapfrog steps of one draw at most
 _LARGEST_STEP = 1.0
 _NEARLY = 0.7
 _LENGTHS = (1.0, 1.6, 2.5)  # trajectory lengths tried, in radians of the rotation by the prior
-_LONGEST_BURN_IN, _RACE, _STEP_SIZE = 300, 10, 30  # iterations, where the length of warmup is not given
-_WINDOW = 20  # iterations over which the energy must not drift
+_LONGEST_BURN_IN, _RACE, _STEP_SIZE = 300, 10, 20  # iterations, where the length of warmup is not given
+_WINDOW = 15  # iterations over which the energy must not drift
 _DRIFT, _OFF = 0.5, 0.15  # of the energy, in its standard deviations; of the acceptance from what is aimed at
 
 
@@ -48,7 +48,7 @@ class Collapsed(Sampler):
     target: Target
     step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
     trajectory: float | None = field(default=None, compare=False)
-    acceptance: float = 0.7  # averages of log steps err low: about 0.8 to 0.85 comes out
+    acceptance: float = 0.6  # averages of log steps err low: about 0.8 comes out
 
     conditional = True
 
