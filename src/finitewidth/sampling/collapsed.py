@@ -10,6 +10,7 @@ It begins that as soon as the energy no longer drifts, unless its length is give
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.lax import erf_inv
 
 from finitewidth.sampling.posterior import Arrays, Target
 from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
@@ -26,8 +28,8 @@ MAX_STEPS = 512  # leapfrog steps of one draw at most
 _LARGEST_STEP = 1.0
 _NEARLY = 0.7
 _LENGTHS = (1.0, 1.6, 2.5)  # trajectory lengths tried, in radians of the rotation by the prior
-_LONGEST_BURN_IN, _RACE, _STEP_SIZE = 300, 10, 30  # iterations, where the length of warmup is not given
-_WINDOW = 20  # iterations over which the energy must not drift
+_LONGEST_BURN_IN, _RACE, _STEP_SIZE = 300, 10, 20  # iterations, where the length of warmup is not given
+_WINDOW = 15  # iterations over which the energy must not drift
 _DRIFT, _OFF = 0.5, 0.15  # of the energy, in its standard deviations; of the acceptance from what is aimed at
 
 
@@ -46,13 +48,14 @@ class Collapsed(Sampler):
     target: Target
     step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
     trajectory: float | None = field(default=None, compare=False)
-    acceptance: float = 0.7  # averages of log steps err low: about 0.8 to 0.85 comes out
+    acceptance: float = 0.6  # averages of log steps err low: about 0.8 comes out
 
     conditional = True
 
     def init(self, key: Array, arrays: Arrays) -> State:
-        """A draw from the prior."""
-        return self._state(jax.random.normal(key, arrays.scale.shape), arrays)
+        """A draw from the prior, its potential not known yet: the first step finds it."""
+        theta = jax.random.normal(key, arrays.scale.shape)
+        return State(theta, jnp.array(jnp.inf), jnp.zeros_like(theta))
 
     def settings(self) -> Settings:
         """Before warmup."""
@@ -114,17 +117,22 @@ class Collapsed(Sampler):
         return (1.0 - correlation) / (1.0 + correlation) / cost
 
     def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
-        """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test."""
-        momentum_key, accept_key = jax.random.split(key)
+        """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test.
+
+        Where the potential is not known, one step of no length.
+        """
+        drawn = jax.random.uniform(key, (state.theta.size + 1,), minval=jnp.nextafter(-1.0, 0.0))  # one call for all
+        momentum, chance = math.sqrt(2.0) * erf_inv(drawn[:-1]), 0.5 * (1.0 + drawn[-1])
         step_size = jnp.minimum(settings["step_size"], _LARGEST_STEP)
         length = settings["trajectory"] * (0.5 + moment.jitter)
         steps = jnp.clip(jnp.ceil(length / step_size), 1, settings["max_steps"]).astype(int)
-        momentum = jax.random.normal(momentum_key, state.theta.shape)
+        known = jnp.isfinite(state.potential)
+        steps, step_size = jnp.where(known, steps, 1), jnp.where(known, step_size, 0.0)
         end, end_momentum = self._integrate(state, momentum, step_size, steps, arrays)
         start_energy, end_energy = _total(state, momentum), _total(end, end_momentum)
         change = jnp.where(jnp.isfinite(end_energy), end_energy - start_energy, jnp.inf)
         acceptance = jnp.exp(jnp.minimum(0.0, -change))
-        accepted = jax.random.uniform(accept_key) < acceptance
+        accepted = chance < acceptance
         state = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, state)
         return state, Info(acceptance, steps, change > DIVERGENCE)
 

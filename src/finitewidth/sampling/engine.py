@@ -22,7 +22,7 @@ import numpy as np
 from finitewidth.linalg import n_threads
 from finitewidth.runs.checkpoints import RunFile, arrays_of
 from finitewidth.runs.durations import timed
-from finitewidth.runs.jax_runs import lanes, on_cpu, single_thread
+from finitewidth.runs.jax_runs import compiled, lanes, on_cpu, single_thread
 from finitewidth.sampling.aim import Aim, Standing
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
@@ -35,6 +35,7 @@ from finitewidth.sampling.program import (
     Stage,
     Step,
     When,
+    words_of,
 )
 
 T = TypeVar("T")
@@ -99,11 +100,15 @@ class Engine:
 
     def start(self) -> Progress:
         """States from the prior, nothing done."""
-
         with lanes(self.threads) as do:
-            states = _stack(do(lambda chain: self.program.init(self.seed, chain, self.arrays), range(self.chains)))
+            states = _stack(do(lambda words: self.program.init(words, self.arrays), self.words))
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
+
+    @property
+    def words(self) -> np.ndarray:
+        """What decides the random numbers of every chain, (chains, 2)."""
+        return np.stack([words_of(self.seed, chain) for chain in range(self.chains)])
 
     @cached_property
     def shapes(self) -> Step:
@@ -185,11 +190,17 @@ class Engine:
         return max(draws - state.chunk, 1)
 
     def least_seconds(self, state: Progress) -> float:
-        """Of iterations at their shortest, two gradients; where ``init`` adapts, and in resumed runs, nobody knows."""
+        """Of iterations at their shortest, two gradients; where ``init`` adapts, and in resumed runs, nobody knows.
+
+        A gradient takes two products as large as that of the features with themselves, and more.
+        """
         if state.iterations or not self.sampler.settings():
             return 0.0
-        with single_thread():  # compiled already: a state takes one gradient
-            gradient = timed(lambda: jax.device_get(self.program.init(self.seed, 0, self.arrays)))
+        sizes = sorted((len(self.arrays.y), self.sampler.target.n_features))
+        with single_thread():
+            features, product = np.ones(sizes), compiled(_gram)
+            jax.device_get(product(features))
+            gradient = 2.0 * timed(lambda: jax.device_get(product(features)))
         rounds = -(-self.chains // self.threads) if on_cpu() else 1
         return min(2.0 * CHUNK * self._left(state) * rounds * gradient, self.seconds)
 
@@ -262,11 +273,11 @@ class Engine:
     def _chunk(self, done: Progress, do: Callable[..., list[Step]], hurried: bool) -> Progress:
         """The next state. hurried: a stage of warmup that ends when it has adapted ends now."""
         stage = self.stages[done.stage]
-        when = When(self.seed, done.iterations, done.chunk * CHUNK, stage.adapt)
+        when, words = When(done.iterations, done.chunk * CHUNK, stage.adapt), self.words
 
         def advance(chain: Any) -> Step:
             state, tuner = jax.tree.map(lambda leaf: leaf[chain], (done.states, done.tuners))
-            return self.program.advance(state, tuner, chain, when, done.settings, self.arrays)
+            return self.program.advance(state, tuner, words[chain], when, done.settings, self.arrays)
 
         if on_cpu():
             states, tuners, records, sums = _stack(do(advance, range(self.chains)))
@@ -342,6 +353,10 @@ def _halved(blocks: np.ndarray, axis: int) -> np.ndarray:
     first = np.moveaxis(blocks, axis, 0)
     summed = first[0::2] + first[1::2]
     return np.moveaxis(np.concatenate([summed, np.zeros_like(summed)]), 0, axis)
+
+
+def _gram(features: jax.Array) -> jax.Array:
+    return (features @ features.T).sum()
 
 
 def _stack(parts: list[T]) -> T:

@@ -32,7 +32,7 @@ class Sample(MethodOfRuns):
         none is): 0.01 is 1 %. The run ends as soon as that is reached and the chains agree.
     seconds: the run ends after so long, compilation included, with the draws that it has (20 a chain at least); how
         many these are depends on the machine.
-    warmup: iterations of adaptation before the draws. Default: until the sampler has adapted, 100 to 360 iterations
+    warmup: iterations of adaptation before the draws. Default: until the sampler has adapted, 80 to 350 iterations
         (collapsed), 300 (nuts) or 500.
     seed: decides every random number. The same call gives the same bits on one machine.
     sampler: "collapsed": readouts integrated exactly, Hamiltonian Monte Carlo on the hidden weights.

@@ -154,7 +154,6 @@ class When(NamedTuple):
     step size.
     """
 
-    seed: Leaf
     iterations: Leaf
     first: Leaf
     adapt: Leaf
@@ -167,51 +166,51 @@ class Program:
     sampler: Sampler
     observables: tuple[str, ...]
 
-    def init(self, seed: int, chain: int, arrays: Arrays) -> Tree:
-        """The first state of a chain."""
-        return compiled(Program._init, self)(seed, chain, arrays)
+    def init(self, words: np.ndarray, arrays: Arrays) -> Tree:
+        """The first state of a chain. words: ``words_of`` it."""
+        return compiled(Program._init, self)(words, arrays)
 
     def shapes(self, settings: Settings, arrays: Arrays) -> Step:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
-        state, tuner = jax.eval_shape(self._init, 0, 0, arrays), DualAveraging.start(np.ones(()))
-        moment = When(0, 0, 0, False)
-        shapes: Step = jax.eval_shape(self._advance, state, tuner, 0, moment, settings, arrays)
+        words = words_of(0, 0)
+        state, tuner = jax.eval_shape(self._init, words, arrays), DualAveraging.start(np.ones(()))
+        shapes: Step = jax.eval_shape(self._advance, state, tuner, words, When(0, 0, False), settings, arrays)
         return shapes
 
     def advance(
-        self, state: Tree, tuner: DualAveraging, chain: Any, when: When, settings: Settings, arrays: Arrays
+        self, state: Tree, tuner: DualAveraging, words: np.ndarray, when: When, settings: Settings, arrays: Arrays
     ) -> Step:
-        """CHUNK iterations of one chain, or of a batch of them: state, tuner, records and sums."""
+        """CHUNK iterations of one chain, or of a batch of them: state, tuner, records and sums. words: ``words_of``."""
         step: Step = compiled(Program._advance if on_cpu() else _batch, self)(
-            state, tuner, chain, when, settings, arrays
+            state, tuner, words, when, settings, arrays
         )
         return step
 
-    def _init(self, seed: Array, chain: Array, arrays: Arrays) -> Tree:
-        return self.sampler.init(_key(seed, chain, -1), arrays)
+    def _init(self, words: Array, arrays: Arrays) -> Tree:
+        return self.sampler.init(_key(words, 0, _START), arrays)
 
     def _advance(
         self,
         state: Tree,
         tuner: DualAveraging,
-        chain: Array,
+        words: Array,
         when: When,
         settings: dict[str, Array],
         arrays: Arrays,
     ) -> Step:
         def body(carry: Tree, index: Array) -> tuple[Tree, Tree]:
             state, tuner, sums = carry
-            key, observe_key = jax.random.split(_key(when.seed, chain, when.iterations + index))
-            moment = Moment(when.first + index, van_der_corput(when.iterations + index))
+            now = when.iterations + index
+            moment = Moment(when.first + index, van_der_corput(now))
             used = dict(settings)
             if "step_size" in used:
                 used["step_size"] = jnp.where(when.adapt, jnp.exp(tuner.log_step), used["step_size"])
-            state, info = self.sampler.step(state, key, moment, used, arrays)
+            state, info = self.sampler.step(state, _key(words, now, _STEP), moment, used, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
-            record, terms = self._observe(state, observe_key, arrays)
+            record, terms = self._observe(state, observing_key(words, now), arrays)
             return (state, tuner, jax.tree.map(jnp.add, sums, terms)), {**record, **info._asdict()}
 
-        shapes = jax.eval_shape(self._observe, state, _key(0, 0, 0), arrays)[1]
+        shapes = jax.eval_shape(self._observe, state, observing_key(words, 0), arrays)[1]
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
         (state, tuner, sums), records = jax.lax.scan(body, (state, tuner, zeros), jnp.arange(CHUNK))
         return state, tuner, records, sums
@@ -229,14 +228,24 @@ def _batch(program: Program, *arguments: Any) -> Step:
     return step
 
 
-def _key(seed: Any, chain: Any, iteration: Any) -> Array:
-    key = jax.random.key(seed, impl="threefry2x32")
-    return jax.random.fold_in(jax.random.fold_in(key, chain), iteration + 1)
+_STEP, _OBSERVE, _START = range(3)  # what random numbers are for
 
 
-def observing_key(seed: Any, chain: Any, iteration: Any) -> Array:
+def words_of(seed: int, chain: int) -> np.ndarray:
+    """What decides all random numbers of a chain: two words of 32 bits, as unlike for neighbours as for others."""
+    return np.random.SeedSequence((seed, chain)).generate_state(2)
+
+
+def _key(words: Any, iteration: Any, purpose: int) -> Array:
+    """Threefry takes any different keys for independent ones, so that counting them up needs no code that mixes."""
+    first, second = jnp.asarray(words, jnp.uint32)
+    key = jnp.stack([first ^ jnp.uint32(purpose << 30), second + jnp.asarray(iteration).astype(jnp.uint32)])
+    return jax.random.wrap_key_data(key, impl="threefry2x32")
+
+
+def observing_key(words: Any, iteration: Any) -> Array:
     """Of what is drawn to observe the state after an iteration."""
-    return jax.random.split(_key(seed, chain, iteration))[1]
+    return _key(words, iteration, _OBSERVE)
 
 
 def van_der_corput(index: Array) -> Array:

@@ -70,8 +70,8 @@ class Weights:
         arrays = engine.arrays._replace(test=at)
         with single_thread():
             records = [
-                [one(*drawn, engine.seed, chain, arrays) for drawn in zip(thetas, self.iterations, strict=True)]
-                for chain, thetas in enumerate(self.positions)
+                [one(*drawn, words, arrays) for drawn in zip(thetas, self.iterations, strict=True)]
+                for thetas, words in zip(self.positions, engine.words, strict=True)
             ]
         mean, variance = (
             np.array([[record[name] for record in chain] for chain in records]) for name in ("mean", "variance")
@@ -162,9 +162,9 @@ class Sampled(Displayed):
 
 
 def _observed(
-    target: Target, conditional: bool, theta: JaxArray, iteration: int, seed: int, chain: int, arrays: Arrays
+    target: Target, conditional: bool, theta: JaxArray, iteration: int, words: Array, arrays: Arrays
 ) -> Record:
     """As the sampler observed that draw, at the points of ``arrays``."""
     from finitewidth.sampling.program import observe, observing_key
 
-    return observe(target, theta, observing_key(seed, chain, iteration), arrays, (), conditional)[0]
+    return observe(target, theta, observing_key(words, iteration), arrays, (), conditional)[0]
