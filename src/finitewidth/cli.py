@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
-DEMO = {  # options of predict: narrow networks beat wide ones, and theory alone is a factor of three off there
+DEMO: dict[str, Any] = {  # options of predict; narrow networks win, and theory alone is a factor of three off there
     "data": "digits",
     "classes": "6,9",
     "n_train": "100",

@@ -23,7 +23,6 @@ CASES = {  # classes, network, widths, temperatures, training points
     "three outputs": ((0, 1, 2), fw.FullyConnected(widths=20, activation="relu"), (20, 60, 200), [0.1], None),
     "two layers": ((6, 9), fw.FullyConnected(widths=(20, 20)), (10, 40), [0.1], None),
     "unequal layers": ((6, 9), fw.FullyConnected(widths=(10, 20)), None, [0.1], None),
-    "no action": ((6, 9), fw.Network([{"dense": {"width": 10}}, "erf"] * 2 + [{"dense": {}}]), None, [0.1], None),
     "one width": ((6, 9), ERF, (20,), [0.01], None),
     "two temperatures": ((6, 9), ERF, (20, 80), [0.1, 1.0], None),
     "seven panels": ((6, 9), ERF, (300, 1000), [0.1], [5, 10, 15, 20, 25, 28, 30]),
@@ -97,10 +96,17 @@ def test_a_single_width_is_a_point_with_its_interval():
     assert sampled.lines[0].get_xdata()[0] > row.width > lines(on_demand([row]))["theory alone"].get_xdata()[0]
 
 
-def test_no_line_of_a_theory_that_there_is_not():
-    ax = on_demand(rows_of("no action"))
-    assert "theory alone" not in ax.get_legend_handles_labels()[1]
-    assert "first layer" in on_demand(rows_of("unequal layers")).get_xlabel()
+def test_theory_alone_is_shown_where_it_has_a_solution():
+    first, *others = rows_of("digits 6/9")
+    ax = on_demand([replace(first, theory_test_error=np.nan), *others])
+    assert np.array_equal(lines(ax)["theory alone"].get_xdata(), [row.width for row in others])
+    ax = on_demand([replace(row, theory_test_error=np.nan) for row in rows_of("digits 6/9")])
+    assert "theory alone" not in lines(ax)
+
+
+def test_the_axis_says_which_width():
+    assert on_demand(rows_of("digits 6/9")).get_xlabel() == "width $N$"
+    assert on_demand(rows_of("unequal layers")).get_xlabel() == "width $N$ of the first layer"
 
 
 def test_one_panel_each_of_temperatures_and_sizes():

@@ -133,7 +133,7 @@ def _note(ax: Axes, text: str) -> None:
         textcoords="offset points",
         ha="center",
         va="top",
-        fontsize=_SMALLER * label.get_size(),
+        fontsize=_SMALLER * label.get_fontsize(),
         annotation_clip=False,
     )
     room, columns = ax.get_window_extent().width, len(text)
