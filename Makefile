@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 install: $(STAMP)  ## make .venv with the locked requirements and this package
 
-demo: install  ## predicted error against width on real digits: a table, and a picture in demo-output
+demo: install  ## error against width on real digits, from theory and a few samples: a table, and a picture in demo-output
 	@$(PY) -m finitewidth.cli demo --out demo-output
 
 test: install  ## run every test (8 to 9 minutes on two free cores)

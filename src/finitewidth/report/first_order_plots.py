@@ -21,6 +21,7 @@ from finitewidth.report.plots import (
     COLUMN,
     DASHES,
     INVERSE,
+    LIMIT,
     MARKS,
     PAGE,
     QUANTITIES,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray
-_LIMIT = "infinite width"
 _APART = 0.09  # of the axis, between the names of two widths
 _FAR = 0.5  # change of an error up to which its tangent is shown whatever the curve does
 _NEURONS = 20_000  # a layer, of the tangents of a selection
@@ -164,9 +164,9 @@ def _draw_limit(ax: Axes, slope: Slope | None, colour: str, mark: str = "D") -> 
     if slope is None:
         return
     draw_tangent(ax, slope, (0.0, ax.get_xlim()[1]), lambda inverse: inverse, colour)
-    named = _LIMIT in ax.get_legend_handles_labels()[1]
+    named = LIMIT in ax.get_legend_handles_labels()[1]
     look: dict[str, Any] = {"color": colour, "marker": mark, "ls": "none", "clip_on": False, "zorder": 6}
-    ax.plot([0.0], [slope.infinite], label=None if named else _LIMIT, **look)
+    ax.plot([0.0], [slope.infinite], label=None if named else LIMIT, **look)
 
 
 def _finish(ax: Axes, groups: Iterable[Sequence[Any]], quantity: str, slopes: Iterable[Slope | None]) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ _LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
 INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
 _NAMED = 5  # layers up to which each is in the legend
-_LIMIT = "infinite width"
+LIMIT, LIMIT_DASHES = "infinite width", (0, (4, 2.2))
 
 
 def require_matplotlib() -> None:
@@ -55,14 +56,16 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(n_axes: int = 1, width: float = COLUMN, height: float = 2.6) -> tuple[Figure, list[Axes]]:
-    """A figure of ``n_axes`` axes side by side in our style, sizes in inches."""
+def new_figure(
+    n_axes: int = 1, width: float = COLUMN, height: float = 2.6, lines: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n_axes`` axes side by side, in so many lines, in our style; sizes in inches."""
     require_matplotlib()
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=(width, height))
-        return figure, list(np.atleast_1d(figure.subplots(1, n_axes)))
+        return figure, list(np.ravel(figure.subplots(lines, n_axes)))
 
 
 @contextlib.contextmanager
@@ -91,8 +94,6 @@ def learning_curve(
     sampled: Iterable[Any] | None = None,
     quantity: str = "test_error",
     split: bool = True,
-    label: str | None = None,
-    colour: str | None = None,
     tangent: FirstOrderSlopes | None = None,
 ) -> Axes:
     """One quantity of a learning curve against what varies: width, temperature or number of training points.
@@ -113,9 +114,8 @@ def learning_curve(
     axis, groups = _lines(rows)
     split = split and quantity == "test_error" and len(groups) == 1
     with drawing(ax) as ax:
-        for k, ((name, group), own) in enumerate(zip(groups, _cycle(colour), strict=False)):
-            text = ", ".join(part for part in (label, name) if part) or "theory"
-            draw_line(ax, group, axis, quantity, split, text, own, DASHES[k % len(DASHES)])
+        for k, ((name, group), own) in enumerate(zip(groups, cycle(COLOURS), strict=False)):
+            draw_line(ax, group, axis, quantity, split, name or "theory", own, DASHES[k % len(DASHES)])
             if axis == "width":
                 _draw_limit(ax, _limit(infinite, group), quantity, own)
             draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
@@ -179,7 +179,7 @@ def sampled_curve(
         raise InputError("no sampled rows", "at least one row", "give widths")
     axis, groups = _lines(rows)
     with drawing(ax) as ax:
-        for k, ((name, group), own) in enumerate(zip(groups, _cycle(None), strict=False)):
+        for k, ((name, group), own) in enumerate(zip(groups, cycle(COLOURS), strict=False)):
             draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
         _finish(ax, axis, quantity, rows, from_zero=False, room=True)
         if len(groups) == 1:
@@ -187,24 +187,24 @@ def sampled_curve(
     return ax
 
 
-def two_panels(draw: Callable[..., Any], left_out: Sequence[str] = ()) -> Figure:
+def two_panels(draw: Callable[..., Any]) -> Figure:
     """Test error beside train error, a page wide, with one legend; ``draw(ax=, quantity=)`` draws either."""
     figure, axes = new_figure(2, PAGE, 2.8)
     with style():
         for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-        legend_of_figure(figure, axes[:1], left_out)
+        legend_of_figure(figure, axes[:1])
     return figure
 
 
-def legend_of_figure(figure: Figure, axes: Iterable[Axes], left_out: Sequence[str] = ()) -> None:
+def legend_of_figure(figure: Figure, axes: Iterable[Axes]) -> None:
     """A legend of what these axes show, each name once, over all axes, in as few rows as its width allows."""
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
-    names = [name for name in named if name not in left_out]
+    names = list(named)
     for rows in range(1, len(names) + 1):
         columns = math.ceil(len(names) / rows)
         legend = figure.legend([named[name] for name in names], names, loc="outside upper center", ncols=columns)
@@ -296,13 +296,6 @@ def _equals(name: str, value: Any) -> str:
     return f"{_SYMBOLS[name]} = {text}"
 
 
-def _cycle(colour: str | None) -> Iterator[str]:
-    if colour is not None:
-        yield colour
-    while True:
-        yield from COLOURS
-
-
 def _samples(sampled: Iterable[Any] | None, group: list[Any], axis: str) -> list[Any]:
     """The samples that belong to a line: equal in all that varies between lines, as far as they say."""
     fixed = [name for name in ("width", "temperature", "n_train") if name != axis]
@@ -382,8 +375,8 @@ def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str)
         return
     value = limit if isinstance(limit, (int, float)) else values_of([limit], quantity)[0]
     if np.isfinite(value):
-        named = _LIMIT in ax.get_legend_handles_labels()[1]
-        ax.axhline(value, color=colour, ls=(0, (4, 2.2)), lw=1.0, label=None if named else _LIMIT, zorder=2)
+        named = LIMIT in ax.get_legend_handles_labels()[1]
+        ax.axhline(value, color=colour, ls=LIMIT_DASHES, lw=1.0, label=None if named else LIMIT, zorder=2)
 
 
 def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool, room: bool) -> None:

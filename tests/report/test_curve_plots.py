@@ -1,0 +1,130 @@
+"""The figure of ``fw.Curve`` shows the rows, fits its page whatever they are, and leaves the legend free."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+
+pytest.importorskip("matplotlib")
+
+from matplotlib.text import Annotation
+
+from finitewidth.report.curve_plots import on_demand, on_demand_figure
+
+ERF = fw.FullyConnected(widths=20)
+TWELVE = (3, 5, 8, 12, 20, 30, 50, 80, 150, 300, 1000, 5000)
+CASES = {  # classes, network, widths, temperatures, training points
+    "digits 6/9": ((6, 9), ERF, (5, 20, 80), [0.01], None),
+    "three outputs": ((0, 1, 2), fw.FullyConnected(widths=20, activation="relu"), (20, 60, 200), [0.1], None),
+    "two layers": ((6, 9), fw.FullyConnected(widths=(20, 20)), (10, 40), [0.1], None),
+    "unequal layers": ((6, 9), fw.FullyConnected(widths=(10, 20)), None, [0.1], None),
+    "one width": ((6, 9), ERF, (20,), [0.01], None),
+    "two temperatures": ((6, 9), ERF, (20, 80), [0.1, 1.0], None),
+    "seven panels": ((6, 9), ERF, (300, 1000), [0.1], [5, 10, 15, 20, 25, 28, 30]),
+    "twelve widths": ((6, 9), ERF, TWELVE, [0.1], None),
+}
+
+
+@lru_cache
+def rows_of(name: str):
+    classes, network, widths, temperatures, sizes = CASES[name]
+    data = fw.data.digits(classes=classes, n_train=30, n_test=40)
+    return fw.learning_curve(network, *data, widths, temperatures, sizes, method=fw.Curve(within=0.2)).rows
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines}
+
+
+def note_of(ax):
+    (found,) = [text for text in ax.texts if isinstance(text, Annotation)]
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everything_is_on_the_page_and_nothing_on_the_curves(name):
+    figure = on_demand_figure(rows_of(name))
+    figure.draw_without_rendering()
+    page, (legend,) = figure.bbox, figure.legends
+    boxes = [legend.get_window_extent(), *(ax.get_tightbbox() for ax in figure.axes)]
+    for box in boxes:
+        assert page.x0 <= box.x0 < box.x1 <= page.x1
+        assert page.y0 <= box.y0 < box.y1 <= page.y1
+    assert all(boxes[0].y0 >= box.y1 for box in boxes[1:])
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+    for ax in figure.axes:
+        assert note_of(ax).get_size() < 0.8 * ax.xaxis.label.get_size()
+        assert note_of(ax).get_window_extent().y1 < ax.xaxis.label.get_window_extent().y0
+
+
+def test_shows_the_rows():
+    rows = rows_of("digits 6/9")
+    ax = on_demand(rows[::-1])  # in whatever order
+    drawn = lines(ax)
+    assert np.array_equal(drawn["test error"].get_xdata(), [5, 20, 80])
+    assert np.array_equal(drawn["test error"].get_ydata(), [row.test_error for row in rows])
+    assert np.array_equal(drawn["theory alone"].get_ydata(), [row.theory_test_error for row in rows])
+    assert drawn["theory alone"].get_linewidth() < drawn["test error"].get_linewidth()
+    assert set(drawn["infinite width"].get_ydata()) == {rows[0].infinite_test_error}
+    assert drawn["infinite width"].get_linestyle() == "--"
+    (band,) = [one for one in ax.collections if one.get_label() == "90 % interval"]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert corners >= {(row.width, end) for row in rows for end in (row.test_error_low, row.test_error_high)}
+    assert note_of(ax).get_text() == f"rests on {rows[0].rests_on}; right at infinite width"
+
+
+def test_samples_have_bars_of_two_standard_errors():
+    sampled = [row for row in rows_of("digits 6/9") if row.sampled_test_error is not None]
+    (drawn,) = on_demand(rows_of("digits 6/9")).containers
+    ends = np.array(drawn.lines[2][0].get_segments())
+    assert np.array_equal(ends[:, :, 0], [[row.width] * 2 for row in sampled])
+    half = [2.0 * row.sampled_test_error_se for row in sampled]
+    assert (ends[:, 1, 1] - ends[:, 0, 1]) / 2.0 == pytest.approx(half)
+    assert ends[:, :, 1].mean(1) == pytest.approx([row.sampled_test_error for row in sampled])
+
+
+def test_a_single_width_is_a_point_with_its_interval():
+    (row,) = rows_of("one width")
+    answer, sampled = on_demand([row]).containers
+    assert answer.get_label() == "test error, 90 % interval"
+    assert answer.lines[2][0].get_segments()[0][:, 1] == pytest.approx([row.test_error_low, row.test_error_high])
+    assert sampled.lines[0].get_xdata()[0] > row.width > lines(on_demand([row]))["theory alone"].get_xdata()[0]
+
+
+def test_theory_alone_is_shown_where_it_has_a_solution():
+    first, *others = rows_of("digits 6/9")
+    ax = on_demand([replace(first, theory_test_error=np.nan), *others])
+    assert np.array_equal(lines(ax)["theory alone"].get_xdata(), [row.width for row in others])
+    ax = on_demand([replace(row, theory_test_error=np.nan) for row in rows_of("digits 6/9")])
+    assert "theory alone" not in lines(ax)
+
+
+def test_the_axis_says_which_width():
+    assert on_demand(rows_of("digits 6/9")).get_xlabel() == "width $N$"
+    assert on_demand(rows_of("unequal layers")).get_xlabel() == "width $N$ of the first layer"
+
+
+def test_one_panel_each_of_temperatures_and_sizes():
+    titles = [ax.get_title("right") for ax in on_demand_figure(rows_of("two temperatures")).axes]
+    assert titles == ["$T = 0.1$, $P = 30$", "$T = 1$, $P = 30$"]
+    figure = on_demand_figure(rows_of("seven panels"))
+    assert len(figure.axes) == 7
+    assert [ax.get_title("left") for ax in figure.axes] == [f"({letter})" for letter in "abcdefg"]
+
+
+@pytest.mark.parametrize("name", ["digits 6/9", "seven panels"])
+def test_the_note_is_never_wider_than_its_axes(name):
+    """Also of more sampled widths than anybody has."""
+    many = f"samples at {', '.join(str(7 * k) for k in range(1, 60))}"
+    figure = on_demand_figure([replace(row, rests_on=many) for row in rows_of(name)])
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        box, text = note_of(ax).get_window_extent(), note_of(ax).get_text()
+        assert box.width <= ax.get_window_extent().width
+        assert box.y0 >= figure.bbox.y0
+        assert " ".join(text.split()) == f"rests on {many}; right at infinite width"
