@@ -54,7 +54,7 @@ DEMO: dict[str, Any] = {  # options of predict; narrow networks win, and theory 
     "activation": "erf",
     "temperature": "0.01",
     "width": "10,20,40,80,160,320,640,1280,2560",
-    "within": "5%",
+    "within": "10%",
 }
 ONCE = ("--target", "--columns", "--drop", "--encode")  # options that are lists of columns
 DEFECT = 70  # exit status, as in sysexits.h

@@ -134,6 +134,7 @@ def _note(ax: Axes, text: str) -> None:
         ha="center",
         va="top",
         fontsize=_SMALLER * label.get_fontsize(),
+        linespacing=1.1,
         annotation_clip=False,
     )
     room, columns = ax.get_window_extent().width, len(text)
