@@ -53,8 +53,8 @@ DEMO: dict[str, Any] = {  # options of predict; narrow networks win, and theory 
     "n_train": "100",
     "activation": "erf",
     "temperature": "0.01",
-    "width": "10,20,40,80,160,320,640,1280,2560",
-    "within": "5%",
+    "width": "10,30,100,300,1000,3000",
+    "within": "10%",
 }
 ONCE = ("--target", "--columns", "--drop", "--encode")  # options that are lists of columns
 DEFECT = 70  # exit status, as in sysexits.h

@@ -133,7 +133,8 @@ def _note(ax: Axes, text: str) -> None:
         textcoords="offset points",
         ha="center",
         va="top",
-        fontsize=_SMALLER * label.get_fontsize(),
+        fontsize=_SMALLER * float(label.get_fontsize()),
+        linespacing=1.1,
         annotation_clip=False,
     )
     room, columns = ax.get_window_extent().width, len(text)
