@@ -241,6 +241,15 @@ def test_refusals(action, words):
         action()
 
 
+def test_a_comparison_counts_the_interval_of_the_curve():
+    from finitewidth.curves.comparison import Difference
+
+    row = made()[0]
+    off = Difference.of(row, fw.learning_curve(ERF, *digits(3, 8), (5,), 0.1, method="saddle")[0], "test_error")
+    deviation = (row.test_error_high - row.test_error_low) / (2 * 1.645)
+    assert off.in_se == pytest.approx((1.0 - 1.0 / (1.0 + off.percent / 100)) * row.test_error / deviation)
+
+
 def test_single_predictions_and_other_test_sets_are_refused():
     train, test = digits(3, 8)
     (solution,) = fw.Curve(within=0.5).solutions([refinement_problem()], train, test)
