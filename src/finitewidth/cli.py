@@ -365,7 +365,8 @@ def _report(
 def _end(found: LearningCurve | Comparison, job: Job) -> None:
     """Exit status 130 where a run was interrupted; what there is has been printed."""
     if not found.complete:
-        _say(f"interrupted: {len(found)} of {len(job.problems)} networks done")
+        done = sum(getattr(row, "met", True) for row in found)
+        _say(f"interrupted: {done} of {len(job.problems)} networks done")
         raise typer.Exit(130)
 
 

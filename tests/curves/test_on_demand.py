@@ -110,6 +110,82 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch):
     assert any("interrupted" in row.message for row in found)
 
 
+def test_after_an_interrupt_no_other_temperature_is_sampled(monkeypatch):
+    taken = []
+
+    def interrupted(self, width, *others):
+        taken.append(self.temperature)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Refinement, "_sample", interrupted)
+    found = fw.learning_curve(ERF, *digits(3, 8), (5,), [0.1, 1.0], method=fw.Curve(within=0.01))
+    assert taken == [0.1]
+    assert [row.temperature for row in found] == [0.1, 1.0]
+    assert not any(row.complete for row in found)
+
+
+def test_the_time_is_that_of_all_temperatures(monkeypatch):
+    given = []
+    monkeypatch.setattr(Refinement, "refine", lambda self, seconds: given.append(seconds))
+    fw.learning_curve(ERF, *digits(3, 8), (5,), [0.1, 1.0, 10.0], method=fw.Curve(seconds=30.0))
+    assert given[0] < 10.0
+    assert given[2] < 30.0
+
+
+def test_samples_of_earlier_calls_are_taken_as_they_are(tmp_path, monkeypatch):
+    curve(widths=(5,), checkpoint=tmp_path)
+    monkeypatch.setattr(refinement, "carry_out", None)
+    row = curve(widths=(20,), within=0.01, seconds=0.01, checkpoint=tmp_path)[0]
+    assert row.rests_on == "samples at 5"
+
+
+def test_no_sample_takes_more_memory_than_there_is():
+    row = curve(widths=(5,), memory="100MB")[0]
+    assert not row.met
+    assert row.rests_on == "first order"
+    assert "its sample is not used" in row.message
+    assert "100 MB" in row.message
+
+
+def test_a_longer_sample_that_disagrees_takes_the_shorter_one_with_it(monkeypatch):
+    class ApartInTheEnd(refinement.SamplingRun):
+        def collect(self, state):
+            draws = super().collect(state)
+            if self.settings.accuracy < 0.005:
+                draws.energy[::2] += 1e6
+            return draws
+
+    monkeypatch.setattr(refinement, "SamplingRun", ApartInTheEnd)
+    monkeypatch.setattr(refinement, "_SHARE", 1.0)
+    row = curve(widths=(5,), within=0.009)[0]
+    assert not row.met
+    assert row.sampled_test_error is None
+    assert "its sample is not used" in row.message
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "vanishing"),
+    [
+        (np.eye(4), np.zeros(4), ("bias",)),
+        (np.zeros((4, 4)), np.arange(4.0), ("variance",)),
+        (np.zeros((4, 4)), np.zeros(4), ("test_error", "train_error")),
+    ],
+    ids=["targets", "inputs", "both"],
+)
+def test_errors_that_are_zero_stay_zero(x, y, vanishing):
+    data = fw.Dataset(x, y, classes=())
+    row = fw.learning_curve(ERF, data, data, (20,), 0.1, method=fw.Curve(within=0.5, seconds=0.01))[0]
+    for name in vanishing:
+        assert [getattr(row, name + end) for end in ("", "_low", "_high")] == [0.0] * 3
+    assert row.met
+
+
+def test_labels_that_are_certain():
+    data = fw.Dataset(5.0 * np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([1.0, -1.0]))
+    row = fw.learning_curve(ERF, data, data, (20,), 1e-6, method=fw.Curve(within=0.5, seconds=0.01))[0]
+    assert row.accuracy == pytest.approx(1.0, abs=1e-11)
+
+
 def test_chains_that_disagree_are_not_used(monkeypatch):
     class Apart(refinement.SamplingRun):
         def collect(self, state):
@@ -163,6 +239,15 @@ def test_temperatures_and_sizes_are_curves_of_their_own():
 def test_refusals(action, words):
     with pytest.raises(fw.InputError, match=words):
         action()
+
+
+def test_a_comparison_counts_the_interval_of_the_curve():
+    from finitewidth.curves.comparison import Difference
+
+    row = made()[0]
+    off = Difference.of(row, fw.learning_curve(ERF, *digits(3, 8), (5,), 0.1, method="saddle")[0], "test_error")
+    deviation = (row.test_error_high - row.test_error_low) / (2 * 1.645)
+    assert off.in_se == pytest.approx((1.0 - 1.0 / (1.0 + off.percent / 100)) * row.test_error / deviation)
 
 
 def test_single_predictions_and_other_test_sets_are_refused():

@@ -37,8 +37,8 @@ class LearningCurve(Rows[Row]):
 
     def column(self, name: str) -> np.ndarray:
         """One field of every row, for example ``curve.column("test_error")``."""
-        names = dict.fromkeys(name for row in self.rows for name in row.to_dict() if name != "validity")
-        checks.choice("column", name, [*names, "validity"])
+        known = [{*row.to_dict(), *(["validity"] if hasattr(type(row), "validity") else [])} for row in self.rows]
+        checks.choice("column", name, sorted(set.intersection(*known)) if known else [name])
         return np.array([getattr(row, name) for row in self.rows])
 
     def to_dicts(self) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+_DEVIATIONS = 1.645  # standard deviations from the middle to an end of a 90 % interval
+
+
 @dataclass(frozen=True)
 class Difference(Displayed):
     """One method minus another: in standard errors of both, and in per cent of the other.
@@ -38,8 +41,17 @@ class Difference(Displayed):
             return cls(None, None)
         truth = getattr(other, quantity)
         gap = getattr(one, quantity) - truth
-        error = math.hypot(*(getattr(row, f"{quantity}_se", 0.0) for row in (one, other)))
+        error = math.hypot(*(_standard_error(row, quantity) for row in (one, other)))
         return cls(gap / error if error > 0.0 else None, 100.0 * gap / truth if truth else None)
+
+
+def _standard_error(row: Row, quantity: str) -> float:
+    """Of a mean over draws or networks, or from the 90 % interval of method "curve"; 0 where there is none."""
+    if hasattr(row, f"{quantity}_low"):
+        width: float = getattr(row, f"{quantity}_high") - getattr(row, f"{quantity}_low")
+        return width / (2.0 * _DEVIATIONS)
+    found: float = getattr(row, f"{quantity}_se", 0.0)
+    return found
 
 
 @dataclass(frozen=True)

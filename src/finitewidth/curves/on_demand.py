@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +12,7 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
-from finitewidth.curves.refinement import Estimate, Refinement
+from finitewidth.curves.refinement import Estimate, Refinement, refine
 from finitewidth.curves.theory_of_widths import ERRORS
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
@@ -36,7 +36,8 @@ class Curve(Method):
     """One curve over widths with honest intervals: theory, its first order in 1/N, and samples where they are needed.
 
     within: relative accuracy wanted of the test error at every width, at 90 %; .05 by default, .01 where ``seconds`` is
-    given. seconds: the most that it may take; what was reached then is in ``met``. seed: of neurons and samples.
+    given. seconds: the most that a call may take, shared among its curves; what was reached then is in ``met``.
+    seed: of neurons and samples.
 
     The widths of one call, of networks whose layers keep their proportions, are one curve. It is right at infinite
     width, has the exact slope there in 1/N, and goes through the sampled widths, which are chosen one after another by
@@ -102,18 +103,20 @@ class Curve(Method):
         sizes: Sequence[int] | None,
         control: Control,
     ) -> Iterator[CurveSolution]:
+        started = time.perf_counter()
+        found: list[tuple[Problem, Dataset, Refinement]] = []
         for part in parts(train, sizes):
-            refined: dict[Any, Refinement] = {}
-            for network, likelihood in problems:
+            curves: dict[Any, Refinement] = {}
+            for problem in problems:
+                network, likelihood = problem
                 key = (family(network), likelihood)
-                if key not in refined:
+                if key not in curves:
                     alike = [p.network for p in problems if (family(p.network), p.likelihood) == key]
-                    refined[key] = Refinement(self, alike, likelihood.temperature, part, test, control)
-                    with contextlib.suppress(KeyboardInterrupt):  # what there is stays, incomplete
-                        refined[key].refine()
-                yield CurveSolution(network, likelihood, part, test, refined[key])
-            if not all(one.complete for one in refined.values()):
-                return
+                    curves[key] = Refinement(self, alike, likelihood.temperature, part, test, control)
+                found.append((problem, part, curves[key]))
+        refine([*dict.fromkeys(curve for _, _, curve in found)], started)
+        for problem, part, curve in found:
+            yield CurveSolution(*problem, part, test, curve)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -9,24 +10,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.curves.interpolation import Anchor, Mixture, log_errors
 from finitewidth.curves.planning import planned
 from finitewidth.curves.theory_of_widths import ERRORS, MISCLASSIFIED, TheoryOfWidths, values_of
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Control
 from finitewidth.inference.prediction import Errors
+from finitewidth.linalg import require_memory
 from finitewidth.networks import Network
 from finitewidth.runs import durations
-from finitewidth.runs.checkpoints import folder_of
+from finitewidth.runs.checkpoints import RunFile, folder_of
 from finitewidth.runs.long_runs import carry_out
-from finitewidth.sampling import Sample, SampledErrors
+from finitewidth.sampling import Draws, Sample, SampledErrors
 from finitewidth.sampling.run import SamplingRun
 from finitewidth.theory.expansion.slopes import family
 
@@ -54,14 +56,16 @@ class Estimate:
     def off_by(self) -> float:
         """How far the test error may be off, relative, at 90 %."""
         value = self.errors.test_error
+        if value == 0.0:
+            return 0.0
         return max(self.high["test_error"] / value - 1.0, 1.0 - self.low["test_error"] / value)
 
 
 class Refinement:
     """The errors of networks that differ in width only, refined by samples until they are as accurate as asked for.
 
-    samples: errors of sampled widths whose chains have converged. failed: why others are not used. complete: False
-    after an interrupt.
+    samples: errors of sampled widths whose chains have converged. failed: why others are not used. complete: whether it
+    was refined, False after an interrupt.
     """
 
     def __init__(
@@ -73,20 +77,24 @@ class Refinement:
         test: Dataset,
         control: Control,
     ) -> None:
-        self._started = time.perf_counter()
         self.method, self.accuracy = method, method.accuracy
         self.train, self.test, self.temperature, self.control = train, test, temperature, control
         self.asked = sorted({network.widths[0] for network in networks})
-        self._stored = self._of_earlier_calls(networks[0])
-        self._networks = {network.widths[0]: network for network in networks} | self._stored
+        stored = self._of_earlier_calls(networks[0])
+        self._networks = {network.widths[0]: network for network in networks} | stored
         theory = [self._networks[width] for width in sorted(self._networks)]
         self.theory = TheoryOfWidths(theory, temperature, train, test, method.seed, control)
         self.samples: dict[int, SampledErrors] = {}
         self.failed: dict[int, str] = {}
-        self.complete = True
+        self.complete = False
+        self._ends = math.inf  # by time.perf_counter
         self._samples_taken: Counter[int] = Counter()
         self._pace = 1.0  # measured seconds of samples over expected ones
         self._measured = self._expected = 0.0
+        for width in stored:
+            self._read(width)
+        for width in self.asked:
+            self._refuse_beyond_memory(width)
 
     # --- the answer -----------------------------------------------------------------------------------------------
 
@@ -102,7 +110,8 @@ class Refinement:
         k = self.asked.index(width)
         names = values_of(self.theory.infinite)
         middle, low, high = ({name: float(self._quantiles[name][p][k]) for name in names} for p in range(3))
-        share = middle["test_error"] / (middle["bias"] + middle["variance"])
+        parts = middle["bias"] + middle["variance"]
+        share = middle["test_error"] / parts if parts else 1.0
         for part in ("bias", "variance"):
             for values in (middle, low, high):
                 values[part] *= share
@@ -128,7 +137,10 @@ class Refinement:
         key = tuple((width, errors.test_error) for width, errors in self.samples.items())
         if getattr(self, "_latest", (None, None))[0] != key:
             found = {}
-            for name in values_of(self.theory.infinite):
+            for name, limit in values_of(self.theory.infinite).items():
+                if limit == 0.0:  # at every width then: targets or predictions are zero
+                    found[name] = [np.zeros(len(self.asked))] * 3
+                    continue
                 mixture = self._mixture(name)
                 found[name] = [np.exp(mixture.quantile(p)) for p in (0.5, _TAIL, 1.0 - _TAIL)]
             self._latest = (key, found)
@@ -141,23 +153,21 @@ class Refinement:
 
     # --- refining -------------------------------------------------------------------------------------------------
 
-    def refine(self) -> None:
+    def refine(self, seconds: float) -> None:
         """Sample one width after another until the accuracy is reached, or the time is over."""
-        self.complete = False
-        with self._folder() as folder, durations.settled():
-            for width in self._stored:
-                self._sample(width, folder, "of an earlier call")
-        plan = self._plan()
-        if plan:
-            what = f"samples at {', '.join(map(str, dict.fromkeys(plan)))}"
-            durations.require_time(sum(map(self._seconds, plan)), what, "ask for less accuracy (within)")
+        self._ends = time.perf_counter() + seconds
+        plan = self.plan()
         with self._folder() as folder, durations.settled():
             for done in itertools.count(1):
                 if not plan:
                     break
                 self._sample(plan[0], folder, f"{done} of about {done + len(plan) - 1}")
-                plan = self._plan()
+                plan = self.plan()
         self.complete = True
+
+    def expected_seconds(self, plan: Sequence[int]) -> float:
+        """Of samples at these widths."""
+        return sum(map(self._seconds, plan))
 
     def _sample(self, width: int, folder: Path, place: str) -> None:
         """A width, better than before where it was sampled already; KeyboardInterrupt where that is cut short."""
@@ -166,10 +176,11 @@ class Refinement:
         expected, started = self._seconds(width), time.perf_counter()
         label = f"width {width}, sample {place}" if self.control.progress else False
         draws = run.collect(carry_out(run, folder / self._file(run.network), label))
-        errors = replace(draws, wanted=_ANY).errors(self.test)  # however accurate, if only the chains agree
+        errors = self._errors(draws)
         if errors.converged:
             self.samples[width] = errors
         else:
+            self.samples.pop(width, None)  # shorter chains agreed by chance
             self.failed[width] = errors.message
         if not draws.complete:
             raise KeyboardInterrupt
@@ -177,8 +188,14 @@ class Refinement:
         self._expected += expected / self._pace
         self._pace = self._measured / self._expected
 
-    def _plan(self) -> list[int]:
+    def _errors(self, draws: Draws) -> SampledErrors:
+        """However accurate and however many, if only the chains agree."""
+        return replace(draws, wanted=_ANY, complete=True).errors(self.test)
+
+    def plan(self) -> list[int]:
         """The widths to sample next, in order, were all to come out as expected."""
+        if self.theory.infinite.test_error == 0.0:
+            return []
         mixture = self._mixture("test_error")
         middle, low, high = self._quantiles["test_error"]
         reach = np.maximum(np.log(high / middle), np.log(middle / low)) / _DEVIATIONS
@@ -198,8 +215,7 @@ class Refinement:
 
     @property
     def _time_left(self) -> float:
-        limit = math.inf if self.method.seconds is None else self.method.seconds
-        return limit - (time.perf_counter() - self._started)
+        return self._ends - time.perf_counter()
 
     def _seconds(self, width: int) -> float:
         """Expected of a sample at a width: compilation, some 1600 trajectories of ten gradients, and this machine."""
@@ -207,7 +223,7 @@ class Refinement:
 
     def _run(self, width: int) -> SamplingRun:
         """The next sample at a width."""
-        left = None if self.method.seconds is None else max(1.0, self._time_left)
+        left = max(1.0, self._time_left) if math.isfinite(self._ends) else None
         error = self._error(min(self._samples_taken[width], _MOST - 1))
         return SamplingRun(
             settings=Sample(accuracy=error, seconds=left, seed=self.method.seed, observables=()),
@@ -219,7 +235,32 @@ class Refinement:
 
     # --- samples of earlier calls ---------------------------------------------------------------------------------
 
-    @contextmanager
+    def _read(self, width: int) -> None:
+        """The sample of an earlier call, as it is; one that is too short is gone on with where that is planned."""
+        run = self._run(width)
+        folder = self.control.checkpoints
+        assert folder is not None
+        file = RunFile(folder / self._file(run.network), run.fingerprint())
+        saved = file.read()
+        if saved is None:
+            return
+        state = run.engine.from_file(file, *saved)
+        if run.usable(state):
+            errors = self._errors(run.collect(state))
+            if errors.converged:
+                self.samples[width] = errors
+                known = errors.test_error_se / errors.test_error
+                self._samples_taken[width] = sum(known <= self._error(n) for n in range(_MOST))
+
+    def _refuse_beyond_memory(self, width: int) -> None:
+        """Widths are not sampled where that takes more memory than there is."""
+        run = self._run(width)
+        try:
+            require_memory(run.bytes(), str(run), "allow for more memory", self.control.memory)
+        except MemoryCapError as error:
+            self.failed[width] = str(error)
+
+    @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
         """Where samples are saved: the folder of checkpoints, or one that goes with the call."""
         if self.control.checkpoints is not None:
@@ -231,7 +272,7 @@ class Refinement:
     def _file(self, network: Network) -> str:
         """Name of the file of a sample."""
         widths = "-".join(map(str, network.widths))
-        return f"curve-width-{widths}-temperature-{self.temperature:g}-n-train-{self.train.n_points}.npz"
+        return f"curve-width-{widths}-temperature-{self.temperature}-n-train-{self.train.n_points}.npz"
 
     def _of_earlier_calls(self, network: Network) -> dict[int, Network]:
         """Networks of this family that earlier calls sampled, by the width of their first layer."""
@@ -245,6 +286,25 @@ class Refinement:
                 if name == self._file(one) and family(one) == family(network):
                     found[widths[0]] = one
         return found
+
+
+def refine(curves: Sequence[Refinement], started: float) -> None:
+    """All curves of a call, one after another; an interrupt leaves those that are not done incomplete.
+
+    started: when the call began, by time.perf_counter; what is left of its time is shared by the curves that are left.
+    Raises TimeCapError before anything is sampled.
+    """
+    limit = math.inf if curves[0].method.seconds is None else curves[0].method.seconds
+    plans = [curve.plan() for curve in curves]
+    if any(plans):
+        widths = sorted({width for plan in plans for width in plan})
+        what = f"samples at {', '.join(map(str, widths))}" + (f", {len(curves)} curves" if len(curves) > 1 else "")
+        expected = sum(curve.expected_seconds(plan) for curve, plan in zip(curves, plans, strict=True))
+        durations.require_time(min(expected, limit), what, "ask for less accuracy (within)")
+    with contextlib.suppress(KeyboardInterrupt):
+        for done, curve in enumerate(curves):
+            left = limit - (time.perf_counter() - started)
+            curve.refine(left / (len(curves) - done))
 
 
 def _anchors(samples: dict[int, SampledErrors], name: str) -> Iterator[Anchor]:

@@ -21,13 +21,14 @@ from finitewidth.theory.solution import TheorySolution
 ERRORS = ("test_error", "bias", "variance", "train_error")
 MISCLASSIFIED = "misclassified"  # expected share of the points; of labels only
 _ODDS = (0.9, 0.1)  # that it is the action that is off by a smooth factor, or the constant of infinite width
+_NEVER = 1e-12  # share of points misclassified that counts as none, and has a logarithm
 _NEURONS = 20_000  # a layer, of the slopes
 
 
 def values_of(errors: Errors) -> dict[str, float]:
     """What is interpolated: squared errors, and the share of points that are misclassified."""
     values = {name: float(getattr(errors, name)) for name in ERRORS}
-    return values if errors.accuracy is None else values | {MISCLASSIFIED: 1.0 - errors.accuracy}
+    return values if errors.accuracy is None else values | {MISCLASSIFIED: max(1.0 - errors.accuracy, _NEVER)}
 
 
 class TheoryOfWidths:

@@ -55,7 +55,8 @@ def curve(rows: Iterable[Row], heading: str) -> Table:
     several = _several(rows)
     caption = _READING
     if all(hasattr(row, "rests_on") for row in rows):
-        columns = ["width", *several, "test error", _INTERVAL, "bias", "variance", "train error", *named]
+        variance = [] if several and named else ["variance"]  # test error - bias
+        columns = ["width", *several, "test error", _INTERVAL, "bias", *variance, "train error", *named]
         return filled(heading, columns, ([_cell(row, name) for name in columns] for row in rows))
     if all(hasattr(row, "r_hat") for row in rows):
         more = ["R-hat", "ESS"]

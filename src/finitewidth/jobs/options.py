@@ -337,7 +337,7 @@ def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> In
     from finitewidth.jobs.job import METHODS, method_class
 
     option = _option(setting)
-    own = ", ".join(_option(name) for name in _SETTINGS if name in theirs)
+    own = ", ".join(_option(name) for name in dict.fromkeys(_SETTINGS) if name in theirs)
     others = [name for name in METHODS if setting in {field.name for field in dataclasses.fields(method_class(name))}]
     return InputError(
         f"{option} with method {', '.join(methods)}",
