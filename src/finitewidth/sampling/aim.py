@@ -11,7 +11,7 @@ import numpy as np
 from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 
 Array = np.ndarray
-_FIRST = 3  # chunks of draws before the first look
+_FIRST = 5  # chunks of draws before the first look
 _EXPECTED = 12  # chunks of draws, before there are any
 
 
