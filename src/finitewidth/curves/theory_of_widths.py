@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError, MemoryCapError, TimeCapError
 from finitewidth.curves.interpolation import Base
 from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import Gaussian
@@ -54,6 +54,8 @@ class TheoryOfWidths:
         problems = [Problem(network, noise) for network in networks]
         try:
             found = list(Saddle().solutions(problems, train, test, control=control))
+        except (MemoryCapError, TimeCapError):
+            raise
         except InputError:  # an architecture whose action is not known
             found = []
         for solution in found:
@@ -68,7 +70,7 @@ class TheoryOfWidths:
         try:
             FirstOrder().serves(Problem(network, Gaussian(temperature)), train.n_outputs)
             return first_order(network, train, test, temperature, neurons=_NEURONS, seed=seed, memory=control.memory)
-        except (InputError, MemoryCapError, np.linalg.LinAlgError):
+        except (InputError, np.linalg.LinAlgError):  # not known for this network, not finite, or beyond memory
             return None
 
     def error_at(self, width: int) -> float:

@@ -217,6 +217,13 @@ def _likelihood(option: str, text: str) -> Any:
     return _imported(option, text, Likelihood)
 
 
+def _duration(_: str, text: str) -> float:
+    """Seconds."""
+    from finitewidth.runs.durations import parse_time
+
+    return parse_time(text)
+
+
 def _memory(_: str, text: str) -> float:
     from finitewidth.linalg import parse_memory
 
@@ -244,6 +251,7 @@ PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": 
 SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)
 CLASSES = Kind(_classes, _ITEMS, ",".join)
 COLUMNS = _Columns(columns, _ITEMS, _quoted)
+DURATION = Kind(_duration, {"type": ["number", "string"]})
 MEMORY = Kind(_memory, {"type": ["string", "number"]})
 # of the command line alone: they may name code
 NETWORK = Kind(_network, {})

@@ -15,6 +15,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.jobs.option_values import (
     CLASSES,
     COLUMNS,
+    DURATION,
     FLAG,
     LIKELIHOOD,
     MEMORY,
@@ -126,7 +127,7 @@ class CurveOptions:
     """Settings of method curve; ``predict`` takes it where one of them is given."""
 
     within: str | None = _text("5%", "Accuracy wanted of the test error, by as many samples as that takes.", SHARE)
-    seconds: str | None = _text("S", "Of methods curve and sample: the most that they may take.", NUMBER)
+    seconds: str | None = _text("60|2min", "Of methods curve and sample: the most that they may take.", DURATION)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class SamplingOptions:
     chains: str | None = _text("C", "Chains; R-hat needs two. Default: 4.", WHOLE)
     draws: str | None = _text("D", "Draws of each chain. Default: 500; with --accuracy at most 5000.", WHOLE)
     accuracy: str | None = _text("1%", "Draw until the test error is so well known (standard error).", SHARE)
-    seconds: str | None = _text("S", "Draw for so long.", NUMBER)
+    seconds: str | None = _text("60|2min", "Draw for so long.", DURATION)
     warmup: str | None = _text("D", "Iterations before them. Default: until the sampler has adapted.", WHOLE_FROM_ZERO)
     step_size: str | None = _text("X", "Fixed step size. Default: adapted.", NUMBER)
 
