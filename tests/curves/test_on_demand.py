@@ -277,7 +277,7 @@ def test_command_line(capsys, tmp_path):
     assert main([*given, "--within", "20%"]) == 0
     shown = capsys.readouterr().out
     assert "90 %" in shown
-    assert "right at infinite width" in shown
+    assert "exact at infinite width" in shown
     assert main([*given, "--within", "20%", "--method", "saddle"]) == 2
     assert "--within" in capsys.readouterr().err
     assert main([*given, "--within", "0.001%", "--seconds", "1"]) == 0

@@ -75,7 +75,7 @@ def test_shows_the_rows():
     (band,) = [one for one in ax.collections if one.get_label() == "90 % interval"]
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
     assert corners >= {(row.width, end) for row in rows for end in (row.test_error_low, row.test_error_high)}
-    assert note_of(ax).get_text() == f"rests on {rows[0].rests_on}; right at infinite width"
+    assert note_of(ax).get_text() == f"rests on {rows[0].rests_on}; exact at infinite width"
 
 
 def test_samples_have_bars_of_two_standard_errors():
@@ -127,4 +127,4 @@ def test_the_note_is_never_wider_than_its_axes(name):
         box, text = note_of(ax).get_window_extent(), note_of(ax).get_text()
         assert box.width <= ax.get_window_extent().width
         assert box.y0 >= figure.bbox.y0
-        assert " ".join(text.split()) == f"rests on {many}; right at infinite width"
+        assert " ".join(text.split()) == f"rests on {many}; exact at infinite width"

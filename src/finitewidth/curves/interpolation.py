@@ -34,7 +34,7 @@ _HALVINGS = 50
 
 
 class Base(NamedTuple):
-    """A theory that is right at infinite width.
+    """A theory that is exact at infinite width.
 
     log_errors: by width N. slope: d L / d (1/N) at N -> infinity and its standard error; None: not known. odds: that
     it is this one that should be corrected, before anything was sampled.

@@ -133,7 +133,7 @@ def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterato
             yield Text(f"Note: {place}: {row.message}")
     for rests_on in dict.fromkeys(getattr(row, "rests_on", "") for row in rows):
         if rests_on:
-            yield Text(f"Rests on {rests_on}; right at infinite width.")
+            yield Text(f"Rests on {rests_on}; exact at infinite width.")
     yield from _solvers(rows)
     yield from _validities(rows, several)
     yield from _evidence_slopes(rows, several)

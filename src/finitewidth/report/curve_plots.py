@@ -119,7 +119,7 @@ def _finish(ax: Axes, rows: Sequence[CurveRow]) -> None:
         ax.set_xlim(x[0] / 2.0, x[0] * 2.0)
     ax.set_xlabel("width $N$ of the first layer" if isinstance(rows[0].width, tuple) else "width $N$")
     ax.set_ylabel("test error")
-    _note(ax, f"rests on {rows[0].rests_on}; right at infinite width")
+    _note(ax, f"rests on {rows[0].rests_on}; exact at infinite width")
 
 
 def _note(ax: Axes, text: str) -> None:
