@@ -128,7 +128,7 @@ def test_a_curve_of_samples(train, test_set):
     """The same rows whatever the method; linear, so that the integral is exact: a width off is the control."""
     pytest.importorskip("jax")
     network = fw.FullyConnected(widths=(4,), activation="linear")
-    (drawn,) = fw.learning_curve(network, train, test_set, temperature=0.3, method=fw.Sample(draws=300, warmup=100))
+    (drawn,) = fw.learning_curve(network, train, test_set, temperature=0.3, method=fw.Sample(draws=800))
     exact, wrong = fw.learning_curve(network, train, test_set, [4, 400], 0.3, method="integrate")
     assert (drawn.width, drawn.depth, drawn.n_train, drawn.temperature) == (4, 1, 12, 0.3)
     assert (drawn.complete, drawn.test_error) == (True, pytest.approx(drawn.bias + drawn.variance))
