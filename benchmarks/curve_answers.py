@@ -19,12 +19,12 @@ from curve_cases import STORE as TRUTH
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
+from finitewidth.inference.prediction import DEVIATIONS, ERRORS
 from finitewidth.runs import durations
 
 WITHIN = 0.05
 STORE = Path(__file__).with_name("curve_answers.json")
 TIMED = JUDGED[::6]  # whose every width is sampled, for the time
-ERRORS = ("test_error", "bias", "variance", "train_error")
 
 
 def answer(case: Case, folder: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def sampling(case: Case, folder: Path) -> list[float]:
     for width in WIDTHS:
         started = time.process_time()
         network = case.network.with_width(width)
-        fw.sample(network, train, test, case.temperature, accuracy=WITHIN / 1.645, observables=()).errors(test)
+        fw.sample(network, train, test, case.temperature, accuracy=WITHIN / DEVIATIONS, observables=()).errors(test)
         seconds.append(time.process_time() - started)
     return seconds
 
@@ -54,7 +54,7 @@ def holds(row: dict[str, Any], sampled: dict[str, Any], name: str) -> bool:
     """Whether the 90 % interval of the curve holds the sampled value, which has a standard error of its own."""
     apart = sampled[name] - row[name]
     reach = row[f"{name}_high"] - row[name] if apart > 0.0 else row[name] - row[f"{name}_low"]
-    return abs(apart) <= math.hypot(reach, 1.645 * sampled[f"{name}_se"])
+    return abs(apart) <= math.hypot(reach, DEVIATIONS * sampled[f"{name}_se"])
 
 
 def named(case: Case) -> str:

@@ -14,14 +14,12 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
+from finitewidth.inference.prediction import DEVIATIONS
 from finitewidth.jobs.job import Job, method_of
 from finitewidth.networks import Network
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-_DEVIATIONS = 1.645  # standard deviations from the middle to an end of a 90 % interval
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def _standard_error(row: Row, quantity: str) -> float:
     """Of a mean over draws or networks, or from the 90 % interval of method "curve"; 0 where there is none."""
     if hasattr(row, f"{quantity}_low"):
         width: float = getattr(row, f"{quantity}_high") - getattr(row, f"{quantity}_low")
-        return width / (2.0 * _DEVIATIONS)
+        return width / (2.0 * DEVIATIONS)
     found: float = getattr(row, f"{quantity}_se", 0.0)
     return found
 

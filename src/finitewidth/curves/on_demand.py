@@ -13,12 +13,11 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.curves.refinement import Estimate, Refinement, refine
-from finitewidth.curves.theory_of_widths import ERRORS
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, PlainRow, Problem, parts
-from finitewidth.inference.prediction import Errors
+from finitewidth.inference.prediction import ERRORS, Errors
 from finitewidth.networks import Network
 from finitewidth.sampling import Sample
 from finitewidth.theory.expansion.slopes import family
@@ -39,7 +38,7 @@ class Curve(Method):
     given. seconds: the most that a call may take, shared among its curves; what was reached then is in ``met``.
     seed: of neurons and samples.
 
-    The widths of one call, of networks whose layers keep their proportions, are one curve. It is right at infinite
+    The widths of one call, of networks whose layers keep their proportions, are one curve. It is exact at infinite
     width, has the exact slope there in 1/N, and goes through the sampled widths, which are chosen one after another by
     what they add to the accuracy, a second (docs/accuracy.md). Serves what can be sampled and has an infinite width.
     """

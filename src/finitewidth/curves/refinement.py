@@ -19,10 +19,10 @@ import numpy as np
 from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.curves.interpolation import Anchor, Mixture, log_errors
 from finitewidth.curves.planning import planned
-from finitewidth.curves.theory_of_widths import ERRORS, MISCLASSIFIED, TheoryOfWidths, values_of
+from finitewidth.curves.theory_of_widths import MISCLASSIFIED, TheoryOfWidths, values_of
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Control
-from finitewidth.inference.prediction import Errors
+from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors
 from finitewidth.linalg import require_memory
 from finitewidth.networks import Network
 from finitewidth.runs import durations
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from finitewidth.curves.on_demand import Curve
 
 Array = np.ndarray
-_TAIL, _DEVIATIONS = 0.05, 1.645  # of a 90 % interval on either side: probability, standard deviations
-_SHARE = (
-    3.0  # the first sample at a width is drawn to this part of the accuracy asked for, the next one to half of that
-)
+_TAIL = 0.05  # probability on either side of a 90 % interval
+_SHARE = 3.0  # the first sample at a width is drawn to this part of the accuracy asked for, each next one to half
 _MOST = 3  # samples at a width, each going on from the last
 _TAKEN = 0.6  # of the samples that are planned at first, as measured on the cases of docs/accuracy.md
 _ANY = 0.99  # a relative standard error that any sample has
@@ -90,8 +88,8 @@ class Refinement:
         self.complete = False
         self._ends = math.inf  # by time.perf_counter
         self._samples_taken: Counter[int] = Counter()
-        self._pace = 1.0  # measured seconds of samples over expected ones
-        self._measured = self._expected = 0.0
+        self._measured = self._expected = 0.0  # seconds of the samples that were taken
+        self._known: dict[str, tuple[Mixture, list[Array]]] = {}  # of errors, with the samples that there are
         for width in stored:
             self._read(width)
         for width in self.asked:
@@ -110,7 +108,8 @@ class Refinement:
         """Errors at a width; the two parts of the test error add up to it."""
         k = self.asked.index(width)
         names = values_of(self.theory.infinite)
-        middle, low, high = ({name: float(self._quantiles[name][p][k]) for name in names} for p in range(3))
+        found = {name: self._quantiles(name) for name in names}
+        middle, low, high = ({name: float(ends[p][k]) for name, ends in found.items()} for p in range(3))
         parts = middle["bias"] + middle["variance"]
         share = middle["test_error"] / parts if parts else 1.0
         for part in ("bias", "variance"):
@@ -132,25 +131,23 @@ class Refinement:
             why = f"its sample is not used: {self.failed[width]}"
         return f"known within {100 * off_by:.2g} %, not {100 * self.accuracy:.2g} %: {why}"
 
-    @property
-    def _quantiles(self) -> dict[str, list[Array]]:
-        """Median and both ends of the 90 % interval of every error at the widths asked for."""
-        key = tuple((width, errors.test_error) for width, errors in self.samples.items())
-        if getattr(self, "_latest", (None, None))[0] != key:
-            found = {}
-            for name, limit in values_of(self.theory.infinite).items():
-                if limit == 0.0:  # at every width then: targets or predictions are zero
-                    found[name] = [np.zeros(len(self.asked))] * 3
-                    continue
-                mixture = self._mixture(name)
-                found[name] = [np.exp(mixture.quantile(p)) for p in (0.5, _TAIL, 1.0 - _TAIL)]
-            self._latest = (key, found)
-        return self._latest[1]
+    def _quantiles(self, name: str) -> list[Array]:
+        """Median and both ends of the 90 % interval of an error at the widths asked for."""
+        if values_of(self.theory.infinite)[name] == 0.0:  # at every width then: targets or predictions are zero
+            return [np.zeros(len(self.asked))] * 3
+        return self._of_error(name)[1]
 
     def _mixture(self, name: str) -> Mixture:
-        anchors = list(_anchors(self.samples, name))
-        widths = sorted({*self.asked, *(anchor.width for anchor in anchors)})
-        return log_errors(self.theory.bases(name, widths), anchors, self.asked, self.train.n_points)
+        return self._of_error(name)[0]
+
+    def _of_error(self, name: str) -> tuple[Mixture, list[Array]]:
+        """The mixture for its logarithm, and its quantiles."""
+        if name not in self._known:
+            anchors = list(_anchors(self.samples, name))
+            widths = sorted({*self.asked, *(anchor.width for anchor in anchors)})
+            found = log_errors(self.theory.bases(name, widths), anchors, self.asked, self.train.n_points)
+            self._known[name] = found, [np.exp(found.quantile(p)) for p in (0.5, _TAIL, 1.0 - _TAIL)]
+        return self._known[name]
 
     # --- refining -------------------------------------------------------------------------------------------------
 
@@ -174,10 +171,11 @@ class Refinement:
         """A width, better than before where it was sampled already; KeyboardInterrupt where that is cut short."""
         run = self._run(width)
         self._samples_taken[width] += 1
-        expected, started = self._seconds(width), time.perf_counter()
+        expected, started = self._guess(width), time.perf_counter()
         label = f"width {width}, sample {place}" if self.control.progress else False
         draws = run.collect(carry_out(run, folder / self._file(run.network), label))
         errors = self._errors(draws)
+        self._known.clear()
         if errors.converged:
             self.samples[width] = errors
         else:
@@ -186,8 +184,7 @@ class Refinement:
         if not draws.complete:
             raise KeyboardInterrupt
         self._measured += time.perf_counter() - started
-        self._expected += expected / self._pace
-        self._pace = self._measured / self._expected
+        self._expected += expected
 
     def _errors(self, draws: Draws) -> SampledErrors:
         """However accurate and however many, if only the chains agree."""
@@ -197,16 +194,15 @@ class Refinement:
         """The widths to sample next, in order, were all to come out as expected."""
         if self.theory.infinite.test_error == 0.0:
             return []
-        mixture = self._mixture("test_error")
-        middle, low, high = self._quantiles["test_error"]
-        reach = np.maximum(np.log(high / middle), np.log(middle / low)) / _DEVIATIONS
+        mixture, (middle, low, high) = self._mixture("test_error"), self._quantiles("test_error")
+        reach = np.maximum(np.log(high / middle), np.log(middle / low)) / DEVIATIONS
         scale = reach / np.sqrt(np.diag(mixture.covariance))  # the tails of a mixture are not those of a Gaussian
         errors = [
             [] if width in self.failed else [self._error(n) for n in range(self._samples_taken[width], _MOST)]
             for width in self.asked
         ]
         seconds = [self._seconds(width) for width in self.asked]
-        wanted = np.log1p(self.accuracy) / _DEVIATIONS
+        wanted = np.log1p(self.accuracy) / DEVIATIONS
         plan = planned(mixture.covariance * np.outer(scale, scale), wanted, errors, seconds, self._time_left)
         return [self.asked[k] for k in plan]
 
@@ -219,8 +215,12 @@ class Refinement:
         return self._ends - time.perf_counter()
 
     def _seconds(self, width: int) -> float:
-        """Expected of a sample at a width, by the cases of docs/accuracy.md and what was measured in this call."""
-        return self._pace * (4.0 + 0.6e-6 * self._run(width).cost)
+        """Expected of a sample at a width, by those that were taken in this call."""
+        return self._guess(width) * (self._measured / self._expected if self._expected else 1.0)
+
+    def _guess(self, width: int) -> float:
+        """Seconds of a sample at a width, as on the cases of docs/accuracy.md."""
+        return 4.0 + 0.6e-6 * self._run(width).cost
 
     def _run(self, width: int) -> SamplingRun:
         """The next sample at a width."""

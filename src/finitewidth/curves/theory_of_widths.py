@@ -12,13 +12,12 @@ from finitewidth.curves.interpolation import Base
 from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.inference.methods import Control, Problem
-from finitewidth.inference.prediction import Errors
+from finitewidth.inference.prediction import ERRORS, Errors
 from finitewidth.networks import Network
-from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes, first_order
+from finitewidth.theory.expansion import FirstOrderSlopes, first_order
 from finitewidth.theory.methods import Infinite, Saddle
 from finitewidth.theory.solution import TheorySolution
 
-ERRORS = ("test_error", "bias", "variance", "train_error")
 MISCLASSIFIED = "misclassified"  # expected share of the points; of labels only
 _ODDS = (0.9, 0.1)  # that it is the action that is off by a smooth factor, or the constant of infinite width
 _NEVER = 1e-12  # share of points misclassified that counts as none, and has a logarithm
@@ -68,7 +67,6 @@ class TheoryOfWidths:
         self, network: Network, temperature: float, train: Dataset, test: Dataset, seed: int, control: Control
     ) -> FirstOrderSlopes | None:
         try:
-            FirstOrder().serves(Problem(network, Gaussian(temperature)), train.n_outputs)
             return first_order(network, train, test, temperature, neurons=_NEURONS, seed=seed, memory=control.memory)
         except (InputError, np.linalg.LinAlgError):  # not known for this network, not finite, or beyond memory
             return None

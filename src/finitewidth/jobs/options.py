@@ -124,10 +124,9 @@ class TheoryOptions:
 
 @dataclass(frozen=True)
 class CurveOptions:
-    """Settings of method curve; ``predict`` takes it where one of them is given."""
+    """Settings of method curve, beside ``seconds``; ``predict`` takes it where either is given."""
 
     within: str | None = _text("5%", "Accuracy wanted of the test error, by as many samples as that takes.", SHARE)
-    seconds: str | None = _text("60|2min", "Of methods curve and sample: the most that they may take.", DURATION)
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class SamplingOptions:
     chains: str | None = _text("C", "Chains; R-hat needs two. Default: 4.", WHOLE)
     draws: str | None = _text("D", "Draws of each chain. Default: 500; with --accuracy at most 5000.", WHOLE)
     accuracy: str | None = _text("1%", "Draw until the test error is so well known (standard error).", SHARE)
-    seconds: str | None = _text("60|2min", "Draw for so long.", DURATION)
+    seconds: str | None = _text("60|2min", "The most that sampling, or method curve, may take.", DURATION)
     warmup: str | None = _text("D", "Iterations before them. Default: until the sampler has adapted.", WHOLE_FROM_ZERO)
     step_size: str | None = _text("X", "Fixed step size. Default: adapted.", NUMBER)
 
@@ -338,7 +337,7 @@ def _of_another_method(setting: str, methods: list[str], theirs: set[str]) -> In
     from finitewidth.jobs.job import METHODS, method_class
 
     option = _option(setting)
-    own = ", ".join(_option(name) for name in dict.fromkeys(_SETTINGS) if name in theirs)
+    own = ", ".join(_option(name) for name in _SETTINGS if name in theirs)
     others = [name for name in METHODS if setting in {field.name for field in dataclasses.fields(method_class(name))}]
     return InputError(
         f"{option} with method {', '.join(methods)}",

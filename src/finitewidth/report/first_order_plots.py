@@ -39,6 +39,7 @@ from finitewidth.report.plots import (
 from finitewidth.report.tangents import draw_tangent, slope_of
 from finitewidth.theory.expansion import FirstOrderSlopes, Slope, first_order
 from finitewidth.theory.expansion.evidence import FAR, layers
+from finitewidth.theory.expansion.slopes import proportions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +128,7 @@ def _candidates(chosen: Selection, depth: int) -> list[Any]:
     """Those that the limit of a depth belongs to: of its activations and proportions."""
     limit = chosen.limits[depth].network
     rows = [row for row in chosen.table if row.depth == depth and row.network.activation_ids == limit.activation_ids]
-    return [row for row in rows if _proportions(row.network.widths) == _proportions(limit.widths)]
+    return [row for row in rows if proportions(row.network.widths) == proportions(limit.widths)]
 
 
 def _draw_errors(chosen: Selection, test: Dataset, ax: Axes) -> None:
@@ -197,10 +198,6 @@ def _compose(figure: Figure, axes: Sequence[Axes]) -> None:
     legend_of_figure(figure, axes)
 
 
-def _proportions(widths: Sequence[int]) -> tuple[float, ...]:
-    return tuple(width / widths[0] for width in widths)
-
-
 def _require_one_line(rows: Sequence[Any], slopes: FirstOrderSlopes) -> None:
     if not rows:
         raise InputError("a curve without rows", "at least one row", "give widths")
@@ -211,6 +208,6 @@ def _require_one_line(rows: Sequence[Any], slopes: FirstOrderSlopes) -> None:
             raise InputError(what, f"that of the slopes, {getattr(slopes, name):g}", "draw them one by one")
     for row in rows:
         widths = row.width if isinstance(row.width, tuple) else (row.width,) * row.depth
-        if _proportions(widths) != _proportions(slopes.network.widths):
+        if proportions(widths) != proportions(slopes.network.widths):
             given = f"widths {', '.join(map(str, widths))} with slopes of {', '.join(map(str, slopes.network.widths))}"
             raise InputError(given, "one proportion", "ask fw.first_order for a network of these proportions")

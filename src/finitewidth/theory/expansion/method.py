@@ -16,7 +16,7 @@ from finitewidth.data.dataset import same_points, same_targets
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Problem, gaussian_temperature, parts
-from finitewidth.inference.prediction import Errors, Prediction
+from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.evidence import EvidenceSlope
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 _APART = math.log(1.5)  # between the first orders at both kernels, beyond which it says nothing
 _NOISE = 0.25  # standard error, relative to the test error, beyond which there is no number
-_Z90 = 1.645  # standard errors on either side of a 90 % interval
 _NOTHING = Errors(math.nan, math.nan, math.nan, None, math.nan)
-NAMES = ("test_error", "bias", "variance", "train_error")
 
 
 def first_order(
@@ -230,7 +228,7 @@ class Matched:
         if refusal:
             return cls(_NOTHING, _NOTHING, math.nan, math.nan, refusal)
         errors = _corrected(solution.base.errors(test), slopes, width)
-        factor = math.exp(math.hypot(judged.change, spread, _Z90 * judged.noise))
+        factor = math.exp(math.hypot(judged.change, spread, DEVIATIONS * judged.noise))
         low, high = errors.test_error / factor, errors.test_error * factor
         return cls(errors, _standard_errors(errors, slopes, width), low, high)
 
@@ -239,7 +237,7 @@ def _corrected(action: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
     """The action's errors times exp(d), each with its own d; bias and variance add up to the test error."""
     found = {
         name: getattr(action, name) * math.exp(slopes.missed(name, width) / getattr(slopes, name).infinite)
-        for name in NAMES
+        for name in ERRORS
     }
     share = found["test_error"] / (found["bias"] + found["variance"])
     found |= {name: share * found[name] for name in ("bias", "variance")}
@@ -252,7 +250,7 @@ def _corrected(action: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
 def _standard_errors(errors: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
     noise = {
         name: getattr(slopes, name).slope_se / (width * getattr(slopes, name).infinite) * getattr(errors, name)
-        for name in NAMES
+        for name in ERRORS
     }
     accuracy = None
     if errors.accuracy is not None and slopes.accuracy is not None:

@@ -98,8 +98,12 @@ def slopes_of(
 
 def family(network: Network) -> Hashable:
     """Equal for networks whose slopes are the same: that differ in width, the layers keeping their proportions."""
-    proportions = tuple(width / network.widths[0] for width in network.widths)
-    return network.with_width(1), network.activation_ids, proportions
+    return network.with_width(1), network.activation_ids, proportions(network.widths)
+
+
+def proportions(widths: Sequence[int]) -> tuple[float, ...]:
+    """Of every layer to the first."""
+    return tuple(width / widths[0] for width in widths)
 
 
 def standard_readout(network: Network) -> Network:
