@@ -38,7 +38,7 @@ def factorised(monkeypatch):
         [],
         ["--width", "5,20,80"],
         ["--width", "5,20", "--temperature", "0.05,0.2"],
-        ["--method", "infinite"],
+        ["--method", "infinite", "--temperature", "0.05,0.2"],
         ["--depth", "2", "--closure", "product", "--width", "5,20"],
         ["--depth", "2", "--activation", "relu"],
     ],
@@ -47,6 +47,11 @@ def test_a_job_with_its_limit_factorises_once(more, factorised, monkeypatch, cap
     monkeypatch.setattr("finitewidth.theory.rows.validity", lambda solution, test: None)
     assert cli.main(["predict", *DATA, *more]) == 0
     assert (factorised["eigen"], factorised["cholesky"]) == (1, 0)
+
+
+def test_infinite_width_at_one_temperature_needs_no_eigenvectors(factorised, capsys):
+    assert cli.main(["predict", *DATA, "--method", "infinite"]) == 0
+    assert (factorised["eigen"], factorised["cholesky"]) == (0, 1)
 
 
 @pytest.mark.parametrize("more", [[], ["--width", "5,20,80"], ["--width", "5,20", "--temperature", "0.05,0.2"]])

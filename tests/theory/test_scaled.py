@@ -144,6 +144,23 @@ def test_infinite_width_is_scikit_learn(train, test_set):
     assert solution.log_evidence == pytest.approx(other.log_marginal_likelihood_value_, abs=1e-8)
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 0.05, 10.0])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_infinite_width_by_cholesky_and_by_eigenvectors(outputs, temperature, train, test_set):
+    network = fw.FullyConnected(widths=(20, 30), weight_precision=(1.0, 2.0, 0.5), offset_precision=3.0)
+    targets = train.y if outputs == 1 else np.stack([train.y, train.y**2, -train.y], axis=1)
+    data = fw.Dataset(train.x, targets, classes=())
+    theory = fw.theory_of(network, temperature, method="infinite")
+    one, many = theory.solve(data), theory.solve(data, theory.factorise(data))
+    a, b = one.predict(test_set.x), many.predict(test_set.x)
+    np.testing.assert_allclose(a.mean, b.mean, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(a.variance, b.variance, rtol=1e-9, atol=1e-11)
+    assert a.train_error == pytest.approx(b.train_error, rel=1e-9)
+    assert one.log_evidence == pytest.approx(many.log_evidence, rel=1e-11)
+    for name, value in one.evidence_gradient().items():
+        np.testing.assert_allclose(value, many.evidence_gradient()[name], rtol=1e-8)
+
+
 class TestEdges:
     @pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
     @pytest.mark.parametrize("temperature", [1e-12, 1e6])

@@ -119,14 +119,14 @@ class GaussianPosterior:
 
     def by_temperature(self) -> float:
         """``d energy / d T = 1/2 (D Tr A^-1 - |A^-1 y|^2)``."""
-        return 0.5 * float(self.outputs * np.trace(self.gram.inverse()) - np.sum(self.gram.solve(self.y) ** 2))
+        return 0.5 * float(self.outputs * self.gram.inverse_trace - np.sum(self.gram.solve(self.y) ** 2))
 
     @cached_property
     def train_error(self) -> float:
         """``(T^2/P) |A^-1 y|^2 + (T/P) Tr(K A^-1)``, a mean over points and outputs."""
         gram = self.gram
         residual = gram.ridge * gram.solve(self.y)
-        trace = max(0.0, gram.size - gram.ridge * float(np.trace(gram.inverse())))  # rounding may leave it below
+        trace = max(0.0, gram.size - gram.ridge * gram.inverse_trace)  # rounding may leave it below
         return float(np.mean(residual**2)) + gram.ridge * trace / gram.size
 
     def predict(self, cross: Array, prior: Array) -> tuple[Array, Array]:

@@ -97,7 +97,7 @@ def _one(
     kernel = phi @ phi.T
     posterior = Gaussian(temperature).posterior(kernel, train.y)
     mean, variance = posterior.predict(at @ phi.T, np.einsum("if,if->i", at, at))
-    used = len(kernel) - temperature * float(np.trace(posterior.gram.inverse()))  # Tr(A^-1 K_W)
+    used = len(kernel) - temperature * posterior.gram.inverse_trace  # Tr(A^-1 K_W)
     return mean, variance, posterior.train_error, 1.0 - used / phi.shape[1]
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -198,11 +198,21 @@ class General(Theory[Any]):
         return f"the action on {train.n_points:,} training points{more}", "use fewer training points (n_train)"
 
 
+class StatesCovariance(Protocol):
+    """A theory that states K_R at given Q."""
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array: ...
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior: ...
+
+
 @dataclass(frozen=True)
 class CovariancePredictor:
     """Conditioning under the covariance at one Q."""
 
-    theory: General
+    theory: StatesCovariance
     train: Dataset
     order_parameters: Array
 

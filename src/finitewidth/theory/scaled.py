@@ -17,14 +17,18 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.linalg import x_minus_log1p
 from finitewidth.networks import Network
+from finitewidth.runs.durations import Piece
+from finitewidth.theory import spectrum_cache
+from finitewidth.theory.general import CovariancePredictor
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
 from finitewidth.theory.saddle import DataTermTable, scale_minima
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle
+from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle, gradient_of
 from finitewidth.theory.solver import AUTO, Solver
-from finitewidth.theory.spectrum import KernelSpectrum, OneSpectrum, evidence_gradient, unit_network
+from finitewidth.theory.spectrum import KernelSpectrum, OneSpectrum, evidence_gradient, require_exact, unit_network
 
 Array = np.ndarray
 SharedKernel = KernelSpectrum | KrylovKernel
@@ -75,6 +79,8 @@ class ScaledKernel(OneSpectrum):
 
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
         """
+        if shared is None and self._needs_no_spectrum(train, memory):
+            return self._at_one_temperature(train, memory)
         shared = shared or self.factorise(train, memory)
         solution = self._solution(train, shared)
         if isinstance(shared, KernelSpectrum):
@@ -94,6 +100,44 @@ class ScaledKernel(OneSpectrum):
     def reusable(self, shared: SharedKernel) -> bool:
         """A Krylov space grows: what it gives depends on what was solved before."""
         return isinstance(shared, KernelSpectrum)
+
+    @property
+    def quicker_alone(self) -> bool:
+        """At infinite width, where there is no scale to find."""
+        return self.infinite
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
+        """K_R of every point with itself, (points,)."""
+        return float(np.prod(order_parameters)) * kernels.nngp_diagonal(self.network, x)
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
+        """Of the training targets under K_R."""
+        return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        if rows == 1 and self._needs_no_spectrum(train, None):
+            return [Piece(lambda: self.solve(train).predictor.predict(at), 1)]
+        return super().pieces(rows, train, at)
+
+    def _needs_no_spectrum(self, train: Dataset, memory: float | None) -> bool:
+        """Whether nobody needs one: no scale is to be found, and none is kept for other temperatures."""
+        if not self.infinite or spectrum_cache.in_use():
+            return False
+        return not self.solver.uses_krylov(self.network, train, memory)
+
+    def _at_one_temperature(self, train: Dataset, memory: float | None) -> TheorySolution:
+        """Infinite width by a Cholesky factor, a tenth of the work of a spectrum."""
+        require_exact(train, memory)
+        q = np.empty(0)
+        predictor = CovariancePredictor(self, train, q)
+        evidence = -predictor.posterior.energy
+
+        def gradient() -> EvidenceGradient:
+            posterior = self.posterior(train, q)
+            by_log_precision = -kernels.nngp_pullback(self.network, train.x, posterior.cotangent())
+            return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, ())
+
+        return TheorySolution(self, train, q, evidence, math.isfinite(evidence), "", (), predictor, gradient)
 
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         minima = []

@@ -107,6 +107,11 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Equal for theories that share what ``factorise`` gives; None where nothing is worth sharing."""
         return None
 
+    @property
+    def quicker_alone(self) -> bool:
+        """Whether one solution is quicker found without what many would share."""
+        return False
+
     def reusable(self, shared: Shared) -> bool:
         """Whether later calls may start from it too: not where solutions change it."""
         return True

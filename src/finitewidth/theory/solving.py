@@ -55,12 +55,13 @@ class TheoryMethod(Method):
         """See ``Method``; one factorisation serves problems that differ in width, temperature, readout precision."""
         control = control or Control()
         theories = [self.theory(problem, control).for_outputs(train.n_outputs) for problem in problems]
+        alone = len(theories) == 1
         with watched(theories, train, test, sizes, control.memory) as solving:
             for part in parts(train, sizes):
                 work: dict[Hashable, Any] = {}
                 for theory in theories:
                     with solving(), arithmetic(part.n_points):
-                        solution = theory.solve(part, _shared(theory, part, work, control), control.memory)
+                        solution = theory.solve(part, _shared(theory, part, work, control, alone), control.memory)
                     warn_outside_validated(solution)
                     yield solution
 
@@ -72,13 +73,20 @@ def solve(theory: Theory[Any], train: Dataset, memory: float | None = None) -> T
         return fitting.solve(train, memory=memory)
 
 
-def _shared(theory: Theory[Shared], train: Dataset, work: dict[Hashable, Any], control: Control) -> Shared:
-    """What theories of one kernel share on a training set, within one call or, where it allows, between calls."""
+def _shared(
+    theory: Theory[Shared], train: Dataset, work: dict[Hashable, Any], control: Control, alone: bool
+) -> Shared | None:
+    """What theories of one kernel share on a training set, within one call or, where it allows, between calls.
+
+    None where a theory ``alone`` on it is quicker without.
+    """
     key = theory.sharing
     if key is None:
         return theory.factorise(train, control.memory)
     if key not in work:
         kept = control.shared.get((key, id(train)))
+        if kept is None and alone and theory.quicker_alone:
+            return None
         found = theory.factorise(train, control.memory) if kept is None else kept[1]
         if theory.reusable(found):
             control.shared[key, id(train)] = (train, found)

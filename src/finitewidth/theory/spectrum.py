@@ -48,13 +48,7 @@ class KernelSpectrum:
     @classmethod
     def of(cls, network: Network, train: Dataset, memory: float | None = None) -> KernelSpectrum:
         """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
-        count = train.n_points
-        require_memory(
-            exact_bytes(train),
-            f"the eigendecomposition of a {count} x {count} Gram matrix",
-            "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
-            memory,
-        )
+        require_exact(train, memory)
         unit = unit_network(network)
         spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
         return cls(unit, train, spectrum)
@@ -78,6 +72,16 @@ class KernelSpectrum:
         if not x.flags.writeable:  # one that can be written to may come again with other contents
             self._points = (x, points)
         return points
+
+
+def require_exact(train: Dataset, memory: float | None) -> None:
+    """Raises MemoryCapError where the factors of a Gram matrix do not fit."""
+    require_memory(
+        exact_bytes(train),
+        f"the factorisation of a {train.n_points} x {train.n_points} Gram matrix",
+        "use fewer training points, raise the memory cap, or solver='krylov' (fully connected, one output)",
+        memory,
+    )
 
 
 class OneSpectrum(Theory[Any]):

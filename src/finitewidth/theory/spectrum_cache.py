@@ -26,6 +26,11 @@ def keeping(keeper: Keeper) -> Iterator[None]:
         _keeper.reset(token)
 
 
+def in_use() -> bool:
+    """Whether somebody keeps spectra here."""
+    return _keeper.get() is not None
+
+
 def spectrum(unit: Network, x: np.ndarray, compute: Compute) -> Spectrum:
     """``compute(x)``, the spectrum of the unit network's kernel on ``x``, or the same from the cache."""
     keeper = _keeper.get()

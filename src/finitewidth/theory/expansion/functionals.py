@@ -123,7 +123,7 @@ class InfiniteWidth:
     def prediction(self) -> Prediction:
         """At the test points, with the train error."""
         residual = self.temperature * self.a
-        spread = self.temperature * (1.0 - self.temperature * float(np.trace(self.gram.inverse())) / self.n_train)
+        spread = self.temperature * (1.0 - self.temperature * self.gram.inverse_trace / self.n_train)
         mean = (self.y_test - self.residual).reshape(self.test.n_points, *self.train.y.shape[1:])
         variance = np.broadcast_to(self.variance[:, None], self.y_test.shape).reshape(mean.shape)
         found = Prediction(mean, np.array(variance), float(np.mean(residual**2)) + max(spread, 0.0))

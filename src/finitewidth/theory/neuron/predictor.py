@@ -116,7 +116,7 @@ class NeuronPredictor:
         mean = moments.f.T + change
         variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
         left = T * (result.position.s - gram.solve(residual))  # y - f on the training points
-        error = float(np.mean(left**2)) + T * (1.0 - T * float(np.trace(gram.inverse())) / values)
+        error = float(np.mean(left**2)) + T * (1.0 - T * gram.inverse_trace / values)
         if self.train.y.ndim == 1:
             return Prediction(mean[:, 0], variance[:, 0], error)
         return Prediction(mean, variance, error, covariance)
