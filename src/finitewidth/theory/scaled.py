@@ -119,6 +119,11 @@ class ScaledKernel(OneSpectrum):
             return [Piece(lambda: self.solve(train).predictor.predict(at), 1)]
         return super().pieces(rows, train, at)
 
+    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
+        if rows == 1 and self._needs_no_spectrum(train, None):
+            return float(train.n_points) ** 3 + covariances
+        return super().operations(rows, train, covariances)
+
     def _needs_no_spectrum(self, train: Dataset, memory: float | None) -> bool:
         """Whether nobody needs one: no scale is to be found, and none is kept for other temperatures."""
         if not self.infinite or spectrum_cache.in_use():
