@@ -14,8 +14,9 @@ from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError
 from finitewidth.display.documents import json_ready
 from finitewidth.display.tables import NOTHING, number, with_error
-from finitewidth.report import plots, svg
+from finitewidth.report import plots
 from finitewidth.report.findings import Cell, Findings, Panel, Table
+from finitewidth.report.panels import labels_of_marks, panel_svg
 from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def document(title: str, sections: Iterable[str], findings: Findings) -> str:
 <body>
 <a class="skip" href="#main">Skip to the results</a>
 {body}
+<script type="application/json" id="marks">{_marks(findings)}</script>
 <script type="application/json" id="stops">{_stops(findings)}</script>
 <script>
 {script}</script>
@@ -121,7 +123,7 @@ def header(kind: str, title: str, lines: Iterable[str]) -> str:
 
 def curves(findings: Findings) -> str:
     """The section of all panels."""
-    panels = "".join(_panel(panel, k) for k, panel in enumerate(findings.panels))
+    panels = "".join(_panel(panel, f"panel-{k}") for k, panel in enumerate(findings.panels))
     return f"""<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>
 <p class='quiet'>Lines are theory, circles samples with bars of two standard errors. Point at a mark, or reach it with
 the Tab key, to read its values.</p>
@@ -158,15 +160,15 @@ all stops.</p></div>
 <noscript><p>The slider needs JavaScript; the tables below hold the numbers.</p></noscript></section>"""
 
 
-def _panel(panel: Panel, k: int) -> str:
+def _panel(panel: Panel, name: str) -> str:
     boxes = "".join(
-        f"<label><input type='checkbox' checked data-hides='{i}'> "
-        f"<span style='color:{svg.colour(series.colour)}' aria-hidden='true'>{_SIGNS[series.kind]}</span> "
-        f"{escape(series.name)}</label>"
-        for i, series in enumerate(panel.series)
+        f"<label><input type='checkbox' checked data-hides='{name}-{k}'> "
+        f"<span style='color:{plots.COLOURS[series.colour % len(plots.COLOURS)]}' aria-hidden='true'>"
+        f"{_SIGNS[series.kind]}</span> {escape(series.name)}</label>"
+        for k, series in enumerate(panel.series)
     )
     return (
-        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{svg.panel_svg(panel, f'panel-{k}')}"
+        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{panel_svg(panel, name)}"
         f"<p class='readout' role='status'></p><div class='legend'>{boxes}</div></figure>"
     )
 
@@ -206,10 +208,24 @@ def repeat(command: str, versions: Mapping[str, str], fingerprints: str) -> str:
 }}</pre></section>"""
 
 
+def _marks(findings: Findings) -> str:
+    """What the marks of every series show, by its group in a panel."""
+    return _json(
+        {
+            f"panel-{k}-{i}": list(labels_of_marks(panel, series))
+            for k, panel in enumerate(findings.panels)
+            for i, series in enumerate(panel.series)
+        }
+    )
+
+
 def _stops(findings: Findings) -> str:
+    return _json({"stops": [asdict(stop) for stop in findings.slider], "label": findings.slider_label})
+
+
+def _json(plain: Any) -> str:
     """JSON that no label can break out of: in a script element only "<" could end it."""
-    plain = json_ready({"stops": [asdict(stop) for stop in findings.slider], "label": findings.slider_label})
-    return json.dumps(plain, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+    return json.dumps(json_ready(plain), allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
 def _asset(name: str) -> str:

@@ -9,15 +9,24 @@
   const titled = (element, text) => { element.append(svg("title", {}, text)); return element; };
   const shown = (value) => (value === null ? "\u2014" : Number(value.toPrecision(3)).toString());
 
-  // curves: hide and show series, and say what is pointed at
+  // curves: name every mark, say what is pointed at, hide and show series
+  const marks = JSON.parse(document.getElementById("marks").textContent);
+  for (const [group, labels] of Object.entries(marks))
+    document.querySelectorAll(`[id="${group}"] use`).forEach((mark, k) => {
+      for (const [name, value] of [["role", "img"], ["tabindex", 0], ["aria-label", labels[k]]])
+        mark.setAttribute(name, value);
+      titled(mark, labels[k]);
+    });
   for (const figure of document.querySelectorAll("figure.panel")) {
     const readout = figure.querySelector(".readout");
     for (const box of figure.querySelectorAll("input[data-hides]"))
       box.addEventListener("change", () => {
-        figure.querySelector(`g[data-series="${box.dataset.hides}"]`).style.display = box.checked ? "" : "none";
+        for (const group of figure.querySelectorAll(`[id="${box.dataset.hides}"], [id="${box.dataset.hides}-bars"]`))
+          group.style.display = box.checked ? "" : "none";
       });
     const say = (event) => {
-      if (event.target.tagName === "circle") readout.textContent = event.target.getAttribute("aria-label");
+      const label = event.target.getAttribute("aria-label");
+      if (event.target.tagName === "use" && label) readout.textContent = label;
     };
     figure.addEventListener("focusin", say);
     figure.addEventListener("pointerover", say);

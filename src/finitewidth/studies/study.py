@@ -30,7 +30,7 @@ from finitewidth.display.tables import filled
 from finitewidth.report import plots
 from finitewidth.report.findings import Findings
 from finitewidth.report.html import cell_text, page, write
-from finitewidth.report.study_figure import study_figure
+from finitewidth.report.panels import study_figure
 from finitewidth.runs.checkpoints import folder_of, refuse_links, write_whole
 from finitewidth.runs.durations import Jobs
 from finitewidth.runs.fingerprints import versions
