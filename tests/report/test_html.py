@@ -5,13 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from finitewidth.report.findings import Claim, Findings, Panel, QMatrix, Series, Stop, Table
+from finitewidth.report.findings import Claim, Findings, Panel, Series, Table
 from finitewidth.report.html import cell_text, page
 
 from .chromium import BROWSER, page_in_chromium
@@ -20,12 +19,12 @@ from .test_findings import FINDINGS
 MARKUP = "<img src=x onerror=alert(1)>&\"'</script>"
 DATA = {"points": 10, "shape": [8, 8, 1], "classes": [MARKUP, "b"], "fingerprint": "f" * 64}
 ABOUT = {
-    "study": "fc-width",
+    "study": "fully-connected",
     "question": f"Why {MARKUP}?",
     "scale": "small",
     "source": "digits",
     "data": {"train": DATA, "test": DATA},
-    "command": "finitewidth study fc-width --out 'a b'",
+    "command": "finitewidth study fully-connected --out 'a b'",
     "versions": {"finitewidth": "0.1.0", "numpy": "2.0"},
 }
 
@@ -50,26 +49,22 @@ def test_nothing_is_asked_from_a_network():
 
 
 def test_labels_with_markup_are_text():
-    """In every place where text from outside appears: question, classes, claims, tables, curves, maps, bars."""
+    """In every place where text from outside appears: question, classes, claims, tables, curves."""
     findings = Findings(
         claims=(Claim.above(MARKUP, MARKUP, 1.0, 0.1),),
         tables=(Table(MARKUP, (MARKUP,), ((MARKUP,),)),),
         panels=(Panel(MARKUP, MARKUP, MARKUP, (Series(MARKUP, "line", 0, (1.0, 2.0), (1.0, 2.0)),)),),
-        slider=(Stop(MARKUP, (QMatrix(MARKUP, ((1.0,),)),), ()),),
         notes=(MARKUP,),
     )
     text = page(findings, ABOUT)
     assert "<img" not in text
-    assert text.count("</script>") == 3
+    assert text.count("</script>") == 2
     assert html.escape(MARKUP) in text
-    stops = re.search(r'id="stops">(.*?)</script>', text, re.S)
-    assert json.loads(stops[1])["stops"][0]["label"] == MARKUP
+    assert marks_of(text)["panel-0-0"][0].startswith(f"{MARKUP}: {MARKUP} 1")
 
 
 def test_numbers_of_the_page_are_the_stored_ones():
     text = page(FINDINGS, ABOUT)
-    stops = json.loads(re.search(r'id="stops">(.*?)</script>', text, re.S)[1])["stops"]
-    assert stops == json.loads(json.dumps([asdict(stop) for stop in FINDINGS.slider]))
     assert marks_of(text) == {  # a row without a result has no mark
         "panel-0-0": ["theory: width N 10, test error 0.3000", "theory: width N 40, test error 0.2000"],
         "panel-0-1": ["sampled: width N 20, test error 0.250(10)"],
@@ -77,7 +72,12 @@ def test_numbers_of_the_page_are_the_stored_ones():
     }
     assert "0.10(1)" not in text
     assert "0.100(10)" in text
-    for wanted in ("finitewidth study fc-width --out &#x27;a b&#x27;", "numpy 2.0", "@software{finitewidth", "a note"):
+    for wanted in (
+        "finitewidth study fully-connected --out &#x27;a b&#x27;",
+        "numpy 2.0",
+        "@software{finitewidth",
+        "a note",
+    ):
         assert wanted in text
 
 
@@ -110,7 +110,6 @@ def test_it_can_be_used_without_eyes_and_mouse():
             assert attributes["aria-label"]
         if tag == "th":
             assert attributes["scope"] == "col"
-    assert [a["for"] for tag, a in tags if tag == "label" and "for" in a] == ["slider"]
 
 
 @pytest.mark.parametrize(
@@ -122,26 +121,11 @@ def test_cells(cell, text):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_in_headless_chromium(tmp_path: Path):
-    """The slider is moved by the keyboard, and what the page then shows is what is stored."""
+    """Every mark says what it shows, to the mouse, the keyboard and a screen reader; nothing is asked for."""
     path = tmp_path / "page.html"
     path.write_text(page(FINDINGS, ABOUT), encoding="utf-8")
-
-    def shown(opened, stop):
-        q = opened.value("[...document.querySelectorAll('[data-q]')].map(e => Number(e.dataset.q))")
-        bars = opened.value("[...document.querySelectorAll('[data-bar]')].map(e => e.dataset.total)")
-        assert opened.value("document.getElementById('stop-label').textContent") == f"width {stop.label}"
-        assert opened.value("document.getElementById('slider').getAttribute('aria-valuetext')") == f"width {stop.label}"
-        assert q == [value for row in stop.maps[0].matrix for value in row]
-        assert float(bars[0]) == pytest.approx(stop.bars[0].bias + stop.bars[0].variance)
-        return bars
-
     with page_in_chromium(tmp_path / "profile") as opened:
         assert opened.open(path.as_uri()) < 3.0
-        first, last = FINDINGS.slider
-        shown(opened, first)
-        opened.value("document.getElementById('slider').focus()")
-        opened.press("End", 35)
-        assert shown(opened, last)[1] == "null"  # a bar without a result says so
         opened.value("document.querySelector('input[data-hides]').click()")
         assert opened.value("document.getElementById('panel-0-0').style.display") == "none"
         opened.value("document.querySelector('input[data-hides]').click()")

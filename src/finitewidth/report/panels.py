@@ -78,7 +78,7 @@ def panel_svg(panel: Panel, name: str) -> str:
 def labels_of_marks(panel: Panel, series: Series) -> Iterator[str]:
     """What each mark of a series shows, in words, in the order in which they are drawn."""
     for x, y, se in zip(series.x, series.y, series.se or [None] * len(series.x), strict=True):
-        if _has_place(panel, y):
+        if y is not None and _has_place(panel, y):
             place = panel.x_names[int(x)] if panel.x_names else f"{x:g}"
             yield f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se or 0.0)}"
 
