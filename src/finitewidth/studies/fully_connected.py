@@ -24,13 +24,12 @@ from finitewidth.theory.frozen import FrozenSolution, frozen
 
 
 def compute(work: Work) -> Findings:
-    """One hidden layer at every temperature, more layers at the last; there the control too."""
-    plan, found = work.plan, []
-    hot = plan.temperatures[-1]
-    for depth, t in (*((1, t) for t in plan.temperatures), *((depth, hot) for depth in plan.depths if depth > 1)):
-        network = FullyConnected(widths=(plan.widths[0],) * depth, activation=plan.activation)
-        found.append(over_widths(work, f"L = {depth}, T = {t:g}", network, t))
-    learned = found[len(plan.temperatures) - 1]
+    """One hidden layer at every temperature; more layers at the last, the narrowest sampled; there the control too."""
+    plan = work.plan
+    narrow, hot = replace(work, plan=replace(plan, sampled=plan.sampled[:1])), plan.temperatures[-1]
+    found = [_learned(work, 1, t) for t in plan.temperatures]
+    learned = found[-1]
+    found += [_learned(narrow, depth, hot) for depth in plan.depths if depth > 1]
     solutions = _solutions(work, learned, hot)
     control = _control(work, learned, solutions, hot)
     every = (*found, control)
@@ -40,6 +39,11 @@ def compute(work: Work) -> Findings:
         panels=tuple(error_panel(every, quantity) for quantity in ("test_error", "train_error")),
         notes=tuple(remarks(every)),
     )
+
+
+def _learned(work: Work, depth: int, temperature: float) -> Line:
+    network = FullyConnected(widths=(work.plan.widths[0],) * depth, activation=work.plan.activation)
+    return over_widths(work, f"L = {depth}, T = {temperature:g}", network, temperature)
 
 
 def _solutions(work: Work, learned: Line, temperature: float) -> dict[int, FrozenSolution]:

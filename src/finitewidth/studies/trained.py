@@ -31,6 +31,7 @@ RUNS = {SGD: "standard", ADAM: "standard", MEAN_FIELD: "mean-field"}  # scaling 
 MOMENTUM, STEP = 0.9, 0.1  # the step in units of the largest curvature's inverse
 LAZY, STEADY = -0.5, -0.1  # exponents in the width: below the one a kernel stays where it was, above the other it moves
 SHORT = {"fully connected": "full", "convolutional": "conv."}
+MOTION = ("from_lazy", "distance", "alignment")
 _TRAINING = (
     "Trained on 1/2 sum (y - f)^2 without weight decay, from the prior. Infinite width is gradient flow with the NTK "
     "from initial networks alike, for the time that SGD takes (learning rate x steps / (1 - momentum)), or to its end. "
@@ -54,15 +55,6 @@ class Trained(TrainedErrors):
     alignment_se: float
 
 
-@dataclass(frozen=True)
-class Rate:
-    """The linearised networks, and learning rate and time of SGD."""
-
-    lazy: LazyTraining
-    rate: float
-    time: float
-
-
 def compute(work: Work) -> Findings:
     """Both architectures, trained in every way over all widths."""
     found = {name: _lines(work, name, networks(work.plan)[name]) for name in SHORT}
@@ -72,7 +64,7 @@ def compute(work: Work) -> Findings:
         claims=tuple(claim for name, of_network in found.items() for claim in _claims(name, of_network)),
         tables=(
             error_table(lines, "Trained networks, and their limits of infinite width"),
-            error_table(lines, "Distance from lazy training; motion of the hidden kernels", "from_lazy", *KERNELS),
+            error_table(lines, "Distance from lazy training; motion of the hidden kernels", *MOTION),
         ),
         panels=(
             *(error_panel(one.values(), "test_error", title=name.capitalize()) for name, one in found.items()),
@@ -81,9 +73,6 @@ def compute(work: Work) -> Findings:
         ),
         notes=(_TRAINING, *remarks(lines)),
     )
-
-
-KERNELS = ("distance", "alignment")
 
 
 def exponent(line: Line, quantity: str) -> tuple[float, float]:
