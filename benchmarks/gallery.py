@@ -22,7 +22,7 @@ from finitewidth import studies
 from finitewidth.checks.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.findings import Claim
-from finitewidth.report.study_figure import study_figure
+from finitewidth.report.panels import study_figure
 from finitewidth.studies.study import Report
 
 LARGEST = 100_000  # bytes of a figure in the repository

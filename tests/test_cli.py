@@ -717,48 +717,42 @@ def test_integer_and_single_precision_inputs_work(capsys, arrays, dtype):
 # --- studies ------------------------------------------------------------------------------------------
 
 
-def small_study(monkeypatch):
-    from dataclasses import replace
-
-    from finitewidth import studies
-
-    study = studies.STUDIES["linear-exact"]
-    tiny = replace(study.small, n_train=12, n_test=8, widths=(4, 8), sampled=(), depths=(1, 2))
-    monkeypatch.setitem(studies.STUDIES, "linear-exact", replace(study, small=tiny))
-
-
 def test_list_of_studies(capsys):
     listed = document(capsys, "list", command="study")["studies"]
-    assert {"name": "fc-width"}.items() <= listed[0].items()
+    assert {"name": "fully-connected"}.items() <= listed[0].items()
     assert main(["study", "list"]) == 0
     out = capsys.readouterr().out
     assert all(study["name"] in out for study in listed)
 
 
-def test_study_and_its_report(capsys, monkeypatch):
+def test_study_and_its_page(capsys, monkeypatch):
     pytest.importorskip("matplotlib")
-    small_study(monkeypatch)
-    found = document(capsys, "linear-exact", "--out", "a b", "--seed", "3", command="study")
+    from tests.studies.test_study import Toy
+
+    from finitewidth import studies
+
+    monkeypatch.setitem(studies.STUDIES, "toy", Toy().study)
+    found = document(capsys, "toy", "--out", "a b", "--seed", "3", command="study")
     assert found["plan"]["seed"] == 3
-    assert found["command"] == "finitewidth study linear-exact --seed 3 --scale small --out 'a b'"
-    assert found["figures"] == ["a b/linear-exact.png", "a b/linear-exact.pdf"]
-    assert main(["study", "linear-exact", "--out", "a b", "--seed", "3"]) == 0
+    assert found["command"] == "finitewidth study toy --seed 3 --scale small --out 'a b'"
+    assert found["files"] == ["a b/report.html", "a b/toy.png", "a b/toy.pdf"]
+    assert "finitewidth study toy" in Path("a b/report.html").read_text(encoding="utf-8")
+    assert main(["study", "toy", "--out", "a b", "--seed", "3"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert found["findings"]["claims"][0]["statement"] in out
-    assert document(capsys, "a b", command="report")["files"][0] == "a b/report.html"
-    assert "finitewidth study linear-exact" in Path("a b/report.html").read_text(encoding="utf-8")
-    assert "nothing was changed" in refusal(capsys, "study", "linear-exact", "--out", "a b")
+    assert "Page: a b/report.html" in out
+    assert "nothing was changed" in refusal(capsys, "study", "toy", "--out", "a b")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("study", "fc-widht", "--out", "x"), "fc-width"),
-        (("study", "fc-width"), "--out"),
-        (("study", "fc-width", "--out", "x", "--scale", "full"), "npz"),
-        (("study", "fc-width", "--out", "x", "--n-train", "5000"), "points"),
-        (("study", "fc-width", "--out", "x", "--classes", "0,1,2"), "two classes"),
-        (("report", "nowhere"), "or of a sweep"),
+        (("study", "fully-conected", "--out", "x"), "fully-connected"),
+        (("study", "fully-connected"), "--out"),
+        (("study", "fully-connected", "--out", "x", "--scale", "full"), "npz"),
+        (("study", "fully-connected", "--out", "x", "--n-train", "5000"), "points"),
+        (("study", "fully-connected", "--out", "x", "--classes", "0,1,2"), "two classes"),
+        (("report", "nowhere"), "no sweep"),
     ],
 )
 def test_studies_that_cannot_be(capsys, arguments, says):

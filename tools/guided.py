@@ -13,7 +13,6 @@ in guided/, from where `python tools/guided.py --only plan --case guided/plan-cr
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import subprocess
@@ -64,16 +63,9 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
         plans = [text.encode() for text in (*readers.PLANS, *readers.TRICKS) if len(text) < LONGEST]
         return (lambda data: list(fw.sweeps.Plan.of(written(data)).points())[:5]), plans
     if name == "study":
-        from finitewidth.report.html import page
-        from finitewidth.studies.study import Report
+        from finitewidth.studies.study import held
 
-        def read_study(data: bytes) -> None:
-            report = Report.read(written(data).parent)
-            with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):
-                text = page(report.findings, report.plain)  # write_page turns these into an InputError
-                assert "<script>alert" not in text
-
-        return read_study, [json.dumps(readers.study(valid)).encode()]
+        return (lambda data: held(written(data).parent)), [json.dumps(readers.study(valid)).encode()]
     if name == "checkpoint":
         sampling, _ = readers.long_runs()
         return (lambda data: readers.read_run(sampling, written(data))), [readers.checkpoints(valid)[0]["bytes"]]

@@ -410,18 +410,14 @@ def study_command(options: StudyOptions) -> None:
     if options.out is None:
         missing = f"study {options.name} without --out"
         raise InputError(missing, "a folder for its results", f"add --out {options.name}")
-    from finitewidth.report.plots import require_matplotlib
-
-    require_matplotlib()
     say = (lambda text: None) if options.json else _say_plainly
     report = studies.run(chosen, options.out, options.scale, options.data, of_data, say)
-    figures = studies.draw(report, options.out)
     if options.json:
-        _print_json(report.plain | {"figures": [str(path) for path in figures]})
+        _print_json(report.plain | {"files": [str(path) for path in report.files]})
         return
-    for part in studies.for_people(report):
+    for part in report.for_people():
         _console().print(part)
-    _console().print(f"Figures: {', '.join(map(str, figures))}\nA page to look at: finitewidth report {options.out}")
+    _say_files(report.files)
 
 
 @_command(SweepOptions, "sweep")
@@ -474,23 +470,22 @@ def _say_status(status: Status) -> None:
 
 @app.command("report")
 def report_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a finished study, or of a sweep.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a sweep, finished or not.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
 ) -> None:
-    """Make one HTML file of a study or a sweep, with its figures beside it; it opens offline."""
-    from finitewidth.sweeps.store import holds_sweep
-
-    if holds_sweep(folder):
-        from finitewidth.report.sweep_page import write_page
-    else:
-        from finitewidth.studies import write_page
+    """Make one HTML file of a sweep, with its figures beside it; it opens offline."""
+    from finitewidth.report.sweep_page import write_page
 
     files = write_page(folder)
     if as_json:
         _print_json({"files": [str(path) for path in files], "version": __version__})
     else:
-        figures = f"\nFigures: {', '.join(map(str, files[1:]))}" if files[1:] else ""
-        _console().print(f"Page: {files[0]}{figures}")
+        _say_files(files)
+
+
+def _say_files(files: Sequence[Path]) -> None:
+    figures = f"\nFigures: {', '.join(map(str, files[1:]))}" if files[1:] else ""
+    _console().print(f"Page: {files[0]}{figures}")
 
 
 def _say_plainly(text: str) -> None:

@@ -174,16 +174,3 @@ def test_results_behind_a_link_are_refused(tmp_path):
     with pytest.raises(fw.InputError, match="symbolic link"):
         fw.sweeps.run(plan, out)
     assert list(elsewhere.iterdir()) == []
-
-
-def test_a_study_names_no_file_outside_its_folder(tmp_path):
-    import json
-
-    from finitewidth.studies import write_page
-    from fuzz.readers import study
-
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "study.json").write_text(json.dumps(study(tmp_path) | {"study": "../escaped"}))
-    with pytest.raises(fw.InputError, match="damaged"):
-        write_page(tmp_path / "in")
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]

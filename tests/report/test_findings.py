@@ -1,13 +1,12 @@
-"""Claims are decided at three standard errors, and findings come back from JSON as they were."""
+"""Claims are decided at three standard errors."""
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 
-from finitewidth.report.findings import Bar, Claim, Findings, Panel, QMatrix, Series, Stop, Table
+from finitewidth.report.findings import Claim, Findings, Panel, Series, Table
 
 FINDINGS = Findings(
     claims=(Claim.above("wider is worse", "difference", 0.5, 0.1),),
@@ -23,10 +22,6 @@ FINDINGS = Findings(
                 Series("limit", "limit", 0, (10.0, 40.0), (0.1, 0.1)),
             ),
         ),
-    ),
-    slider=(
-        Stop("10", (QMatrix("cnn", ((1.2, -0.1), (-0.1, 0.9))),), (Bar("theory", 0.1, 0.2), Bar("s", 0.1, 0.1, 0.01))),
-        Stop("20", (QMatrix("cnn", ((1.1, 0.0), (0.0, 1.0))),), (Bar("theory", 0.15, 0.15), Bar("s", None, None))),
     ),
     notes=("a note",),
 )
@@ -60,13 +55,3 @@ def test_equality_is_refuted_and_never_without_an_error():
 def test_a_contradicted_claim_says_so_plainly():
     sentence = Claim.above("wider is better", "difference", -0.5, 0.1).sentence
     assert sentence.startswith("Contradicted on these data: wider is better (difference: -0.5 ± 0.1, 5.0 standard")
-
-
-def test_json_and_back():
-    text = json.dumps(FINDINGS.to_dict(), allow_nan=False)
-    found = Findings.from_dict(json.loads(text))
-    assert found.to_dict() == FINDINGS.to_dict()
-    assert found.panels == FINDINGS.panels
-    assert found.slider == FINDINGS.slider
-    assert found.tables[0].rows[0] == ("fc", 20, (0.1, 0.01))
-    assert found.tables[0].rows[1] == ("fc", None, None)

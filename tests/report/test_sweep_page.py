@@ -14,11 +14,13 @@ pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
 import finitewidth as fw
+from finitewidth.display.tables import number
 from finitewidth.report import html, sweep_page
-from finitewidth.report.sweep_page import findings_of, panel_over, sweep_figure, write_page
+from finitewidth.report.panels import labels_of_marks, sweep_figure
+from finitewidth.report.sweep_page import findings_of, panel_over, write_page
 
 from .chromium import BROWSER, page_in_chromium
-from .test_html import MARKUP, Tags
+from .test_html import MARKUP, Tags, marks_of
 from .test_sweep_table import STATUS
 
 RESULT = {"test_error": 0.25, "train_error": 0.125, "bias": 0.2, "variance": 0.05}
@@ -68,9 +70,7 @@ def test_what_did_not_converge_is_a_gap_and_said():
     assert [line[0] for line in found.tables[0].rows] == ["done", "not converged", "failed", "done"]
     assert cells["20"][2] == "0.1100?"
     assert cells["40"][2:] == ("—", "—", "—", "—", "out of memory")
-    text = html.curves(found)
-    assert "0.11" not in text
-    assert text.count("<polyline") == 2  # the line does not bridge its gap
+    assert [label for label in labels_of_marks(found.panels[0], found.panels[0].series[0]) if "0.11" in label] == []
     (ax,) = sweep_figure(found.panels).axes
     assert ax.get_lines()[0].get_marker() == "o"  # points between gaps are seen
 
@@ -111,9 +111,8 @@ def test_keys_without_order_are_points_with_names():
     (panel,) = findings_of(rows, STATUS).panels
     assert panel.x_names == ("0,1", "6,9")
     assert drawn(panel)["test error"] == {0.0: pytest.approx(0.2), 1.0: pytest.approx(0.1)}
-    text = html.curves(findings_of(rows, STATUS))
-    assert "<polyline" not in text
-    assert "classes 0,1, test error 0.2000" in text
+    assert sweep_figure([panel]).axes[0].get_lines()[0].get_linestyle() == "None"  # nothing lies between names
+    assert next(labels_of_marks(panel, panel.series[0])) == "test error: classes 0,1, test error 0.2000"
 
 
 def test_long_tables_say_what_is_left_out(monkeypatch):
@@ -156,8 +155,10 @@ def test_page_and_figures(folder):
     assert [path.name for path in files] == ["report.html", "sweep.png", "sweep.pdf"]
     assert all(path.stat().st_size > 5000 for path in files)
     text = files[0].read_text(encoding="utf-8")
+    words = [label for labels in marks_of(text).values() for label in labels]
     for row in fw.sweeps.rows(folder):
-        assert f'data-y="{row["result"]["test_error"]!r}"' in text
+        config, value = row["config"], number(row["result"]["test_error"])
+        assert any(f": width {config['width']}, test error {value}" in label for label in words)
     for wanted in (
         "finished: 8 of 8 points done",
         "finitewidth sweep plan.yaml --out",
@@ -208,7 +209,7 @@ def test_in_headless_chromium(folder, tmp_path):
         opened.call("Emulation.setDeviceMetricsOverride", width=380, height=800, deviceScaleFactor=1, mobile=True)
         opened.open(path.as_uri())
         assert opened.value("window.innerWidth >= document.documentElement.scrollWidth")
-        opened.value("document.querySelectorAll('circle')[0].focus()")
+        opened.value("document.querySelector('#panel-0-0 use').focus()")
         assert "width 10, test error" in opened.value("document.querySelector('.readout').textContent")
         asked = {event["request"]["url"] for event in opened.seen("Network.requestWillBeSent")}
         assert {url for url in asked if not url.startswith("data:")} == {Path(path).as_uri()}

@@ -1,14 +1,11 @@
-"""What a study finds, as plain types that tables, figures and the HTML report are made from, and that JSON keeps."""
+"""What a study or a sweep comes to, as plain types, of which tables, figures and pages are made."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
-
-from finitewidth.display.documents import json_ready
+from dataclasses import dataclass
+from typing import Any
 
 SURE = 3.0  # standard errors from which a claim counts as decided
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
@@ -117,121 +114,10 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A test error with its two parts. se: its standard error, None for theory."""
-
-    name: str
-    bias: float | None
-    variance: float | None
-    se: float | None = None
-
-    @classmethod
-    def of(cls, name: str, row: Any) -> Bar:
-        """Of a row of theory, without numbers where it did not converge, or of samples."""
-        se = getattr(row, "test_error_se", None)
-        if se is None and not getattr(row, "converged", True):
-            return cls(name, None, None)
-        return cls(name, row.bias, row.variance, se)
-
-
-@dataclass(frozen=True)
-class QMatrix:
-    """Order parameters of one network, square: 1 x 1 where Q is a scalar."""
-
-    name: str
-    matrix: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class Stop:
-    """One position of the slider."""
-
-    label: str
-    maps: tuple[QMatrix, ...]
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True)
 class Findings:
-    """Everything a study found. slider: stops in order, moved over by what ``slider_label`` names; notes: validity
-    statements, and what did not converge."""
+    """Everything a study found. notes: validity statements, and what did not converge."""
 
     claims: tuple[Claim, ...]
     tables: tuple[Table, ...]
     panels: tuple[Panel, ...]
-    slider: tuple[Stop, ...] = ()
-    slider_label: str = "width"
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, NaN as None."""
-        return json_ready(asdict(self))
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Findings:
-        """The findings that ``to_dict`` gave; raises KeyError, TypeError or ValueError for anything else."""
-        found: Findings = _read(cls, plain)
-        _refuse_undrawable(found)
-        return found
-
-
-# --- from JSON that may hold anything: ValueError, TypeError or KeyError where it is not what to_dict gives -----------
-
-_MOST_PANELS, _MOST_SERIES = 12, 200
-_LARGEST = 1e300  # of a number in a plot, so that differences stay finite; its inverse on a logarithmic axis
-
-
-def _read(kind: Any, value: Any) -> Any:
-    """A value of a type that a field above has; a number missing from a pair is NaN."""
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        given = [field.name for field in fields(kind) if field.name in value or field.default is MISSING]
-        make: Any = kind
-        return make(**{name: _read(hints[name], value[name]) for name in given})
-    if get_origin(kind) is UnionType:
-        return _read_any(get_args(kind), value)
-    if get_origin(kind) is tuple:
-        first, *rest = get_args(kind)
-        if rest == [...]:
-            return tuple(_read(first, item) for item in _of(list, value))
-        pairs = zip((first, *rest), _of(list, value), strict=True)
-        return tuple(math.nan if item is None else _read(one, item) for one, item in pairs)
-    if kind is not float:
-        return _of(kind, value)
-    if not abs(_of((int, float), value)) <= _LARGEST:
-        raise ValueError(f"{value}")
-    return value
-
-
-def _read_any(kinds: tuple[Any, ...], value: Any) -> Any:
-    for kind in kinds:
-        try:
-            return _read(kind, value)
-        except (TypeError, ValueError):
-            continue
-    raise TypeError(f"{type(value).__name__} in place of {kinds}")
-
-
-def _of(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{type(value).__name__} in place of {kind}")
-    return value
-
-
-def _refuse_undrawable(findings: Findings) -> None:
-    """ValueError for parts that do not fit together."""
-    panels, maps = findings.panels, [one for stop in findings.slider for one in stop.maps]
-    if len(panels) > _MOST_PANELS or any(len(panel.series) > _MOST_SERIES for panel in panels):
-        raise ValueError(f"{len(panels)} panels")
-    if any(len(row) != len(table.columns) for table in findings.tables for row in table.rows):
-        raise ValueError("rows of other lengths than the head")
-    if any(len(set(map(len, one.matrix))) > 1 for one in maps):
-        raise ValueError("a matrix with rows of different lengths")
-    for panel in panels:
-        if panel.log_x and not all(x >= 1.0 / _LARGEST for one in panel.series for x in one.x):
-            raise ValueError("x of at most 0 on a logarithmic axis")
-        for one in panel.series:
-            if one.kind not in ("line", "points", "limit"):
-                raise ValueError(one.kind)
-            if len(one.y) != len(one.x) or len(one.se) not in (0, len(one.x)) or any((se or 0.0) < 0 for se in one.se):
-                raise ValueError("a series of uneven lengths, or of an error below zero")

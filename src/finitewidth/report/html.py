@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError
-from finitewidth.display.documents import json_ready
 from finitewidth.display.tables import NOTHING, number, with_error
-from finitewidth.report import plots, svg
+from finitewidth.report import plots
 from finitewidth.report.findings import Cell, Findings, Panel, Table
+from finitewidth.report.panels import labels_of_marks, panel_svg
 from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def document(title: str, sections: Iterable[str], findings: Findings) -> str:
 <body>
 <a class="skip" href="#main">Skip to the results</a>
 {body}
-<script type="application/json" id="stops">{_stops(findings)}</script>
+<script type="application/json" id="marks">{_marks(findings)}</script>
 <script>
 {script}</script>
 </body>
@@ -99,8 +98,6 @@ def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
     yield "</ul>\n<p class='quiet'>Decided at three standard errors; undecided below that.</p>"
     yield from (f"<p>{escape(note)}</p>" for note in findings.notes)
     yield "</section>"
-    if findings.slider:
-        yield _slider(findings)
     yield curves(findings)
     yield numbers(findings)
     data = about["data"]
@@ -121,7 +118,7 @@ def header(kind: str, title: str, lines: Iterable[str]) -> str:
 
 def curves(findings: Findings) -> str:
     """The section of all panels."""
-    panels = "".join(_panel(panel, k) for k, panel in enumerate(findings.panels))
+    panels = "".join(_panel(panel, f"panel-{k}") for k, panel in enumerate(findings.panels))
     return f"""<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>
 <p class='quiet'>Lines are theory, circles samples with bars of two standard errors. Point at a mark, or reach it with
 the Tab key, to read its values.</p>
@@ -144,29 +141,15 @@ def _data(about: Mapping[str, Any]) -> str:
     return f"Data: {about['source']}{named}; {train['points']} training and {test['points']} test points{shape}."
 
 
-def _slider(findings: Findings) -> str:
-    last = len(findings.slider) - 1
-    label = escape(findings.slider_label)
-    return f"""<section aria-labelledby="q"><h2 id="q">Order parameters and predictions</h2>
-<p class="slide"><label for="slider">Move the {label}:</label>
-<input type="range" id="slider" min="0" max="{last}" step="1" value="0" autocomplete="off">
-<output id="stop-label" for="slider" aria-live="polite"></output></p>
-<div class="stop"><div><div id="maps" class="maps"></div>
-<p class="quiet">Q; red above, blue below its value at infinite width (1 on the diagonal, 0 beside it), one scale for
-all stops.</p></div>
-<div><div id="bars"></div><p class="quiet">Test error: bias (dark) and variance (light).</p></div></div>
-<noscript><p>The slider needs JavaScript; the tables below hold the numbers.</p></noscript></section>"""
-
-
-def _panel(panel: Panel, k: int) -> str:
+def _panel(panel: Panel, name: str) -> str:
     boxes = "".join(
-        f"<label><input type='checkbox' checked data-hides='{i}'> "
-        f"<span style='color:{svg.colour(series.colour)}' aria-hidden='true'>{_SIGNS[series.kind]}</span> "
-        f"{escape(series.name)}</label>"
-        for i, series in enumerate(panel.series)
+        f"<label><input type='checkbox' checked data-hides='{name}-{k}'> "
+        f"<span style='color:{plots.COLOURS[series.colour % len(plots.COLOURS)]}' aria-hidden='true'>"
+        f"{_SIGNS[series.kind]}</span> {escape(series.name)}</label>"
+        for k, series in enumerate(panel.series)
     )
     return (
-        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{svg.panel_svg(panel, f'panel-{k}')}"
+        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{panel_svg(panel, name)}"
         f"<p class='readout' role='status'></p><div class='legend'>{boxes}</div></figure>"
     )
 
@@ -206,10 +189,17 @@ def repeat(command: str, versions: Mapping[str, str], fingerprints: str) -> str:
 }}</pre></section>"""
 
 
-def _stops(findings: Findings) -> str:
-    """JSON that no label can break out of: in a script element only "<" could end it."""
-    plain = json_ready({"stops": [asdict(stop) for stop in findings.slider], "label": findings.slider_label})
-    return json.dumps(plain, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+def _marks(findings: Findings) -> str:
+    """What the marks of every series show, by its group in a panel, as JSON.
+
+    No label can break out of it: in a script element only "<" could end it.
+    """
+    found = {
+        f"panel-{k}-{i}": list(labels_of_marks(panel, series))
+        for k, panel in enumerate(findings.panels)
+        for i, series in enumerate(panel.series)
+    }
+    return json.dumps(found).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
 def _asset(name: str) -> str:

@@ -21,6 +21,7 @@ from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
 
     from finitewidth.inference.methods import Row
@@ -234,10 +235,10 @@ def draw_sampled(
         error_bars(ax, x, y, se, colour, None if named else text, fmt=mark, mfc=face)
 
 
-def error_bars(ax: Axes, x: Any, y: Any, se: Any, colour: str, label: str | None, **look: Any) -> None:
+def error_bars(ax: Axes, x: Any, y: Any, se: Any, colour: str, label: str | None, **look: Any) -> ErrorbarContainer:
     """Samples: open marks with bars of two standard errors, over all lines."""
     usual: dict[str, Any] = {"fmt": "o", "mfc": "white", "mew": 1.1, "elinewidth": 1.1, "zorder": 5}
-    ax.errorbar(x, y, None if se is None else 2.0 * se, mec=colour, ecolor=colour, label=label, **(usual | look))
+    return ax.errorbar(x, y, None if se is None else 2.0 * se, mec=colour, ecolor=colour, label=label, **(usual | look))
 
 
 def log_axis(ax: Axes, places: Iterable[float]) -> None:

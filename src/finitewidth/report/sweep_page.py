@@ -13,7 +13,7 @@ from finitewidth import checks, sweeps
 from finitewidth.display.tables import NOTHING
 from finitewidth.report import html, plots
 from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
-from finitewidth.report.study_figure import draw_panel, plain_text
+from finitewidth.report.panels import sweep_figure
 from finitewidth.report.sweep_table import RESULTS, cell, number_of, short, status_lines
 from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
@@ -85,25 +85,6 @@ def panel_over(key: str, rows: Iterable[Row], keys: Sequence[str]) -> Panel | No
         log_y=min(errors) > 0.0 and max(errors) > 30.0 * min(errors),
         x_names=() if ordered else tuple(short(value) for value in values),
     )
-
-
-def sweep_figure(panels: Sequence[Panel]) -> Figure:
-    """Two panels side by side, a page wide, each with its legend."""
-    from matplotlib.figure import Figure
-
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    with plots.style():
-        figure = Figure(figsize=(plots.PAGE if columns == 2 else 4.5, 2.9 * rows))
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in grid[len(panels) :]:
-            ax.remove()
-        for ax, one, letter in zip(grid, panels, "abcdefghijkl", strict=False):
-            draw_panel(ax, one, apart=True)
-            ax.set_title(f"({letter}) {plain_text(one.title)}", loc="left", wrap=True)
-            if len(one.series) > 1:
-                plots.legend_above(ax, fontsize=7)
-    return figure
 
 
 # --- keys and their values -------------------------------------------------------------------------------------------

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from finitewidth import checks
-from finitewidth.studies import (
-    fc_depth,
-    fc_width,
-    frozen,
-    linear_exact,
-    local_renormalisation,
-    outputs,
-    pixel_shuffle,
-    trained,
-    transfer,
-)
-from finitewidth.studies.study import Plan, Report, Study, Work, draw, for_people, run, write_page
+from finitewidth.studies import fully_connected, local_renormalisation, outputs, trained, transfer
+from finitewidth.studies.study import Plan, Report, Study, Work, run
 
-__all__ = ["STUDIES", "Plan", "Report", "Study", "Work", "draw", "for_people", "run", "study_of", "write_page"]
+__all__ = ["STUDIES", "Plan", "Report", "Study", "Work", "run", "study_of"]
 
-_MODULES = (fc_width, fc_depth, local_renormalisation, pixel_shuffle, outputs, linear_exact, frozen, transfer, trained)
+_MODULES = (fully_connected, local_renormalisation, outputs, transfer, trained)
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}
 
 

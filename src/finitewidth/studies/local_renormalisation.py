@@ -1,6 +1,7 @@
 """Study ``local-renormalisation``: fully connected, locally connected and convolutional networks on the same data.
 
-Q is a scalar, one number a patch, or a matrix over pairs of patches (Aiudi et al. 2025).
+Q is a scalar, one number a patch, or a matrix over pairs of patches (Aiudi et al. 2025). A control: a fixed permutation
+of the pixels takes from convolutional networks what makes a patch a patch; fully connected ones cannot notice it.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ from typing import Any
 
 import numpy as np
 
+from finitewidth.data import Dataset
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected, Network
-from finitewidth.report.findings import Cell, Claim, Findings, Panel, Table
+from finitewidth.report.findings import Claim, Findings
 from finitewidth.studies.study import FULL, Plan, Study, Work
 from finitewidth.studies.theory_and_samples import (
-    AGREEMENT,
     Line,
+    agreement,
     along,
-    correlation,
+    difference,
+    entries,
     entries_panel,
     error_panel,
     error_table,
-    free_entries,
-    marks,
     measured,
     over_widths,
     remarks,
-    stops,
-    upper,
 )
+
+SHUFFLED = "convolutional, pixels shuffled"
 
 
 def networks(plan: Plan) -> dict[str, Network]:
@@ -44,47 +45,39 @@ def networks(plan: Plan) -> dict[str, Network]:
 
 
 def compute(work: Work) -> Findings:
-    """All three, theory beside samples: errors and order parameters."""
-    found = {
-        name: over_widths(work, name, network, work.plan.temperature) for name, network in networks(work.plan).items()
-    }
-    pairs = list(found.values())
+    """All three, and the control, theory beside samples: errors and order parameters."""
+    plan = work.plan
+    found = {name: over_widths(work, name, network, plan.temperature) for name, network in networks(plan).items()}
+    order = np.random.default_rng(plan.seed).permutation(work.train.n_inputs)
+    shuffled = replace(work, train=permuted(work.train, order), test=permuted(work.test, order))
+    found[SHUFFLED] = over_widths(shuffled, SHUFFLED, networks(plan)["convolutional"], plan.temperature)
+    lines = list(found.values())
+    local = (found["locally connected"], found["convolutional"])
     return Findings(
-        claims=(*_agreement(found["locally connected"]), *_agreement(found["convolutional"]), *_learned(found)),
-        tables=(
-            error_table(pairs, "The same data, three architectures: theory beside samples"),
-            _gains(pairs),
+        claims=(
+            *(agreement(one, width) for one in local for width in one.sampled),
+            *_learned(found),
+            *_without_neighbours(found),
         ),
-        panels=(
-            error_panel(pairs, "test_error"),
-            error_panel(pairs, "bias"),
-            _scatter(pairs),
-        ),
-        slider=stops(pairs),
-        notes=remarks(pairs),
+        tables=(error_table(lines, "The same data, three architectures: theory beside samples"),),
+        panels=(error_panel(lines, "test_error"), error_panel(lines, "bias"), entries_panel(lines)),
+        notes=tuple(remarks(lines)),
     )
 
 
-def _agreement(one: Line) -> Iterator[Claim]:
-    for width in one.sampled:
-        yield Claim.above(
-            f"Q of the theory and of the samples agree, correlation of the entries of Q - 1 above {AGREEMENT:g}",
-            f"{one.name}, width {width}, correlation",
-            *correlation(*free_entries(one, width)),
-            AGREEMENT,
-        )
+def permuted(dataset: Dataset, order: np.ndarray) -> Dataset:
+    """The same points with their pixels (channels included) in another order."""
+    return dataset.with_inputs(dataset.flat[:, order].reshape(dataset.x.shape))
 
 
 def _learned(found: dict[str, Line]) -> Iterator[Claim]:
     """What each architecture learns, at the narrowest sampled width."""
     convolutional = found["convolutional"]
     width = convolutional.narrowest
-    theory, sampled = convolutional.theory[width], convolutional.sampled[width]
-    between = (upper(part, 1) for part in (np.array(theory.order_parameters), sampled.q, sampled.q_se))
     yield Claim.above(
         "the convolutional network correlates patches, along the pattern that the theory predicts",
         f"width {width}, sampled Q between patches along the predicted one",
-        *along(*between),
+        *along(*entries(convolutional, width, between=True)),
     )
     yield Claim.above(
         "finite width lowers the test error of the convolutional network below that of infinite width",
@@ -111,30 +104,32 @@ def _learned(found: dict[str, Line]) -> Iterator[Claim]:
     )
 
 
-def _gain(one: Line, quantity: str, width: int | None = None) -> tuple[float, float]:
+def _gain(one: Line, quantity: str) -> tuple[float, float]:
     """(limit - sample) / limit and its standard error; positive: finite width is better."""
-    width = width or one.narrowest
-    value, error = measured(one.sampled[width], quantity)
-    limit = getattr(one.limit[width], quantity)
+    value, error = measured(one.sampled[one.narrowest], quantity)
+    limit = getattr(one.limit[one.narrowest], quantity)
     return 1.0 - value / limit, error / limit
 
 
-def _gains(found: list[Line]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (one.name, width, *(_gain(one, quantity, width) for quantity in ("test_error", "bias", "variance")))
-        for one in found
-        for width in one.sampled
-    ]
-    columns = ("network", "width", "gain in test error", "gain in bias", "gain in variance")
-    return Table("Gain of the sampled network over infinite width, (limit - sample) / limit", columns, tuple(rows))
-
-
-def _scatter(found: list[Line]) -> Panel:
-    series = []
-    for colour, one in enumerate(found):
-        parts = zip(*(free_entries(one, width) for width in one.sampled), strict=True)
-        series.append(marks(one.name, colour, *map(np.concatenate, parts)))
-    return entries_panel(series)
+def _without_neighbours(found: dict[str, Line]) -> Iterator[Claim]:
+    """What shuffling takes from the convolutional network; the fully connected one is as good after as before."""
+    for width, before in found["convolutional"].sampled.items():
+        after, other = found[SHUFFLED].sampled[width], found["fully connected"].sampled[width]
+        yield Claim.above(
+            "shuffling the pixels raises the test error of the convolutional network",
+            f"width {width}, sampled, after - before",
+            *difference(after, before),
+        )
+        yield Claim.above(
+            "the convolutional network is better than the fully connected one",
+            f"width {width}, sampled, fully connected - convolutional",
+            *difference(other, before),
+        )
+        yield Claim.below(
+            "after shuffling it is not better",
+            f"width {width}, sampled, fully connected - shuffled convolutional",
+            *difference(other, after),
+        )
 
 
 STUDY = Study(
@@ -147,5 +142,4 @@ STUDY = Study(
     full=replace(FULL, patch=7, stride=7, side=28),
     compute=compute,
     images=True,
-    runs=lambda plan: 3 * len(plan.sampled),
 )

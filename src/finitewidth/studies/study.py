@@ -1,7 +1,7 @@
-"""What every study is: a question, two plans, a computation, and a folder that keeps all of it.
+"""What every study is: a question, two plans, a computation, and a folder with all that comes of it.
 
-A folder holds one study: ``study.json`` (plan, data, findings), ``checkpoints/`` of the sampling, and the figures. The
-same command goes on where it was; anything else is refused and nothing is overwritten.
+A folder holds one study: ``study.json`` (plan, data, findings), ``report.html``, the figures, and ``checkpoints/`` of
+what is sampled or trained. The same command goes on where it was; anything else is refused, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,16 @@ from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.display.documents import data_document, json_ready
 from finitewidth.display.tables import filled
-from finitewidth.report import plots
+from finitewidth.report import html
 from finitewidth.report.findings import Findings
-from finitewidth.report.html import cell_text, page, write
-from finitewidth.report.study_figure import study_figure
+from finitewidth.report.panels import study_figure
+from finitewidth.report.plots import require_matplotlib
 from finitewidth.runs.checkpoints import folder_of, refuse_links, write_whole
-from finitewidth.runs.durations import Jobs
 from finitewidth.runs.fingerprints import versions
 
 FILE = "study.json"
 SCALES = ("small", "full")
-_FORMAT = 1  # of study.json
+_FORMAT = 2  # of study.json
 _MOST_BYTES = 16 * 2**20  # of study.json
 
 
@@ -103,7 +102,6 @@ class Study:
     """A claim of the thesis that anyone can put to the test on their own data.
 
     compute: from the work in hand to the findings. images: whether points need a shape. outputs: "one", or "several".
-    runs: what all networks cost that are sampled or trained, in the unit of the weights that ``work.jobs`` is given.
     """
 
     name: str
@@ -113,7 +111,6 @@ class Study:
     compute: Callable[[Work], Findings]
     images: bool = False
     outputs: str = "one"
-    runs: Callable[[Plan], float] = lambda plan: 0.0
 
     def plan(self, scale: str) -> Plan:
         """The plan of a scale, "small" or "full"."""
@@ -123,8 +120,8 @@ class Study:
 
 @dataclass(frozen=True)
 class Work:
-    """A study under way: its plan, its data and where they are from, the folder of its checkpoints, who hears how it
-    goes, and the networks that are still to be sampled or trained."""
+    """A study under way: its plan, its data and where they are from, the folder of its checkpoints, and who hears how
+    it goes."""
 
     plan: Plan
     train: Dataset
@@ -132,37 +129,29 @@ class Work:
     checkpoints: Path
     say: Callable[[str], Any]
     source: str = "digits"
-    jobs: Jobs = field(default_factory=lambda: Jobs(0.0))
 
     def checkpoint(self, *words: Any) -> Path:
-        """Where a run is kept, so that an interrupted study goes on."""
+        """Where a run, or several, are saved, so that an interrupted study goes on."""
         self.checkpoints.mkdir(exist_ok=True)
         name = "-".join(map(str, words)).replace(" ", "-")
-        return self.checkpoints / f"{re.sub(r'[^A-Za-z0-9.=-]', '', name)}.npz"
+        return self.checkpoints / re.sub(r"[^A-Za-z0-9.=-]", "", name)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder holds: the whole of ``study.json``."""
+    """What a study came to. plain: the whole of ``study.json``. files: the page and the figures."""
 
-    study: str
-    question: str
     findings: Findings
     plain: dict[str, Any]
+    files: list[Path]
 
-    @classmethod
-    def read(cls, folder: Path) -> Report:
-        """Of a finished study; raises InputError where there is none."""
-        plain = _read(folder)
-        if plain is None or plain.get("findings") is None:
-            state = "no study" if plain is None else "a study that is not finished"
-            given = f"{str(folder)!r}, with {state} in it"
-            raise InputError(given, "the folder of a study, or of a sweep", "run finitewidth study or sweep")
-        try:
-            _refuse_other_kinds(plain)
-            return cls(plain["study"], plain["question"], Findings.from_dict(plain["findings"]), plain)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise _damaged(folder, type(error).__name__) from error
+    def for_people(self) -> Iterator[RichTable | Text]:
+        """The question, every table, every claim, and what to know about them."""
+        yield Text(self.plain["question"])
+        for table in self.findings.tables:
+            yield filled(table.title, table.columns, ([*map(html.cell_text, row)] for row in table.rows))
+        for line in (*(claim.sentence for claim in self.findings.claims), *self.findings.notes):
+            yield Text(line)
 
 
 def run(
@@ -174,43 +163,43 @@ def run(
     say: Callable[[str], Any] = lambda text: None,
     plan: Plan | None = None,
 ) -> Report:
-    """Run or resume a study in the folder ``out``; what is finished is read, not computed again.
+    """Run or resume a study in the folder ``out``; what is sampled or trained there is not sampled or trained again.
 
     data: a name or file as for ``fw.data.load``; None is scikit-learn's digits, at scale "small" only. data_options:
     classes, n_train, n_test, seed in place of the plan's. plan: in place of the one of that scale.
     Raises InputError for data without image shape where the study needs one, too few points, the wrong number of
-    outputs, and a folder that holds anything else.
+    outputs, and a folder that holds anything else; MissingExtraError without matplotlib.
     """
-    plan = _planned(plan or study.plan(scale), scale, data, data_options or {})
-    train, test = _load(study, plan, data, data_options or {})
+    require_matplotlib()
+    options = data_options or {}
+    plan = _planned(plan or study.plan(scale), scale, data, options)
+    train, test = _load(study, plan, data, options)
     plan = plan.fitted(train) if study.images else plan
-    identity = json_ready(
-        {
-            "format": _FORMAT,
-            "study": study.name,
-            "scale": scale,
-            "plan": asdict(plan),
-            "train": train.fingerprint(),
-            "test": test.fingerprint(),
-        }
-    )
-    folder = _folder(out, identity)
-    if (done := _read(folder)) is not None and done.get("findings") is not None:
-        return Report.read(folder)
+    identity = {
+        "format": _FORMAT,
+        "study": study.name,
+        "scale": scale,
+        "plan": asdict(plan),
+        "train": train.fingerprint(),
+        "test": test.fingerprint(),
+    }
+    folder = _folder(out, json_ready(identity))
     plain = identity | {
         "question": study.question,
         "source": data or "digits",
-        "data": json_ready(data_document(data or "digits", train, test)),
-        "command": command(study.name, scale, data, data_options or {}, out),
+        "data": data_document(data or "digits", train, test),
+        "command": command(study.name, scale, data, options, out),
         "versions": {"python": platform.python_version(), **versions("scipy", "scikit-learn")},
         "findings": None,
     }
-    _write(folder, plain)
+    if not (folder / FILE).exists():
+        _write(folder, plain)
     started = time.perf_counter()
-    jobs = Jobs(study.runs(plan), f"the networks of study {study.name}")
-    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits", jobs))
-    _write(folder, plain | {"findings": findings.to_dict(), "seconds": time.perf_counter() - started})
-    return Report.read(folder)
+    findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits"))
+    plain = json_ready(plain | {"findings": asdict(findings), "seconds": time.perf_counter() - started})
+    files = html.write(folder, study.name, lambda: (html.page(findings, plain), study_figure(findings)))
+    _write(folder, plain)
+    return Report(findings, plain, files)
 
 
 def command(name: str, scale: str, data: str | None, options: dict[str, Any], out: Any) -> str:
@@ -222,32 +211,6 @@ def command(name: str, scale: str, data: str | None, options: dict[str, Any], ou
         text = ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
         words += [f"--{option.replace('_', '-')}", text]
     return shlex.join([*words, "--scale", scale, "--out", str(out)])
-
-
-# --- what becomes of it ----------------------------------------------------------------------------------------------
-
-
-def for_people(report: Report) -> Iterator[RichTable | Text]:
-    """The question, every table, every claim, and what to know about them."""
-    yield Text(report.question)
-    for table in report.findings.tables:
-        yield filled(table.title, table.columns, ([*map(cell_text, row)] for row in table.rows))
-    for line in (*(claim.sentence for claim in report.findings.claims), *report.findings.notes):
-        yield Text(line)
-
-
-def draw(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
-    """The figure as PNG and PDF in the folder of the study, named after it."""
-    figure = study_figure(report.findings)
-    place = checks.path("folder", folder)
-    return [plots.save(figure, place / f"{report.study}.{kind}") for kind in ("png", "pdf")]
-
-
-def write_page(folder: str | os.PathLike[str]) -> list[Path]:
-    """``report.html`` and the figures of a finished study; raises InputError where the folder holds none."""
-    place = checks.path("folder", folder)
-    report = Report.read(place)
-    return write(place, report.study, lambda: (page(report.findings, report.plain), study_figure(report.findings)))
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -297,54 +260,36 @@ def _folder(out: str | os.PathLike[str], identity: dict[str, Any]) -> Path:
     """The folder, made if need be; refused where it holds anything but this very study."""
     folder = folder_of(out, "--out")
     refuse_links(folder, (FILE, "checkpoints"))
-    plain, present = _read(folder), sorted(path.name for path in folder.iterdir())
-    if plain is None and present:
+    found, present = held(folder), sorted(path.name for path in folder.iterdir())
+    if found is None and present:
         raise InputError(
             f"--out {str(folder)!r}, which holds {present[0]!r} and no study", "an empty folder", "choose another"
         )
-    differing = [key for key, value in identity.items() if plain is not None and plain.get(key) != value]
-    if plain is not None and differing:
-        held = f"study {plain.get('study')!r} at scale {plain.get('scale')!r}"
+    differing = [key for key, value in identity.items() if found is not None and found.get(key) != value]
+    if found is not None and differing:
+        other = f"study {found.get('study')!r} at scale {found.get('scale')!r}"
         raise InputError(
-            f"--out {str(folder)!r}, which holds {held} (another {differing[0]})",
+            f"--out {str(folder)!r}, which holds {other} (another {differing[0]})",
             "an empty folder, or that of the same study on the same data",
             "choose another folder; nothing was changed",
         )
     return folder
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    """What a folder holds, None where there is no study; raises InputError for a file of anything else."""
+def held(folder: Path) -> dict[str, Any] | None:
+    """What ``study.json`` says, None where there is none; raises InputError for a file of anything else."""
     path = folder / FILE
     if not path.is_file():
         return None
     try:
         plain = parse_json(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MOST_BYTES else None
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, str(error)) from error
+    except (OSError, ValueError):
+        plain = None
     if not isinstance(plain, dict):
-        raise _damaged(folder, f"a JSON object of at most {_MOST_BYTES >> 20} MiB is wanted")
+        raise InputError(f"{str(path)!r}, which is damaged", f"the {FILE} of a study", "take another folder")
     return plain
 
 
-def _damaged(folder: Path, why: str) -> InputError:
-    return InputError(
-        f"{str(folder / FILE)!r}, which is damaged ({why})", f"the {FILE} of a study", "take another folder"
-    )
-
-
-def _refuse_other_kinds(plain: dict[str, Any]) -> None:
-    """What names files, or goes into a page, is text; raises ValueError, KeyError or TypeError."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", plain["study"]):  # files are named after it
-        raise ValueError("the name of the study")
-    data = plain["data"]
-    texts = [plain[name] for name in ("question", "scale", "source", "command")]
-    texts += [data[part]["fingerprint"] for part in ("train", "test")]
-    texts += [*plain["versions"], *plain["versions"].values()]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("something else in place of text")
-
-
 def _write(folder: Path, plain: dict[str, Any]) -> None:
-    text = json.dumps(plain, indent=1, allow_nan=False)
+    text = json.dumps(json_ready(plain), indent=1, allow_nan=False)
     write_whole(folder / FILE, lambda draft: draft.write_text(text, encoding="utf-8"))

@@ -19,31 +19,29 @@ from finitewidth.curves import learning_curve
 from finitewidth.data import Dataset, load
 from finitewidth.data.loaders import BUILT_IN
 from finitewidth.inference.methods import Row
+from finitewidth.inference.prediction import Errors
+from finitewidth.jobs.job import Job
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.report.findings import Cell, Claim, Findings, Panel, Series, Table
+from finitewidth.report.findings import Claim, Findings, Panel, Series
+from finitewidth.sampling import Sample
 from finitewidth.sampling.draws import SampledErrors
 from finitewidth.sampling.transfer import sample_following, sample_joint, sample_source
 from finitewidth.studies.study import FULL, Plan, Study, Work
 from finitewidth.studies.theory_and_samples import (
     Line,
-    Predicted,
     difference,
-    draw,
     error_panel,
     error_table,
     nearer,
-    not_converged,
     off,
     remarks,
     right,
-    stops,
     whole,
 )
 from finitewidth.theory.transfer import transfer
 
 SAME, SHUFFLED = "same task", "shuffled labels"
-WIDTHS = (10, 20, 40, 80, 160, 320)  # of the table of gains
 
 
 @dataclass(frozen=True)
@@ -68,24 +66,26 @@ PROTOCOLS = (TOGETHER, FIXED_VARIANCE, FIRST)
 
 
 @dataclass(frozen=True)
-class Target(Predicted):
-    """Theory of the target network; order parameters of both tasks, 2 x 2; overlap of the readouts between them."""
+class Target(Errors):
+    """Theory of the target network. overlap: of the readouts between the tasks."""
 
-    overlap: float = 0.0
+    overlap: float
+    converged: bool
+    message: str
 
 
 @dataclass(frozen=True)
 class SampledTarget(SampledErrors):
-    """Samples of the target network; overlap of the readouts between the tasks."""
+    """Samples of the target network; overlap of the readouts between the tasks, unknown without a source."""
 
     overlap: float
     overlap_se: float
 
     @classmethod
-    def of(cls, errors: Any, overlap: tuple[float, float] = (math.nan, math.nan)) -> SampledTarget:
-        """Of sampled errors; by default of a target without a source."""
+    def of(cls, errors: Any, overlap: float = math.nan, overlap_se: float = math.nan) -> SampledTarget:
+        """Of sampled errors."""
         own = {one.name: getattr(errors, one.name) for one in fields(SampledErrors)}
-        return cls(**own, overlap=overlap[0], overlap_se=overlap[1])
+        return cls(**own, overlap=overlap, overlap_se=overlap_se)
 
 
 Lines = dict[Protocol, dict[str, Line]]  # over the prior correlation, by source
@@ -96,25 +96,19 @@ def compute(work: Work) -> Findings:
     plan = work.plan
     network = FullyConnected(widths=plan.sampled[0], activation=plan.activation)
     target, sources = tasks(work)
-    more = replace(plan, draws=2 * plan.draws)  # few points, and what every claim is held to
-    alone = SampledTarget.of(draw(replace(work, train=target, plan=more), "target alone", network, plan.temperature))
+    alone = _alone(work, network, target)
     found = {p: {name: _line(work, p, network, sources, name, target) for name in sources} for p in PROTOCOLS}
     lines = [replace(line, name=f"{p.name}, {name}") for p in PROTOCOLS for name, line in found[p].items()]
     without = Line("alone", {0.0: lines[0].theory[0.0]}, {0.0: alone})
     x = "prior correlation"
     return Findings(
         claims=tuple(claim for p in PROTOCOLS for claim in _claims(p, found[p], alone)),
-        tables=(
-            error_table((without, *lines), "Target: theory beside samples", "overlap", x="correlation"),
-            _gains(work, network, sources, target),
-        ),
+        tables=(error_table((without, *lines), "Target: theory beside samples", "overlap", x="correlation"),),
         panels=(
             *(_panel(p, found[p], alone, x) for p in PROTOCOLS),
             error_panel(found[FIRST].values(), "overlap", title="Source first: overlap r", x=x, log_x=False),
         ),
-        slider=stops(lines),
-        slider_label="prior correlation of the first layers",
-        notes=(*not_converged("the target alone, samples", alone), *remarks(lines, x), _design(target, sources)),
+        notes=(*remarks((without, *lines), x), _design(target, sources)),
     )
 
 
@@ -160,6 +154,16 @@ def _design(target: Dataset, sources: dict[str, Dataset]) -> str:
 # --- theory and samples -----------------------------------------------------------------------------------------------
 
 
+def _alone(work: Work, network: Network, target: Dataset) -> SampledTarget:
+    """The target without a source: twice the draws, for it has few points, and every claim is held to it."""
+    plan = work.plan
+    work.say("Sampling: target alone")
+    method = Sample(chains=plan.chains, draws=2 * plan.draws, warmup=plan.warmup, seed=plan.seed)
+    job = Job.of(network, plan.temperature, method, checkpoint=work.checkpoint("target alone"))
+    (solution,) = job.solutions(target, work.test)
+    return SampledTarget.of(whole(solution).errors(work.test))
+
+
 def _limit(work: Work, coupled: Coupled, target: Dataset) -> Row:
     """At infinite width: the Gaussian process of the target's own prior."""
     precision = (1.0 / float(coupled.covariance[1, 1]), coupled.network.weight_precision[1])
@@ -184,10 +188,8 @@ def _line(
 def _theory(work: Work, coupled: Coupled, source: Dataset, target: Dataset) -> Target:
     solution = transfer(coupled, source, target, work.plan.temperature)
     errors = solution.predict(work.test.x).errors(work.test.y)
-    q = [solution.order_parameters[name] for name in ("source", "cross", "cross", "target")]
-    return Target(
-        **vars(errors), order_parameters=q, converged=solution.converged, message=solution.message, overlap=q[1]
-    )
+    overlap = float(solution.order_parameters["cross"])
+    return Target(**vars(errors), overlap=overlap, converged=solution.converged, message=solution.message)
 
 
 def _samples(
@@ -205,14 +207,15 @@ def _samples(
         work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
         coupled, place = protocol.of(network, rho), work.checkpoint(protocol.name, name, f"{rho:g}")
         if isinstance(coupled, SourceFirst):
-            following = sample_following(coupled, layers, checkpoint=place.with_suffix(""), **options)
-            found[rho] = SampledTarget.of(following.errors(work.test.y), following.order_parameter("cross"))
+            following = sample_following(coupled, layers, checkpoint=place, **options)
+            overlap = following.order_parameter("cross")
+            found[rho] = SampledTarget.of(following.errors(work.test.y), *overlap)
             continue
         assert isinstance(coupled, Joint)
         joint = sample_joint(coupled, *data, chains=plan.chains, draws=plan.draws, checkpoint=place, **options)
         q = whole(joint).observable("order_parameter")
         overlap = float(q.mean[0, 1]), float(q.standard_error[0, 1])
-        found[rho] = SampledTarget.of(joint.errors(work.test.y), overlap)
+        found[rho] = SampledTarget.of(joint.errors(work.test.y), *overlap)
     return found
 
 
@@ -258,20 +261,6 @@ def _panel(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget, x: 
     return error_panel(shown, "test_error", limit, title=protocol.title, x=x, log_x=False)
 
 
-def _gains(work: Work, network: Network, sources: dict[str, Dataset], target: Dataset) -> Table:
-    """What the theory says of the labels of the source, at every width and the strongest sampled coupling."""
-    rho = max(work.plan.sampled_correlations)
-
-    def gain(protocol: Protocol, width: int) -> float | None:
-        coupled = protocol.of(network.with_width(width), rho)
-        shuffled, same = (_theory(work, coupled, sources[name], target) for name in (SHUFFLED, SAME))
-        return shuffled.test_error - same.test_error if shuffled.converged and same.converged else None
-
-    rows: list[tuple[Cell, ...]] = [(width, *(gain(protocol, width) for protocol in PROTOCOLS)) for width in WIDTHS]
-    title = f"Test error that the labels of the {SAME} take away, theory, correlation {rho:g}"
-    return Table(title, ("width", *(p.name for p in PROTOCOLS)), tuple(rows))
-
-
 STUDY = Study(
     name="transfer",
     question=(
@@ -281,5 +270,4 @@ STUDY = Study(
     small=Plan(temperatures=(0.1,), n_train=100, sampled=(20,), draws=400, networks=48),
     full=replace(FULL, temperatures=(0.05,), n_target=50, sampled=(50,), networks=200),
     compute=compute,
-    runs=lambda plan: 1.0,  # the target alone; what is coupled estimates itself, run by run
 )

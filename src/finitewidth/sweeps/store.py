@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.runs.durations import now
 from finitewidth.sweeps.point import Point
@@ -240,11 +239,6 @@ def _refuse_to_run_on(db: sqlite3.Connection, path: Path) -> None:
         return left < 0
 
     db.set_progress_handler(ended, 1000)
-
-
-def holds_sweep(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is that of a sweep."""
-    return (checks.path("folder", folder) / DATABASE).is_file()
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""The figure of a study shows the values of its findings."""
+"""Panels show the values of their findings."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
 from finitewidth.report import plots
 from finitewidth.report.findings import Findings, Panel, Series
-from finitewidth.report.study_figure import study_figure
+from finitewidth.report.panels import draw_panel, study_figure
 
 from .test_findings import FINDINGS
 
@@ -36,3 +37,17 @@ def test_values():
     assert points.get_ydata().tolist() == [0.25]
     assert limit.get_ydata().tolist() == [0.1, 0.1]
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("width N", "test error", "log")
+
+
+def test_a_line_does_not_bridge_a_gap():
+    for kind in ("line", "limit"):
+        series = Series("s", kind, 0, (1.0, 2.0, 3.0, 4.0), (1.0, None, 3.0, 4.0))
+        ax = plots.new_figure()[1][0]
+        draw_panel(ax, Panel("t", "x", "y", (series,)))
+        assert np.isnan(ax.get_lines()[0].get_ydata()).tolist() == [False, True, False, False]
+
+
+def test_a_panel_without_a_result_is_drawn():
+    ax = plots.new_figure()[1][0]
+    draw_panel(ax, Panel("t", "x", "y", (Series("s", "line", 0, (1.0,), (None,)),), log_y=True))
+    ax.figure.canvas.draw()

@@ -1,0 +1,143 @@
+"""Panels of studies and sweeps, drawn by matplotlib: as figures, and as SVG for a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finitewidth.display.tables import with_error
+from finitewidth.report.findings import Findings, Panel, Series
+from finitewidth.report.plots import (
+    COLOURS,
+    DASHES,
+    LIMIT_DASHES,
+    MARKS,
+    PAGE,
+    error_bars,
+    legend_above,
+    legend_of_figure,
+    log_axis,
+    new_figure,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LONGEST = 16  # characters of a name along the axis
+_NOT_IN_PAGES = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|\n *", re.DOTALL)
+
+
+def study_figure(findings: Findings) -> Figure:
+    """The panels side by side under one legend; raises MissingExtraError without matplotlib."""
+    count = len(findings.panels)
+    figure, axes = new_figure(count, max(PAGE, 3.2 * count), 3.1)
+    with style():
+        for ax, one, letter in zip(axes, findings.panels, "abcdef", strict=False):
+            draw_panel(ax, one)
+            ax.set_title(f"({letter}) {one.title}", loc="left")
+        legend_of_figure(figure, axes)
+    return figure
+
+
+def sweep_figure(panels: Sequence[Panel]) -> Figure:
+    """Two panels side by side, a page wide, each with its legend."""
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(columns, PAGE if columns == 2 else 4.5, 2.9 * rows, rows)
+    with style():
+        for ax in axes[len(panels) :]:
+            ax.remove()
+        for ax, one, letter in zip(axes, panels, "abcdefghijkl", strict=False):
+            draw_panel(ax, one, apart=True)
+            ax.set_title(f"({letter}) {_plain(one.title)}", loc="left", wrap=True)
+            if len(one.series) > 1:
+                legend_above(ax, fontsize=7)
+    return figure
+
+
+def panel_svg(panel: Panel, name: str) -> str:
+    """A panel as SVG inside a page. The marks of series k are in the group ``name``-k, its bars in ``name``-k-bars."""
+    import matplotlib as mpl
+
+    figure, (ax,) = new_figure(1, 4.8, 3.4)
+    text = io.StringIO()
+    with style(), mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": name}):  # letters as the reader has no font
+        draw_panel(ax, panel, apart=True, name=name)
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    label = escape(f"{panel.title}: {panel.y_label} against {panel.x_label}")
+    return _NOT_IN_PAGES.sub("", text.getvalue()).replace("<svg ", f'<svg id="{name}" aria-label="{label}" ', 1)
+
+
+def labels_of_marks(panel: Panel, series: Series) -> Iterator[str]:
+    """What each mark of a series shows, in words, in the order in which they are drawn."""
+    for x, y, se in zip(series.x, series.y, series.se or [None] * len(series.x), strict=True):
+        if y is not None and _has_place(panel, y):
+            place = panel.x_names[int(x)] if panel.x_names else f"{x:g}"
+            yield f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se or 0.0)}"
+
+
+def _has_place(panel: Panel, y: float | None) -> bool:
+    return y is not None and (y > 0.0 or not panel.log_y)
+
+
+def draw_panel(ax: Axes, one: Panel, apart: bool = False, name: str = "") -> None:
+    """All series of a panel, with its scales and labels.
+
+    apart: dashes and marks besides colours, a mark at every point of a line, as it may stand between gaps. name: of the
+    groups of an SVG; see ``panel_svg``.
+    """
+    for k, series in enumerate(one.series):
+        marks, *bars = _draw(ax, one, series, apart)
+        if name:
+            marks.set_gid(f"{name}-{k}")
+            for bar in bars:
+                bar.set_gid(f"{name}-{k}-bars")
+    if one.x_names:
+        _name_places(ax, one.x_names)
+    elif one.log_x:
+        log_axis(ax, (x for series in one.series for x in series.x))
+    if one.log_y:
+        ax.set_yscale("log")
+    if one.diagonal:
+        values = [v for series in one.series for v in (*series.x, *series.y) if v is not None]
+        ends = (min(values), max(values))
+        ax.plot(ends, ends, color="0.6", lw=0.8, zorder=1)
+    ax.set_xlabel(_plain(one.x_label))
+    ax.set_ylabel(_plain(one.y_label))
+
+
+def _plain(text: str) -> str:
+    """Text from outside for matplotlib, which sets what stands between dollar signs as formulas."""
+    return text.replace("$", r"\$")
+
+
+def _name_places(ax: Axes, names: tuple[str, ...]) -> None:
+    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+    upright = len(names) * max(map(len, short)) > 40
+    ax.set_xticks(range(len(names)), [_plain(name) for name in short], rotation=90 if upright else 0)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> list[Any]:
+    """The line that has the marks, and bars if there are any."""
+    colour, name, joined = COLOURS[series.colour % len(COLOURS)], _plain(series.name), not panel.x_names
+    y = np.array([value if _has_place(panel, value) else np.nan for value in series.y], dtype=float)
+    if series.kind == "points":
+        se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
+        line, _, bars = error_bars(ax, series.x, y, se, colour, name)
+        return [line, *bars]
+    look: dict[str, Any] = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
+    if series.kind == "limit":
+        look = {"ls": LIMIT_DASHES, "lw": 1.0}
+    if apart or not joined:
+        look |= {"marker": MARKS[series.colour % len(MARKS)] if apart else "o", "ms": 3 if joined else 4}
+    if not joined:
+        look["ls"] = "none"
+    return ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)
