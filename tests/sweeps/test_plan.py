@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import finitewidth as fw
-from finitewidth.data.columns import STRATEGIES
+from finitewidth.data.table import STRATEGIES
 from finitewidth.jobs.job import METHODS
 from finitewidth.jobs.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
