@@ -375,7 +375,6 @@ def test_an_outcome_without_a_result_says_nothing_of_convergence():
 
 @pytest.mark.slow
 def test_samples_and_trained_networks_keep_draws_and_leave_no_checkpoints():
-    pytest.importorskip("zarr")
     plan = QUICK | {"chains": 2, "draws": 10, "warmup": 10, "steps": 20, "seeds": 2, "width": 4}
     status = fw.sweeps.run(plan | {"grid": {"method": ["sample", "train"]}}, "out")
     assert (status.done, status.not_converged) == (2, 2)

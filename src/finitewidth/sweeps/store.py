@@ -1,10 +1,9 @@
-"""Results on disk: SQLite, one row and one transaction a point; draws in zarr beside it. One process writes."""
+"""Results on disk: SQLite, one row and one transaction a point; draws beside it. One process writes."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.runs.durations import now
+from finitewidth.sweeps.draws_file import write_draws
 from finitewidth.sweeps.point import Point
 
 DATABASE, DRAWS, CHECKPOINTS = "results.sqlite", "draws", "checkpoints"
@@ -133,7 +133,10 @@ class Store:
     def add(self, outcome: Outcome) -> None:
         """Draws first, under their last name when they are whole; then the row."""
         with _writing(self.folder):
-            draws = None if outcome.draws is None else self._keep_draws(outcome.point.id, outcome.draws)
+            draws = None if outcome.draws is None else f"{DRAWS}/{outcome.point.id}.npz"
+            if draws is not None:
+                (self.folder / DRAWS).mkdir(exist_ok=True)
+                write_draws(self.folder / draws, outcome.draws.to_datatree())
             row = {  # in the order of the columns
                 "point_id": outcome.point.id,
                 "config": outcome.point.text,
@@ -153,15 +156,6 @@ class Store:
             }
             with self._transaction() as db:
                 db.execute(_INSERT, tuple(row.values()))
-
-    def _keep_draws(self, name: str, draws: Any) -> str:
-        folder = self.folder / DRAWS
-        draft, path = folder / f".{name}.part", folder / f"{name}.zarr"
-        for old in (draft, path):
-            shutil.rmtree(old, ignore_errors=True)
-        draws.to_datatree().to_zarr(draft, consolidated=False, write_inherited_coords=True)
-        os.replace(draft, path)
-        return f"{DRAWS}/{path.name}"
 
     # --- data and runs ----------------------------------------------------------------------------------------
 
