@@ -94,7 +94,7 @@ def _work(
     of_the_run = (plan.document.text, _name(client, workers), len(wanted), len(before) - failed, failed)
     tally = _Tally()
     with (
-        _outcomes(left, worker, client if todo else "serial", workers) as outcomes,
+        _outcomes(left, todo, worker, client if todo else "serial", workers) as outcomes,
         _recorded(store, *of_the_run),
         progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance,
     ):
@@ -144,7 +144,9 @@ def _name(client: str, workers: int) -> str:
 
 
 @contextlib.contextmanager
-def _outcomes(tasks: Iterator[Task], worker: Worker, client: str, workers: int) -> Iterator[Iterator[Outcome]]:
+def _outcomes(
+    tasks: Iterator[Task], count: int, worker: Worker, client: str, workers: int
+) -> Iterator[Iterator[Outcome]]:
     """Of tasks, as they come in: by this worker, or by others like it through Dask."""
     if client == "serial":
         yield (worker.outcome(task) for task in tasks)
@@ -155,7 +157,7 @@ def _outcomes(tasks: Iterator[Task], worker: Worker, client: str, workers: int) 
     with (
         cluster.local(workers) if local else cluster.connected(client) as connection,
         # an adaptive cluster grows where more waits than is under way
-        contextlib.closing(cluster.outcomes(tasks, worker.setting, connection, ahead=1 if local else 2)) as found,
+        contextlib.closing(cluster.outcomes(tasks, worker.setting, connection, 1 if local else 2, count)) as found,
     ):
         yield found  # interrupted here, the workers hear of it too
 
