@@ -16,7 +16,6 @@ from finitewidth.checks.exceptions import InputError, MissingExtraError, ScaleWa
 from finitewidth.linalg import available_memory, parse_memory
 from finitewidth.runs.checkpoints import folder_of, refuse_links
 from finitewidth.runs.progress import progress_bar
-from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import locked
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
@@ -66,8 +65,7 @@ def run(
     with locked(folder), contextlib.closing(Store(folder)) as store:
         _prepare(folder)
         worker = Worker(Setting(str(folder.absolute()), _share(cap, client, count), plan.keep_draws))
-        _refuse_changed_data(plan, store)
-        _refuse_unloadable_data(plan, worker)
+        _load_first_data(plan, worker, store)
         scaled = _work(plan, store, worker, client, count, retry_failed, progress)
     if scaled:
         warnings.warn(f"{scaled[0]} (points of this sweep concerned: {len(scaled)})", ScaleWarning, stacklevel=2)
@@ -99,9 +97,8 @@ def _work(
         progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance,
     ):
         for found in outcomes:
-            if found.data_fingerprint is not None:  # every worker must see the data that the first point saw
-                data, key = f"data {found.point.config['data']!r}", found.point.data_key
-                _refuse_others(data, found.data_fingerprint, store.same_data(key, found.data_fingerprint))
+            if found.data_fingerprint is not None:
+                store.refuse_changed(found.point, found.data_fingerprint)
             store.add(found)
             advance(tally.add(found))
     return tally.scaled
@@ -168,53 +165,28 @@ def _share(cap: float | None, client: str, workers: int) -> float | None:
 
 
 def _refuse_missing_extras(plan: Plan) -> None:
-    if plan.keep_draws and "sample" in _values(plan, "method") and find_spec("xarray") is None:
+    methods = {plan.base.get("method"), *(method for grid in plan.grids for method in grid.get("method", []))}
+    if plan.keep_draws and "sample" in methods and find_spec("xarray") is None:
         raise MissingExtraError("xarray", "sample", "keeping draws (keep_draws: false leaves them out)")
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def _values(plan: Plan, key: str) -> list[Any]:
-    """All values of a key in a plan."""
-    found = [plan.base[key]] if key in plan.base else []
-    return found + [value for grid in plan.grids for value in grid.get(key, [])]
-
-
-def _refuse_changed_data(plan: Plan, store: Store) -> None:
-    """Files must be as they were when the sweep began."""
-    for name in dict.fromkeys(_values(plan, "data")):
-        source = plan.find(name)
-        try:
-            found = fingerprint_of(source)
-        except InputError:  # not there: said by those who load it
-            continue
-        if found is not None:
-            place = plan.document.where(plan.place("data"))
-            _refuse_others(f"{place}: data {name!r}", found, store.same_source(name, found, source))
-
-
-def _refuse_others(data: str, found: str, before: str | None) -> None:
-    if before is not None:
-        raise InputError(
-            f"{data}, which have changed (fingerprint {found})",
-            f"fingerprint {before}, as when this sweep began",
-            "bring the old data back, or choose another --out; nothing was changed",
-        )
-
-
-def _refuse_unloadable_data(plan: Plan, worker: Worker) -> None:
-    """Data that no point can load are refused before the first: the worker tries a few sets until one can be."""
+def _load_first_data(plan: Plan, worker: Worker, store: Store) -> None:
+    """Refuse data that no point can load, after a few sets, and those that have changed."""
     tried: dict[str, InputError] = {}
     for point in plan.points():
-        if point.data_key in tried:
-            continue
-        try:
-            worker.data(Task(point, plan.find(point.config["data"])))
-        except InputError as error:
-            tried[point.data_key] = error
-        if point.data_key not in tried or len(tried) == _TRIED:
-            return
+        if point.data_key not in tried:
+            try:
+                fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
+            except InputError as error:
+                tried[point.data_key] = error
+            else:
+                store.refuse_changed(point, fingerprint)
+                return
+        if len(tried) == _TRIED:
+            break
     first = next(iter(tried.values()))
     raise InputError(f"{plan.document.where(plan.place('data'))}: {first.given}", first.wanted, first.remedy)
 

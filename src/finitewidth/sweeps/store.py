@@ -29,7 +29,6 @@ CREATE TABLE points (
     run INTEGER
 );
 CREATE INDEX points_of_run ON points (run, status, converged);
-CREATE TABLE sources (source TEXT PRIMARY KEY, path TEXT, fingerprint TEXT NOT NULL);
 CREATE TABLE data (data TEXT PRIMARY KEY, fingerprint TEXT NOT NULL);
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, plan TEXT, client TEXT, planned INTEGER, before INTEGER, failed_before INTEGER,
@@ -159,26 +158,21 @@ class Store:
 
     # --- data and runs ----------------------------------------------------------------------------------------
 
-    def same_source(self, name: str, fingerprint: str, path: str) -> str | None:
-        """The fingerprint that was recorded for a source of data, if it is another; else records this one."""
-        return self._recorded("sources (source, fingerprint, path)", (name, fingerprint, path))
-
-    def same_data(self, key: str, fingerprint: str) -> str | None:
-        """The fingerprint that was recorded for data that were loaded, if it is another; else records this one."""
-        if self._seen.get(key) != fingerprint:
-            self._seen[key] = fingerprint
-            return self._recorded("data (data, fingerprint)", (key, fingerprint))
-        return None
-
-    def _recorded(self, table: str, row: tuple[str, ...]) -> str | None:
-        name, _, columns = table.partition(" ")
-        key = columns.strip("()").split(", ")[0]
-        found = self._db.execute(f"SELECT fingerprint FROM {name} WHERE {key} = ?", row[:1]).fetchone()
-        if found is not None:
-            return None if found[0] == row[1] else str(found[0])
+    def refuse_changed(self, point: Point, fingerprint: str) -> None:
+        """InputError unless the data of a point are those that the folder's first point on them saw."""
+        key = point.data_key
+        if self._seen.get(key) == fingerprint:
+            return
         with _writing(self.folder), self._transaction() as db:
-            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        return None
+            db.execute("INSERT OR IGNORE INTO data VALUES (?, ?)", (key, fingerprint))
+            before = db.execute("SELECT fingerprint FROM data WHERE data = ?", (key,)).fetchone()[0]
+        if before != fingerprint:
+            raise InputError(
+                f"data {point.config['data']!r}, which have changed (fingerprint {fingerprint})",
+                f"fingerprint {before}, as when this sweep began",
+                "bring the old data back, or choose another --out; nothing was changed",
+            )
+        self._seen[key] = fingerprint
 
     def begin(self, plan: str, client: str, planned: int, before: int, failed_before: int) -> None:
         """A new run; ``planned`` points, ``before`` of which are done already."""

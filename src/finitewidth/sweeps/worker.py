@@ -69,7 +69,7 @@ class Worker:
             )
         self.setting = setting
         self.spectra = Spectra(setting.memory)
-        self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
+        self._data: tuple[str, tuple[Dataset, Dataset, str]] | None = None
         self._checked: tuple[dict[str, Any], Command] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
 
@@ -97,7 +97,7 @@ class Worker:
             finished_at=now(),
             seconds=time.perf_counter() - started,
             versions=_versions(),
-            data_fingerprint=None if self._data is None or self._data[0] != task.point.data_key else self._data[2],
+            data_fingerprint=None if self._data is None or self._data[0] != task.point.data_key else self._data[1][2],
             peak_memory=_peak(),
             draws=draws,
             scale=[text for text, category in said.items() if issubclass(category, ScaleWarning)],
@@ -108,7 +108,7 @@ class Worker:
         from finitewidth.theory.rows import without_validity
         from finitewidth.theory.spectrum_cache import keeping
 
-        train, test = self.data(task)
+        train, test, _ = self.data(task)
         started = time.perf_counter()
         with keeping(self.spectra):
             solution = self._solution(task, train, test)
@@ -149,13 +149,13 @@ class Worker:
         network = command.network.with_width(config["width"]) if "width" in config else command.network
         return replace(command, network=network, noise=[config["temperature"]])
 
-    def data(self, task: Task) -> tuple[Dataset, Dataset]:
-        """The training and the test part, the same objects for as long as points share them."""
+    def data(self, task: Task) -> tuple[Dataset, Dataset, str]:
+        """Training part, test part, and the fingerprint of both; the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = self._command(task).load()
-            self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
+            train, test = self._command(task).load()
+            self._data = (key, (train, test, f"{train.fingerprint()} {test.fingerprint()}"))
         return self._data[1]
 
 
