@@ -7,7 +7,6 @@ import shutil
 import time
 import traceback
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -76,7 +75,6 @@ class Worker:
     def outcome(self, task: Task) -> Outcome:
         """Of one point: a result, or the reason why there is none. Raises StopSweepError where the disk is full."""
         started_at, started = now(), time.perf_counter()
-        _forget_peak()
         result, reason, draws = None, "", None
         with warnings.catch_warnings(record=True) as caught, time_limit(None):
             try:
@@ -184,16 +182,8 @@ def _versions() -> str:
     return compact(versions(*_LIBRARIES))
 
 
-def _forget_peak() -> None:
-    """From here on the system counts the peak memory of this process anew, where it can (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def _peak() -> int | None:
-    """Peak memory of this process in bytes."""
-    with suppress(OSError, ValueError, IndexError):
-        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    """Peak memory of this process in bytes, where the system says it."""
     try:
         import resource
     except ImportError:
