@@ -14,7 +14,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 NEEDS = {
     "04_theory_against_samples": ("jax", "matplotlib"),
-    "06_sweep_on_a_cluster": ("distributed", "zarr", "pandas"),
+    "06_sweep_on_a_cluster": ("distributed", "pandas"),
     "kernel_methods": (),
 }
 

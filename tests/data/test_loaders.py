@@ -362,7 +362,7 @@ class TestCsv:
             (HOUSES.replace("2.5", "inf"), {}, r"missing or infinite value"),
             (HOUSES.replace("20.25", ""), {}, r"missing.*column 'price', line 3"),
             (HOUSES.replace("20.25", "dear"), {}, r"text \('dear'\).*'price', line 3.*task='classification'"),
-            (HOUSES, {"target": "zzz"}, "columns size, rooms, price"),
+            (HOUSES, {"target": "zzz"}, "one of 'size', 'rooms', 'price'"),
             (HOUSES, {"delimiter": ";"}, "a single column 'size,rooms,price' where ';' separates"),
             (HOUSES, {"delimiter": ""}, "one character"),
             (HOUSES, {"delimiter": '"'}, "one character"),
@@ -486,16 +486,18 @@ class TestImageFolder:
             image_folder(folder)
 
 
-def bunch(**changes):
-    return Bunch(
-        **{
-            "data": RNG.standard_normal((20, 2)),
-            "target": np.array(["0", "1"] * 10, dtype=object),
-            "feature_names": ["a", "b"],
-            "categories": {},
-        }
-        | changes
-    )
+def bunch(data=None, target=("0", "1") * 10, names=("a", "b")):
+    """As scikit-learn answers, with tables of pandas."""
+    pandas = pytest.importorskip("pandas")
+    data = RNG.standard_normal((20, 2)) if data is None else data
+    frame = data if isinstance(data, pandas.DataFrame) else pandas.DataFrame(data, columns=list(names))
+    several = getattr(target, "ndim", 1) == 2
+    target = None if target is None else pandas.DataFrame(target) if several else pandas.Series(target)
+    return Bunch(data=frame.infer_objects(), target=target)
+
+
+def categories(texts):
+    return pytest.importorskip("pandas").Categorical(texts)
 
 
 class TestOpenml:
@@ -537,30 +539,34 @@ class TestOpenml:
         answers(bunch(target=target))
         assert openml("some", n_train=12, task=task)[0].classes == classes
 
-    def test_text_and_missing_values(self, answers):
-        # scikit-learn's parsers give a categorical column as its texts or, with the same categories, as their places.
+    @pytest.mark.parametrize("categorical", [True, False])
+    def test_text_and_missing_values(self, answers, categorical):
+        pandas = pytest.importorskip("pandas")
         b = np.array(["x", "y", "y", None] * 5, dtype=object)
         a = np.array([*np.arange(19.0), np.nan])
-        as_text = bunch(data=np.column_stack([a, b]).astype(object), categories={"b": ["y", "x"]})
-        places = np.array([1.0, 0.0, 0.0, np.nan] * 5)
-        as_places = bunch(data=np.column_stack([a, places]), categories={"b": ["y", "x"]})
-        found = []
-        for answer in (as_text, as_places):
-            answers(answer)
-            options = {"n_train": 12, "encode": "text", "impute": "median", "standardise": "none"}
-            train, test = openml("some", **options)
-            assert train.input_names == ("a", "b=x", "b=y")
-            found.append(np.vstack([train.x, test.x]))
-            np.testing.assert_array_equal(openml("some", **options | {"drop": "b"})[0].x[:, 0], train.x[:, 0])
-            with pytest.raises(InputError, match="--impute"):
-                openml("some", encode="b")
-        np.testing.assert_array_equal(*found)
+        answers(bunch(pandas.DataFrame({"a": a, "b": categories(b) if categorical else b})))
+        options = {"n_train": 12, "encode": "text", "impute": "median", "standardise": "none"}
+        train, test = openml("some", **options)
+        assert train.input_names == ("a", "b=x", "b=y")
+        np.testing.assert_array_equal(openml("some", **options | {"drop": "b"})[0].x[:, 0], train.x[:, 0])
+        with pytest.raises(InputError, match="--impute"):
+            openml("some", encode="b")
         order = np.random.default_rng(0).permutation(20)
         median = np.nanmedian(a[order[:12]])
         seen = b[order[:12]]
         y = np.where(b == None, (seen == "y").sum() > (seen == "x").sum(), b == "y")  # noqa: E711 # of every element
         expected = np.column_stack([np.where(np.isnan(a), median, a), ~y, y])
-        np.testing.assert_array_equal(found[0], expected[order])
+        np.testing.assert_array_equal(np.vstack([train.x, test.x]), expected[order])
+
+    def test_categories_of_digits_are_texts(self, answers):
+        pandas = pytest.importorskip("pandas")
+        answers(bunch(pandas.DataFrame({"a": np.arange(20.0), "b": categories(["1", "2"] * 10)})))
+        assert openml("some", n_train=12, encode="text")[0].input_names == ("a", "b=1", "b=2")
+
+    def test_without_pandas(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(MissingExtraError, match=r"finitewidth\[table\]"):
+            openml("some")
 
     def test_several_targets(self, answers):
         answers(bunch(target=RNG.standard_normal((20, 2))))
@@ -568,12 +574,13 @@ class TestOpenml:
         assert (self.called["target_column"], train.n_outputs) == (["t", "u"], 2)
 
     def test_sparse(self, answers):
+        pandas = pytest.importorskip("pandas")
         from scipy.sparse import csr_matrix
 
-        answers(bunch(data=csr_matrix(np.eye(20))))
+        answers(bunch(pandas.DataFrame.sparse.from_spmatrix(csr_matrix(np.eye(20)))))
         with pytest.raises(MemoryCapError, match="inputs"):
             openml("some", max_bytes=100)
-        answers(bunch(data=csr_matrix(np.eye(20)[:, :2])))
+        answers(bunch(pandas.DataFrame.sparse.from_spmatrix(csr_matrix(np.eye(20)[:, :2]), columns=["a", "b"])))
         assert openml("some", n_train=12, standardise="none")[0].x.shape == (12, 2)
 
     @pytest.mark.parametrize(
@@ -585,10 +592,10 @@ class TestOpenml:
             (HTTPError("u", 503, "Unavailable", None, None), "no answer"),
             (ValueError("No known dataset found."), "exact name of a data set"),
             (KeyError("Could not find target_column='x'"), "target_column"),
-            (bunch(categories={"b": ["x"]}), "categorical columns b;"),
-            (bunch(data=np.array([[1.0, "x"]] * 20, dtype=object)), r"text \('x'\) .* column 'b', row 1;.*--encode"),
-            (bunch(data=np.full((20, 2), np.nan)), "missing or infinite value .* column 'a', row 1;.*--impute"),
-            (bunch(data=np.full((20, 2), np.inf)), "missing or infinite value .* column 'a', row 1"),
+            (bunch({"a": np.arange(20.0), "b": categories(["x", "y"] * 10)}), "categorical columns b;"),
+            (bunch(np.array([[1.0, "x"]] * 20, dtype=object)), r"text \('x'\) .* column 'b', row 1;.*--encode"),
+            (bunch(np.full((20, 2), np.nan)), "missing or infinite value .* column 'a', row 1;.*--impute"),
+            (bunch(np.full((20, 2), np.inf)), "missing or infinite value .* column 'a', row 1"),
             (bunch(target=None), "no single target"),
             (bunch(target=np.zeros((20, 2))), "no single target"),
             (bunch(target=np.array(["x", ""] * 10, dtype=object)), "missing"),

@@ -44,7 +44,7 @@ MODULE_OF_EXTRA = {
     "plot": "matplotlib",
     "sample": "jax",
     "data": "mlxtend",
-    "sweep": "zarr",
+    "sweep": "distributed",
     "cluster": "distributed",
     "table": "pandas",
 }

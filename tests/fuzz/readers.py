@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import sqlite3
 from functools import lru_cache
 from pathlib import Path
@@ -292,7 +291,7 @@ _SQL = (
 
 def odd_sql(rng: random.Random, path: Path, point: str) -> None:
     values = (None, 1, -1.5, "x", "{}", "[]", "null", '{"a": NaN}', "[" * 5000, b"\xff\xfe", "../../../etc", "\x1b[2J")
-    values += (f"draws/{point}.zarr", f"draws/../{point}", f"/tmp/{point}", 2**62, "2020-13-01", "2020-01-01T00:00:00")
+    values += (f"draws/{point}.npz", f"draws/../{point}", f"/tmp/{point}", 2**62, "2020-13-01", "2020-01-01T00:00:00")
     values += ('{"test_error": "x", "width": [1, [2]], "accuracy": 1e300}', '{"test_error": 1, "test_error_se": true}')
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -350,6 +349,8 @@ def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
 def drawn(folder: Path) -> Path:
     import xarray
 
+    from finitewidth.sweeps.draws_file import write_draws
+
     rng = np.random.default_rng(0)
     axes = ("chain", "draw", "point")
     groups = {
@@ -358,48 +359,31 @@ def drawn(folder: Path) -> Path:
     }
     tree = xarray.DataTree.from_dict(groups)
     tree.attrs = {"network": "FullyConnected(3)", "seed": 0, "complete": 1}
-    place = folder / "draws.zarr"
-    tree.to_zarr(place, consolidated=False)
+    place = folder / "draws.npz"
+    write_draws(place, tree)
     return place
 
 
 def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
-    from finitewidth.sweeps.read_draws import META, read_draws
+    from finitewidth.sweeps.draws_file import read_draws
 
-    place = folder / "draws.zarr"
-    shutil.copytree(valid, place)
-    files = sorted(path for path in place.rglob("*") if path.is_file())
-    path = rng.choice(files)
-    kind = rng.randrange(10)
-    if kind < 4:
-        path = rng.choice([file for file in files if file.name == META])
-        path.write_bytes(encoded(mutate.json_text(rng, json.loads(path.read_text()))))
-    elif kind < 6:
-        path.write_bytes(mutate.damaged(rng, path.read_bytes()))
-    elif kind == 6:
-        path = rng.choice([file for file in files if file.name == META])
-        meta = json.loads(path.read_text())
-        other = {
-            "shape": ([10**12], [2, 6, -1], [], [10**9, 10**9, 10**9]),
-            "data_type": ("string", "float16", "r80", {"name": "numpy.datetime64"}, "complex128"),
-            "codecs": ([{"name": "numcodecs.pickle"}], [{"name": "gzip"}], [], "bytes"),
-            "zarr_format": (2, "3", None),
-            "node_type": ("group", "array", "x"),
-            "consolidated_metadata": ({"kind": "inline", "must_understand": False, "metadata": {}},),
-            "attributes": ({"units": "days since 2000"}, {"_FillValue": 3}, [], {"scale_factor": "x"}),
-            "storage_transformers": ([{"name": "x"}],),
-        }
-        key = rng.choice(list(other))
-        path.write_text(json.dumps(meta | {key: rng.choice(other[key])}))
-    elif kind == 7:
-        path.unlink()
-        if rng.random() < 0.7:
-            path.symlink_to(rng.choice(("/etc/passwd", "/dev/zero", str(folder), str(valid / META))))
-    elif kind == 8:
-        (path.parent / rng.choice((".zarray", ".zgroup", ".zmetadata", "x", "c"))).mkdir(exist_ok=True)
+    place = folder / "draws.npz"
+    kind = rng.randrange(4)
+    if kind == 0:
+        place.write_bytes(mutate.damaged(rng, valid.read_bytes()))
     else:
-        (place / ".zgroup").write_text('{"zarr_format": 2}')
-        (place / META).unlink()
+        with np.load(valid) as found:
+            arrays = {f"{name}.npy": npy_bytes(array) for name, array in found.items()}
+            meta = json.loads(str(found["meta"]))
+        if kind == 1:
+            arrays["meta.npy"] = npy_bytes(np.array(mutate.json_text(rng, meta)))
+        elif kind == 2:
+            name = rng.choice([name for name in arrays if name != "meta.npy"])
+            other = rng.choice(("../a", "/", "a/b/c", "posterior", "posterior/mean/x", "", "chain", "meta"))
+            arrays[f"{other}.npy"] = arrays.pop(name)
+            meta["dims"][other] = rng.choice((["chain"], [], ["x", "x", "x"], "chain", [["a"]], None))
+            arrays["meta.npy"] = npy_bytes(np.array(json.dumps(meta)))
+        mutate.archive(rng, place, arrays)
     read_draws(place, max_bytes=SMALL)
 
 

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import finitewidth as fw
-from finitewidth.sweeps.read_draws import zstd_content_size
 from fuzz.case import ESCAPED, REFUSED, Runner, Target
 from fuzz.functions import FUNCTIONS
 from fuzz.readers import READERS
@@ -142,15 +141,6 @@ def test_text_of_what_are_no_characters_is_refused(tmp_path, order):
                 fw.data.npz(tmp_path / "a.npz")
 
 
-@pytest.mark.parametrize("size", [0, 5, 255, 256, 70_000])
-def test_the_size_that_a_zstandard_frame_declares(size):
-    numcodecs = pytest.importorskip("numcodecs")
-    frame = bytes(numcodecs.Zstd().encode(np.zeros(size, np.uint8)))
-    assert zstd_content_size(frame[:18]) == size
-    with pytest.raises(ValueError, match="frame"):
-        zstd_content_size(b"\x00" + frame[1:18])
-
-
 def test_draws_from_elsewhere_are_not_followed(tmp_path):
     import sqlite3
 
@@ -159,7 +149,7 @@ def test_draws_from_elsewhere_are_not_followed(tmp_path):
     valid = database(tmp_path)
     db = sqlite3.connect(tmp_path / valid["name"])
     with db:
-        db.execute("UPDATE points SET draws_path = '../elsewhere.zarr' WHERE point_id = ?", (valid["id"],))
+        db.execute("UPDATE points SET draws_path = '../elsewhere.npz' WHERE point_id = ?", (valid["id"],))
     db.close()
     with pytest.raises(fw.InputError, match="draws at"):
         fw.sweeps.draws(tmp_path, valid["id"])

@@ -36,11 +36,10 @@ def test_through_a_scheduler_as_in_one_process(tmp_path):
 
 def client_with(**packages: str) -> SimpleNamespace:
     """A stand-in for a client whose worker has other versions than this process."""
-    ours = {"python": "3.11.7.final.0", "distributed": "2026.8.0", "dask": "2026.8.0"}
+    ours = {"python": "3.11.7.final.0", "distributed": "2026.8.0", "finitewidth": fw.__version__}
     everywhere = {"packages": ours}
     found = {"client": everywhere, "scheduler": everywhere, "workers": {"tcp://w": {"packages": ours | packages}}}
-    installed = {name: value for name, value in packages.items() if name == "finitewidth"}
-    return SimpleNamespace(get_versions=lambda: found, run=lambda function: {"tcp://w": installed})
+    return SimpleNamespace(get_versions=lambda packages: found)
 
 
 @pytest.mark.parametrize(

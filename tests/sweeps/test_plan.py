@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import finitewidth as fw
-from finitewidth.data.columns import STRATEGIES
+from finitewidth.data.table import STRATEGIES
 from finitewidth.jobs.job import METHODS
 from finitewidth.jobs.options import PredictOptions, command_of
 from finitewidth.sweeps import Plan, json_schema
@@ -131,7 +131,7 @@ REFUSED = [
     (("precision: 1.0", "precision: [1, 2]"), "line 11", "1 value or 3"),
     (("precision: 1.0", "precision: -1"), "line 11", "above 0"),
     (("0.5]", "-0.5]"), "line 14", "at least 0"),
-    (("0.5]", "0]"), "line 14", "above 0"),
+    (("0.02, 5e-2, 0.1, 0.5]", "0]"), "line 14", "above 0"),
     (("160]", "2.5]"), "line 13", "whole number"),
     (("[20, 40, 80, 160]", "[]"), "line 13", "an empty grid"),
     (("[20, 40, 80, 160]", "20"), "line 13", "a list of values"),
@@ -167,16 +167,20 @@ def test_columns_of_a_table(plan_of, tmp_path):
     (tmp_path / "rooms.csv").write_text("size,rooms,price\n1,2,3\n")
     names = "target: [price, 'a, b']\ndrop: size\nencode: text\nimpute: mean\ndelimiter: tab\n"
     (point,) = plan_of("data: rooms.csv\n" + names).points()
-    assert (point.config["target"], point.config["drop"], point.config["encode"]) == ('price,"a, b"', "size", "text")
+    assert (point.config["target"], point.config["drop"], point.config["encode"]) == (
+        ["price", "a, b"],
+        ["size"],
+        ["text"],
+    )
     data = command_of(point.values(str(tmp_path / "rooms.csv"))).data_options
     assert (data["target"], data["drop"], data["delimiter"]) == (("price", "a, b"), ("size",), "\t")
     (other,) = plan_of("data: rooms.csv\n" + names.replace("drop: size", "drop: rooms")).points()
     assert (point.data_key, point.group) != (other.data_key, other.group)
     assert point.data_key != other.data_key
     (plain,) = plan_of("data: rooms.csv\ntarget: price\n").points()
-    assert plain.config["target"] == "price"
+    assert plain.config["target"] == ["price"]
     swept = plan_of("data: rooms.csv\ntarget: price\ngrid:\n  columns: [size, [size, rooms]]\n").points()
-    assert [point.config["columns"] for point in swept] == ["size", "size,rooms"]
+    assert [point.config["columns"] for point in swept] == [["size"], ["size", "rooms"]]
 
 
 def test_a_combination_that_cannot_be_is_left_to_its_point(plan_of):
@@ -187,7 +191,7 @@ def test_a_combination_that_cannot_be_is_left_to_its_point(plan_of):
 @pytest.mark.parametrize("path", ["nowhere.yaml", "."])
 def test_no_file(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(fw.InputError, match="a plan, a YAML file"):
+    with pytest.raises(fw.InputError, match="a file; check the path"):
         Plan.of(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -17,7 +16,6 @@ from killing import children, command, content, moments, resume, wait_for
 
 import finitewidth as fw
 from finitewidth.sweeps import cluster
-from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.point import Point
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, Task
@@ -42,41 +40,6 @@ def tasks(groups: int, size: int) -> list[Task]:
 
 def ids(found) -> list[str]:
     return sorted(task.point.id for task in found)
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("done", [1, 64])
-def test_every_task_is_handed_out_once_and_groups_stay_together(workers, done):
-    """Also where workers return what they have not come to."""
-    todo = tasks(5, 40)
-    batches = Batches(iter(todo))
-    seen: list[tuple[int, Task]] = []
-    for worker in itertools.cycle(range(workers)):
-        batch = batches.take(worker)
-        if not batch:
-            break
-        seen += [(worker, task) for task in batch[:done]]
-        batches.give_back(worker, batch[done:])
-    assert ids(task for _, task in seen) == ids(todo)
-    meetings = {(worker, task.point.group) for worker, task in seen}
-    assert len(meetings) <= 5 + 2 * workers
-
-
-def test_what_came_back_from_no_worker_in_particular_goes_to_another():
-    """A batch whose worker has gone is anybody's, and so is what is left of it."""
-    todo = tasks(1, 4)
-    batches = Batches(iter(todo))
-    first = batches.take("one") + batches.take("one") + batches.take("one")
-    batches.give_back(None, first)
-    seen: list[Task] = []
-    while batch := batches.take("two"):
-        seen += batch
-    assert ids(seen) == ids(todo)
-
-
-def test_never_all_of_a_group_to_one_worker():
-    batches = Batches(iter(tasks(1, 8)))
-    assert [len(batches.take(worker)) for worker in (0, 1, 2)] == [4, 1, 1]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +131,7 @@ class StandIn:
         def result():
             if isinstance(found, Exception):
                 raise found
-            return found
+            return found, "tcp://a"
 
         future = SimpleNamespace(key=str(len(self.calls)), result=result, cancel=lambda: None)
         future.add_done_callback = lambda tell: tell(future)
@@ -190,7 +153,7 @@ def done(batch) -> list[Outcome]:
 
 
 def outcomes(todo, client) -> dict[str, str]:
-    found = list(cluster.outcomes(iter(todo), Setting("out", None, False), client, ahead=1))
+    found = list(cluster.outcomes(iter(todo), Setting("out", None, False), client, 1, len(todo)))
     assert ids(found) == ids(todo)
     return {outcome.point.id: outcome.reason for outcome in found}
 
@@ -205,13 +168,25 @@ def test_a_point_that_kills_its_workers_fails_and_the_others_do_not():
     assert client.calls[-1] != "interrupt"
 
 
-def test_what_a_worker_does_not_come_to_is_done_later():
-    outcomes(tasks(2, 9), StandIn(lambda batch: done(batch[:1])))
+def test_what_a_worker_does_not_come_to_is_done_later_there_if_possible():
+    client = StandIn(lambda batch: done(batch[:1]))
+    outcomes(tasks(2, 9), client)
+    assert {tuple(workers) for workers, _ in client.calls if workers} == {("tcp://a",)}
+
+
+@pytest.mark.parametrize(("groups", "size", "batches"), [(2, 9, 6), (20, 4, 20), (1, 3, 3), (1, 1000, 16)])
+def test_the_points_of_a_batch_share_work_and_every_worker_has_some(groups, size, batches):
+    todo = tasks(groups, size)
+    client = StandIn(done)
+    outcomes(todo, client)
+    assert len(client.calls) == batches
+    group = {task.point.id: task.point.group for task in todo}
+    assert all(len({group[name] for name in names}) == 1 for _, names in client.calls)
 
 
 def test_workers_hear_of_an_end_and_of_a_scheduler_that_is_gone():
     client = StandIn(lambda batch: done(batch))
-    found = cluster.outcomes(iter(tasks(1, 9)), Setting("out", None, False), client, ahead=1)
+    found = cluster.outcomes(iter(tasks(1, 9)), Setting("out", None, False), client, 1, 9)
     next(found)
     found.close()
     assert client.calls[-2:] == ["cancelled", "interrupt"]
@@ -234,6 +209,6 @@ def test_an_interrupted_worker_ends_its_point_and_no_more(monkeypatch):
 def test_a_worker_returns_after_a_moment(monkeypatch):
     monkeypatch.setattr(cluster, "Worker", lambda setting: SimpleNamespace(outcome=lambda task: task))
     setting = Setting("elsewhere", None, False)
-    assert cluster.work([1, 2, 3], setting) == [1, 2, 3]
+    assert cluster._done([1, 2, 3], setting) == [1, 2, 3]
     monkeypatch.setattr(cluster, "_RETURN", -1.0)
-    assert cluster.work([1, 2, 3], setting) == [1]
+    assert cluster._done([1, 2, 3], setting) == [1]

@@ -14,7 +14,7 @@ from finitewidth.cli import main
 
 # what the extras alone bring: none of it may be here, or this would show nothing (pydantic comes with Typer 0.29 too)
 EXTRAS = ("arviz", "blackjax", "dask", "distributed", "jax", "matplotlib", "mlxtend", "optax", "pandas", "PIL")
-EXTRAS = (*EXTRAS, "xarray", "yaml", "zarr")
+EXTRAS = (*EXTRAS, "xarray", "yaml")
 assert [name for name in EXTRAS if find_spec(name)] == []
 
 for name in fw.__all__:

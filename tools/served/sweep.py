@@ -16,7 +16,7 @@ if __name__ == "__main__":
     assert fw.sweeps.run("plan.yaml", "other", client="local", workers=2).done == 4
     assert len(list(fw.sweeps.rows("out"))) == 4
     assert "grid" in fw.sweeps.json_schema()["properties"]
-    if find_spec("xarray") is None:  # zarr is here, but what makes draws comes with the extra `sample`
+    if find_spec("xarray") is None:
         try:
             fw.sweeps.run({"data": "digits", "method": "sample", "grid": {"width": [5]}}, "draws")
         except fw.MissingExtraError as error:

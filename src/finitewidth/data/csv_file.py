@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_format
 import gzip
+import io
 import itertools
 import re
 import warnings
@@ -11,19 +12,20 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from finitewidth.checks import shown
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.cells import Decimals, number_of, option
-from finitewidth.data.columns import Selection, Table
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
+from finitewidth.data.table import Selection, Table, number_of, option, targets
 
 DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # those that are guessed, by their names
-SAMPLE = 50  # lines from which the delimiter is guessed
-BYTES_A_CHARACTER = 4.0  # the densest table, "0,1,0,1", has two bytes a number, and float64 takes eight
-_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*")  # as pandas calls a column without a name
+SAMPLE = 50  # lines in which a header ends
+BYTES_A_CHARACTER = 24.0  # of cells as Python holds texts: "10," are three characters and up to 60 bytes
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # 1,5
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")  # 1.234: its sign may separate thousands
+_UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)*")  # as pandas calls a
 
 
 def csv(
@@ -46,8 +48,8 @@ def csv(
     """A csv file (UTF-8, with a header; .gz is unpacked): the column ``target`` is y, the others are inputs.
 
     x is (P, inputs), with ``input_names``. Several targets are real outputs, y (P, D).
-    ``delimiter``: between the columns; None is the tab for .tsv, and otherwise whichever of ``, ; tab |`` divides
-    the first lines evenly. Numbers have decimal points, or decimal commas throughout.
+    ``delimiter``: between the columns; None is whichever of ``, ; tab |`` finds the targets in the header. Numbers have
+    decimal points, or decimal commas throughout.
     ``columns``: the inputs, in this order; ``drop``: columns that are none. A column without a name, such as the row
     numbers that pandas writes, is left out with a warning.
     ``encode``: columns to one-hot encode, or "text" for all that hold texts. ``impute``: "mean", "median" or
@@ -63,11 +65,9 @@ def csv(
     """
     file = existing(path)
     what = f"file {str(path)!r}"
-    if not _packed(file):
-        refuse_above(BYTES_A_CHARACTER * file.stat().st_size, max_bytes, what)
     with located(what):
         selection = Selection.of(target, columns, drop, encode, impute)
-        table, unnamed = _read(file, selection, delimiter, max_bytes)
+        table, unnamed = _read(file, selection, delimiter, task, max_bytes)
         rows = table.rows(task, classes)
         train, test = parts(rows, n_train, n_test, seed, standardise, standardise_target, table.prepare)
     if unnamed:
@@ -79,20 +79,17 @@ def csv(
     return train, test
 
 
-def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: float) -> tuple[Table, list[str]]:
+def _read(
+    file: Path, selection: Selection, delimiter: str | None, task: str, max_bytes: float
+) -> tuple[Table, list[str]]:
     """The table, and the columns that were left out because they have no name."""
-    if delimiter is None and file.name.lower().removesuffix(".gz").endswith(".tsv"):
-        delimiter = "\t"
-    if delimiter is not None:
-        delimiter = checked_delimiter(delimiter)
+    given = None if delimiter is None else checked_delimiter(delimiter)
     try:
-        opened = gzip.open if _packed(file) else open
-        with opened(file, "rt", newline="", encoding="utf-8-sig") as stream:
-            lines = _bounded(stream, max_bytes, f"file {str(file)!r}, of which a part alone")
-            first = list(itertools.islice(lines, SAMPLE))
-            delimiter = delimiter or _guessed(first, selection.targets or ())
-            reader = csv_format.reader(itertools.chain(first, lines), delimiter=delimiter, strict=True)
-            return _parse(reader, selection, delimiter, max_bytes)
+        with _opened(file, max_bytes) as stream:
+            first = list(itertools.islice(stream, SAMPLE))
+            delimiter = given or _guessed(first, selection.targets)
+            reader = csv_format.reader(itertools.chain(first, stream), delimiter=delimiter, strict=True)
+            return _parsed(reader, selection, delimiter, task, max_bytes)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"no gzip file, or a damaged one ({error})", "a whole file", "pack it again") from error
     except OSError as error:
@@ -104,19 +101,17 @@ def _read(file: Path, selection: Selection, delimiter: str | None, max_bytes: fl
         raise InputError(f"text that is no csv ({error})", "UTF-8 text in columns", "save it as csv again") from error
 
 
-def _packed(file: Path) -> bool:
-    return file.suffix.lower() == ".gz"
-
-
-def _bounded(stream: IO[str], max_bytes: float, what: str) -> Iterator[str]:
-    """Lines; raises MemoryCapError before more is read than fits: what a packed file holds is not known before."""
+def _opened(file: Path, max_bytes: float) -> TextIO:
+    """Raises MemoryCapError, before more is unpacked than fits."""
     most = int(min(max_bytes / BYTES_A_CHARACTER, 2**62))
-    left = most
-    while line := stream.readline(left + 1):
-        left -= len(line)
-        if left < 0:
-            refuse_above(BYTES_A_CHARACTER * (most + 1), max_bytes, what)
-        yield line
+    what = f"file {str(file)!r}"
+    if file.suffix.lower() != ".gz":
+        refuse_above(BYTES_A_CHARACTER * file.stat().st_size, max_bytes, what)
+        return open(file, newline="", encoding="utf-8-sig")
+    with gzip.open(file) as packed:
+        unpacked = packed.read(most + 1)
+    refuse_above(BYTES_A_CHARACTER * len(unpacked), max_bytes, f"{what}, of which a part alone")
+    return io.TextIOWrapper(io.BytesIO(unpacked), newline="", encoding="utf-8-sig")
 
 
 # --- delimiter and header -----------------------------------------------------------------------------
@@ -134,30 +129,22 @@ def checked_delimiter(delimiter: Any) -> str:
 
 
 def _guessed(lines: list[str], targets: Sequence[str]) -> str:
-    """The delimiter with which the header names the targets and every line has as many cells as the header."""
-    tables = {delimiter: _rows(lines, delimiter) for delimiter in DELIMITERS}
-    possible = [delimiter for delimiter, rows in tables.items() if rows and len(rows[0]) > 1]
-    for fits in (
-        lambda rows: set(targets) <= {_clean(name) for name in rows[0]},
-        lambda rows: len(set(map(len, rows))) == 1,
-    ):
-        possible = [delimiter for delimiter in possible if fits(tables[delimiter])] or possible
-    if len(possible) > 1:
-        raise InputError(
-            "columns that may be separated by " + " or by ".join(repr(DELIMITERS[d]) for d in possible),
-            "the delimiter",
-            f"say {option('delimiter', DELIMITERS[possible[0]])}, for example",
-        )
-    return possible[0] if possible else ","
+    """The delimiter with which the header names the targets, or else has most names."""
+    headers = {delimiter: _first_row(csv_format.reader(lines, delimiter=delimiter)) for delimiter in DELIMITERS}
+    return max(headers, key=lambda delimiter: ({*targets} <= {*headers[delimiter]}, len(headers[delimiter])))
 
 
-def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
-    rows = [row for row in csv_format.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
-    return rows[:-1] if len(lines) == SAMPLE else rows  # the last may go on in the next line
+def _first_row(reader: Iterator[list[str]]) -> list[str]:
+    """The names in one line each that a terminal may be shown; an empty line is no row."""
+    row = next(filter(_filled, reader), [])
+    return ["".join(c if c.isprintable() else " " for c in name).strip() for name in row]
 
 
-def _header(cells: list[str], delimiter: str) -> list[str]:
-    names = [_clean(name) for name in cells]
+def _filled(row: list[str]) -> bool:
+    return any(map(str.strip, row))
+
+
+def _refuse_header(names: list[str], delimiter: str) -> None:
     if all(not name or number_of(name) is not None for name in names):
         raise InputError("no header in line 1", "the names of the columns", "add a first line of names")
     counts = Counter(name for name in names if name and not _UNNAMED.fullmatch(name))
@@ -170,64 +157,68 @@ def _header(cells: list[str], delimiter: str) -> list[str]:
             "a target and at least one input",
             f"say what does with {option('delimiter', ';')}, for example, or add a column",
         )
-    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]
-
-
-def _clean(name: str) -> str:
-    """A name in one line that a terminal may be shown."""
-    return "".join(c if c.isprintable() else " " for c in name).strip()
 
 
 # --- rows ---------------------------------------------------------------------------------------------
 
 
-def _parse(reader: Any, selection: Selection, delimiter: str, max_bytes: float) -> tuple[Table, list[str]]:
-    rows = (row for row in reader if any(map(str.strip, row)))  # an empty line is no row
-    names, inputs = _chosen(next(rows, []), selection, delimiter)
-    unnamed = [name for name in inputs if _UNNAMED.fullmatch(name) and selection.columns is None]
-    known: dict[str, str] = {}
-    columns = [selection.column(name, known, max_bytes) for name in inputs if name not in unnamed]
-    if not columns:
+def _parsed(reader: Any, selection: Selection, delimiter: str, task: str, max_bytes: float) -> tuple[Table, list[str]]:
+    names = _first_row(reader)
+    _refuse_header(names, delimiter)
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    inputs = selection.inputs(names)
+    unnamed = [] if selection.columns else [name for name in inputs if _UNNAMED.fullmatch(name)]
+    inputs = [name for name in inputs if name not in unnamed]
+    if not inputs:
         raise InputError("no input column with a name", "at least one", "name the columns in the first line")
-    decimals, targets = Decimals(delimiter), selection.targets or ()
-    answers, lines = [list[str]() for _ in targets], list[int]()
-    picked = [names.index(column.name) for column in columns]
-    asked = [names.index(name) for name in targets]
-    for row in rows:
-        line = reader.line_num
-        _refuse_uneven(row, names, line)
-        place_of_row = f"line {line}"
-        for column, i in zip(columns, picked, strict=True):
-            number = None if column.all_text else decimals.number(row[i], line)
-            column.take(row[i], number, place_of_row)
-        for answer, i in zip(answers, asked, strict=True):
-            answer.append(decimals.with_point(row[i].strip(), line))
-        lines.append(line)
+    used = [names.index(name) for name in (*selection.targets, *inputs)]
+    cells, lines = [list[str]() for _ in used], list[int]()
+    for row in filter(_filled, reader):
+        if len(row) != len(names):
+            raise InputError(
+                f"line {reader.line_num} of {len(row)} values",
+                f"{len(names)} values, as in the header",
+                "mend the line, or check the delimiter",
+            )
+        lines.append(reader.line_num)
+        for column, place in zip(cells, used, strict=True):
+            column.append(row[place].strip())
     if not lines:
         raise InputError("a header and nothing below it", "at least one row of numbers", "add data")
-    decimals.refuse_doubt()
-
-    def place(target: int, row: int) -> str:
-        return f"column {targets[target]!r}, line {lines[row]}"
-
-    return Table(columns, answers, place, selection.impute, max_bytes), unnamed
-
-
-def _chosen(header: list[str], selection: Selection, delimiter: str) -> tuple[list[str], list[str]]:
-    """The names of all columns, and of those that are inputs."""
-    try:
-        names = _header(header, delimiter)
-        return names, selection.inputs(names)
-    except InputError as error:
-        if header and header[0].startswith("#"):
-            raise InputError(error.given, error.wanted, "remove the lines of comment at the top") from error
-        raise
+    cells = _with_points(cells, delimiter)
+    columns = {
+        name: selection.column(name, column, lambda row: f"line {lines[row]}")
+        for name, column in zip(inputs, cells[len(selection.targets) :], strict=True)
+    }
+    y = targets(
+        cells[: len(selection.targets)], task, lambda d, row: f"column {selection.targets[d]!r}, line {lines[row]}"
+    )
+    return Table(columns, y, selection.impute, max_bytes), unnamed
 
 
-def _refuse_uneven(row: list[str], names: list[str], line: int) -> None:
-    if len(row) != len(names):
+def _with_points(columns: list[list[str]], delimiter: str) -> list[list[str]]:
+    """The cells with points for decimal commas; InputError where their numbers can be read in two ways.
+
+    Separators of thousands are never read: what may hold one is refused, unless other numbers prove the sign.
+    """
+    commas = [cell for column in columns for cell in column if "," in cell and _COMMA.fullmatch(cell)]
+    points: list[str] = []
+    if commas or delimiter == ";":
+        points = [cell for column in columns for cell in column if "." in cell and number_of(cell) is not None]
+    if commas and points:
         raise InputError(
-            f"line {line} of {len(row)} values",
-            f"{len(names)} values, as in the header",
-            "mend the line, or check the delimiter",
+            f"numbers with a point ({points[0]!r}) and with a comma ({commas[0]!r})",
+            "one decimal sign, and no separators of thousands",
+            "save the table without separators of thousands",
         )
+    # Where columns are separated by semicolons, the comma may be the decimal sign and the point the other.
+    for numbers in (commas, points):
+        if numbers and all(map(_GROUPED.fullmatch, numbers)):
+            raise InputError(
+                f"{numbers[0]!r}, whose sign may be a decimal sign or separate thousands, here as in all numbers",
+                "numbers that can be read in one way",
+                "write thousands without separator and fractions with another number of digits",
+            )
+    if not commas:
+        return columns
+    return [[cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell for cell in column] for column in columns]

@@ -1,4 +1,4 @@
-"""What Python shows of a value: text of one to ten lines, and the same as an HTML table in notebooks.
+"""What Python shows of a value: text of one to ten lines.
 
 Three kinds: ``Displayed``, a result, by its name and its numbers in short; ``Settings``, which its constructor could
 make anew; ``Tabulated``, which prints as the tables of the command line do.
@@ -7,7 +7,6 @@ make anew; ``Tabulated``, which prints as the tables of the command line do.
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,9 +23,6 @@ _WIDTH, _LINES = 88, 10  # of a text
 _ITEMS, _LONGEST = 6, 200  # of a list, and characters of one value
 _SCANNED = 10**6  # numbers of an array up to which the least and the greatest are looked up
 _MOST_ROWS = 30  # of a table, which is shortened in the middle beyond
-# No colours of its own, so that it is legible on light and on dark pages.
-_TABLE = "border-collapse:collapse;margin:.3em 0"
-_CELL = "padding:.15em .7em;border-bottom:1px solid rgba(128,128,128,.35);vertical-align:top"
 
 
 class Displayed:
@@ -50,10 +46,6 @@ class Displayed:
 
     def __repr__(self) -> str:
         return _wrapped(type(self).__name__, self._items())
-
-    def _repr_html_(self) -> str:
-        rows = [(html.escape(name), html.escape(text)) for name, text in self._items().items()]
-        return _html_table(html.escape(type(self).__name__), (), rows)
 
 
 class Settings(Displayed):
@@ -84,9 +76,6 @@ class Tabulated(Displayed):
 
     def __str__(self) -> str:
         return _rendered(self._parts(False))
-
-    def _repr_html_(self) -> str:
-        return "".join(map(_html_part, self._parts(False)))
 
 
 class Rows(Tabulated, Generic[Row]):
@@ -178,7 +167,7 @@ def plus_minus(value: Any, error: Any) -> str:
     return f"{value:.{decimals}f} ± {error:.{decimals}f}" if 0 <= decimals <= 8 else f"{value:.4g} ± {error:.2g}"
 
 
-# --- text and HTML of all -------------------------------------------------------------------------------------------
+# --- text of all ---------------------------------------------------------------------------------------------------
 
 
 def _wrapped(name: str, items: dict[str, str]) -> str:
@@ -213,27 +202,3 @@ def _rendered(parts: Iterable[Any]) -> str:
         for part in parts:
             console.print(part)
     return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
-
-
-def _html_part(part: Any) -> str:
-    """A table of Rich, or a line."""
-    if not hasattr(part, "columns"):
-        return f"<div>{html.escape(str(part))}</div>"
-    heads = [html.escape(" ".join(str(column.header).split())) for column in part.columns]
-    rows = zip(*[[html.escape(str(cell)) for cell in column.cells] for column in part.columns], strict=True)
-    table = _html_table("<br>".join(html.escape(str(part.title or "")).splitlines()), heads, rows)
-    return table + (f"<div>{html.escape(str(part.caption))}</div>" if part.caption else "")
-
-
-def _html_table(title: str, heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Parts are HTML already. Numbers stand to the right below heads, values to the left beside names."""
-    heads = list(heads)
-    side = "right" if heads else "left"
-
-    def line(cells: Iterable[str], tag: str) -> str:
-        style = f"{_CELL};text-align:{side}"
-        return "<tr>" + "".join(f'<{tag} style="{style}">{cell}</{tag}>' for cell in cells) + "</tr>"
-
-    head = f"<thead>{line(heads, 'th')}</thead>" if heads else ""
-    body = "".join(line(row, "td") for row in rows)
-    return f'<div style="font-weight:600">{title}</div><table style="{_TABLE}">{head}<tbody>{body}</tbody></table>'

@@ -54,13 +54,6 @@ class _Switch(Kind):
         return value
 
 
-class _Columns(Kind):
-    """Their one form is the text of the command line, so that a single name stands for itself."""
-
-    def of_plan(self, key: str, value: Any) -> str:
-        return _quoted(super().of_plan(key, value))
-
-
 def _scalar(key: str, value: Any) -> str:
     """The text of one YAML scalar, as it would be typed."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -141,7 +134,7 @@ def _classes(option: str, text: str) -> tuple[str, ...]:
     return names
 
 
-def columns(option: str, text: str) -> tuple[str, ...]:
+def _columns(option: str, text: str) -> tuple[str, ...]:
     """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
     try:
         row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
@@ -154,7 +147,7 @@ def columns(option: str, text: str) -> tuple[str, ...]:
 
 
 def _quoted(names: Iterable[str]) -> str:
-    """What ``columns`` reads."""
+    """What ``_columns`` reads."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(names)
     return line.getvalue()
@@ -250,7 +243,7 @@ NUMBERS = Kind(_numbers, {"type": "array", "items": {"type": "number"}}, ",".joi
 PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": _ABOVE_ZERO}]}, ",".join)
 SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)
 CLASSES = Kind(_classes, _ITEMS, ",".join)
-COLUMNS = _Columns(columns, _ITEMS, _quoted)
+COLUMNS = Kind(_columns, _ITEMS, _quoted)
 DURATION = Kind(_duration, {"type": ["number", "string"]})
 MEMORY = Kind(_memory, {"type": ["string", "number"]})
 # of the command line alone: they may name code

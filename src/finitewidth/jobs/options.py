@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 1000
 _STANDARDISED = named(("none", "global", "feature"))
 _TASK = named(("regression", "classification"))
-_IMPUTED = named(("mean", "median", "most_frequent"))  # data.columns.STRATEGIES, which would import NumPy
+_IMPUTED = named(("mean", "median", "most_frequent"))  # data.table.STRATEGIES, which would import NumPy
 
 
 def _text(metavar: str, meaning: str, kind: Kind = TEXT, default: str | None = None) -> Any:

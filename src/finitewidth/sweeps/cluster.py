@@ -7,13 +7,12 @@ import concurrent.futures
 import contextlib
 import ctypes
 import importlib.util
+import itertools
 import logging
-import math
 import queue
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator
 from importlib import metadata
 from multiprocessing import resource_tracker
@@ -22,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.runs.durations import now
-from finitewidth.runs.fingerprints import versions
-from finitewidth.sweeps.batches import Batches
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker
 
@@ -31,11 +28,12 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
 _CONNECT = "10s"
-_LOOK = 1.0  # seconds between looks at which workers there are
+_LOOK = 1.0  # seconds between looks at how many workers there are
 _RETURN = 0.5  # seconds after which a worker returns what it has done of a batch
+_MOST = 64  # points in a batch
 _DEATHS = 3  # of its worker, after which a point counts as failed
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-_COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy")
+_COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy", "finitewidth", "jax")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -141,16 +139,16 @@ def _silent() -> Iterator[None]:
 
 
 def _refuse_other_versions(client: Any, address: str) -> None:
-    found = client.get_versions()
-    ours = found["client"]["packages"] | versions()
-    sides = {"the scheduler": found["scheduler"]["packages"]}
-    sides |= {f"the worker {name}": worker["packages"] for name, worker in found["workers"].items()}
-    for name, installed in client.run(versions).items():
-        sides[f"the worker {name}"] = sides.get(f"the worker {name}", {}) | installed
+    found = client.get_versions(packages=["finitewidth", "jax"])
+    ours = found["client"]["packages"]
+    sides = {"the scheduler": found["scheduler"]}
+    sides |= {f"the worker {name}": worker for name, worker in found["workers"].items()}
     for side, theirs in sides.items():
-        for library in (*_COMPARED, "finitewidth", "jax"):
-            given, wanted = theirs.get(library), ours.get(library)
-            if given and wanted and _shortened(library, given) != _shortened(library, wanted):
+        for library in _COMPARED:
+            given, wanted = (packages.get(library) for packages in (theirs["packages"], ours))
+            # patch releases of Python understand one another
+            same = _minor(given) == _minor(wanted) if library == "python" else given == wanted
+            if given and wanted and not same:
                 raise InputError(
                     f"{side} at {address} with {library} {given}",
                     f"{library} {wanted}, as here",
@@ -158,56 +156,70 @@ def _refuse_other_versions(client: Any, address: str) -> None:
                 )
 
 
-def _shortened(library: str, version: str) -> str:
-    """Of Python, 3.11: patch releases understand one another."""
-    return ".".join(version.split(".")[:2]) if library == "python" else version
+def _minor(version: str | None) -> list[str]:
+    return (version or "").split(".")[:2]
 
 
 # --- batches to workers, outcomes back --------------------------------------------------------------------------------
 
 
-def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int) -> Generator[Outcome, None, None]:
+def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int, count: int) -> Generator[Outcome]:
     """Outcomes as they come in; every worker has ``ahead`` batches under way, and workers may come and go.
 
+    count: of tasks. The points of a batch share work; every worker gets two batches at least. Dask gives
+    a batch whose worker has gone to another.
     Raises InputError where the scheduler is gone, StopSweepError where a worker met a reason to stop them all.
     """
-    dispatch = _Dispatch(tasks, setting, client, ahead)
+    dispatch = _Dispatch(setting, client)
+    size = max(1, min(_MOST, count // (2 * dispatch.workers())))
+    batches = (group[i : i + size] for group in _groups(tasks) for i in range(0, len(group), size))
     try:
-        while dispatch.submit():
+        while True:
+            for batch in itertools.islice(batches, max(0, ahead * dispatch.workers() - len(dispatch.running))):
+                dispatch.submit(batch)
+            if not (dispatch.running or dispatch.submit_suspect()):
+                return
             yield from dispatch.finished()
     except BaseException:
         dispatch.interrupt()
         raise
 
 
+def _groups(tasks: Iterator[Task]) -> Iterator[list[Task]]:
+    return (list(group) for _, group in itertools.groupby(tasks, key=lambda task: task.point.group))
+
+
 class _Dispatch:
-    """What is under way. Dask gives a batch whose worker has gone to another.
+    """What is under way.
 
     Where workers die of a batch again and again, its points are done at the end, each with nothing beside it: who dies
     of that point does so by its fault.
     """
 
-    def __init__(self, tasks: Iterator[Task], setting: Setting, client: Any, ahead: int) -> None:
-        self.setting, self.client, self.ahead = setting, client, ahead
+    def __init__(self, setting: Setting, client: Any) -> None:
+        self.setting, self.client = setting, client
         self.address = str(client.scheduler.address)
-        self.batches = Batches(tasks)
-        self.running: dict[str, tuple[Any, str | None, list[Task]]] = {}
+        self.running: dict[str, tuple[Any, list[Task], bool]] = {}
         self.ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self.suspects: list[Task] = []
-        self.workers: list[str] = []
-        self.looked = -math.inf
 
-    def submit(self) -> bool:
-        """Hand out batches; whether any is under way."""
-        if time.monotonic() - self.looked > _LOOK:
-            self._look()
-        under_way = Counter(worker for _, worker, _ in self.running.values())
-        slots: list[str | None] = [*self.workers] or [None]
-        for worker in slots:
-            for _ in range(self.ahead - under_way[worker]):
-                self._submit(self.batches.take(worker), worker)
-        if self.suspects and not self.running:
-            self._submit([self.suspects[-1]], None)
+    def workers(self) -> int:
+        """How many there are; one at least, which may be under way."""
+        try:
+            return max(1, len(self.client.nthreads()))
+        except Exception as error:  # whatever distributed says of a lost connection
+            raise _gone(self.address) from error
+
+    def submit(self, batch: list[Task], alone: bool = False, **where: Any) -> None:
+        """Hand out a batch."""
+        future = self.client.submit(work, batch, self.setting, pure=False, **where)
+        self.running[future.key] = (future, batch, alone)
+        future.add_done_callback(self._collect)
+
+    def submit_suspect(self) -> bool:
+        """Hand out a point whose batch has ended its workers, if there is one."""
+        if self.suspects:
+            self.submit([self.suspects.pop()], alone=True)
         return bool(self.running)
 
     def finished(self) -> Iterator[Outcome]:
@@ -216,13 +228,12 @@ class _Dispatch:
             key, found = self.ended.get(timeout=_LOOK)
         except queue.Empty:
             return
-        _, worker, batch = self.running.pop(key)
-        alone = bool(self.suspects) and batch == self.suspects[-1:]
-        if alone:
-            self.suspects.pop()
-        if isinstance(found, list):
-            self.batches.give_back(worker, batch[len(found) :])
-            yield from found
+        _, batch, alone = self.running.pop(key)
+        if isinstance(found, tuple):
+            done, worker = found
+            if len(done) < len(batch):  # whoever began has what the rest shares
+                self.submit(batch[len(done) :], workers=[worker], allow_other_workers=True)
+            yield from done
         elif isinstance(found, StopSweepError):
             raise found
         elif isinstance(found, _CANCELLED):
@@ -238,27 +249,12 @@ class _Dispatch:
             self.client.cancel([future for future, _, _ in self.running.values()])
             self.client.run(interrupt)
 
-    def _submit(self, batch: list[Task], worker: str | None) -> None:
-        if batch:
-            where = {} if worker is None else {"workers": [worker], "allow_other_workers": True}
-            future = self.client.submit(work, batch, self.setting, pure=False, **where)
-            self.running[future.key] = (future, worker, batch)
-            future.add_done_callback(self._collect)
-
     def _collect(self, future: Any) -> None:
         """In a thread of Dask's, for a result may be lost with its worker just before it is fetched."""
         try:
             self.ended.put((future.key, future.result()))
         except BaseException as error:  # one that is cancelled is no Exception
             self.ended.put((future.key, error))
-
-    def _look(self) -> None:
-        """Which workers there are."""
-        try:
-            self.workers = list(self.client.nthreads())
-        except Exception as error:  # whatever distributed says of a lost connection
-            raise _gone(self.address) from error
-        self.looked = time.monotonic()
 
 
 def _lost(task: Task, error: BaseException) -> Outcome:
@@ -285,15 +281,15 @@ _workers: dict[Setting, Worker] = {}  # of this process
 _threads: list[int] = []  # at work
 
 
-def work(batch: list[Task], setting: Setting) -> list[Outcome]:
-    """The outcomes of a batch, or of its first points when a moment has passed.
+def work(batch: list[Task], setting: Setting) -> tuple[list[Outcome], str]:
+    """The outcomes of a batch, or of its first points when a moment has passed; and the address of this worker.
 
     Workers of several threads take turns, for BLAS has one setting.
     """
     with _lock:
         _threads.append(threading.get_ident())
         try:
-            return _done(batch, setting)
+            return _done(batch, setting), _distributed().get_worker().address
         except KeyboardInterrupt:
             raise RuntimeError("interrupted") from None  # Dask would end the worker
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from finitewidth.checks.exceptions import InputError, MissingExtraError
@@ -14,9 +13,8 @@ from finitewidth.data.files import existing
 if TYPE_CHECKING:
     from yaml import Node, SafeLoader
 
-MOST_BYTES = 8 * 2**20
-_MOST_EVENTS = 300_000  # keys, values and lists of a file: beyond, reading takes minutes and gigabytes
-_LONGEST, _LONGEST_NUMBER = 4096, 100  # characters of a value; numbers in base 60 take quadratic time
+MOST_BYTES = 2**18  # PyYAML takes seconds and hundreds of megabytes for them
+_LONGEST = 4096  # characters of a value; numbers in base 60 take quadratic time
 _DEEPEST = 8
 Place = tuple[str | int, ...]
 
@@ -33,21 +31,34 @@ class Document:
     @classmethod
     def read(cls, path: Path) -> Document:
         """Raises InputError for a file that is not YAML, with the line; MissingExtraError without PyYAML."""
-        return cls.of(_text(path), str(path))
+        existing(path)  # a pipe would never end
+        if path.stat().st_size > MOST_BYTES:
+            large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**10} KiB"
+            raise InputError(large, "a plan", "write a grid, not its points")
+        try:
+            return cls.of(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise InputError(f"{str(path)!r} ({reason})", "a plan, a YAML file", "check the path") from error
 
     @classmethod
     def of(cls, text: str, name: str = "plan") -> Document:
         """See ``read``."""
-        yaml = _yaml()
         try:
-            _refuse_references(name, text)
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            lines: dict[Place, int] = {}
-            values = _plain(name, node, (), lines, yaml.SafeLoader(""))
+            import yaml
+        except ImportError as error:
+            raise MissingExtraError("PyYAML", "sweep", "a plan") from error
+        lines: dict[Place, int] = {}
+        try:
+            loader = _loader(name, text)
+            values = _plain(name, loader.get_single_node(), (), lines, loader)
+        except InputError:
+            raise
         except (yaml.YAMLError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise _no_yaml(name, error) from error
+            mark = getattr(error, "problem_mark", None)
+            place = name if mark is None else f"{name}, line {mark.line + 1}"
+            problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{place}: {problem}", "YAML", "see docs/sweeps.md for an example") from error
         return cls(name, values, lines, text)
 
     def refuse(self, place: Sequence[str | int], given: str, wanted: str, remedy: str) -> NoReturn:
@@ -62,59 +73,43 @@ class Document:
         return f"{self.name}, line {self.lines[found]}" if found in self.lines else self.name
 
 
-def _yaml() -> ModuleType:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("PyYAML", "sweep", "a plan") from error
-    return yaml
+def _loader(name: str, text: str) -> SafeLoader:
+    """Of plain YAML: tags could ask for objects, references for exponentially much, nesting for hours."""
+    import yaml
 
+    class Loader(yaml.SafeLoader):
+        depth = 0
 
-def _text(path: Path) -> str:
-    wanted = "a plan, a YAML file"
-    try:
-        existing(path)  # a pipe would never end
-        if path.stat().st_size <= MOST_BYTES:
-            return path.read_text(encoding="utf-8")
-    except InputError as error:
-        raise InputError(error.given, wanted, error.remedy) from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{str(path)!r} ({reason})", wanted, "check the path") from error
-    large = f"{str(path)!r}, which is larger than {MOST_BYTES // 2**20} MiB"
-    raise InputError(large, "a plan", "write a grid, not its points")
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()
+            what = None
+            if isinstance(event, yaml.AliasEvent) or event.anchor:
+                what = "an anchor or a reference (& or *)"
+            elif event.tag is not None:
+                what = f"the tag {event.tag}"
+            elif len(getattr(event, "value", "")) > _LONGEST:
+                what = f"a value of {len(event.value)} characters"
+            elif self.depth > _DEEPEST:
+                what = f"lists within lists, more than {_DEEPEST} deep"
+            if what is not None:
+                line = event.start_mark.line + 1
+                raise InputError(f"{name}, line {line}: {what}", "plain texts, numbers, lists", "write the value out")
+            self.depth += 1
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
-
-def _refuse_references(name: str, text: str) -> None:
-    """Tags could ask for objects, references for exponentially much, nesting for hours."""
-    yaml = _yaml()
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        what = f"more than {_MOST_EVENTS} keys and values" if count > _MOST_EVENTS else None
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            what = f"lists within lists, more than {_DEEPEST} deep"
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            what = "an anchor or a reference (& or *)"
-        elif not what and getattr(event, "tag", None) is not None:
-            what = f"the tag {event.tag}"
-        elif not what and len(getattr(event, "value", "")) > _LONGEST:
-            what = f"a value of {len(event.value)} characters"
-        if what:
-            line = event.start_mark.line + 1
-            raise InputError(f"{name}, line {line}: {what}", "plain texts, numbers, lists", "write the value out")
+    return Loader(text)
 
 
 def _plain(name: str, node: Node | None, place: Place, lines: dict[Place, int], loader: SafeLoader) -> object:
     """Plain data of a node; notes the lines of all below."""
-    yaml = _yaml()
+    import yaml
+
     if node is None:
         return None
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.ScalarNode):
-        if not node.tag.endswith(":str") and len(node.value) > _LONGEST_NUMBER:
-            line = node.start_mark.line + 1
-            raise InputError(f"{name}, line {line}: a number of {len(node.value)} digits", "a shorter one", "round it")
         return loader.construct_object(node)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(name, item, (*place, i), lines, loader) for i, item in enumerate(node.value)]
@@ -132,10 +127,3 @@ def _plain(name: str, node: Node | None, place: Place, lines: dict[Place, int], 
         lines[(*place, key)] = line
         found[key] = _plain(name, value_node, (*place, key), lines, loader)
     return found
-
-
-def _no_yaml(name: str, error: Exception) -> InputError:
-    mark = getattr(error, "problem_mark", None)
-    place = name if mark is None else f"{name}, line {mark.line + 1}"
-    problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{place}: {problem}", "YAML", "see docs/sweeps.md for an example")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from finitewidth.checks.exceptions import InputError, MissingExtraError, ScaleWa
 from finitewidth.linalg import available_memory, parse_memory
 from finitewidth.runs.checkpoints import folder_of, refuse_links
 from finitewidth.runs.progress import progress_bar
-from finitewidth.sweeps.fingerprints import fingerprint_of
 from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import locked
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
@@ -67,8 +65,7 @@ def run(
     with locked(folder), contextlib.closing(Store(folder)) as store:
         _prepare(folder)
         worker = Worker(Setting(str(folder.absolute()), _share(cap, client, count), plan.keep_draws))
-        _refuse_changed_data(plan, store)
-        _refuse_unloadable_data(plan, worker)
+        _load_first_data(plan, worker, store)
         scaled = _work(plan, store, worker, client, count, retry_failed, progress)
     if scaled:
         warnings.warn(f"{scaled[0]} (points of this sweep concerned: {len(scaled)})", ScaleWarning, stacklevel=2)
@@ -80,7 +77,7 @@ def _prepare(folder: Path) -> None:
     with contextlib.suppress(OSError):
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
         for draft in (folder / DRAWS).glob(".*.part"):
-            shutil.rmtree(draft)
+            draft.unlink()
 
 
 def _work(
@@ -95,14 +92,13 @@ def _work(
     of_the_run = (plan.document.text, _name(client, workers), len(wanted), len(before) - failed, failed)
     tally = _Tally()
     with (
-        _outcomes(left, worker, client if todo else "serial", workers) as outcomes,
+        _outcomes(left, todo, worker, client if todo else "serial", workers) as outcomes,
         _recorded(store, *of_the_run),
         progress_bar(progress and todo > 0, "points", len(wanted), len(wanted) - todo) as advance,
     ):
         for found in outcomes:
-            if found.data_fingerprint is not None:  # every worker must see the data that the first point saw
-                data, key = f"data {found.point.config['data']!r}", found.point.data_key
-                _refuse_others(data, found.data_fingerprint, store.same_data(key, found.data_fingerprint))
+            if found.data_fingerprint is not None:
+                store.refuse_changed(found.point, found.data_fingerprint)
             store.add(found)
             advance(tally.add(found))
     return tally.scaled
@@ -145,7 +141,9 @@ def _name(client: str, workers: int) -> str:
 
 
 @contextlib.contextmanager
-def _outcomes(tasks: Iterator[Task], worker: Worker, client: str, workers: int) -> Iterator[Iterator[Outcome]]:
+def _outcomes(
+    tasks: Iterator[Task], count: int, worker: Worker, client: str, workers: int
+) -> Iterator[Iterator[Outcome]]:
     """Of tasks, as they come in: by this worker, or by others like it through Dask."""
     if client == "serial":
         yield (worker.outcome(task) for task in tasks)
@@ -156,7 +154,7 @@ def _outcomes(tasks: Iterator[Task], worker: Worker, client: str, workers: int) 
     with (
         cluster.local(workers) if local else cluster.connected(client) as connection,
         # an adaptive cluster grows where more waits than is under way
-        contextlib.closing(cluster.outcomes(tasks, worker.setting, connection, ahead=1 if local else 2)) as found,
+        contextlib.closing(cluster.outcomes(tasks, worker.setting, connection, 1 if local else 2, count)) as found,
     ):
         yield found  # interrupted here, the workers hear of it too
 
@@ -167,58 +165,28 @@ def _share(cap: float | None, client: str, workers: int) -> float | None:
 
 
 def _refuse_missing_extras(plan: Plan) -> None:
-    if not plan.keep_draws or "sample" not in _values(plan, "method"):
-        return
-    for library, extra in (("zarr", "sweep"), ("xarray", "sample")):
-        try:
-            importlib.import_module(library)
-        except ImportError as error:
-            raise MissingExtraError(library, extra, "keeping draws (keep_draws: false leaves them out)") from error
+    methods = {plan.base.get("method"), *(method for grid in plan.grids for method in grid.get("method", []))}
+    if plan.keep_draws and "sample" in methods and find_spec("xarray") is None:
+        raise MissingExtraError("xarray", "sample", "keeping draws (keep_draws: false leaves them out)")
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def _values(plan: Plan, key: str) -> list[Any]:
-    """All values of a key in a plan."""
-    found = [plan.base[key]] if key in plan.base else []
-    return found + [value for grid in plan.grids for value in grid.get(key, [])]
-
-
-def _refuse_changed_data(plan: Plan, store: Store) -> None:
-    """Files must be as they were when the sweep began."""
-    for name in dict.fromkeys(_values(plan, "data")):
-        source = plan.find(name)
-        try:
-            found = fingerprint_of(source)
-        except InputError:  # not there: said by those who load it
-            continue
-        if found is not None:
-            place = plan.document.where(plan.place("data"))
-            _refuse_others(f"{place}: data {name!r}", found, store.same_source(name, found, source))
-
-
-def _refuse_others(data: str, found: str, before: str | None) -> None:
-    if before is not None:
-        raise InputError(
-            f"{data}, which have changed (fingerprint {found})",
-            f"fingerprint {before}, as when this sweep began",
-            "bring the old data back, or choose another --out; nothing was changed",
-        )
-
-
-def _refuse_unloadable_data(plan: Plan, worker: Worker) -> None:
-    """Data that no point can load are refused before the first: the worker tries a few sets until one can be."""
+def _load_first_data(plan: Plan, worker: Worker, store: Store) -> None:
+    """Refuse data that no point can load, after a few sets, and those that have changed."""
     tried: dict[str, InputError] = {}
     for point in plan.points():
-        if point.data_key in tried:
-            continue
-        try:
-            worker.data(Task(point, plan.find(point.config["data"])))
-        except InputError as error:
-            tried[point.data_key] = error
-        if point.data_key not in tried or len(tried) == _TRIED:
-            return
+        if point.data_key not in tried:
+            try:
+                fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
+            except InputError as error:
+                tried[point.data_key] = error
+            else:
+                store.refuse_changed(point, fingerprint)
+                return
+        if len(tried) == _TRIED:
+            break
     first = next(iter(tried.values()))
     raise InputError(f"{plan.document.where(plan.place('data'))}: {first.given}", first.wanted, first.remedy)
 

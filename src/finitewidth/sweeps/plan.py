@@ -18,12 +18,12 @@ from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
 from finitewidth.jobs.options import command_of
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.plan_keys import contradicts_nothing, used
+from finitewidth.sweeps.plan_keys import used
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 from finitewidth.sweeps.schema import validated
 
 MOST_POINTS = 1_000_000  # without saying yes
-_CHECKED = 5000  # combinations of keys that can contradict one another, checked before the first point
+_CHECKED = 5000  # points of which one must be possible
 _ORDER = (*DATA, *KERNEL, "widths", "method", "closure")  # swept slowly: their points share work
 _CALLED = {"precision": ("weight_precision",), "width": ("channels",)}
 _FASTEST = ("width", "temperature")
@@ -70,7 +70,7 @@ class Plan(Displayed):
         plan._refuse_without_data()
         plan._refuse_twice()
         plan._refuse_unused()
-        plan._check_combinations()
+        plan._refuse_impossible()
         return plan
 
     @property
@@ -93,12 +93,11 @@ class Plan(Displayed):
         """The keys of all grids."""
         return list(dict.fromkeys(key for grid in self.grids for key in grid))
 
-    def place(self, key: str, value: Any = None) -> Place:
-        """Where the plan gives a key, or a value of it."""
+    def place(self, key: str) -> Place:
+        """Where the plan gives a key."""
         for number, grid in enumerate(self.grids):
-            if key in grid and (value is None or value in grid[key]):
-                inner = ("grid",) if isinstance(self.document.values.get("grid"), dict) else ("grid", number)
-                return (*inner, key, *(() if value is None else (grid[key].index(value),)))
+            if key in grid:
+                return ("grid", key) if isinstance(self.document.values.get("grid"), dict) else ("grid", number, key)
         return (key,)
 
     def find(self, source: str) -> str:
@@ -135,42 +134,20 @@ class Plan(Displayed):
                 given = f"{key} with method {method} and network {network}, which do not use it"
                 self.document.refuse(self.place(key), given, "keys that matter to some point", f"leave {key} out")
 
-    def _check_combinations(self) -> None:
-        """Refuse a value that no point can have; what only some combinations cannot be is left to their points."""
-        tried: dict[tuple[str, int], list[InputError | None]] = {}
-        errors: list[InputError | None] = []
-        for grid in self.grids:
-            shaping = {key: values[:1] if contradicts_nothing(key) else values for key, values in grid.items()}
-            indices = itertools.product(*(range(len(values)) for values in shaping.values()))
-            for chosen in itertools.islice(indices, _CHECKED):
-                values = {key: grid[key][i] for key, i in zip(grid, chosen, strict=True)}
-                errors.append(self._error(self.base | values))
-                for key, i in zip(grid, chosen, strict=True):
-                    tried.setdefault((key, i), []).append(errors[-1])
-        if all(errors) and errors[0] is not None:
-            raise self._located(errors[0])
-        for (key, i), found in tried.items():
-            if all(found) and found[0] is not None and _mentions(found[0].given, key):
-                where = self.document.where((*self.place(key), i))
-                raise InputError(f"{where}: {found[0].given}", found[0].wanted, found[0].remedy)
-
-    def _error(self, given: dict[str, Any]) -> InputError | None:
-        try:
-            check(Point.of(given), self.find(given["data"]))
-        except InputError as error:
-            return error
-        return None
-
-    def _located(self, error: InputError) -> InputError:
-        """With the line of the key that the message speaks of."""
-        keys = sorted({*self.base, *self.swept}, key=lambda key: (key == "data", -len(key), key))
-        key = next((key for key in keys if _mentions(error.given, key)), "")
-        return InputError(f"{self.document.where(self.place(key))}: {error.given}", error.wanted, error.remedy)
-
-
-def check(point: Point, data: str) -> None:
-    """The checks of the command line that need no data; raises InputError."""
-    command_of(point.values(data)).job()
+    def _refuse_impossible(self) -> None:
+        """A plan of which no point can be; what only some combinations cannot be is left to their points."""
+        first: InputError | None = None
+        for point in itertools.islice(self.points(), _CHECKED):
+            try:
+                command_of(point.values(self.find(point.config["data"]))).job()
+                return
+            except InputError as error:
+                first = first or error
+        if first is not None and self.size <= _CHECKED:
+            keys = sorted({*self.base, *self.swept}, key=lambda key: (key == "data", -len(key), key))
+            key = next((key for key in keys if _mentions(first.given, key)), "")
+            where = self.document.where(self.place(key))
+            raise InputError(f"{where}: {first.given}", first.wanted, first.remedy)
 
 
 def _ordered(grid: Grid) -> Grid:

@@ -15,7 +15,6 @@ from finitewidth.theory.solver import Solver
 
 # decide no number, or are code, or mean other numbers on every machine
 _NO_KEYS = {"json", "figure", "checkpoint", "memory", "time", "likelihood", "seconds"}
-_SHAPING = {"depth", "particles", "temperature", "momentum", "hold_out"}  # numbers that have to fit other keys
 _FIELDS = {field.name: field for field in dataclasses.fields(options.PredictOptions) if field.name not in _NO_KEYS}
 
 KINDS: dict[str, Kind] = {name: field.metadata["kind"] for name, field in _FIELDS.items()} | {
@@ -28,11 +27,6 @@ MEANINGS = {
     name: field.metadata["help"].replace("--", "").replace(", or module:Class", "") for name, field in _FIELDS.items()
 }
 OF_THE_PLAN = {"memory": MEMORY, "keep_draws": FLAG}  # keys that are no setting of a point
-
-
-def contradicts_nothing(key: str) -> bool:
-    """Whether all values of a key go with all values of the others."""
-    return KINDS[key].schema.get("type") in ("integer", "number", "boolean") and key not in _SHAPING
 
 
 @lru_cache(maxsize=64)

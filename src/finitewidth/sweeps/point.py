@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from finitewidth.jobs.option_values import columns
 from finitewidth.sweeps.plan_keys import defaults, used
 
 DATA = (
@@ -61,9 +60,6 @@ class Point:
     def values(self, data: str, memory: float | None = None) -> dict[str, Any]:
         """As the command line reads them; ``data``: where the source of the data is found."""
         found = {key: tuple(value) if isinstance(value, list) else value for key, value in self.config.items()}
-        found |= {
-            key: columns(key, self.config[key]) for key in ("target", "columns", "drop", "encode") if key in found
-        }
         return found | {"data": data, "memory": memory}
 
 

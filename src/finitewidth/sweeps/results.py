@@ -14,8 +14,10 @@ from finitewidth import checks
 from finitewidth.checks import shown
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.checks.json_input import parse_json
+from finitewidth.data.files import existing
+from finitewidth.runs.checkpoints import refuse_links
+from finitewidth.sweeps.draws_file import read_draws
 from finitewidth.sweeps.plan import Plan
-from finitewidth.sweeps.read_draws import read_draws
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ def draws(folder: str | os.PathLike[str], point_id: str) -> xarray.DataTree:
         found = db.execute("SELECT draws_path FROM points WHERE point_id = ?", (point_id,)).fetchone()
     if found is None or found[0] is None:
         raise InputError(f"point {point_id!r}, which has no draws", "a sampled point of this folder", "see its table")
-    name = f"{DRAWS}/{point_id}.zarr"
+    name = f"{DRAWS}/{point_id}.npz"
     if found[0] != name or not _ID.fullmatch(point_id):  # a path from a file leads nowhere else
         raise damaged(place / DATABASE, f"draws at {shown(found[0])} in place of {shown(name)}")
-    return read_draws(place / name)
+    refuse_links(place, (DRAWS, name))
+    return read_draws(existing(place / name))

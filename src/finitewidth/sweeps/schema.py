@@ -18,7 +18,7 @@ _GRID = {"$ref": "#/$defs/Grid"}
 _OF_THE_PLAN = {
     "grid": "Keys that are swept, each with its values; or a list of grids.",
     "memory": "Refuse points that would need more, for example 8GB.",
-    "keep_draws": "Whether the draws of sampled points are kept, as zarr. Default: true.",
+    "keep_draws": "Whether the draws of sampled points are kept. Default: true.",
 }
 
 

@@ -1,10 +1,9 @@
-"""Results on disk: SQLite, one row and one transaction a point; draws in zarr beside it. One process writes."""
+"""Results on disk: SQLite, one row and one transaction a point; draws beside it. One process writes."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from finitewidth.checks.exceptions import InputError
 from finitewidth.runs.durations import now
+from finitewidth.sweeps.draws_file import write_draws
 from finitewidth.sweeps.point import Point
 
 DATABASE, DRAWS, CHECKPOINTS = "results.sqlite", "draws", "checkpoints"
@@ -28,7 +28,6 @@ CREATE TABLE points (
     run INTEGER
 );
 CREATE INDEX points_of_run ON points (run, status, converged);
-CREATE TABLE sources (source TEXT PRIMARY KEY, path TEXT, fingerprint TEXT NOT NULL);
 CREATE TABLE data (data TEXT PRIMARY KEY, fingerprint TEXT NOT NULL);
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, plan TEXT, client TEXT, planned INTEGER, before INTEGER, failed_before INTEGER,
@@ -132,7 +131,10 @@ class Store:
     def add(self, outcome: Outcome) -> None:
         """Draws first, under their last name when they are whole; then the row."""
         with _writing(self.folder):
-            draws = None if outcome.draws is None else self._keep_draws(outcome.point.id, outcome.draws)
+            draws = None if outcome.draws is None else f"{DRAWS}/{outcome.point.id}.npz"
+            if draws is not None:
+                (self.folder / DRAWS).mkdir(exist_ok=True)
+                write_draws(self.folder / draws, outcome.draws.to_datatree())
             row = {  # in the order of the columns
                 "point_id": outcome.point.id,
                 "config": outcome.point.text,
@@ -153,37 +155,23 @@ class Store:
             with self._transaction() as db:
                 db.execute(_INSERT, tuple(row.values()))
 
-    def _keep_draws(self, name: str, draws: Any) -> str:
-        folder = self.folder / DRAWS
-        draft, path = folder / f".{name}.part", folder / f"{name}.zarr"
-        for old in (draft, path):
-            shutil.rmtree(old, ignore_errors=True)
-        draws.to_datatree().to_zarr(draft, consolidated=False, write_inherited_coords=True)
-        os.replace(draft, path)
-        return f"{DRAWS}/{path.name}"
-
     # --- data and runs ----------------------------------------------------------------------------------------
 
-    def same_source(self, name: str, fingerprint: str, path: str) -> str | None:
-        """The fingerprint that was recorded for a source of data, if it is another; else records this one."""
-        return self._recorded("sources (source, fingerprint, path)", (name, fingerprint, path))
-
-    def same_data(self, key: str, fingerprint: str) -> str | None:
-        """The fingerprint that was recorded for data that were loaded, if it is another; else records this one."""
-        if self._seen.get(key) != fingerprint:
-            self._seen[key] = fingerprint
-            return self._recorded("data (data, fingerprint)", (key, fingerprint))
-        return None
-
-    def _recorded(self, table: str, row: tuple[str, ...]) -> str | None:
-        name, _, columns = table.partition(" ")
-        key = columns.strip("()").split(", ")[0]
-        found = self._db.execute(f"SELECT fingerprint FROM {name} WHERE {key} = ?", row[:1]).fetchone()
-        if found is not None:
-            return None if found[0] == row[1] else str(found[0])
+    def refuse_changed(self, point: Point, fingerprint: str) -> None:
+        """InputError unless the data of a point are those that the folder's first point on them saw."""
+        key = point.data_key
+        if self._seen.get(key) == fingerprint:
+            return
         with _writing(self.folder), self._transaction() as db:
-            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        return None
+            db.execute("INSERT OR IGNORE INTO data VALUES (?, ?)", (key, fingerprint))
+            before = db.execute("SELECT fingerprint FROM data WHERE data = ?", (key,)).fetchone()[0]
+        if before != fingerprint:
+            raise InputError(
+                f"data {point.config['data']!r}, which have changed (fingerprint {fingerprint})",
+                f"fingerprint {before}, as when this sweep began",
+                "bring the old data back, or choose another --out; nothing was changed",
+            )
+        self._seen[key] = fingerprint
 
     def begin(self, plan: str, client: str, planned: int, before: int, failed_before: int) -> None:
         """A new run; ``planned`` points, ``before`` of which are done already."""

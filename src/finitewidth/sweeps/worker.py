@@ -7,7 +7,6 @@ import shutil
 import time
 import traceback
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -69,14 +68,13 @@ class Worker:
             )
         self.setting = setting
         self.spectra = Spectra(setting.memory)
-        self._data: tuple[str, tuple[Dataset, Dataset], str] | None = None
+        self._data: tuple[str, tuple[Dataset, Dataset, str]] | None = None
         self._checked: tuple[dict[str, Any], Command] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
 
     def outcome(self, task: Task) -> Outcome:
         """Of one point: a result, or the reason why there is none. Raises StopSweepError where the disk is full."""
         started_at, started = now(), time.perf_counter()
-        _forget_peak()
         result, reason, draws = None, "", None
         with warnings.catch_warnings(record=True) as caught, time_limit(None):
             try:
@@ -97,7 +95,7 @@ class Worker:
             finished_at=now(),
             seconds=time.perf_counter() - started,
             versions=_versions(),
-            data_fingerprint=None if self._data is None or self._data[0] != task.point.data_key else self._data[2],
+            data_fingerprint=None if self._data is None or self._data[0] != task.point.data_key else self._data[1][2],
             peak_memory=_peak(),
             draws=draws,
             scale=[text for text, category in said.items() if issubclass(category, ScaleWarning)],
@@ -108,7 +106,7 @@ class Worker:
         from finitewidth.theory.rows import without_validity
         from finitewidth.theory.spectrum_cache import keeping
 
-        train, test = self.data(task)
+        train, test, _ = self.data(task)
         started = time.perf_counter()
         with keeping(self.spectra):
             solution = self._solution(task, train, test)
@@ -149,13 +147,13 @@ class Worker:
         network = command.network.with_width(config["width"]) if "width" in config else command.network
         return replace(command, network=network, noise=[config["temperature"]])
 
-    def data(self, task: Task) -> tuple[Dataset, Dataset]:
-        """The training and the test part, the same objects for as long as points share them."""
+    def data(self, task: Task) -> tuple[Dataset, Dataset, str]:
+        """Training part, test part, and the fingerprint of both; the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            parts = self._command(task).load()
-            self._data = (key, parts, " ".join(part.fingerprint() for part in parts))
+            train, test = self._command(task).load()
+            self._data = (key, (train, test, f"{train.fingerprint()} {test.fingerprint()}"))
         return self._data[1]
 
 
@@ -184,16 +182,8 @@ def _versions() -> str:
     return compact(versions(*_LIBRARIES))
 
 
-def _forget_peak() -> None:
-    """From here on the system counts the peak memory of this process anew, where it can (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def _peak() -> int | None:
-    """Peak memory of this process in bytes."""
-    with suppress(OSError, ValueError, IndexError):
-        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    """Peak memory of this process in bytes, where the system says it."""
     try:
         import resource
     except ImportError:
