@@ -25,7 +25,6 @@ from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
-    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
@@ -240,9 +239,10 @@ class LocalProblem:
     def _scales(self) -> list[float]:
         """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
         spectrum = Spectrum.of(self.gram.contract(self.identity), overwrite=True)
-        table = DataTermTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
-        minima = scale_minima(table, (together,), math.log(self.scale))
+        minima = scale_minima(
+            SpectralEnergy.of(spectrum, self.y), self.theory.temperature, (together,), math.log(self.scale)
+        )
         scales = [float(m.order_parameters[0]) for m in minima]
         return list(filter(squarable, scales)) or [1.0]
 

@@ -23,7 +23,6 @@ from finitewidth.networks import Network
 from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
-    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
@@ -78,8 +77,8 @@ class SeveralOutputs(OneSpectrum):
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
         """prod_l Q_l of the best multiple of the identity."""
-        table = DataTermTable(shared.energy, self.temperature)
-        minima = scale_minima(table, self.widths, -math.log(self.network.readout_precision))
+        shift = -math.log(self.network.readout_precision)
+        minima = scale_minima(shared.energy, self.temperature, self.widths, shift)
         scale = float(np.prod(minima[0].order_parameters)) if minima else 1.0
         return scale if squarable(scale) else 1.0
 

@@ -21,7 +21,7 @@ from finitewidth.linalg import x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.saddle import DataTermTable, scale_minima
+from finitewidth.theory.saddle import scale_minima
 from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle
 from finitewidth.theory.solver import AUTO, Solver
 from finitewidth.theory.spectrum import KernelSpectrum, OneSpectrum, evidence_gradient, unit_network
@@ -99,8 +99,7 @@ class ScaledKernel(OneSpectrum):
         minima = []
         q = np.empty(0)
         if not self.infinite:
-            table = DataTermTable(shared.energy, self.temperature)
-            minima = scale_minima(table, self.widths, self.log_prior_scale)
+            minima = scale_minima(shared.energy, self.temperature, self.widths, self.log_prior_scale)
             q = minima[0].order_parameters if minima else np.full(len(self.widths), math.nan)
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)

@@ -33,7 +33,6 @@ from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     DESCENT_TOLERANCE,
     GRADIENT_TOLERANCE,
-    DataTermTable,
     LogCholesky,
     Minimum,
     local_minima,
@@ -143,7 +142,7 @@ def _sides(coupled: Coupled, source: Dataset, target: Dataset) -> tuple[_Side, _
 def _single_minima(kernel: Array, y: Array, width: int, temperature: float) -> list[Minimum]:
     """Every minimum of one task alone, the best first."""
     energy = SpectralEnergy.of(Spectrum.of(kernel), y)
-    return scale_minima(DataTermTable(energy, temperature), (width,), 0.0)
+    return scale_minima(energy, temperature, (width,), 0.0)
 
 
 # --- both tasks together ----------------------------------------------------------------------------------------------
