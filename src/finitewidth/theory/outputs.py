@@ -22,10 +22,8 @@ from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
-    DESCENT_TOLERANCE,
     LogCholesky,
-    Minimum,
-    local_minima,
+    matrix_minima,
     scale_minima,
     shift_of_scale,
     squarable,
@@ -57,13 +55,9 @@ class SeveralOutputs(OneSpectrum):
     ) -> TheorySolution:
         """Minimise the action over positive definite Q from several starts."""
         shared = shared or self.factorise(train, memory)
-        coordinates = LogCholesky(
-            self._common_scale(shared) * np.eye(train.n_outputs), math.sqrt(2.0 * min(self.widths))
-        )
-        starts = [coordinates.coordinates_of(start) for start in self._starts(shared) if coordinates.reachable([start])]
-        objective = partial(self._objective, shared, coordinates)
-        found = local_minima(objective, starts, DESCENT_TOLERANCE * train.y.size)
-        minima = [Minimum(coordinates.matrix(v), value, left) for v, value, left in found]
+        scale = self._common_scale(shared)
+        coordinates = LogCholesky(scale * np.eye(train.n_outputs), math.sqrt(2.0 * min(self.widths)))
+        minima = matrix_minima(partial(self.action, shared), coordinates, self._starts(shared, scale), train.y.size)
         q = minima[0].order_parameters if minima else np.eye(train.n_outputs)
         predictor = OutputsPredictor(shared, q, 1.0 / self.network.readout_precision, self.temperature)
         return at_saddle(self, train, minima, q, predictor, partial(self._gradient, shared, q))
@@ -82,12 +76,11 @@ class SeveralOutputs(OneSpectrum):
         scale = float(np.prod(minima[0].order_parameters)) if minima else 1.0
         return scale if squarable(scale) else 1.0
 
-    def _starts(self, shared: KernelSpectrum) -> list[Array]:
+    def _starts(self, shared: KernelSpectrum, scale: float) -> list[Array]:
         """The best multiple of the identity; the identity; the outputs' own covariance, which breaks their symmetry."""
         y = shared.train.y - shared.train.y.mean(0)
         spread, dim = y.T @ y, y.shape[1]
         spread = spread / max(float(np.trace(spread)) / dim, np.finfo(float).tiny)
-        scale = self._common_scale(shared)
         return [scale * np.eye(dim), np.eye(dim), scale * (0.3 * np.eye(dim) + 3.0 * spread)]
 
     def _rate(self, eigenvalues: Array) -> tuple[float, Array]:
@@ -95,17 +88,17 @@ class SeveralOutputs(OneSpectrum):
         shift = shift_of_scale(np.log(eigenvalues), self.widths)
         return float(sum((n * x_minus_log1p(shift / n)).sum() for n in self.widths)), shift
 
-    def _objective(self, shared: KernelSpectrum, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
-        Q = coordinates.matrix(v)
-        if not np.isfinite(Q).all():
-            return np.inf, np.zeros_like(v)
-        q, vectors = np.linalg.eigh(Q)
-        if q[0] <= 1e-15 * q[-1]:  # a wild step is infinitely bad, not an error
-            return np.inf, np.zeros_like(v)
+    def action(self, shared: KernelSpectrum, order_parameter: Array) -> tuple[float, Array]:
+        """F and dF/dQ, (D, D)."""
+        if not np.isfinite(order_parameter).all():
+            return math.inf, order_parameter
+        q, vectors = np.linalg.eigh(order_parameter)
+        if q[0] <= 1e-15 * q[-1]:
+            return math.inf, order_parameter
         rate, shift = self._rate(q)
         energy, slope = self._energy(shared, q, shared.energy.rotated @ vectors)
         slope = slope + np.diag(0.5 * shift / q)
-        return float(action(rate, energy)), coordinates.pullback(v, vectors @ slope @ vectors.T)
+        return float(action(rate, energy)), vectors @ slope @ vectors.T
 
     def _energy(self, shared: KernelSpectrum, q: Array, rotated: Array) -> tuple[float, Array]:
         """-log N(y; 0, Q (x) K + T) and d/dQ, both in the eigenbasis of Q. rotated: targets, (P, D)."""

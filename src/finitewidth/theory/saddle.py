@@ -6,6 +6,7 @@ F is not convex: several minima mean metastability, and all of them are returned
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _polish(
     """Newton in log Q of the narrowest layer: to machine precision where Q is small, and relative to Q - 1 near one."""
     n, outputs, left = np.asarray(widths, dtype=float), energy.outputs, math.inf
     narrowest = float(n.min())
-    x = math.log1p(c / narrowest)
+    x = math.log1p(max(c / narrowest, -1.0 + 1e-15))
     for _ in range(50):
         c = narrowest * math.expm1(x)
         log_q = np.where(n == narrowest, x, np.log1p(c / n))
@@ -236,36 +237,58 @@ class LogCholesky:
         self._diagonal = self.lower[0] == self.lower[1]
 
     def matrix(self, v: Array) -> Array:
-        """Q (n, n)."""
+        """Q (..., n, n) of v (..., n (n + 1) / 2)."""
         half = self._half(v)
-        return half @ half.T
+        return half @ half.swapaxes(-1, -2)
 
     def coordinates_of(self, matrix: Array) -> Array:
-        """v of a positive definite Q."""
-        inner = np.linalg.solve(self.root, np.linalg.solve(self.root, matrix).T)
-        v = np.linalg.cholesky(0.5 * (inner + inner.T))[self.lower]
-        v[self._diagonal] = np.log(v[self._diagonal])
+        """v of positive definite Q (..., n, n)."""
+        inner = np.linalg.solve(self.root, np.linalg.solve(self.root, matrix).swapaxes(-1, -2))
+        v = np.linalg.cholesky(0.5 * (inner + inner.swapaxes(-1, -2)))[..., *self.lower]
+        v[..., self._diagonal] = np.log(v[..., self._diagonal])
         return v * self.unit
-
-    def reachable(self, matrices: Iterable[Array]) -> bool:
-        """Whether matrices have coordinates: finite ones, positive definite to rounding."""
-        try:
-            return all(bool(np.isfinite(self.coordinates_of(matrix)).all()) for matrix in matrices)
-        except np.linalg.LinAlgError:
-            return False
 
     def pullback(self, v: Array, cotangent: Array) -> Array:
         """dF/dv from symmetric dF/dQ."""
-        slope = (self.root.T @ (2.0 * cotangent @ self._half(v)))[self.lower]
-        slope[self._diagonal] *= np.exp(v[self._diagonal] / self.unit)
+        slope = (self.root.T @ (2.0 * cotangent @ self._half(v)))[..., *self.lower]
+        slope[..., self._diagonal] *= np.exp(v[..., self._diagonal] / self.unit)
         return slope / self.unit
 
     def _half(self, v: Array) -> Array:
         entries = v / self.unit
-        entries[self._diagonal] = np.exp(entries[self._diagonal])
-        L = np.zeros_like(self.root)
-        L[self.lower] = entries
+        entries[..., self._diagonal] = np.exp(entries[..., self._diagonal])
+        L = np.zeros((*v.shape[:-1], *self.root.shape))
+        L[..., *self.lower] = entries
         return self.root @ L
+
+
+def in_coordinates(action: Objective, coordinates: LogCholesky, stack: tuple[int, ...] = ()) -> Objective:
+    """F and dF/dv from F and dF/dQ of Q (*stack, n, n); a wild step is infinitely bad, not an error."""
+
+    def objective(v: Array) -> tuple[float, Array]:
+        at, value = v.reshape(*stack, -1), math.inf
+        if np.abs(v).max() <= 30.0 * coordinates.unit:
+            value, slope = action(coordinates.matrix(at))
+        return (
+            (value, coordinates.pullback(at, slope).ravel()) if math.isfinite(value) else (math.inf, np.zeros_like(v))
+        )
+
+    return objective
+
+
+def matrix_minima(action: Objective, coordinates: LogCholesky, starts: Sequence[Array], values: int) -> list[Minimum]:
+    """Every distinct minimum of F over positive definite Q (..., n, n) reached from the starts, the best first.
+
+    action: F and dF/dQ. Starts without coordinates, for they are not finite or singular to rounding, are left out.
+    values: number of training values, in proportion to which the gradient left is tolerated.
+    """
+    stack, vectors = starts[0].shape[:-2], []
+    for start in starts:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            vectors.append(coordinates.coordinates_of(start).ravel())
+    reachable = [v for v in vectors if np.isfinite(v).all()]
+    found = local_minima(in_coordinates(action, coordinates, stack), reachable, DESCENT_TOLERANCE * values)
+    return [Minimum(coordinates.matrix(v.reshape(*stack, -1)), value, left) for v, value, left in found]
 
 
 def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:
