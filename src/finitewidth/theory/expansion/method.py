@@ -15,7 +15,7 @@ from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_points, same_targets
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Problem, gaussian_temperature, parts
+from finitewidth.inference.methods import Control, Method, Noise, Problem, Row, gaussian_temperature, parts
 from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors, Prediction
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
@@ -280,7 +280,7 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 
 
 @dataclass(frozen=True)
-class FirstOrderRow(PlainRow):
+class FirstOrderRow(Row):
     """The line of a learning curve. test_error_low, test_error_high: the matched test error times exp(-+ m).
 
     m adds in squares the correction d itself, which stands for the orders left out, how far d at infinite width differs
