@@ -128,7 +128,7 @@ def test_the_rate_of_equal_widths_is_the_matrix_formula():
 
 def test_one_output_is_the_scalar_theory():
     """A single column is a vector to Dataset, so the matrix theory is asked by hand."""
-    from finitewidth.theory.outputs import SeveralOutputs
+    from finitewidth.theory.scaled import SeveralOutputs
 
     for network in (fc(widths=(15,)), fc(widths=(8, 30))):
         train = toy(2)

@@ -28,7 +28,7 @@ from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.nested import Nested
+from finitewidth.theory.general import Nested
 from finitewidth.theory.saddle import shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution

@@ -25,8 +25,8 @@ from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from finitewidth.inference.methods import Row
     from finitewidth.theory.krylov import KrylovErrors
-    from finitewidth.theory.rows import TheoryRow
     from finitewidth.theory.validity import Validity
 
 Array = np.ndarray
@@ -263,7 +263,7 @@ class TheorySolution(Displayed):
         """On a test set, see ``Prediction.errors``."""
         return self.predict(test).errors(test)
 
-    def row(self, test: Dataset, seconds: float = 0.0) -> TheoryRow:
+    def row(self, test: Dataset, seconds: float = 0.0) -> Row:
         """The line of a learning curve; ``seconds``: what finding the solution took."""
         from finitewidth.theory.rows import row_of
 
