@@ -43,7 +43,7 @@ def theory_row(width: int, temperature: float) -> TheoryRow:
         "complete": True,
         "log_evidence": -5.69,
     }
-    return TheoryRow(width, 1, temperature, 60, complete=True, order_parameters=[0.66], seconds=0.1, **numbers, **named)
+    return TheoryRow(width, 1, temperature, 60, order_parameters=[0.66], seconds=0.1, **numbers, **named)
 
 
 def sampled_row(width: int, temperature: float, converged: bool = False) -> SampledRow:
