@@ -194,17 +194,21 @@ def _newton(objective: Objective, reached: tuple[Array, float, Array], tolerance
     for _ in range(5):
         if left <= tolerance or len(x) > _FEW:
             break
-        steps = 1e-3 * np.eye(len(x))
-        hessian = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / 2e-3 for h in steps])
-        hessian = 0.5 * (hessian + hessian.T)
-        if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0.0:
+        curvature = hessian(objective, x, 1e-3)
+        if not np.isfinite(curvature).all() or np.linalg.eigvalsh(curvature)[0] <= 0.0:
             break
-        moved = x - np.linalg.solve(hessian, gradient)
+        moved = x - np.linalg.solve(curvature, gradient)
         new_value, new_gradient = objective(moved)
         if not float(np.abs(new_gradient).max()) < left:
             break
         x, value, gradient, left = moved, new_value, new_gradient, float(np.abs(new_gradient).max())
     return x, float(value), left
+
+
+def hessian(objective: Objective, x: Array, step: float) -> Array:
+    """By central differences of the gradient."""
+    found = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / (2.0 * step) for h in step * np.eye(len(x))])
+    return 0.5 * (found + found.T)
 
 
 class _Joined(Exception):
