@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Row
 from finitewidth.inference.prediction import Errors
-from finitewidth.theory.krylov import KrylovPredictor, missed
+from finitewidth.theory.krylov import KrylovPredictor
 from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import Validity, validity
 
@@ -77,9 +77,8 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
             converged, message = False, "errors beyond double precision; rescale inputs and targets"
         elif isinstance(solution.predictor, KrylovPredictor):
             solver_error = solution.predictor.estimated_error(test.x, test.y)
-            target = solution.predictor.shared.solver.target
-            if not solver_error <= target:
-                converged, message = False, missed(solver_error, target)
+            complaint = solution.predictor.complaint(solver_error)
+            converged, message = not complaint, complaint or message
     return TheoryRow.of(
         solution,
         found if converged else _NOTHING,

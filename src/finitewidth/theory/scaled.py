@@ -81,12 +81,9 @@ class ScaledKernel(OneSpectrum):
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
         """
         shared = shared or self.factorise(train, memory)
-        solution = self._solution(train, shared)
         if isinstance(shared, KernelSpectrum):
-            return solution
-        while not shared.settled(solution):
-            solution = self._solution(train, shared)
-        return shared.stated(solution)
+            return self._solution(train, shared)
+        return shared.settled(partial(self._solution, train, shared))
 
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
         """A matrix for several outputs; at infinite width they are independent."""
