@@ -35,7 +35,14 @@ def test_standard_error_in_the_last_digits(value, error, text):
 
 def theory_row(width: int, temperature: float) -> TheoryRow:
     numbers = {"train_error": 0.0163, "test_error": 0.079, "bias": 0.0307, "variance": 0.0483, "accuracy": 0.996}
-    named = {"method": "saddle", "closure": "product", "message": "", "converged": True, "log_evidence": -5.69}
+    named = {
+        "method": "saddle",
+        "closure": "product",
+        "message": "",
+        "converged": True,
+        "complete": True,
+        "log_evidence": -5.69,
+    }
     return TheoryRow(width, 1, temperature, 60, order_parameters=[0.66], seconds=0.1, **numbers, **named)
 
 

@@ -15,7 +15,7 @@ from scipy import integrate, stats
 from scipy.special import logsumexp
 
 import finitewidth as fw
-from finitewidth.theory.nested import Nested
+from finitewidth.theory.general import Nested
 from moments import relu_moments
 
 

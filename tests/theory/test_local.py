@@ -173,15 +173,16 @@ def test_the_gradient_is_that_of_finite_differences(network, outputs):
 
 
 def test_the_gradient_in_coordinates_is_that_of_finite_differences():
-    from finitewidth.theory.saddle import LogCholesky
+    from finitewidth.theory.saddle import LogCholesky, in_coordinates
 
     train, theory = toy(), fw.theory_of(cnn(), T)
     problem = LocalProblem(theory, train, theory.factorise(train))
     coordinates = LogCholesky(1.5 * np.eye(4), 5.0)
     r = np.random.default_rng(2)
     v, direction = 2.0 * r.standard_normal(10), r.standard_normal(10)
-    ends = [problem._objective(coordinates, v + sign * 1e-5 * direction)[0] for sign in (1, -1)]
-    gradient = problem._objective(coordinates, v)[1]
+    objective = in_coordinates(problem.action, coordinates, (1,))
+    ends = [objective(v + sign * 1e-5 * direction)[0] for sign in (1, -1)]
+    gradient = objective(v)[1]
     assert gradient @ direction == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-7)
 
 

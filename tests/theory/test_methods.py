@@ -11,13 +11,11 @@ import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Problem
-from finitewidth.theory.general import General
+from finitewidth.theory.general import General, Nested
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
-from finitewidth.theory.nested import Nested
 from finitewidth.theory.neuron.single import NeuronTheory
-from finitewidth.theory.outputs import SeveralOutputs
-from finitewidth.theory.scaled import ScaledKernel
+from finitewidth.theory.scaled import ScaledKernel, SeveralOutputs
 from finitewidth.theory.solver import EXACT, Solver
 
 ONE, DEEP = fw.FullyConnected(widths=(9,)), fw.FullyConnected(widths=(9, 9))

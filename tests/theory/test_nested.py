@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.inference.likelihoods import Gaussian
-from finitewidth.theory.nested import Nested
+from finitewidth.theory.general import Nested
 from finitewidth.theory.scaled import ScaledKernel
 
 CASES = [

@@ -73,7 +73,7 @@ def test_several_outputs_too(factorised, monkeypatch, capsys):
 def test_validity_adds_its_own(figure, factorised, monkeypatch, capsys, tmp_path):
     """One for all widths and for the figure's tangent: A at infinite width, and the spectrum of two very wide networks
     for the action's slopes."""
-    monkeypatch.setattr("finitewidth.theory.expansion.recent._recent", {})
+    monkeypatch.setattr("finitewidth.theory.expansion.slopes._recent", {})
     more = []
     if figure:
         pytest.importorskip("matplotlib")

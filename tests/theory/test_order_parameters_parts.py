@@ -12,9 +12,8 @@ from scipy import stats
 import finitewidth as fw
 from finitewidth.inference.likelihoods import Gaussian
 from finitewidth.kernels.local import local_kernels
-from finitewidth.theory import general, local, nested, outputs, scaled
-from finitewidth.theory.general import General
-from finitewidth.theory.nested import Nested
+from finitewidth.theory import general, local, saddle, scaled
+from finitewidth.theory.general import General, Nested
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel, unit_network
 from finitewidth.theory.spectrum import ScalePredictor
 
@@ -119,7 +118,7 @@ def test_an_action_without_a_minimum_is_not_converged(case, train, monkeypatch):
         "lcn": (fw.LocallyConnected(channels=5, patch=2), images, 2),
         "cnn of two outputs": (fw.Convolutional(channels=5, patch=2), several(images), 16),
     }[case]
-    for module in (general, outputs, local):
+    for module in (general, saddle):
         monkeypatch.setattr(module, "local_minima", lambda *_: [])
     monkeypatch.setattr(scaled, "scale_minima", lambda *_: [])
     solution = fw.solve(fw.theory_of(network, 0.1), data)
@@ -184,7 +183,7 @@ def test_test_points_are_kept_where_they_cannot_change(train, test_set):
 
 def test_covariances_of_two_sets(train, test_set, dense, unchangeable):
     """K_R(Q) of every theory between different points, and of one set with itself, from the dense recursion."""
-    for module in (nested, scaled, outputs):
+    for module in (general, scaled):
         unchangeable(module)
     both, q = np.concatenate([train.x, test_set.x]), np.array([0.6, 1.7])
     for theory, wanted in (
@@ -232,7 +231,7 @@ def test_of_several_minima_the_best_is_the_solution(case, train, images, monkeyp
         "cnn": (CNN, images, None),
         "lcn": (LCN, images, None),
     }[case]
-    for module in (general, outputs, local):
+    for module in (general, saddle):
         monkeypatch.setattr(
             module,
             "local_minima",

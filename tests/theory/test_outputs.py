@@ -12,7 +12,7 @@ from sklearn.gaussian_process.kernels import Kernel
 import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.inference.prediction import Prediction, class_probabilities
-from finitewidth.theory.saddle import LogCholesky
+from finitewidth.theory.saddle import LogCholesky, in_coordinates
 from finitewidth.theory.scaled import KernelSpectrum
 
 T = 0.05
@@ -105,7 +105,7 @@ def test_the_gradient_is_that_of_finite_differences(case):
     theory, shared = solution.theory, KernelSpectrum.of(network, train)
     coordinates, r = LogCholesky(1.3 * np.eye(3), 4.0), np.random.default_rng(1)
     v, direction = r.standard_normal(6), r.standard_normal(6)
-    objective = partial(theory._objective, shared, coordinates)
+    objective = in_coordinates(partial(theory.action, shared), coordinates)
     numeric = (objective(v + 1e-5 * direction)[0] - objective(v - 1e-5 * direction)[0]) / 2e-5
     assert objective(v)[1] @ direction == pytest.approx(numeric, rel=1e-7)
     assert objective(v)[0] == pytest.approx(dense_action(network, train, coordinates.matrix(v)), rel=1e-9)
@@ -128,7 +128,7 @@ def test_the_rate_of_equal_widths_is_the_matrix_formula():
 
 def test_one_output_is_the_scalar_theory():
     """A single column is a vector to Dataset, so the matrix theory is asked by hand."""
-    from finitewidth.theory.outputs import SeveralOutputs
+    from finitewidth.theory.scaled import SeveralOutputs
 
     for network in (fc(widths=(15,)), fc(widths=(8, 30))):
         train = toy(2)

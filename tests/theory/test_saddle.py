@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import DataTermTable, local_minima, scale_minima, scale_of_shift, shift_of_scale
+from finitewidth.theory.saddle import local_minima, scale_minima, scale_of_shift, shift_of_scale
 
 
 def energy_of(values, power):
@@ -18,7 +18,7 @@ def energy_of(values, power):
 
 
 def minima_of(energy, temperature, widths, shift=0.0):
-    return scale_minima(DataTermTable(energy, temperature), widths, shift)
+    return scale_minima(energy, temperature, widths, shift)
 
 
 def action_on_grid(energy, temperature, widths, shift, log_scales):

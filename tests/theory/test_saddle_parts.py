@@ -11,7 +11,6 @@ from scipy import optimize
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.saddle import (
-    DataTermTable,
     LogCholesky,
     Minimum,
     _polish,
@@ -41,7 +40,7 @@ def dense_action(energy, temperature, widths, shift, q):
 
 
 def minima_of(energy, temperature, widths, shift=0.0):
-    return scale_minima(DataTermTable(energy, temperature), widths, shift)
+    return scale_minima(energy, temperature, widths, shift)
 
 
 # --- scalars ----------------------------------------------------------------------------------------------------------

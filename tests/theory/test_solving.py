@@ -13,7 +13,7 @@ from finitewidth.inference.methods import Control, Problem
 from finitewidth.linalg import Spectrum
 from finitewidth.runs import durations
 from finitewidth.theory import solving
-from finitewidth.theory.nested import Nested
+from finitewidth.theory.general import Nested
 from finitewidth.theory.scaled import KernelSpectrum, ScaledKernel
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.scaled import KernelSpectrum, unit_network
-from finitewidth.theory.spectrum_cache import keeping
+from finitewidth.theory.spectrum import keeping
 
 ONE = fw.FullyConnected(widths=(9,))
 

@@ -10,6 +10,7 @@ import pytest
 from finitewidth import FullyConnected, InputError
 from finitewidth.data import Dataset
 from finitewidth.networks.coupled import Joint, SourceFirst
+from finitewidth.theory import saddle
 from finitewidth.theory import transfer as module
 from finitewidth.theory.saddle import Minimum
 from finitewidth.theory.transfer import transfer
@@ -120,8 +121,8 @@ def test_joint_starts_cover_both_signs_and_every_pair(monkeypatch):
         seen.update(objective=objective, starts=starts, tolerance=tolerance)
         return [(starts[0], 1.0, 0.0)]
 
-    monkeypatch.setattr(module, "local_minima", watch)
-    ((minimum),) = problem.minima()
+    monkeypatch.setattr(saddle, "local_minima", watch)
+    (minimum,) = problem.minima()
     np.testing.assert_allclose(minimum.order_parameters, np.diag([0.5, 0.8]), atol=1e-12)
     coordinates = module.LogCholesky(np.diag([0.5, 0.8]), math.sqrt(24.0))
     matrices = [coordinates.matrix(v) for v in seen["starts"]]

@@ -12,7 +12,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
 from finitewidth.theory import validity as module
-from finitewidth.theory.expansion import recent
+from finitewidth.theory.expansion import slopes as recent
 from finitewidth.theory.validity import GOOD, LARGEST, NATS, Judgement, validity
 
 

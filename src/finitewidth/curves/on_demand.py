@@ -16,7 +16,7 @@ from finitewidth.curves.refinement import Estimate, Refinement, refine
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Control, Method, PlainRow, Problem, parts
+from finitewidth.inference.methods import Control, Method, Problem, Row, parts
 from finitewidth.inference.prediction import ERRORS, Errors
 from finitewidth.networks import Network
 from finitewidth.sampling import Sample
@@ -119,7 +119,7 @@ class Curve(Method):
 
 
 @dataclass(frozen=True)
-class CurveRow(PlainRow):
+class CurveRow(Row):
     """The line of a learning curve. ``_low``, ``_high``: 90 % intervals.
 
     rests_on: what the numbers follow from: "theory", "first order", or "samples at 20, 80". met: whether the accuracy

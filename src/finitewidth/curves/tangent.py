@@ -11,7 +11,7 @@ from finitewidth.inference.methods import parts
 from finitewidth.jobs.job import Job
 from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes
 from finitewidth.theory.expansion.method import serves_all_widths
-from finitewidth.theory.expansion.recent import recent_slopes
+from finitewidth.theory.expansion.slopes import recent_slopes
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.validity import NEURONS, TOLERANCE
 

@@ -51,43 +51,52 @@ class Control:
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
-class Row(Protocol):
-    """One line of a learning curve: plain numbers. What did not converge says so; a theory's errors are NaN then."""
+@dataclass(frozen=True)
+class Row(Displayed):
+    """One line of a learning curve: plain numbers. What did not converge says so; a theory's errors are NaN then.
 
-    @property
-    def width(self) -> int | tuple[int, ...]: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def n_train(self) -> int: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def train_error(self) -> float: ...
-    @property
-    def test_error(self) -> float: ...
-    @property
-    def bias(self) -> float: ...
-    @property
-    def variance(self) -> float: ...
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def order_parameters(self) -> list[float]: ...
-    @property
-    def converged(self) -> bool: ...
-    @property
-    def complete(self) -> bool:
-        """False where an interrupt cut it short."""
+    width: neurons of every hidden layer, or a tuple with one width a layer. order_parameters: Q of the last layer, or
+    of the theory. log_evidence: None where the method does not know it. complete: False where the run was interrupted.
+    seconds: wall time of this row, the work that rows share being counted in the first one.
+    """
 
-    @property
-    def message(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
+    width: int | tuple[int, ...]
+    depth: int
+    temperature: float
+    n_train: int
+    method: str
+    train_error: float
+    test_error: float
+    bias: float
+    variance: float
+    accuracy: float | None
+    order_parameters: list[float]
+    log_evidence: float | None
+    converged: bool
+    complete: bool
+    message: str
+    seconds: float
+
+    @classmethod
+    def of(cls, solution: Solution, errors: Errors, seconds: float, method: str, **others: Any) -> Self:
+        """Of a solution and its errors on a test set. others: what this kind of row has besides."""
+        says = {name: getattr(solution, name) for name in ("converged", "complete", "message")}
+        place = {
+            "width": solution.network.common_width,
+            "depth": solution.network.depth,
+            "temperature": solution.likelihood.temperature,
+            "n_train": solution.train.n_points,
+            "method": method,
+            "order_parameters": [float(q) for q in np.ravel(solution.order_parameters)],
+            "log_evidence": None if np.isnan(solution.log_evidence) else solution.log_evidence,
+            "seconds": seconds,
+        }
+        known = says | place | vars(errors) | others
+        return cls(**{field.name: known[field.name] for field in fields(cls)})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON but for NaN."""
+        return asdict(self)
 
 
 @runtime_checkable
@@ -200,54 +209,7 @@ def as_in_theory(order_parameter: Array, network: Network, train: Dataset) -> Ar
     return np.ravel(np.diagonal(order_parameter) if diagonal else order_parameter)
 
 
-# --- rows, and methods of one's own -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PlainRow(Displayed):
-    """A ``Row`` of nothing but errors.
-
-    width, depth, temperature, n_train: as in a row of ``fw.learning_curve``. order_parameters: Q of the last layer.
-    log_evidence: None where the method does not know it. complete: False where the run was interrupted.
-    """
-
-    width: int | tuple[int, ...]
-    depth: int
-    temperature: float
-    n_train: int
-    method: str
-    train_error: float
-    test_error: float
-    bias: float
-    variance: float
-    accuracy: float | None
-    order_parameters: list[float]
-    log_evidence: float | None
-    converged: bool
-    complete: bool
-    message: str
-    seconds: float
-
-    @classmethod
-    def of(cls, solution: Solution, errors: Errors, seconds: float, method: str, **others: Any) -> Self:
-        """Of a solution and its errors on a test set. others: what this kind of row has besides."""
-        says = {name: getattr(solution, name) for name in ("converged", "complete", "message")}
-        place = {
-            "width": solution.network.common_width,
-            "depth": solution.network.depth,
-            "temperature": solution.likelihood.temperature,
-            "n_train": solution.train.n_points,
-            "method": method,
-            "order_parameters": [float(q) for q in np.ravel(solution.order_parameters)],
-            "log_evidence": None if np.isnan(solution.log_evidence) else solution.log_evidence,
-            "seconds": seconds,
-        }
-        known = says | place | vars(errors) | others
-        return cls(**{field.name: known[field.name] for field in fields(cls)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON but for NaN."""
-        return asdict(self)
+# --- methods of one's own -----------------------------------------------------------------------------------
 
 
 class PlainSolution(abc.ABC):
@@ -274,6 +236,6 @@ class PlainSolution(abc.ABC):
         """On a test set."""
         return self.predict(test).trained_on(self.train).errors(test)
 
-    def row(self, test: Dataset, seconds: float) -> PlainRow:
+    def row(self, test: Dataset, seconds: float) -> Row:
         """The line of a learning curve."""
-        return PlainRow.of(self, self.errors(test), seconds, self.method)
+        return Row.of(self, self.errors(test), seconds, self.method)

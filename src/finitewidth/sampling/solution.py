@@ -13,7 +13,7 @@ from finitewidth.data import Dataset
 from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import PlainRow, as_in_theory
+from finitewidth.inference.methods import Row, as_in_theory
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import require_memory
 from finitewidth.networks import Network
@@ -32,7 +32,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class SampledRow(SampledErrors, PlainRow):
+class SampledRow(SampledErrors, Row):
     """Errors of one sampled network, as a line of a learning curve.
 
     method: the sampler. acceptance: mean of the Metropolis test.

@@ -11,13 +11,13 @@ import numpy as np
 from finitewidth.linalg import Spectrum, available_memory
 from finitewidth.networks import Network
 from finitewidth.runs.fingerprints import network_fingerprint
-from finitewidth.theory.spectrum_cache import Compute
+from finitewidth.theory.spectrum import Compute
 
 _MOST_BYTES, _MEMORY_PART = 2e9, 8  # and no more than an eighth of what is free
 
 
 class Spectra:
-    """Keeps what is computed (``theory.spectrum_cache``), the latest in so much of ``memory`` (bytes)."""
+    """Keeps what is computed (``theory.spectrum``), the latest in so much of ``memory`` (bytes)."""
 
     def __init__(self, memory: float | None = None) -> None:
         self._most = min(_MOST_BYTES, (available_memory() if memory is None else memory) / _MEMORY_PART)

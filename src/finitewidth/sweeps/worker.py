@@ -104,7 +104,7 @@ class Worker:
     def _result(self, task: Task) -> tuple[dict[str, Any], Draws | None]:
         """The row of a point as plain data, and the draws behind it where they are stored."""
         from finitewidth.theory.rows import without_validity
-        from finitewidth.theory.spectrum_cache import keeping
+        from finitewidth.theory.spectrum import keeping
 
         train, test, _ = self.data(task)
         started = time.perf_counter()

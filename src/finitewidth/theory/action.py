@@ -24,7 +24,7 @@ def action(rate: Array | float, energy: Array | float) -> Array | float:
     return 0.5 * rate + energy
 
 
-def scalar_rate(width: float, shift: Array | float) -> Array | float:
+def scalar_rate(width: Array | float, shift: Array | float) -> Array | float:
     """``N (Q - log Q - 1)`` of one scalar order parameter Q = 1 + shift, without cancellation at large N."""
     return width * x_minus_log1p(shift)
 

@@ -8,26 +8,35 @@ nothing but a rate and a covariance, for what is the user's own: how K_R changes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
-from finitewidth.inference.prediction import Prediction
-from finitewidth.linalg import require_memory
-from finitewidth.networks import Network
+from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior, Likelihood, Posterior
+from finitewidth.linalg import require_memory, x_minus_log1p
+from finitewidth.networks import FullyConnected, Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
-from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle, gradient_of
+from finitewidth.theory.scaled import ScaledKernel, SeveralOutputs
+from finitewidth.theory.solution import (
+    CovariancePredictor,
+    EvidenceGradient,
+    Theory,
+    TheorySolution,
+    at_saddle,
+    gradient_of,
+)
+from finitewidth.theory.spectrum import KernelSpectrum, sharing
 
 Array = np.ndarray
 _SCAN = np.linspace(-3.0, 3.0, 13)  # log Q, all layers alike: where descents start from
+_NEAR = np.linspace(-2.0, 2.0, 9)  # of the nested closure, around the product closure's best scale
 _STEP = 1e-4  # of log Q in central differences: their error is of order 1e-8
 _BLOCK = 256  # points whose covariance with one another is computed for the sake of its diagonal
 
@@ -198,36 +207,6 @@ class General(Theory[Any]):
         return f"the action on {train.n_points:,} training points{more}", "use fewer training points (n_train)"
 
 
-class StatesCovariance(Protocol):
-    """A theory that states K_R at given Q."""
-
-    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
-
-    def prior_variance(self, order_parameters: Array, x: Array) -> Array: ...
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior: ...
-
-
-@dataclass(frozen=True)
-class CovariancePredictor:
-    """Conditioning under the covariance at one Q."""
-
-    theory: StatesCovariance
-    train: Dataset
-    order_parameters: Array
-
-    @cached_property
-    def posterior(self) -> Posterior:
-        """Of the training targets: one factorisation, however often it is predicted with."""
-        return self.theory.posterior(self.train, self.order_parameters)
-
-    def predict(self, x: Array) -> Prediction:
-        q, theory = self.order_parameters, self.theory
-        cross, prior = theory.covariance(q, x, self.train.x), theory.prior_variance(q, x)
-        mean, variance = self.posterior.predict(cross, prior)
-        return Prediction(mean, variance, self.posterior.train_error)
-
-
 def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) -> Array:
     """K_R(Q): the kernel, rescaled; or what a network of the user's own states, checked.
 
@@ -257,3 +236,99 @@ def by_log(function: Callable[[Array], Array], at: Array, cotangent: Array) -> A
         change = function(at * np.exp(step)) - function(at * np.exp(-step))
         out[layer] = float(np.vdot(cotangent, change)) / (2.0 * _STEP)
     return out
+
+
+# --- the nested closure ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nested(General):
+    """The nested closure of deep networks: ``K_l = Q_l kappa[K_{l-1}] / lambda_l``.
+
+    Each order parameter renormalises its layer before the next activation acts, so it is the NNGP recursion with
+    precisions ``lambda_l / Q_l``, whose derivatives are known. Equal to the product closure for homogeneous phi.
+    """
+
+    by_default: bool = False  # not chosen by name: several outputs may then take the product closure
+    closure = "nested"
+
+    def renormalised(self, order_parameters: Array) -> FullyConnected:
+        """The network whose NNGP kernel is K_R(Q)."""
+        precisions = np.asarray(self.network.weight_precision)
+        values = precisions[0], *(precisions[1:] / np.asarray(order_parameters))
+        return replace(self.network, weight_precision=values)  # type: ignore[return-value]
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
+        """K_R, (points1, points2)."""
+        return kernels.nngp(self.renormalised(order_parameters), x1, x2)
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
+        """K_R of every point with itself, (points,)."""
+        return kernels.nngp_diagonal(self.renormalised(order_parameters), x)
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
+        """Of the training targets under K_R."""
+        return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
+
+    def cost(self, log_q: Array) -> tuple[float, Array]:
+        """Half the rate, and its derivative in log Q."""
+        shift, widths = np.expm1(log_q), np.asarray(self.widths)
+        return 0.5 * float((widths * x_minus_log1p(shift)).sum()), 0.5 * widths * shift
+
+    def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
+        """Through the kernel recursion."""
+        return -kernels.nngp_pullback(self.renormalised(order_parameters), train.x, cotangent)[1:]
+
+    @property
+    def sharing(self) -> Hashable:
+        """The spectrum of the product closure, whose minima are starts, serves every width and temperature."""
+        return sharing(self.network)
+
+    def factorise(self, train: Dataset, memory: float | None = None) -> KernelSpectrum:
+        """The spectrum of the product closure, whose minima are starts. Raises MemoryCapError beforehand."""
+        require_memory(
+            8.0 * 5 * train.n_points**2 + 3 * train.flat.nbytes,
+            f"the nested closure on {train.n_points} points",
+            "use fewer training points, closure='product', or raise the memory cap",
+            memory,
+        )
+        return KernelSpectrum.of(self.network, train, memory)
+
+    def for_outputs(self, n_outputs: int) -> Theory[Any]:
+        """The product closure's matrix, unless the nested closure was chosen by name: InputError then."""
+        if n_outputs == 1:
+            return self
+        if not self.by_default:
+            raise InputError(
+                f"closure = 'nested' with {n_outputs} outputs",
+                "the product closure, whose Q is a matrix",
+                "leave closure out",
+            )
+        return SeveralOutputs(self.network, self.temperature)
+
+    def starts(self, train: Dataset, shared: KernelSpectrum) -> list[Array]:
+        """log Q of the product closure's minima, and of the dips of the action where all layers have the same Q."""
+        product = ScaledKernel(self.network, self.temperature).solve(train, shared)
+        starts = [np.log(minimum.order_parameters) for minimum in product.minima]
+        return starts + [x for x in self.dips(train, _NEAR) if all(np.abs(x - s).max() > 0.3 for s in starts)]
+
+    def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``."""
+        posterior = self.posterior(train, q)
+        by_log_precision = -kernels.nngp_pullback(self.renormalised(q), train.x, posterior.cotangent())
+        by_width = -0.5 * x_minus_log1p(q - 1.0)
+        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, by_width)
+
+    # --- how long it takes ----------------------------------------------------------------------------------------
+
+    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
+        zero = np.zeros(self.network.depth)
+        return [
+            Piece(lambda: KernelSpectrum.of(self.network, train), 1),
+            Piece(lambda: self.action(train, zero), 4 + 8 * rows),
+            Piece(lambda: self.predictor(train, np.exp(zero)).predict(at), rows),
+        ]
+
+    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
+        what, remedy = super().work(rows, train)
+        return what.replace("action", "nested closure"), f"{remedy}, fewer widths or closure='product'"

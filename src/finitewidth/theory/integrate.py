@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.nested import Nested
-from finitewidth.theory.saddle import shift_of_scale
+from finitewidth.theory.general import Nested
+from finitewidth.theory.saddle import hessian, shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
 from finitewidth.theory.solution import Predictor, Theory, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
@@ -61,7 +62,7 @@ def log_scale_density(x: Array, widths: Sequence[int]) -> Array:
     v = np.linspace(0.0, 1.0, 241)
     t = sigma[:, None] * np.sinh(reach[:, None] * v)
     jacobian = sigma[:, None] * np.cosh(reach[:, None] * v) * reach[:, None] * (v[1] - v[0])
-    exponent = sum(_log_gamma_ratio(n + theta[:, None], t) for n in a)
+    exponent = sum(_log_gamma_growth(n + theta[:, None], 1j * t) for n in a)
     phase = np.log1p(theta[:, None] / a).sum(1) - x
     integrand = np.exp(exponent + 1j * t * phase[:, None]).real * jacobian
     integral = (integrand.sum(1) - 0.5 * (integrand[:, 0] + integrand[:, -1])) / math.pi
@@ -95,28 +96,18 @@ def _log_gamma_norm(a: float) -> float:
     return 0.5 * math.log(a / (2.0 * math.pi)) - float(_stirling(a))
 
 
-def _log_gamma_growth(a: float, theta: Array) -> Array:
-    """log Gamma(a + theta) - log Gamma(a) - theta log a."""
-    b = a + theta
-    r = np.maximum(theta / a, -1.0 + 1e-300)
-    wide = a * ((1.0 + r) * np.log1p(r) - r) - 0.5 * np.log1p(r)
-    wide = wide + _stirling(np.maximum(b, 30.0)) - float(_stirling(max(a, 30.0)))
-    narrow = special.gammaln(b) - special.gammaln(a) - theta * math.log(a)
-    return np.where((b >= 30.0) & (a >= 30.0), wide, narrow)
-
-
-def _log_gamma_ratio(b: Array, t: Array) -> Array:
-    """log Gamma(b + it) - log Gamma(b) - it log b, complex, for b (points, 1) and t (points, nodes)."""
-    wide = b[:, 0] >= 30.0
-    out = np.empty(t.shape, dtype=complex)
-    if wide.any():
-        base, z = b[wide], 1j * t[wide] / b[wide]
-        log1p = 0.5 * np.log1p(z.imag**2) + 1j * np.arctan(z.imag)
-        out[wide] = base * ((1.0 + z) * log1p - z) - 0.5 * log1p + _stirling(base * (1.0 + z)) - _stirling(base)
-    if not wide.all():
-        base, s = b[~wide], t[~wide]
-        out[~wide] = special.loggamma(base + 1j * s) - special.gammaln(base) - 1j * s * np.log(base)
-    return out
+def _log_gamma_growth(a: Array | float, step: Array | float) -> Array:
+    """log Gamma(a + step) - log Gamma(a) - step log a, for steps on the real or the imaginary axis."""
+    real = np.isrealobj(step)
+    wide = np.minimum(a, a + step if real else a) >= 30.0
+    r = np.maximum(step / a, -1.0 + 1e-300) if real else step / a
+    start, end = np.where(wide, a, 30.0), np.where(wide, a + step, 30.0)
+    growth = special.log1p(r)
+    found = a * ((1.0 + r) * growth - r) - 0.5 * growth + _stirling(end) - _stirling(start)
+    if np.all(wide):
+        return np.asarray(found)
+    gamma = special.gammaln if real else special.loggamma
+    return np.where(wide, found, gamma(a + step) - special.gammaln(a) - step * np.log(a))
 
 
 # --- one-dimensional quadrature --------------------------------------------------------------------------------------
@@ -258,21 +249,16 @@ class Integrated(Theory[Any]):
         if not saddle.converged:
             return replace(saddle, theory=self, gradient=None)
         if isinstance(self.theory, Nested):
-            return integrate_nested(self, train, saddle)
-        one_layer = self.network.depth == 1 and self.theory.widths
-        if one_layer and not self.network.phi.odd and isinstance(shared, KernelSpectrum):
-            return integrate_mean(self, train, saddle, shared)
-        return integrate_scale(self, train, saddle, shared)
+            return integrate_nested(self, self.theory, train, saddle)
+        if self.network.depth == 1 and not self.network.phi.odd:
+            return integrate_mean(self, self.theory, train, saddle, shared)
+        return integrate_scale(self, self.theory, saddle, shared)
 
 
 def integrate_scale(
-    theory: Integrated, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
+    theory: Integrated, inner: ScaledKernel, saddle: TheorySolution, shared: KernelSpectrum
 ) -> TheorySolution:
     """Mixture over log s; exact for linear networks with one output."""
-    inner = theory.theory
-    assert isinstance(inner, ScaledKernel)
-    if not inner.widths:
-        return replace(saddle, theory=theory)
     energy, temperature, shift = shared.energy, inner.temperature, inner.log_prior_scale
     reference = float(np.prod(saddle.order_parameters) * np.exp(shift))
 
@@ -308,15 +294,16 @@ def _solution(
     predictor: Predictor,
     note: str = "",
 ) -> TheorySolution:
+    if not settled:
+        unsettled = "the integral over the order parameters has not settled"
+        note = "; ".join(filter(None, (unsettled, note, "use method='saddle'")))
     return replace(
         saddle,
         theory=theory,
         order_parameters=q,
         log_evidence=log_evidence,
         converged=bool(settled and math.isfinite(log_evidence)),
-        message=note
-        if settled
-        else f"the integral over the order parameters has not settled; {note}use method='saddle'",
+        message=note,
         predictor=predictor,
         gradient=None,
     )
@@ -326,7 +313,7 @@ def _solution(
 
 
 def integrate_mean(
-    theory: Integrated, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
+    theory: Integrated, inner: ScaledKernel, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
 ) -> TheorySolution:
     """Features ``m + g``: ``f | u, q ~ N(u m, q (kappa - m m^T))``, all over the readout precision.
 
@@ -341,27 +328,19 @@ def integrate_mean(
     gram = kernels.nngp(unit, train.x)
     gram -= np.outer(mean, mean)
     spectrum = Spectrum.of(gram, overwrite=True)
-    model = MeanModel(
-        unit,
-        train,
-        SpectralEnergy.of(spectrum, train.y),
-        spectrum.rotate(mean),
-        precision,
-        width,
-        temperature,
-        float(saddle.order_parameters[0]),
-    )
+    energy, reference = SpectralEnergy.of(spectrum, train.y), float(saddle.order_parameters[0]) / precision
+    model = MeanModel(unit, train, energy, spectrum.rotate(mean), precision, width, temperature)
 
     def log_density(x: Array) -> Array:
-        return log_scale_density(x, (width,)) + model.log_likelihood(np.exp(x))
+        q = np.exp(x)
+        return log_scale_density(x, (width,)) + (
+            special.logsumexp(model.angles(q)[1], axis=1) - energy.change(q / precision, reference, temperature)
+        )
 
-    inner = theory.theory
-    assert isinstance(inner, ScaledKernel)
     nodes = integrate_log_density(log_density, _bumps(saddle, inner, shared.energy))
     q = np.exp(nodes.x)
-    first, second = model.moments(q)
-    predictor = MeanPredictor(model, q, nodes.weights, first, second)
-    log_evidence = nodes.log_integral - float(model.energy.energy(model.reference, temperature))
+    predictor = MeanPredictor(model, q, nodes.weights)
+    log_evidence = nodes.log_integral - float(energy.energy(reference, temperature))
     return _solution(theory, saddle, np.array([nodes.weights @ q]), log_evidence, nodes.settled, predictor)
 
 
@@ -376,31 +355,31 @@ class MeanModel:
     precision: float
     width: int
     temperature: float
-    centre: float  # q at the saddle
 
     def shifted(self, q: Array) -> Array:
         """Eigenvalues of A for every node: (P, nodes)."""
         return q / self.precision * self.energy.spectrum.values[:, None] + self.temperature
 
-    def _angles(self, q: Array) -> tuple[Array, Array, Array]:
-        """u, log weights (without the likelihood's u-independent part) and shape (nodes, angles)."""
+    def angles(self, q: Array) -> tuple[Array, Array]:
+        """u and log weights (without the likelihood's u-independent part), (nodes, angles)."""
         shifted = self.shifted(q)
         linear = (self.energy.rotated * self.rotated_mean) @ (1.0 / shifted) / math.sqrt(self.precision)
         square = (self.rotated_mean**2) @ (1.0 / shifted) / self.precision
         radius = np.sqrt(self.width * q)
         if self.width == 1:  # a single neuron: the direction is a sign
             u = radius[:, None] * np.array([-1.0, 1.0])
-            return u, linear[:, None] * u - 0.5 * square[:, None] * u**2 + math.log(0.5), q
+            return u, linear[:, None] * u - 0.5 * square[:, None] * u**2 + math.log(0.5)
         centre, spread = self._mode(linear * radius, square * radius**2)
         low = np.maximum(centre - 14.0 * spread, -0.5 * math.pi)
         high = np.minimum(centre + 14.0 * spread, 0.5 * math.pi)
         node, weight = np.polynomial.legendre.leggauss(160)
         angle = 0.5 * (high + low)[:, None] + 0.5 * (high - low)[:, None] * node
         u = radius[:, None] * np.sin(angle)
-        log_norm = _log_gamma_half_ratio(0.5 * self.width) - 0.5 * math.log(math.pi)
+        half = 0.5 * self.width
+        log_norm = 0.5 * math.log(half / math.pi) - float(_log_gamma_growth(half, -0.5))  # Gamma(a) / Gamma(a - 1/2)
         log_weight = np.log(0.5 * (high - low)[:, None] * weight) + log_norm
         log_weight += 0.5 * (self.width - 2.0) * np.log1p(-np.minimum(np.sin(angle) ** 2, 1.0 - 1e-16))
-        return u, log_weight + linear[:, None] * u - 0.5 * square[:, None] * u**2, q
+        return u, log_weight + linear[:, None] * u - 0.5 * square[:, None] * u**2
 
     def _mode(self, b: Array, a: Array) -> tuple[Array, Array]:
         """Maximum of ``(N-2) log cos + b sin - a sin^2 / 2`` over the angle by bisection, and its width."""
@@ -415,30 +394,11 @@ class MeanModel:
         curvature = n / np.maximum(np.cos(mode) ** 2, 1e-12) + a * np.cos(2 * mode) + b * np.sin(mode)
         return mode, 1.0 / np.sqrt(np.maximum(curvature, 0.25))
 
-    def log_likelihood(self, q: Array) -> Array:
-        """log of int p(y | u, q) p(u | q) du, but for the energy of the reference."""
-        _, log_weight, _ = self._angles(q)
-        return special.logsumexp(log_weight, axis=1) - self.energy.change(
-            q / self.precision, self.reference, self.temperature
-        )
-
-    @property
-    def reference(self) -> float:
-        """The scale at the saddle, relative to whose energy the integrand is computed."""
-        return self.centre / self.precision
-
     def moments(self, q: Array) -> tuple[Array, Array]:
         """Posterior E[u | q], E[u^2 | q]."""
-        u, log_weight, _ = self._angles(q)
+        u, log_weight = self.angles(q)
         weight = np.exp(log_weight - special.logsumexp(log_weight, axis=1, keepdims=True))
         return (weight * u).sum(1), (weight * u**2).sum(1)
-
-
-def _log_gamma_half_ratio(a: float) -> float:
-    """log Gamma(a) - log Gamma(a - 1/2)."""
-    if a < 30.0:
-        return float(special.gammaln(a) - special.gammaln(a - 0.5))
-    return float(-_log_gamma_growth(a, np.array(-0.5)) + 0.5 * math.log(a))
 
 
 @dataclass(frozen=True)
@@ -448,11 +408,10 @@ class MeanPredictor:
     model: MeanModel
     q: Array
     weights: Array
-    first: Array
-    second: Array
 
     def predict(self, x: Array) -> Prediction:
         model, spectrum = self.model, self.model.energy.spectrum
+        first, second = model.moments(self.q)
         root = math.sqrt(model.precision)
         mean_x = kernels.feature_mean(model.network, x)
         cross = kernels.nngp(model.network, x, model.train.x)
@@ -463,16 +422,13 @@ class MeanPredictor:
         base = cross @ (scale * model.energy.rotated[:, None] / shifted)  # mean = base + u * tilt
         tilt = (mean_x[:, None] - cross @ (scale * model.rotated_mean[:, None] / shifted)) / root
         variance = left_over(scale * prior[:, None], cross**2 @ (scale**2 / shifted))
-        mean = (base + self.first * tilt) @ self.weights
-        spread = (base + self.first * tilt - mean[:, None]) ** 2 + (self.second - self.first**2) * tilt**2
-        return Prediction(mean, (variance + spread) @ self.weights, self._train_error(shifted, scale))
-
-    def _train_error(self, shifted: Array, scale: Array) -> float:
-        model, temperature = self.model, self.model.temperature
-        y, m = model.energy.rotated[:, None], model.rotated_mean[:, None] / math.sqrt(model.precision)
-        residual = (temperature / shifted) ** 2 * (y**2 - 2.0 * self.first * y * m + self.second * m**2)
-        spread = temperature * scale * model.energy.spectrum.values[:, None] / shifted
-        return float(np.mean((residual + spread) @ self.weights))
+        mean = (base + first * tilt) @ self.weights
+        spread = (base + first * tilt - mean[:, None]) ** 2 + (second - first**2) * tilt**2
+        y, m = model.energy.rotated[:, None], model.rotated_mean[:, None] / root
+        residual = (model.temperature / shifted) ** 2 * (y**2 - 2.0 * first * y * m + second * m**2)
+        left = model.temperature * scale * spectrum.values[:, None] / shifted
+        error = float(np.mean((residual + left) @ self.weights))
+        return Prediction(mean, (variance + spread) @ self.weights, error)
 
 
 # --- the nested closure: importance sampling -------------------------------------------------------------------------
@@ -482,16 +438,16 @@ _FREEDOM = 8.0
 _FEWEST = 50.0  # effective draws below which the result is not called converged
 
 
-def integrate_nested(theory: Integrated, train: Dataset, saddle: TheorySolution) -> TheorySolution:
+def integrate_nested(theory: Integrated, inner: Nested, train: Dataset, saddle: TheorySolution) -> TheorySolution:
     """Importance sampling in log Q with a quasi-random multivariate-t proposal (8 degrees of freedom, Laplace Hessian).
 
     Every draw costs a Cholesky factor. The message states the effective number of draws and the standard error of the
     log evidence.
     """
-    inner = theory.theory
-    assert isinstance(inner, Nested)
     centre = np.log(saddle.order_parameters)
-    root = _laplace_root(inner, train, centre)
+    # R with R R^T the inverse Hessian of the action in log Q
+    values, vectors = np.linalg.eigh(hessian(partial(inner.action, train), centre, 1e-4))
+    root = vectors / np.sqrt(np.maximum(values, 0.05 * min(inner.widths)))
     draws, log_proposal = _student_draws(centre, root, seed=0)
     log_target = np.array([_nested_log_target(inner, train, x) for x in draws])
     log_weight = log_target - log_proposal
@@ -501,29 +457,8 @@ def integrate_nested(theory: Integrated, train: Dataset, saddle: TheorySolution)
     error = math.sqrt(max(1.0 / effective - 1.0 / len(draws), 0.0))
     kept = weights > 1e-6 / len(draws)
     predictor = NestedMixture(inner, train, np.exp(draws[kept]), weights[kept] / weights[kept].sum())
-    note = f"{effective:.0f} effective of {len(draws)} draws, log evidence +- {error:.2g}; "
-    settled = effective >= _FEWEST
-    return _solution(
-        theory,
-        saddle,
-        weights @ np.exp(draws),
-        log_evidence,
-        settled,
-        predictor,
-        note.rstrip("; ") if settled else note,
-    )
-
-
-def _laplace_root(inner: Nested, train: Dataset, centre: Array) -> Array:
-    """R with R R^T the inverse Hessian of the action in log Q (differences of the analytic gradient)."""
-    dim = len(centre)
-    step = 1e-4
-    hessian = np.empty((dim, dim))
-    for k in range(dim):
-        shift = step * np.eye(dim)[k]
-        hessian[k] = (inner.action(train, centre + shift)[1] - inner.action(train, centre - shift)[1]) / (2.0 * step)
-    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    return vectors / np.sqrt(np.maximum(values, 0.05 * np.asarray(inner.widths, dtype=float).min()))
+    note = f"{effective:.0f} effective of {len(draws)} draws, log evidence +- {error:.2g}"
+    return _solution(theory, saddle, weights @ np.exp(draws), log_evidence, effective >= _FEWEST, predictor, note)
 
 
 def _student_draws(centre: Array, root: Array, seed: int) -> tuple[Array, Array]:

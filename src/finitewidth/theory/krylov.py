@@ -21,6 +21,7 @@ Errors, at a scale s and temperature T, A = s K + T, r the residual of A^-1 y in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -101,9 +102,8 @@ class KrylovKernel:
         """Assemble the operator and build the space; the kernel is stored if it fits. Raises MemoryCapError first."""
         count = train.n_points
         dtype = Points.of(network, train.x, solver.dtype(count)).dtype  # double where single cannot hold the variances
-        need = krylov_bytes(train, solver)
         require_memory(
-            need,
+            krylov_bytes(train, solver),
             f"a Krylov space of {min(solver.most_dimensions, count)} dimensions on {count} points",
             "lower most_dimensions, or raise the memory cap",
             memory,
@@ -199,35 +199,26 @@ class KrylovKernel:
         slope = 1.0 / sum(1.0 / (n + shift) for n in widths) - self.energy.data_term_slope(scale, temperature)
         return data_term / slope if slope > 0.0 else math.inf
 
-    def sufficient(self, errors: KrylovErrors) -> bool:
-        """Whether no test error can be off by more than the accuracy through the mean or the scale.
+    def settled(self, solve: Callable[[], TheorySolution]) -> TheorySolution:
+        """The solution with its errors, the space grown until they are small, or it can do no more.
 
-        With |bias error| <= 2 sqrt(bias variance) residual, an error of the mean changes bias + variance by at most
-        the residual, relatively; the scale acts on it at most in proportion.
+        Small: no test error can be off by more than the accuracy through the mean or the scale. With |bias error| <=
+        2 sqrt(bias variance) residual, an error of the mean changes bias + variance by at most the residual,
+        relatively; the scale acts on it at most in proportion. Not converged where errors are above the accuracy.
         """
-        return max(errors.residual, errors.log_scale) <= 0.5 * self.solver.target
-
-    def settled(self, solution: TheorySolution) -> bool:
-        """Whether the solution is good enough, or the space can do no more; grows it otherwise."""
-        errors = self._errors_of(solution)
-        if errors is None or self.sufficient(errors) or self.space.full:
-            return True
-        self.grow()
-        return False
-
-    def stated(self, solution: TheorySolution) -> TheorySolution:
-        """The solution with its errors; not converged where they are above the accuracy."""
-        errors = self._errors_of(solution)
-        if errors is None:
-            return solution
+        while True:
+            solution = solve()
+            at = solution.predictor
+            assert isinstance(at, KrylovPredictor)
+            if not math.isfinite(at.scale):
+                return solution
+            errors = self.errors(at.scale, at.temperature, at.widths, at.log_prior_scale)
+            if self.space.full or max(errors.residual, errors.log_scale) <= 0.5 * self.solver.target:
+                break
+            self.grow()
         message = _complaint(errors, self.solver)
         converged = solution.converged and not message
         return replace(solution, solver_errors=errors, converged=converged, message=message or solution.message)
-
-    def _errors_of(self, solution: TheorySolution) -> KrylovErrors | None:
-        at = solution.predictor
-        assert isinstance(at, KrylovPredictor)
-        return self.errors(at.scale, at.temperature, at.widths, at.log_prior_scale) if math.isfinite(at.scale) else None
 
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
@@ -253,14 +244,6 @@ def _complaint(errors: KrylovErrors, solver: Solver) -> str:
     return (
         f"the Krylov space of {errors.dimensions} dimensions leaves {what}, above the accuracy {solver.target:g}; "
         f"raise the temperature, most_dimensions or probes, {remedy}or accept a larger accuracy"
-    )
-
-
-def missed(error: float, target: float) -> str:
-    """What to say of a test error whose estimated relative error is above the accuracy."""
-    return (
-        f"the Krylov space leaves the test error off by up to {100 * error:.2g} %, above the accuracy "
-        f"{100 * target:g} %; raise test_probes, probes or most_dimensions, or accept a larger accuracy"
     )
 
 
@@ -366,6 +349,16 @@ class KrylovPredictor:
         else:
             variance = upper * max(1.0 - missing.mean() / max(upper.mean(), np.finfo(float).tiny), 0.0)
         return Prediction(mean, variance, float(energy.train_error(scale, self.temperature)))
+
+    def complaint(self, error: float) -> str:
+        """What is wrong with a test error of this estimated relative error; empty where nothing is."""
+        target = self.shared.solver.target
+        if error <= target:
+            return ""
+        return (
+            f"the Krylov space leaves the test error off by up to {100 * error:.2g} %, above the accuracy "
+            f"{100 * target:g} %; raise test_probes, probes or most_dimensions, or accept a larger accuracy"
+        )
 
     def estimated_error(self, x: Array, y: Array) -> float:
         """Relative error of the test error, 99 % interval: mean, variance and scale."""

@@ -24,11 +24,9 @@ from finitewidth.networks import LocalNetwork, Network
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
-    DESCENT_TOLERANCE,
-    DataTermTable,
     LogCholesky,
     Minimum,
-    local_minima,
+    matrix_minima,
     matrix_rate,
     scale_minima,
     squarable,
@@ -78,10 +76,11 @@ class LocalRenormalisation(Theory["PatchGram"]):
     def solve(self, train: Dataset, shared: PatchGram | None = None, memory: float | None = None) -> TheorySolution:
         """Minimise the action over positive definite Q from several starts."""
         problem = LocalProblem(self, train, shared or self.factorise(train, memory))
-        blocks, minima = problem.minima()
-        q = minima[0].order_parameters if minima else blocks
+        minima = problem.minima()
+        blocks = minima[0].order_parameters if minima else problem.identity
+        shown = [replace(minimum, order_parameters=problem.flat(minimum.order_parameters)) for minimum in minima]
         gradient = partial(evidence_gradient, problem, blocks)
-        return at_saddle(self, train, minima, q, problem.predictor(blocks), gradient)
+        return at_saddle(self, train, shown, problem.flat(blocks), problem.predictor(blocks), gradient)
 
     @property
     def sharing(self) -> Hashable:
@@ -225,24 +224,20 @@ class LocalProblem:
         """Q at infinite width."""
         return np.broadcast_to(np.eye(self.shape[1]), self.shape)
 
-    def minima(self) -> tuple[Array, tuple[Minimum, ...]]:
-        """(blocks of the best Q, every minimum found)."""
+    def minima(self) -> list[Minimum]:
+        """Every minimum found, the best first."""
         scales = self._scales()
         coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
         starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
-        starts = [start for start in starts if coordinates.reachable(start)]
-        vectors = [np.concatenate([coordinates.coordinates_of(block) for block in start]) for start in starts]
-        objective = partial(self._objective, coordinates)
-        found = local_minima(objective, vectors, DESCENT_TOLERANCE * self.y.size)
-        minima = tuple(Minimum(self._flat(self._blocks(coordinates, v)), value, left) for v, value, left in found)
-        return (self._blocks(coordinates, found[0][0]) if found else self.identity), minima
+        return matrix_minima(self.action, coordinates, starts, self.y.size)
 
     def _scales(self) -> list[float]:
         """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
         spectrum = Spectrum.of(self.gram.contract(self.identity), overwrite=True)
-        table = DataTermTable(SpectralEnergy.of(spectrum, self.y), self.theory.temperature)
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
-        minima = scale_minima(table, (together,), math.log(self.scale))
+        minima = scale_minima(
+            SpectralEnergy.of(spectrum, self.y), self.theory.temperature, (together,), math.log(self.scale)
+        )
         scales = [float(m.order_parameters[0]) for m in minima]
         return list(filter(squarable, scales)) or [1.0]
 
@@ -272,24 +267,16 @@ class LocalProblem:
         """Conditioned at one Q."""
         return LocalPredictor(self.theory, self.train, blocks, self.scale * self.gram.contract(blocks))
 
-    def _objective(self, coordinates: LogCholesky, v: Array) -> tuple[float, Array]:
-        if np.abs(v).max() > 30.0 * coordinates.unit:  # a wild step is infinitely bad, not an error
-            return np.inf, np.zeros_like(v)
-        parts = v.reshape(self.shape[0], -1)
-        blocks = self._blocks(coordinates, v)
+    def action(self, blocks: Array) -> tuple[float, Array]:
+        """F and dF/dQ, of the shape of Q."""
         rates = [matrix_rate(self.channels, q) for q in blocks]
-        if not all(math.isfinite(rate) for rate, _ in rates):
-            return np.inf, np.zeros_like(v)
-        energy, slope = self.energy(blocks)
-        gradient = [
-            coordinates.pullback(part, 0.5 * rate[1] + s) for part, rate, s in zip(parts, rates, slope, strict=True)
-        ]
-        return float(action(sum(rate[0] for rate in rates), energy)), np.concatenate(gradient)
+        rate, slope = sum(rate for rate, _ in rates), np.stack([slope for _, slope in rates])
+        if not math.isfinite(rate):
+            return math.inf, slope
+        energy, by_q = self.energy(blocks)
+        return float(action(rate, energy)), 0.5 * slope + by_q
 
-    def _blocks(self, coordinates: LogCholesky, v: Array) -> Array:
-        return np.stack([coordinates.matrix(part) for part in v.reshape(self.shape[0], -1)])
-
-    def _flat(self, blocks: Array) -> Array:
+    def flat(self, blocks: Array) -> Array:
         """Q as the public face shows it: (n D, n D), (n, D, D), or (n,) for one output without weight sharing."""
         if self.theory.shared_weights:
             return blocks[0]

@@ -10,10 +10,9 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Problem, gaussian_temperature
 from finitewidth.networks import Network
-from finitewidth.theory.general import General
+from finitewidth.theory.general import General, Nested
 from finitewidth.theory.integrate import Integrated
 from finitewidth.theory.local import LocalRenormalisation
-from finitewidth.theory.nested import Nested
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Theory
 from finitewidth.theory.solver import AUTO, EXACT, Solver

@@ -6,10 +6,11 @@ F is not convex: several minima mean metastability, and all of them are returned
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -65,39 +66,30 @@ def scale_of_shift(shift: Array | float, widths: Sequence[float]) -> Array:
     return np.log1p(np.asarray(shift, dtype=float)[..., None] / np.asarray(widths, dtype=float)).sum(-1)
 
 
-@dataclass(frozen=True)
-class DataTermTable:
-    """The data's term of an energy at one temperature, on a lattice in log scale that is the same for every width."""
-
-    energy: ScaleEnergy
-    temperature: float
-    STEP: ClassVar[float] = 0.05
-
-    def over(self, low: float, high: float) -> tuple[Array, Array]:
-        """Lattice points that cover [low, high], and the data's term there."""
-        lattice = self.STEP * np.arange(int(np.floor(low / self.STEP)), int(np.ceil(high / self.STEP)) + 1)
-        return lattice, self.energy.data_term(np.exp(lattice), self.temperature)
+_LATTICE = 0.05  # step in log s of the scan, whose points are the same for every width
 
 
-def scale_minima(table: DataTermTable, widths: Sequence[int], log_prior_scale: float) -> list[Minimum]:
+def scale_minima(
+    energy: ScaleEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float
+) -> list[Minimum]:
     """Every minimum over Q of a theory with ``K_R = exp(log_prior_scale) prod_l Q_l K``.
 
     The stationarity of all Q_l is one equation in c = N_l (Q_l - 1), the same for every layer:
     ``D c = data_term(s(c))`` (docs/theory.md section 2). All its solutions lie where -P <= c <= |y|^2 / 4TD. With D > 1
     outputs they share the scale: the order parameter is restricted to a multiple of the identity.
     """
-    energy, temperature = table.energy, table.temperature
 
-    def imbalance(x: float | Array, c: Array | float) -> Array:  # 2 dF / d log s
-        return energy.outputs * c - energy.data_term(np.exp(x + log_prior_scale), temperature)
+    def imbalance(log_scale: float | Array) -> Array:  # 2 dF / d log s
+        c = shift_of_scale(log_scale - log_prior_scale, widths)
+        return energy.outputs * c - energy.data_term(np.exp(log_scale), temperature)
 
-    low, high = _search_range(energy, temperature, widths, log_prior_scale)
-    lattice, data_term = table.over(low + log_prior_scale, high + log_prior_scale)
-    slope = energy.outputs * shift_of_scale(lattice - log_prior_scale, widths) - data_term
+    low, high = (end + log_prior_scale for end in _search_range(energy, temperature, widths, log_prior_scale))
+    lattice = _LATTICE * np.arange(math.floor(low / _LATTICE), math.ceil(high / _LATTICE) + 1)
+    slope = imbalance(lattice)
     minima = []
     for k in np.flatnonzero((slope[:-1] < 0.0) & (slope[1:] >= 0.0)):
         ends = (lattice[k] - log_prior_scale, lattice[k + 1] - log_prior_scale)
-        x = _root(lambda v: float(imbalance(v, shift_of_scale(v, widths))), *ends)
+        x = _root(lambda v: float(imbalance(v + log_prior_scale)), *ends)
         minima.append(_polish(energy, temperature, widths, log_prior_scale, float(shift_of_scale(x, widths))))
     return sorted(minima, key=lambda m: m.action)
 
@@ -128,53 +120,28 @@ def _search_range(
 def _polish(
     energy: ScaleEnergy, temperature: float, widths: Sequence[int], log_prior_scale: float, c: float
 ) -> Minimum:
-    """Newton in c, which resolves Q - 1 where log Q cannot (very wide layers), or in log(N + c) where Q is small."""
-    n = np.asarray(widths, dtype=float)
-    outputs, narrowest = energy.outputs, float(n.min())
-    small = c < -0.9 * narrowest
-    d = max(narrowest + c, np.finfo(float).tiny)  # Q = (N - narrowest + d) / N, exact where c nearly cancels N
-    left = np.inf
+    """Newton in log Q of the narrowest layer: to machine precision where Q is small, and relative to Q - 1 near one."""
+    n, outputs, left = np.asarray(widths, dtype=float), energy.outputs, math.inf
+    narrowest = float(n.min())
+    x = math.log1p(max(c / narrowest, -1.0 + 1e-15))
     for _ in range(50):
-        scale = float(np.exp(_log_scale(n, c, d, small) + log_prior_scale))
+        c = narrowest * math.expm1(x)
+        log_q = np.where(n == narrowest, x, np.log1p(c / n))
+        scale = float(np.exp(log_q.sum() + log_prior_scale))
         left, best = c - float(energy.data_term(scale, temperature)) / outputs, left
-        spread = float((1.0 / (n - narrowest + d if small else n + c)).sum())
-        slope = 1.0 - energy.data_term_slope(scale, temperature) / outputs * spread
-        step = left / slope if slope > 0.0 else 0.0
-        if abs(left) >= abs(best):
+        slope = 1.0 - energy.data_term_slope(scale, temperature) / outputs * float(np.exp(-log_q) @ (1.0 / n))
+        if abs(left) >= abs(best) or slope <= 0.0:
             break
-        if small:
-            factor = float(np.exp(np.clip(-step / d, -1.0, 1.0)))
-            if abs(factor - 1.0) <= 1e-15:
-                break
-            d *= factor
-            c = d - narrowest
-        elif abs(step) <= 1e-15 * max(1.0, abs(c)) or c - step <= -narrowest:
-            break
-        else:
-            c -= step
-    log_scale = _log_scale(n, c, d, small)
-    scale = float(np.exp(log_scale + log_prior_scale))
-    q = (n - narrowest + d) / n if small else 1.0 + c / n
-    rate = sum(float(scalar_rate(width, c / width)) for width in n)
-    if small:
-        rate = float((n * (q - 1.0)).sum() - (n * np.log(q)).sum())
-    value = float(action(outputs * rate, energy.energy(scale, temperature)))
-    left = 0.5 * abs(outputs * c - float(energy.data_term(scale, temperature)))
-    return Minimum(q, value, left * math.sqrt(2.0 / narrowest))
-
-
-def _log_scale(n: Array, c: float, d: float, small: bool) -> float:
-    """log prod Q from c, or from d = narrowest N + c."""
-    return float(np.log((n - n.min() + d) / n).sum() if small else np.log1p(c / n).sum())
+        x -= float(np.clip(left / (slope * narrowest * math.exp(x)), -1.0, 1.0))
+    rate = scalar_rate(n, c / n) if x > -2.0 else c - n * log_q  # the first would cancel Q, the second Q - 1
+    value = float(action(outputs * np.sum(rate), energy.energy(scale, temperature)))
+    return Minimum(np.exp(log_q), value, 0.5 * outputs * abs(left) * math.sqrt(2.0 / narrowest))
 
 
 # --- several parameters ----------------------------------------------------------------------------------------------
 
 Objective = Callable[[Array], tuple[float, Array]]
-_SAME_BASIN = (
-    0.5,
-    0.1,
-)  # closer than this in every coordinate, and in nats, a descent has joined an earlier one
+_SAME_BASIN = (0.5, 0.1)  # closer in every coordinate, and in nats, a descent has joined an earlier one
 
 
 def local_minima(objective: Objective, starts: Iterable[Array], tolerance: float) -> list[tuple[Array, float, float]]:
@@ -184,11 +151,14 @@ def local_minima(objective: Objective, starts: Iterable[Array], tolerance: float
     log Q. BFGS stops at a largest gradient of ``tolerance``; a later descent that joins an earlier one is left there.
     """
     found: list[tuple[Array, float, float]] = []
+
+    def watch(intermediate_result: optimize.OptimizeResult) -> None:
+        if any(_same_basin(known, intermediate_result.x, intermediate_result.fun) for known in found):
+            raise _Joined
+
     for start in starts:
         try:
-            result = optimize.minimize(
-                objective, start, jac=True, callback=_Watch(found), **_descent(len(start), tolerance)
-            )
+            result = optimize.minimize(objective, start, jac=True, callback=watch, **_descent(len(start), tolerance))
         except _Joined:
             continue
         if not np.isfinite(result.fun):
@@ -224,12 +194,10 @@ def _newton(objective: Objective, reached: tuple[Array, float, Array], tolerance
     for _ in range(5):
         if left <= tolerance or len(x) > _FEW:
             break
-        steps = 1e-3 * np.eye(len(x))
-        hessian = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / 2e-3 for h in steps])
-        hessian = 0.5 * (hessian + hessian.T)
-        if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian)[0] <= 0.0:
+        curvature = hessian(objective, x, 1e-3)
+        if not np.isfinite(curvature).all() or np.linalg.eigvalsh(curvature)[0] <= 0.0:
             break
-        moved = x - np.linalg.solve(hessian, gradient)
+        moved = x - np.linalg.solve(curvature, gradient)
         new_value, new_gradient = objective(moved)
         if not float(np.abs(new_gradient).max()) < left:
             break
@@ -237,19 +205,14 @@ def _newton(objective: Objective, reached: tuple[Array, float, Array], tolerance
     return x, float(value), left
 
 
+def hessian(objective: Objective, x: Array, step: float) -> Array:
+    """By central differences of the gradient."""
+    found = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / (2.0 * step) for h in step * np.eye(len(x))])
+    return 0.5 * (found + found.T)
+
+
 class _Joined(Exception):
     """A descent has entered the basin of a minimum that is known."""
-
-
-class _Watch:
-    """Ends a descent that enters a known basin."""
-
-    def __init__(self, found: list[tuple[Array, float, float]]) -> None:
-        self.found = found
-
-    def __call__(self, intermediate_result: optimize.OptimizeResult) -> None:
-        if any(_same_basin(known, intermediate_result.x, intermediate_result.fun) for known in self.found):
-            raise _Joined
 
 
 def _same_basin(known: tuple[Array, float, float], x: Array, value: float) -> bool:
@@ -278,36 +241,58 @@ class LogCholesky:
         self._diagonal = self.lower[0] == self.lower[1]
 
     def matrix(self, v: Array) -> Array:
-        """Q (n, n)."""
+        """Q (..., n, n) of v (..., n (n + 1) / 2)."""
         half = self._half(v)
-        return half @ half.T
+        return half @ half.swapaxes(-1, -2)
 
     def coordinates_of(self, matrix: Array) -> Array:
-        """v of a positive definite Q."""
-        inner = np.linalg.solve(self.root, np.linalg.solve(self.root, matrix).T)
-        v = np.linalg.cholesky(0.5 * (inner + inner.T))[self.lower]
-        v[self._diagonal] = np.log(v[self._diagonal])
+        """v of positive definite Q (..., n, n)."""
+        inner = np.linalg.solve(self.root, np.linalg.solve(self.root, matrix).swapaxes(-1, -2))
+        v = np.linalg.cholesky(0.5 * (inner + inner.swapaxes(-1, -2)))[..., *self.lower]
+        v[..., self._diagonal] = np.log(v[..., self._diagonal])
         return v * self.unit
-
-    def reachable(self, matrices: Iterable[Array]) -> bool:
-        """Whether matrices have coordinates: finite ones, positive definite to rounding."""
-        try:
-            return all(bool(np.isfinite(self.coordinates_of(matrix)).all()) for matrix in matrices)
-        except np.linalg.LinAlgError:
-            return False
 
     def pullback(self, v: Array, cotangent: Array) -> Array:
         """dF/dv from symmetric dF/dQ."""
-        slope = (self.root.T @ (2.0 * cotangent @ self._half(v)))[self.lower]
-        slope[self._diagonal] *= np.exp(v[self._diagonal] / self.unit)
+        slope = (self.root.T @ (2.0 * cotangent @ self._half(v)))[..., *self.lower]
+        slope[..., self._diagonal] *= np.exp(v[..., self._diagonal] / self.unit)
         return slope / self.unit
 
     def _half(self, v: Array) -> Array:
         entries = v / self.unit
-        entries[self._diagonal] = np.exp(entries[self._diagonal])
-        L = np.zeros_like(self.root)
-        L[self.lower] = entries
+        entries[..., self._diagonal] = np.exp(entries[..., self._diagonal])
+        L = np.zeros((*v.shape[:-1], *self.root.shape))
+        L[..., *self.lower] = entries
         return self.root @ L
+
+
+def in_coordinates(action: Objective, coordinates: LogCholesky, stack: tuple[int, ...] = ()) -> Objective:
+    """F and dF/dv from F and dF/dQ of Q (*stack, n, n); a wild step is infinitely bad, not an error."""
+
+    def objective(v: Array) -> tuple[float, Array]:
+        at, value = v.reshape(*stack, -1), math.inf
+        if np.abs(v).max() <= 30.0 * coordinates.unit:
+            value, slope = action(coordinates.matrix(at))
+        return (
+            (value, coordinates.pullback(at, slope).ravel()) if math.isfinite(value) else (math.inf, np.zeros_like(v))
+        )
+
+    return objective
+
+
+def matrix_minima(action: Objective, coordinates: LogCholesky, starts: Sequence[Array], values: int) -> list[Minimum]:
+    """Every distinct minimum of F over positive definite Q (..., n, n) reached from the starts, the best first.
+
+    action: F and dF/dQ. Starts without coordinates, for they are not finite or singular to rounding, are left out.
+    values: number of training values, in proportion to which the gradient left is tolerated.
+    """
+    stack, vectors = starts[0].shape[:-2], []
+    for start in starts:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            vectors.append(coordinates.coordinates_of(start).ravel())
+    reachable = [v for v in vectors if np.isfinite(v).all()]
+    found = local_minima(in_coordinates(action, coordinates, stack), reachable, DESCENT_TOLERANCE * values)
+    return [Minimum(coordinates.matrix(v.reshape(*stack, -1)), value, left) for v, value, left in found]
 
 
 def matrix_rate(width: float, order_parameter: Array) -> tuple[float, Array]:

@@ -6,6 +6,7 @@ import abc
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, chosen
-from finitewidth.inference.likelihoods import Gaussian, Likelihood
+from finitewidth.inference.likelihoods import Gaussian, Likelihood, Posterior
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
@@ -25,8 +26,8 @@ from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from finitewidth.inference.methods import Row
     from finitewidth.theory.krylov import KrylovErrors
-    from finitewidth.theory.rows import TheoryRow
     from finitewidth.theory.validity import Validity
 
 Array = np.ndarray
@@ -151,6 +152,36 @@ class Predictor(Protocol):
     def predict(self, x: Array) -> Prediction: ...
 
 
+class StatesCovariance(Protocol):
+    """A theory that states K_R at given Q."""
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array: ...
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior: ...
+
+
+@dataclass(frozen=True)
+class CovariancePredictor:
+    """Conditioning under the covariance at one Q."""
+
+    theory: StatesCovariance
+    train: Dataset
+    order_parameters: Array
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        """Of the training targets: one factorisation, however often it is predicted with."""
+        return self.theory.posterior(self.train, self.order_parameters)
+
+    def predict(self, x: Array) -> Prediction:
+        q, theory = self.order_parameters, self.theory
+        cross, prior = theory.covariance(q, x, self.train.x), theory.prior_variance(q, x)
+        mean, variance = self.posterior.predict(cross, prior)
+        return Prediction(mean, variance, self.posterior.train_error)
+
+
 class EvidenceGradient(TypedDict):
     """Derivatives of the log evidence, nats per unit of each; weight_precision: (L + 1,). width: (L,)."""
 
@@ -268,7 +299,7 @@ class TheorySolution(Displayed):
         """On a test set, see ``Prediction.errors``."""
         return self.predict(test).errors(test)
 
-    def row(self, test: Dataset, seconds: float = 0.0) -> TheoryRow:
+    def row(self, test: Dataset, seconds: float = 0.0) -> Row:
         """The line of a learning curve; ``seconds``: what finding the solution took."""
         from finitewidth.theory.rows import row_of
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,7 +17,6 @@ from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs.durations import Piece
-from finitewidth.theory import spectrum_cache
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.solution import EvidenceGradient, Theory, gradient_of
 from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
@@ -34,6 +35,29 @@ def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
     return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
 
 
+Compute = Callable[[np.ndarray], Spectrum]
+Keeper = Callable[[Network, np.ndarray, Compute], Spectrum]
+_keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
+
+
+@contextmanager
+def keeping(keeper: Keeper) -> Iterator[None]:
+    """Ask ``keeper(unit network, x, compute)`` for every spectrum, in this thread and for as long as this lasts.
+
+    A sweep keeps them for its next points and its next run.
+    """
+    token = _keeper.set(keeper)
+    try:
+        yield
+    finally:
+        _keeper.reset(token)
+
+
+def spectra_are_kept() -> bool:
+    """Whether somebody keeps them here, for other temperatures."""
+    return _keeper.get() is not None
+
+
 class KernelSpectrum:
     """One training set under one kernel of unit readout precision: Gram matrix, spectrum, rotated targets.
 
@@ -50,8 +74,12 @@ class KernelSpectrum:
         """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
         require_exact(train, memory)
         unit = unit_network(network)
-        spectrum = spectrum_cache.spectrum(unit, train.x, lambda x: Spectrum.of(kernels.nngp(unit, x), overwrite=True))
-        return cls(unit, train, spectrum)
+        keeper = _keeper.get()
+
+        def compute(x: Array) -> Spectrum:
+            return Spectrum.of(kernels.nngp(unit, x), overwrite=True)
+
+        return cls(unit, train, compute(train.x) if keeper is None else keeper(unit, train.x, compute))
 
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float

@@ -31,12 +31,10 @@ from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
-    DESCENT_TOLERANCE,
     GRADIENT_TOLERANCE,
-    DataTermTable,
     LogCholesky,
     Minimum,
-    local_minima,
+    matrix_minima,
     matrix_rate,
     scale_minima,
 )
@@ -143,7 +141,7 @@ def _sides(coupled: Coupled, source: Dataset, target: Dataset) -> tuple[_Side, _
 def _single_minima(kernel: Array, y: Array, width: int, temperature: float) -> list[Minimum]:
     """Every minimum of one task alone, the best first."""
     energy = SpectralEnergy.of(Spectrum.of(kernel), y)
-    return scale_minima(DataTermTable(energy, temperature), (width,), 0.0)
+    return scale_minima(energy, temperature, (width,), 0.0)
 
 
 # --- both tasks together ----------------------------------------------------------------------------------------------
@@ -179,7 +177,7 @@ class _JointProblem:
         """Training points of source and target."""
         return self.first, len(self.y) - self.first
 
-    def minima(self) -> tuple[Minimum, ...]:
+    def minima(self) -> list[Minimum]:
         """Every minimum found, from starts without correlation of the readouts and with either sign of it."""
         width, first = self.coupled.width, self.first
         alone = [
@@ -191,16 +189,7 @@ class _JointProblem:
         starts = [np.diag(pair) for pair in pairs]
         root = math.sqrt(pairs[0][0] * pairs[0][1])
         starts += [starts[0] + sign * root * (np.ones((2, 2)) - np.eye(2)) for sign in (0.5, -0.5)]
-
-        def objective(v: Array) -> tuple[float, Array]:
-            if np.abs(v).max() > 30.0 * coordinates.unit:  # a wild step is infinitely bad, not an error
-                return math.inf, np.zeros_like(v)
-            value, slope = self.action(coordinates.matrix(v))
-            return value, coordinates.pullback(v, slope) if math.isfinite(value) else np.zeros_like(v)
-
-        vectors = [coordinates.coordinates_of(start) for start in starts]
-        found = local_minima(objective, vectors, DESCENT_TOLERANCE * len(self.y))
-        return tuple(Minimum(coordinates.matrix(v), value, left) for v, value, left in found)
+        return matrix_minima(self.action, coordinates, starts, len(self.y))
 
     def action(self, q: Array) -> tuple[float, Array]:
         """F and dF/dQ, (2, 2)."""

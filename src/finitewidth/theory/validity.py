@@ -18,8 +18,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.recent import recent_slopes
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:

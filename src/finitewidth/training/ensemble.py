@@ -14,7 +14,7 @@ from finitewidth.data import Dataset
 from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
-from finitewidth.inference.methods import PlainRow, as_in_theory
+from finitewidth.inference.methods import Row, as_in_theory
 from finitewidth.inference.prediction import Errors, Prediction, in_own_units
 from finitewidth.networks import Network
 from finitewidth.runs.jax_runs import Tree, compiled, single_thread
@@ -48,7 +48,7 @@ class TrainedErrors(Errors):
 
 
 @dataclass(frozen=True)
-class TrainedRow(TrainedErrors, PlainRow):
+class TrainedRow(TrainedErrors, Row):
     """Errors of trained networks of one width, as a line of a learning curve.
 
     n_train: without the held-out points. method: the optimiser. steps: done. learning_rate: as given or chosen.

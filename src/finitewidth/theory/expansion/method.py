@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,21 +13,19 @@ from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_points, same_targets
-from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import Likelihood
-from finitewidth.inference.methods import Control, Method, Noise, PlainRow, Problem, gaussian_temperature, parts
-from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors, Prediction
+from finitewidth.inference.methods import Control, Method, Noise, Problem, Row, gaussian_temperature
+from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.evidence import EvidenceSlope
-from finitewidth.theory.expansion.recent import recent_slopes
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, slopes_of, standard_readout
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.theory.validity import Judgement
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    pass
 
 Array = np.ndarray
 _APART = math.log(1.5)  # between the first orders at both kernels, beyond which it says nothing
@@ -114,11 +112,10 @@ class FirstOrder(Method):
     ) -> Iterator[FirstOrderSolution]:
         """See ``Method``; networks whose widths are in one proportion share their slopes."""
         control = control or Control()
-        bases = Saddle().solutions(problems, train, test, sizes, control)
-        for part in parts(train, sizes):
-            for _ in problems:
-                base = next(bases)
-                yield FirstOrderSolution(base, part, self, control)
+        for base in Saddle().solutions(problems, train, test, sizes, control):
+            yield FirstOrderSolution(
+                **{f.name: getattr(base, f.name) for f in fields(base)}, options=self, control=control
+            )
 
 
 def serves_all_widths(network: Network, noise: Noise, n_outputs: int = 1) -> bool:
@@ -133,51 +130,17 @@ def serves_all_widths(network: Network, noise: Noise, n_outputs: int = 1) -> boo
 
 
 @dataclass(frozen=True)
-class FirstOrderSolution(Displayed):
+class FirstOrderSolution(TheorySolution):
     """A solution of the action, whose errors on a test set are matched to the exact first order.
 
     Predictions at single points are the action's; errors are not computed from them.
     """
 
-    base: TheorySolution
-    train: Dataset
-    options: FirstOrder
-    control: Control = field(repr=False)
-    complete = True
+    options: FirstOrder = field(kw_only=True)
+    control: Control = field(kw_only=True, repr=False)
 
-    @property
-    def network(self) -> Network:
-        """What was solved."""
-        return self.base.network
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """Of the targets."""
-        return self.base.likelihood
-
-    @property
-    def order_parameters(self) -> Array:
-        """Q of the action."""
-        return self.base.order_parameters
-
-    @property
-    def log_evidence(self) -> float:
-        """Of the action, nats."""
-        return self.base.log_evidence
-
-    @property
-    def converged(self) -> bool:
-        """Whether the action is solved."""
-        return self.base.converged
-
-    @property
-    def message(self) -> str:
-        """Of the action."""
-        return self.base.message
-
-    def predict(self, x: ArrayLike | Dataset) -> Prediction:
-        """The action's, see ``Solution``."""
-        return self.base.predict(x)
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {"method": FirstOrder.name}
 
     def errors(self, test: Dataset) -> Errors:
         """Matched; InputError where the expansion does not hold."""
@@ -186,17 +149,30 @@ class FirstOrderSolution(Displayed):
             raise InputError(found.refusal, "a wider network", "use method='sample'")
         return found.errors
 
-    def row(self, test: Dataset, seconds: float) -> FirstOrderRow:
+    def row(self, test: Dataset, seconds: float = 0.0) -> FirstOrderRow:
         """See ``Solution``."""
-        if not self.converged:
-            return FirstOrderRow.matched(self, None, None, seconds)
-        return FirstOrderRow.matched(self, self.matched(test), self.slopes(test), seconds)
+        found, slopes, message, log_evidence = Matched(), None, self.message, None
+        if self.converged:
+            found, slopes = self.matched(test), self.slopes(test)
+            message = found.refusal and f"{found.refusal}: use method curve"
+            if not found.refusal:
+                log_evidence = self.log_evidence + Judgement.of(slopes, self.network.widths[0]).nats
+        return FirstOrderRow.of(
+            *(self, found.errors, seconds, FirstOrder.name),
+            **{f"{name}_se": value for name, value in vars(found.standard_errors).items()},
+            test_error_low=found.low,
+            test_error_high=found.high,
+            log_evidence=log_evidence,
+            evidence_slope=slopes.evidence_slope if slopes and self.network.readout == "standard" else None,
+            converged=self.converged and not found.refusal,
+            message=message,
+        )
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
         chosen = self.options
         settings = (chosen.tolerance, chosen.neurons, chosen.seed, self.control.memory, self.control.progress)
-        return recent_slopes(self.base.theory, self.train, test, *settings, network)
+        return recent_slopes(self.theory, self.train, test, *settings, network)
 
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite).
@@ -204,33 +180,28 @@ class FirstOrderSolution(Displayed):
         The expansion is at the kernel of the action's saddle where that is the kernel of a network (one order parameter
         a layer), else at that of infinite width; both are exact to first order in 1/N.
         """
-        return Matched.of(self, test)
+        width = self.network.widths[0]
+        slopes = self.slopes(test, _renormalised(self))
+        judged, at_infinity = (Judgement.of(found, width) for found in (slopes, self.slopes(test)))
+        spread = abs(judged.change - at_infinity.change)
+        refusal = _refusal(judged, spread)
+        if refusal:
+            return Matched(refusal=refusal)
+        errors = _corrected(super().errors(test), slopes, width)
+        factor = math.exp(math.hypot(judged.change, spread, DEVIATIONS * judged.noise))
+        low, high = errors.test_error / factor, errors.test_error * factor
+        return Matched(errors, _standard_errors(errors, slopes, width), low, high)
 
 
 @dataclass(frozen=True)
 class Matched:
     """Errors with the interval of the test error; ``refusal``: why there is nothing to say, else empty."""
 
-    errors: Errors
-    standard_errors: Errors
-    low: float
-    high: float
+    errors: Errors = _NOTHING
+    standard_errors: Errors = _NOTHING
+    low: float = math.nan
+    high: float = math.nan
     refusal: str = ""
-
-    @classmethod
-    def of(cls, solution: FirstOrderSolution, test: Dataset) -> Matched:
-        """See ``FirstOrderSolution.matched``."""
-        width = solution.network.widths[0]
-        slopes = solution.slopes(test, _renormalised(solution))
-        judged, at_infinity = (Judgement.of(found, width) for found in (slopes, solution.slopes(test)))
-        spread = abs(judged.change - at_infinity.change)
-        refusal = _refusal(judged, spread)
-        if refusal:
-            return cls(_NOTHING, _NOTHING, math.nan, math.nan, refusal)
-        errors = _corrected(solution.base.errors(test), slopes, width)
-        factor = math.exp(math.hypot(judged.change, spread, DEVIATIONS * judged.noise))
-        low, high = errors.test_error / factor, errors.test_error * factor
-        return cls(errors, _standard_errors(errors, slopes, width), low, high)
 
 
 def _corrected(action: Errors, slopes: FirstOrderSlopes, width: int) -> Errors:
@@ -280,7 +251,7 @@ def _renormalised(solution: FirstOrderSolution) -> Network | None:
 
 
 @dataclass(frozen=True)
-class FirstOrderRow(PlainRow):
+class FirstOrderRow(Row):
     """The line of a learning curve. test_error_low, test_error_high: the matched test error times exp(-+ m).
 
     m adds in squares the correction d itself, which stands for the orders left out, how far d at infinite width differs
@@ -299,25 +270,3 @@ class FirstOrderRow(PlainRow):
     test_error_low: float
     test_error_high: float
     evidence_slope: EvidenceSlope | None
-
-    @classmethod
-    def matched(
-        cls, solution: FirstOrderSolution, found: Matched | None, slopes: FirstOrderSlopes | None, seconds: float
-    ) -> FirstOrderRow:
-        """``found``: None where the action has no solution."""
-        if found is None:
-            found = Matched(_NOTHING, _NOTHING, math.nan, math.nan)
-            says: dict[str, Any] = {"converged": False}
-        elif found.refusal:
-            says = {"converged": False, "message": f"{found.refusal}: use method curve"}
-        else:
-            says = {"message": "", "converged": True}
-        besides = {f"{name}_se": value for name, value in vars(found.standard_errors).items()}
-        besides |= {"test_error_low": found.low, "test_error_high": found.high}
-        besides |= {"log_evidence": None, "evidence_slope": None}
-        if slopes is not None and solution.network.readout == "standard":
-            besides["evidence_slope"] = slopes.evidence_slope
-        if slopes is not None and says["converged"]:
-            missed = Judgement.of(slopes, solution.network.widths[0]).nats
-            besides["log_evidence"] = solution.log_evidence + missed
-        return cls.of(solution, found.errors, seconds, FirstOrder.name, **besides, **says)

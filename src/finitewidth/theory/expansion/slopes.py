@@ -96,6 +96,37 @@ def slopes_of(
     return _slopes(state, pieces, batches, drawn, met, action)
 
 
+_KEPT = 16  # the latest; each is a few hundred numbers
+_recent: dict[Hashable, FirstOrderSlopes] = {}
+
+
+def recent_slopes(
+    theory: Theory[Any],
+    train: Dataset,
+    test: Dataset,
+    tolerance: float,
+    neurons: int,
+    seed: int = 0,
+    memory: float | None = None,
+    progress: bool = False,
+    network: Network | None = None,
+) -> FirstOrderSlopes:
+    """What ``slopes_of`` gives, with the standard readout; computed once for a curve, its validity and its figure.
+
+    network: another one than the theory's, on the same data.
+    """
+    network = standard_readout(theory.network if network is None else network)
+    data = tuple((part.fingerprint(), part.encoding.unit) for part in (train, test))
+    key = (type(theory), theory.closure, family(network), theory.temperature, data, tolerance, neurons, seed)
+    found = _recent.pop(key, None)
+    if found is None:
+        found = slopes_of(theory.with_network(network), train, test, tolerance, neurons, seed, memory, progress)
+    _recent[key] = found
+    while len(_recent) > _KEPT:
+        _recent.pop(next(iter(_recent)), None)
+    return replace(found, network=network)
+
+
 def family(network: Network) -> Hashable:
     """Equal for networks whose slopes are the same: that differ in width, the layers keeping their proportions."""
     return network.with_width(1), network.activation_ids, proportions(network.widths)

@@ -12,7 +12,7 @@ from finitewidth.data import Dataset
 from finitewidth.linalg import RegularisedGram, Spectrum
 from finitewidth.networks import Network
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import DataTermTable, scale_minima
+from finitewidth.theory.saddle import scale_minima
 
 if TYPE_CHECKING:
     from finitewidth.theory.neuron.particles import Reference
@@ -37,7 +37,7 @@ class ScalarAction:
         kernel = kernels.nngp(network, train.x)
         weight = network.widths[0] * (network.n_patches(train.x.shape[1:]) if network.patched else 1)
         spectrum = Spectrum.of(kernel.copy(), overwrite=True)
-        minima = scale_minima(DataTermTable(SpectralEnergy.of(spectrum, train.y), temperature), (weight,), 0.0)
+        minima = scale_minima(SpectralEnergy.of(spectrum, train.y), temperature, (weight,), 0.0)
         return cls(kernel, float(minima[0].order_parameters[0]) if minima else 1.0, weight)
 
     def field(self, y: Array, temperature: float) -> tuple[Array, Array]:
