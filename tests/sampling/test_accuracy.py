@@ -130,7 +130,7 @@ def test_more_draws_than_wanted_stay(tmp_path):
 
 
 def test_weights_of_a_run_that_went_on(monkeypatch):
-    monkeypatch.setattr("finitewidth.sampling.run.MOST_WEIGHTS", 4)
+    monkeypatch.setattr("finitewidth.sampling.method._MOST_WEIGHTS", 4)
     problem = Problem(NETWORK, Gaussian(0.2))
 
     def solution(start=None, **settings):

@@ -19,6 +19,7 @@ from finitewidth.sampling.run import SamplingRun
 SAMPLERS = ("collapsed", "langevin", "langevin-unadjusted", "nuts")
 OBSERVABLES = ("order_parameter", "hidden_kernel", "weight_covariance")
 _WARMUP = {"collapsed": None, "langevin": 500, "langevin-unadjusted": 500, "nuts": 300}  # None: until it has adapted
+_MOST_WEIGHTS = 100  # draws of a chain whose weights are stored
 _DRAWS, _MOST_DRAWS = 500, 5000  # a chain: without an accuracy, and at most with one
 
 
@@ -106,7 +107,7 @@ class Sample(MethodOfRuns):
             train=train,
             test=train if test is None else test,
             temperature=temperature,
-            keeps_weights=test is None,
+            stored=_MOST_WEIGHTS if test is None else 0,
         )
 
 

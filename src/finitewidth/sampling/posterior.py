@@ -31,8 +31,8 @@ class Arrays(NamedTuple):
 
     train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than
     ``train`` where the inputs were rotated (see inputs.py). scale: prior standard deviation of every
-    weight, (dim,). temperature: T; here, so that all temperatures share compiled code. coupling: of two
-    networks (coupled.py).
+    weight, (dim,). temperature: T; here, so that all temperatures share compiled code. centre: prior mean of every
+    weight, (dim,), of every chain outside the compiled functions, (chains, dim); () where it is zero.
     """
 
     train: Leaf
@@ -40,7 +40,7 @@ class Arrays(NamedTuple):
     test: Leaf
     scale: Leaf
     temperature: Leaf
-    coupling: Tree = ()
+    centre: Leaf = ()
 
 
 class Conditional(NamedTuple):
@@ -85,7 +85,8 @@ class Target:
 
     def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         """The network's hidden weights of a whitened vector (dim,)."""
-        return self._unravel(theta * arrays.scale)
+        weights = theta * arrays.scale
+        return self._unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
 
     def features(self, hidden: Tree, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""

@@ -224,7 +224,8 @@ class Program:
 
 def _batch(program: Program, *arguments: Any) -> Step:
     """``_advance`` of several chains at once."""
-    step: Step = jax.vmap(program._advance, (0, 0, 0, None, None, None))(*arguments)
+    shared = Arrays(*(None,) * 5, centre=0)  # by all chains
+    step: Step = jax.vmap(program._advance, (0, 0, 0, None, None, shared))(*arguments)
     return step
 
 

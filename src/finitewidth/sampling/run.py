@@ -25,17 +25,15 @@ if TYPE_CHECKING:
     from finitewidth.sampling.aim import Aim
     from finitewidth.sampling.engine import Engine, Progress
     from finitewidth.sampling.method import Sample
-    from finitewidth.sampling.posterior import Arrays, Target
+    from finitewidth.sampling.posterior import Target
     from finitewidth.sampling.program import Sampler
-
-MOST_WEIGHTS = 100  # draws of a chain whose weights are stored
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRun(LongRun["Progress"]):
     """Settings, network and data, checked against one another. What is drawn depends on the inputs of ``test`` only.
 
-    keeps_weights: whether weights of some draws are kept, for predictions at other points.
+    stored: draws of a chain whose weights are kept at most, for predictions at other points.
     """
 
     verb: ClassVar[str] = "sampling"
@@ -47,7 +45,7 @@ class SamplingRun(LongRun["Progress"]):
     train: Dataset
     test: Dataset
     temperature: float
-    keeps_weights: bool = False
+    stored: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,8 +103,8 @@ class SamplingRun(LongRun["Progress"]):
         }
         stored = 2.0 * settings.most_draws * len(self.test) * (outputs + 1)
         stored += 12.0 * sum(square[name] for name in settings.observables)
-        if self.keeps_weights:
-            stored += 2.0 * min(MOST_WEIGHTS, settings.most_draws // 10 + 1) * self._weights
+        if self.stored:
+            stored += 2.0 * min(self.stored, settings.most_draws // 10 + 1) * self._weights
         return 8.0 * settings.chains * (stored + self.working(len(self.test))) + 2e8
 
     def working(self, at: int) -> float:
@@ -140,7 +138,7 @@ class SamplingRun(LongRun["Progress"]):
     def decided_by(self) -> dict[str, Any]:
         settings = self.settings
         names = ("sampler", "chains", "seed", "step_size", "trajectory", "observables")  # draws can be added
-        kept = {"keeps_weights": True} if self.keeps_weights else {}
+        kept = {"stored": self.stored} if self.stored else {}
         return {name: getattr(settings, name) for name in names} | {"warmup": settings.iterations_before} | kept
 
     # --- as a long run --------------------------------------------------------------------------------------------
@@ -149,7 +147,9 @@ class SamplingRun(LongRun["Progress"]):
     def engine(self) -> Engine:
         """The sampler on this data, nothing compiled yet."""
         require_jax(self.network, "sampling")
+        from finitewidth.sampling.engine import Engine
         from finitewidth.sampling.posterior import Arrays, Target
+        from finitewidth.sampling.program import Program
 
         target = Target.of(self.network, self.inputs.train, 0)
         test, n_extra = self.inputs.at(self.test.x)
@@ -157,22 +157,14 @@ class SamplingRun(LongRun["Progress"]):
         with single_thread():
             scale, temperature = target.prior_deviation(), np.array(self.temperature)
             arrays = Arrays(self.inputs.train, self.y, test, scale, temperature)
-        return self.engine_of(target, arrays)
-
-    def engine_of(self, target: Target, arrays: Arrays, *summed: str) -> Engine:
-        """The sampler of a target. summed: over draws, besides the observables."""
-        from finitewidth.sampling.engine import Engine
-        from finitewidth.sampling.program import Program
-
         settings, sampler = self.settings, self._sampler(target)
         return Engine(
-            program=Program(sampler, (*settings.observables, *summed)),
+            program=Program(sampler, tuple(settings.observables)),
             arrays=arrays,
             chains=settings.chains,
             seed=settings.seed,
             stages=tuple(sampler.stages(settings.iterations_before, settings.most_draws)),
-            spacing=int(self.keeps_weights),
-            stored=MOST_WEIGHTS,
+            stored=self.stored,
             aim=self._aim,
             seconds=math.inf if settings.seconds is None else settings.seconds,
         )
@@ -183,7 +175,7 @@ class SamplingRun(LongRun["Progress"]):
         from finitewidth.sampling.aim import Aim
 
         accuracy, test = self.settings.accuracy, self.test
-        y = None if self.keeps_weights else test.y.reshape(len(test.y), -1)
+        y = None if self.stored else test.y.reshape(len(test.y), -1)
         return None if accuracy is None else Aim(accuracy, y)
 
     def _sampler(self, target: Target) -> Sampler:
@@ -203,11 +195,11 @@ class SamplingRun(LongRun["Progress"]):
     def usable(self, state: Progress) -> bool:
         """Whether there are draws, and weights where these are wanted."""
         drawn = self.engine.drawing(state) and bool(state.records)
-        return drawn and (not self.keeps_weights or bool(state.positions))
+        return drawn and (not self.stored or bool(state.positions))
 
     def solution(self, state: Progress) -> Sampled:
         weights = None
-        if self.keeps_weights:
+        if self.stored:
             weights = Weights(self, np.stack(state.positions, axis=1), tuple(self.engine.when_stored(state)))
         likelihood = Gaussian(self.temperature)
         return Sampled(self.network, likelihood, self.train, self.collect(state), self.test.x, weights)
