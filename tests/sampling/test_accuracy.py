@@ -15,9 +15,9 @@ from finitewidth.inference.methods import Problem
 from finitewidth.networks import FullyConnected
 from finitewidth.runs.long_runs import carry_out
 from finitewidth.sampling import Sample, sample
-from finitewidth.sampling.aim import Aim, Standing
+from finitewidth.sampling.convergence import Aim, Standing
 from finitewidth.sampling.engine import BLOCKS, Engine, joined
-from finitewidth.sampling.run import SamplingRun
+from finitewidth.sampling.method import SamplingRun
 
 NETWORK = FullyConnected(widths=(4,), activation="erf")
 EVERYTHING = ("order_parameter", "hidden_kernel")

@@ -118,7 +118,7 @@ def test_energy_and_prior_of_both_layers(tasks):
 
     network = _like(NETWORK, _TwoReadouts, 1.0)
     with single_thread():
-        target_of = Target.of(network, x, 0)
+        target_of = Target(network, x.shape[1:])
         theta = np.random.default_rng(0).standard_normal(20 * 2 * rank)
         y = np.concatenate([source.y, target.y])
         arrays = Arrays(x, y[:, None], at, np.ones(len(theta)), np.array(T))

@@ -31,7 +31,7 @@ from finitewidth.theory.transfer import transfer
 from finitewidth.training import Train
 from finitewidth.training import train as fit
 from finitewidth.training.linearised import lazy_training
-from finitewidth.training.run import TrainingRun
+from finitewidth.training.method import TrainingRun
 
 NAMES = (
     *("fc-width", "fc-depth", "local-renormalisation", "pixel-shuffle", "outputs", "linear-exact", "frozen"),

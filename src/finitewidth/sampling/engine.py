@@ -23,7 +23,7 @@ from finitewidth.linalg import n_threads
 from finitewidth.runs.checkpoints import RunFile, arrays_of
 from finitewidth.runs.durations import timed
 from finitewidth.runs.jax_runs import compiled, lanes, on_cpu, single_thread
-from finitewidth.sampling.aim import Aim, Standing
+from finitewidth.sampling.convergence import Aim, Standing
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
@@ -277,7 +277,7 @@ class Engine:
     def _chunk(self, done: Progress, do: Callable[..., list[Step]], hurried: bool) -> Progress:
         """The next state. hurried: a stage of warmup that ends when it has adapted ends now."""
         stage = self.stages[done.stage]
-        when, words = When(done.iterations, done.chunk * CHUNK, stage.adapt), self.words
+        when, words = When(done.iterations, stage.adapt), self.words
 
         def advance(chain: Any) -> Step:
             state, tuner = jax.tree.map(lambda leaf: leaf[chain], (done.states, done.tuners))

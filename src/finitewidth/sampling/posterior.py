@@ -11,7 +11,6 @@ integrated exactly: what remains is the collapsed posterior of the hidden weight
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,18 +59,12 @@ class Target:
     """The posterior of one network: shapes and settings, no data; equal targets share compiled code.
 
     input_shape: of a training point as the dynamics sees it. n_extra: inputs of the test points outside the
-    training span. activations: ``network.jax_functions``.
+    training span.
     """
 
     network: Network
     input_shape: tuple[int, ...]
-    n_extra: int
-    activations: tuple[Callable[[Array], Array], ...]
-
-    @classmethod
-    def of(cls, network: Network, x: np.ndarray, n_extra: int) -> Target:
-        """For training inputs ``x`` (P, ...)."""
-        return cls(network, tuple(x.shape[1:]), n_extra, network.jax_functions)
+    n_extra: int = 0
 
     @property
     def n_features(self) -> int:

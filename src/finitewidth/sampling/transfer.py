@@ -31,8 +31,7 @@ from finitewidth.sampling.convergence import Diagnosis, diagnose, verdict
 from finitewidth.sampling.draws import Draws, SampledErrors
 from finitewidth.sampling.frozen import squared_bias
 from finitewidth.sampling.inputs import Inputs
-from finitewidth.sampling.method import Sample
-from finitewidth.sampling.run import SamplingRun
+from finitewidth.sampling.method import Sample, SamplingRun
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
