@@ -106,7 +106,8 @@ def shown() -> dict[str, object]:
         **{"lazy": lazy, "lazy curve": lazy.curve(TEST), "lazy row": lazy.curve(TEST)[0]},
         "spectral": fw.spectral_learning_curve(NETWORK, TRAIN, [5, 10], trials=2),
         **{"kernel": Kernel(), "stack": fw.kernels.from_layers(LAYERS), "kernels": fw.kernels.both(NETWORK, X)},
-        **{"solver": Solver("krylov"), "options": SingleNeuron(), "features": fw.features.report(solutions["saddle"])},
+        **{"solver": Solver("krylov"), "options": SingleNeuron()},
+        "features": fw.features.hidden_features(solutions["saddle"]),
         "plan": fw.sweeps.Plan.of({"data": "digits", "grid": {"width": [10, 20]}}),
     }
 

@@ -131,16 +131,6 @@ def test_the_kernel_of_several_outputs_is_their_mean(network):
     np.testing.assert_allclose(features.renormalised_kernel(solution), expected, atol=1e-10)
 
 
-def test_report_gathers_the_measures():
-    solution = solved(CNN)
-    report = features.report(solution)
-    assert report.information == features.information(solution)
-    assert report.between_patches == features.between_patches(solution)
-    after = features.renormalised_kernel(solution)
-    assert report.learned_alignment == features.label_alignment(after, solution.train.y)
-    assert features.report(solved(FC)).between_patches is None
-
-
 # --- the hidden kernel --------------------------------------------------------------------------------------
 
 

@@ -320,34 +320,6 @@ def learned(source: Draws | Ensemble, network: Network | None = None, train: Dat
     )
 
 
-@dataclass(frozen=True)
-class FeatureReport(Displayed):
-    """The measures of one solution, side by side.
-
-    information: N I(Q), nats. between_patches: see there; None without patches. prior_alignment, learned_alignment:
-    of the labels with the kernel at infinite width and with K_R. kernels_alignment: of the two kernels.
-    """
-
-    information: float
-    between_patches: float | None
-    prior_alignment: float
-    learned_alignment: float
-    kernels_alignment: float
-
-
-def report(solution: TheorySolution) -> FeatureReport:
-    """All measures of a solution on its training points."""
-    before, after = prior_kernel(solution), renormalised_kernel(solution)
-    y = solution.train.y
-    return FeatureReport(
-        information(solution),
-        between_patches(solution) if solution.on_patches else None,
-        label_alignment(before, y),
-        label_alignment(after, y),
-        alignment(before, after),
-    )
-
-
 def _network(source: Source, network: Network | None) -> Network:
     if isinstance(source, Ensemble):
         if source.diverged.any():

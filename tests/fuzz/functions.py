@@ -387,7 +387,14 @@ def feature_measures(rng: random.Random) -> None:
 
 def of_solutions(rng: random.Random) -> None:
     solution = fw.solve(theory(rng), dataset(rng))
-    rng.choice((fw.features.information, fw.features.report, fw.features.between_patches, fw.features.prior_kernel))
+    rng.choice(
+        (
+            fw.features.information,
+            fw.features.renormalised_kernel,
+            fw.features.between_patches,
+            fw.features.prior_kernel,
+        )
+    )
     solution.evidence_gradient() if rng.random() < 0.5 else solution.q_map()
 
 

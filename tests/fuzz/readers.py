@@ -393,8 +393,8 @@ def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
 @lru_cache(maxsize=1)
 def long_runs() -> Any:
     """A sampler's and a training's, never started."""
-    from finitewidth.sampling.run import SamplingRun
-    from finitewidth.training.run import TrainingRun
+    from finitewidth.sampling.method import SamplingRun
+    from finitewidth.training.method import TrainingRun
 
     rng = np.random.default_rng(0)
     train = fw.Dataset(rng.standard_normal((5, 2)), rng.standard_normal(5), classes=())

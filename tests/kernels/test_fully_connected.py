@@ -133,7 +133,7 @@ def test_inputs_are_not_changed(order, rng):
 
 
 def test_unequal_input_sizes():
-    with pytest.raises(InputError, match="same number of inputs"):
+    with pytest.raises(InputError, match="the same shape in both sets"):
         kernels.nngp(fw.FullyConnected(widths=(5,)), np.ones((2, 3)), np.ones((2, 4)))
 
 

@@ -185,7 +185,7 @@ def test_a_cap_decides_between_cached_streamed_and_refused():
     assert cached > streamed + 8 * (49 * 50 / 2) * (40 * 41 / 2) - 1
     assert LocalGram.of(network, x, cap=cached).storage == "cached"
     assert LocalGram.of(network, x, cap=cached - 1).storage == "streamed"
-    with pytest.raises(MemoryCapError, match=r"write stride=\(2, 2\) \(16 patches\)") as caught:
+    with pytest.raises(MemoryCapError, match="larger stride") as caught:
         LocalGram.of(network, x, cap=streamed - 1)
     remedy = Convolutional(5, patch=2, stride=(2, 2))
     assert LocalGram.of(remedy, x, cap=streamed - 1).points.grid.n_patches == 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tracemalloc
 
 import numpy as np
@@ -13,7 +12,6 @@ from finitewidth import linalg
 from finitewidth.kernels import local, operator
 from finitewidth.kernels.local import LocalGram, LocalPoints, local_cross, local_kernels, memory_estimate
 from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
-from finitewidth.networks.patches import PatchGrid
 
 
 def points(count, *shape, seed=0):
@@ -124,51 +122,6 @@ def test_unshared_weights_are_counted_by_the_patch_alone(monkeypatch):
         gram = LocalGram.of(network, x, cap, pairs)
         assert gram.storage == "cached"
         assert LocalGram.of(network, x, cap - 1.0, pairs).storage == "streamed"
-
-
-@pytest.mark.parametrize(
-    ("shape", "patch", "first"),
-    [
-        ((9, 4, 1), 2, 1),
-        ((4, 9, 2), 2, 2),
-        ((7, 7, 1), 1, 1),
-        ((5, 11, 1), 1, 2),
-        ((12, 2), (2,), (1,)),
-        ((13, 1), (1,), (3,)),
-    ],
-)
-def test_the_stride_that_is_named_is_the_first_that_fits(shape, patch, first, one_thread):
-    """Written into the network it fits; the one before does not; without any, the points named do and twice do not."""
-    x, network = points(24, *shape), fw.Convolutional(4, patch=patch, stride=first)
-    grid = network.grid(x)
-    found = set()
-    for stride in range(grid.stride[0], max(shape[:-1]) + 2):
-        coarse = tuple(min(stride, full) for full in shape[:-1])
-        cap = memory_estimate(24, PatchGrid(shape, patch, coarse).n_patches, False, grid.patch_size)
-        for limit in (cap, cap - 1.0):
-            if memory_estimate(24, grid.n_patches, False, grid.patch_size) <= limit:
-                assert LocalGram.of(network, x, limit).storage == "streamed"
-                continue
-            with pytest.raises(fw.MemoryCapError) as caught:
-                LocalGram.of(network, x, limit)
-            assert caught.value.given.startswith(f"24 points of {grid.n_patches} patches")
-            assert caught.value.wanted == f"at most {linalg.format_bytes(limit)}"
-            said = re.search(r"write stride=(\(.*?\)) \((\d+) patches\)", caught.value.remedy)
-            if said is None:
-                count = int(re.search(r"or take (\d+) points", caught.value.remedy)[1])
-                smallest = PatchGrid(shape, patch, shape[:-1]).n_patches
-                assert memory_estimate(24, smallest, False, grid.patch_size) > limit
-                assert count == 1 or memory_estimate(count, grid.n_patches, False, grid.patch_size) <= limit
-                assert memory_estimate(2 * count, grid.n_patches, False, grid.patch_size) > limit
-                found.add("points")
-                continue
-            named = tuple(int(s) for s in re.findall(r"\d+", said[1]))
-            assert PatchGrid(shape, patch, named).n_patches == int(said[2])
-            LocalGram.of(fw.Convolutional(4, patch=patch, stride=named), x, limit)
-            finer = tuple(min(max(named) - 1, full) for full in shape[:-1])
-            assert memory_estimate(24, PatchGrid(shape, patch, finer).n_patches, False, grid.patch_size) > limit
-            found.add("stride")
-    assert "stride" in found
 
 
 def test_all_pairs_of_patches_are_refused_where_they_do_not_fit(monkeypatch):

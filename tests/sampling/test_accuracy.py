@@ -15,9 +15,9 @@ from finitewidth.inference.methods import Problem
 from finitewidth.networks import FullyConnected
 from finitewidth.runs.long_runs import carry_out
 from finitewidth.sampling import Sample, sample
-from finitewidth.sampling.aim import Aim, Standing
+from finitewidth.sampling.convergence import Aim, Standing
 from finitewidth.sampling.engine import BLOCKS, Engine, joined
-from finitewidth.sampling.run import SamplingRun
+from finitewidth.sampling.method import SamplingRun
 
 NETWORK = FullyConnected(widths=(4,), activation="erf")
 EVERYTHING = ("order_parameter", "hidden_kernel")
@@ -130,7 +130,7 @@ def test_more_draws_than_wanted_stay(tmp_path):
 
 
 def test_weights_of_a_run_that_went_on(monkeypatch):
-    monkeypatch.setattr("finitewidth.sampling.run.MOST_WEIGHTS", 4)
+    monkeypatch.setattr("finitewidth.sampling.method._MOST_WEIGHTS", 4)
     problem = Problem(NETWORK, Gaussian(0.2))
 
     def solution(start=None, **settings):

@@ -144,12 +144,6 @@ def test_unrecorded_observable(mean):
         _ = draws_of(mean, observables={}).order_parameter
 
 
-def test_output_covariance(rng):
-    mean = rng.multivariate_normal(np.zeros(2), [[1, 0.6], [0.6, 2]], size=(3, 4000, 2))
-    np.testing.assert_allclose(draws_of(mean).output_covariance, [[1.2, 0.6], [0.6, 2.2]], atol=0.05)
-    assert draws_of(mean[..., 0]).output_covariance.shape == (1, 1)
-
-
 def test_datatree_is_read_by_arviz(mean):
     arviz = pytest.importorskip("arviz")
     tree = draws_of(mean, attrs={"network": "N"}, observed={"y_train": np.ones(3)}).to_datatree()

@@ -21,8 +21,8 @@ from finitewidth.inference.methods import Control, Method, Problem, Row, Solutio
 from finitewidth.networks import Convolutional, FullyConnected, Network
 from finitewidth.runs import long_runs
 from finitewidth.sampling import Sample, sample
-from finitewidth.sampling import run as sampling_run
 from finitewidth.sampling.engine import Engine
+from finitewidth.sampling.method import SamplingRun
 
 SHORT = {"chains": 2, "draws": 20, "warmup": 30}
 METHOD = Sample(**SHORT)
@@ -245,8 +245,8 @@ def test_errors_and_rows_at_points_that_were_not_known(data):
 def test_weights_are_counted_and_few(data, monkeypatch):
     wide = Problem(NETWORK.with_width(3000), Gaussian(0.2))
     need = [
-        sampling_run.SamplingRun(**arguments, keeps_weights=keeps).bytes()
-        for keeps in (False, True)
+        SamplingRun(**arguments, stored=stored).bytes()
+        for stored in (0, 100)
         for arguments in [
             {"settings": Sample(), "network": wide.network, "train": data[0], "test": data[0], "temperature": 0.2}
         ]
@@ -255,7 +255,7 @@ def test_weights_are_counted_and_few(data, monkeypatch):
     assert need[1] - need[0] == 8.0 * 4 * 2 * 51 * weights
     solution = METHOD.solve(PROBLEM, data[0])
     assert solution.weights.positions.shape == (2, 2, 16)
-    monkeypatch.setattr(sampling_run, "MOST_WEIGHTS", 1)
+    monkeypatch.setattr("finitewidth.sampling.method._MOST_WEIGHTS", 1)
     assert METHOD.solve(PROBLEM, data[0]).weights.positions.shape == (2, 1, 16)
 
 

@@ -113,7 +113,7 @@ def test_target_of_every_network(network):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((7, 4, 4)), rng.standard_normal((7, 2))
     x = x.reshape(7, -1) if isinstance(network, FullyConnected) else x
-    target = posterior.Target.of(network, x, 0)
+    target = posterior.Target(network, x.shape[1:])
     scale = target.prior_deviation()
     arrays = posterior.Arrays(x, y, x[:2], scale, T)
     theta = rng.standard_normal(scale.size + 2 * target.n_features)
@@ -136,7 +136,7 @@ def test_hidden_kernel_is_the_mean_of_phi_phi():
     x = np.random.default_rng(0).standard_normal((6, 5))
     for readout in ("standard", "mean-field"):
         network = FullyConnected(widths=(4,), activation="tanh", weight_precision=(1.0, 3.0), readout=readout)
-        target = posterior.Target.of(network, x, 0)
+        target = posterior.Target(network, x.shape[1:])
         scale = target.prior_deviation()
         arrays = posterior.Arrays(x, np.ones((6, 1)), x, scale, T)
         theta = np.random.default_rng(1).standard_normal(scale.size)

@@ -21,7 +21,7 @@ from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected
 from finitewidth.runs import durations  # noqa: E402
 from finitewidth.sampling import Draws, Sample, Sampled, sample, step_bias  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
-from finitewidth.sampling.run import SamplingRun  # noqa: E402
+from finitewidth.sampling.method import SamplingRun  # noqa: E402
 
 NETWORK = FullyConnected(widths=(4,), activation="erf")
 SHORT = {"temperature": 0.2, "chains": 2, "draws": 15, "warmup": 30}
@@ -100,7 +100,6 @@ def test_several_outputs(train, test_set):
     draws = sample(NETWORK, wide, test_set, **SHORT)
     assert draws.mean.shape == draws.variance.shape == (2, 15, 7, 3)
     assert draws.order_parameter.shape == (3, 3)
-    assert draws.output_covariance.shape == (3, 3)
     assert draws.errors(np.zeros((7, 3))).accuracy is None
 
 

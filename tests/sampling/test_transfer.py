@@ -15,12 +15,13 @@ from finitewidth import FullyConnected, InputError  # noqa: E402
 from finitewidth.data import Dataset  # noqa: E402
 from finitewidth.networks.coupled import Joint, SourceFirst  # noqa: E402
 from finitewidth.runs.jax_runs import single_thread  # noqa: E402
-from finitewidth.sampling import Sample  # noqa: E402
-from finitewidth.sampling import transfer as sampled_transfer  # noqa: E402
 from finitewidth.sampling.engine import Engine  # noqa: E402
+from finitewidth.sampling.inputs import Inputs  # noqa: E402
+from finitewidth.sampling.posterior import Arrays, Target  # noqa: E402
 from finitewidth.sampling.transfer import (  # noqa: E402
-    JointRun,
-    Points,
+    _like,
+    _TwoReadouts,
+    joint_points,
     sample_following,
     sample_joint,
     sample_source,
@@ -102,64 +103,71 @@ def test_source_first_near_the_theory():
 
 
 def test_energy_and_prior_of_both_layers(tasks):
-    """The joint potential is that of two collapsed networks, and whitened draws have the coupled prior."""
+    """As one layer on longer points, the networks have the coupled prior, and the energy is that of both."""
     source, target, test = tasks
     coupled = Joint(NETWORK, 1.5)
-    run = JointRun(
-        settings=Sample(), network=NETWORK, train=target, test=test, temperature=T, coupled=coupled, source=source
-    )
-    engine = run.engine
-    joint, arrays = engine.sampler.target, engine.arrays
+    x, at = joint_points(coupled, source, target, test)
+    rank = (x.shape[1] - 1) // 2
+    assert rank == 40  # the span of all points
+    products, tasks_of = x[:, :-1] @ x[:, :-1].T / (2 * rank), x[:, -1].astype(int)
+    plain = np.concatenate([source.x, target.x])
+    expected = coupled.covariance[np.ix_(tasks_of, tasks_of)] * (plain @ plain.T) / 40
+    np.testing.assert_allclose(products, expected, atol=1e-12)
+    across = at[:, :-1] @ x[:, :-1].T / (2 * rank)
+    np.testing.assert_allclose(across, coupled.covariance[1][tasks_of] * (test.x @ plain.T) / 40, atol=1e-12)
+
+    network = _like(NETWORK, _TwoReadouts, 1.0)
     with single_thread():
-        theta = np.random.default_rng(0).standard_normal(arrays.scale.shape)
-        layers = [np.asarray(w) for w in joint.hidden(theta, arrays)["layers"]]
-        value = float(joint.potential(theta, arrays))
-        phi = np.asarray(joint.features(joint.hidden(theta, arrays), arrays.train))
-    rank = layers[0].shape[1]
-    assert rank == 31  # the span of all training points, of 40 inputs
-    moments = np.array([[np.mean(a * b) for b in layers] for a in layers])
-    np.testing.assert_allclose(moments, coupled.covariance, atol=0.5)
-    assert abs(moments[0, 1] - coupled.covariance[0, 1]) < 0.3
-    expected = 0.0
-    for x, y, w in zip(arrays.train, (source.y, target.y), layers, strict=True):
-        features = x @ w.T / math.sqrt(rank * 20)
-        A = features @ features.T + T * np.eye(len(y))
-        expected += 0.5 * (np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y))
-    assert value == pytest.approx(expected, rel=1e-10)
+        target_of = Target(network, x.shape[1:])
+        theta = np.random.default_rng(0).standard_normal(20 * 2 * rank)
+        y = np.concatenate([source.y, target.y])
+        arrays = Arrays(x, y[:, None], at, np.ones(len(theta)), np.array(T))
+        value = float(target_of.potential(theta, arrays))
+        phi = np.asarray(target_of.features(target_of.hidden(theta, arrays), x))
     assert phi.shape == (31, 40)
     assert np.abs(phi[:25, 20:]).max() == np.abs(phi[25:, :20]).max() == 0.0
+    energy = 0.0
+    for task in (0, 1):
+        rows, own = tasks_of == task, phi[:, 20 * task : 20 * (task + 1)]
+        A = own[rows] @ own[rows].T + T * np.eye(rows.sum())
+        energy += 0.5 * (np.linalg.slogdet(A)[1] + y[rows] @ np.linalg.solve(A, y[rows]))
+    assert value == pytest.approx(energy, rel=1e-10)
 
 
-def test_points_keep_their_products(tasks):
-    """Rotated, and padded as test points, the target's points give the same preactivations."""
-    points = Points.of(NETWORK, *tasks)
-    padded, full = points.padded(points.target), points.test.shape[1]
-    np.testing.assert_allclose(padded @ points.test.T / full, tasks[1].x @ tasks[2].x.T / 40, atol=1e-12)
-    np.testing.assert_allclose(points.source @ points.target.T / 31, tasks[0].x @ tasks[1].x.T / 40, atol=1e-12)
+def test_readouts_given_a_layer(tasks, layers):
+    """The mean and the overlap of the source's readouts, by the formulas of regression on its features."""
+    source, _, test = tasks
+    points = np.concatenate([source.x, tasks[1].x, test.x])
+    assert layers.layers.shape == (24, 20, 40)
+    own = Inputs.of(NETWORK, points).train[: len(source)]
+    for layer, z, overlap in zip(layers.layers, layers.readouts, layers.order_parameter, strict=True):
+        phi = own @ layer.T / math.sqrt(own.shape[1] * 20)
+        precision = phi.T @ phi / T + np.eye(20)
+        np.testing.assert_allclose(z, np.linalg.solve(precision, phi.T @ source.y / T), rtol=1e-8, atol=1e-10)
+        assert overlap == pytest.approx((z @ z + np.trace(np.linalg.inv(precision))) / 20)
 
 
 def test_interrupted_and_resumed(tasks, layers, tmp_path, monkeypatch):
-    """After an interrupt the layers that are done are not followed again, and the numbers are the same."""
+    """An interrupted run goes on from its file to the same numbers; a file of another coupling is refused."""
     few = replace(layers, layers=layers.layers[:3], readouts=layers.readouts[:3], order_parameter=np.ones(3))
     coupled, options = SourceFirst(NETWORK, 1.0), {"draws": 10, "warmup": 20}
+    file = tmp_path / "run.npz"
     whole = sample_following(coupled, few, **options)
-    carry_out, done = sampled_transfer.carry_out, []
-
-    def cut(run, checkpoint):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(checkpoint)
-        return carry_out(run, checkpoint)
-
+    assert whole.mean.shape == (3, 2, 10, 40)
     with monkeypatch.context() as context:
-        context.setattr(sampled_transfer, "carry_out", cut)
+        original = Engine.run
+
+        def cut(self, progress):
+            yield next(original(self, progress))
+            raise KeyboardInterrupt
+
+        context.setattr(Engine, "run", cut)
         with pytest.raises(KeyboardInterrupt):
-            sample_following(coupled, few, checkpoint=tmp_path, **options)
-    resumed = sample_following(coupled, few, checkpoint=tmp_path, **options)
-    assert len(list(tmp_path.glob("*.npz"))) == 3
+            sample_following(coupled, few, checkpoint=file, **options)
+    resumed = sample_following(coupled, few, checkpoint=file, **options)
     np.testing.assert_array_equal(resumed.mean, whole.mean)
     with pytest.raises(InputError, match="another run"):
-        sample_following(SourceFirst(NETWORK, 2.0), few, checkpoint=tmp_path, **options)
+        sample_following(SourceFirst(NETWORK, 2.0), few, checkpoint=file, **options)
     other = sample_following(coupled, few, seed=1, **options)
     assert not np.array_equal(other.mean, whole.mean)
 

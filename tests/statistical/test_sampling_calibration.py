@@ -18,7 +18,7 @@ jax = pytest.importorskip("jax")
 
 from finitewidth.networks import FullyConnected  # noqa: E402
 from finitewidth.sampling.posterior import Arrays, Target, draw_readouts  # noqa: E402
-from finitewidth.sampling.program import Moment, van_der_corput  # noqa: E402
+from finitewidth.sampling.program import van_der_corput  # noqa: E402
 
 pytestmark = [pytest.mark.statistical, pytest.mark.slow]
 
@@ -59,8 +59,8 @@ def one_run(sampler, x, scale, temperature, settings, burn_in: int, thin: int, k
     true = quantities(truth, theta, arrays)
 
     def iterate(state, index):
-        moment = Moment(index, van_der_corput(index))
-        return sampler.step(state, jax.random.fold_in(keys[2], index), moment, settings, arrays)[0], None
+        key, jitter = jax.random.fold_in(keys[2], index), van_der_corput(index)
+        return sampler.step(state, key, jitter, settings, arrays)[0], None
 
     def draw(state, index):
         state = jax.lax.scan(iterate, state, burn_in + index * thin + np.arange(thin))[0]
@@ -81,7 +81,7 @@ def p_values(
 ) -> dict[str, float]:
     """Of a chi2 test of uniform ranks, for each quantity."""
     with jax.enable_x64(True):
-        truth = Target.of(problem.network, problem.x, 0)
+        truth = Target(problem.network, problem.x.shape[1:])
         scale = truth.prior_deviation()
         sampler = make(truth)
         keys = jax.random.split(jax.random.key(1), runs)

@@ -29,7 +29,7 @@ from finitewidth.theory.transfer import transfer
 from finitewidth.training import Train
 from finitewidth.training import train as fit
 from finitewidth.training.linearised import lazy_training
-from finitewidth.training.run import TrainingRun
+from finitewidth.training.method import TrainingRun
 
 NAMES = ("fully-connected", "local-renormalisation", "outputs", "transfer", "trained")
 

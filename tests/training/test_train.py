@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 
 import finitewidth as fw
 from finitewidth.training import Train, engine
-from finitewidth.training.run import TrainingRun
+from finitewidth.training.method import TrainingRun
 
 pytest.importorskip("jax")
 pytest.importorskip("optax")
@@ -168,9 +168,9 @@ def test_wide_networks_are_lazy():
 def test_an_epoch_meets_every_point_once():
     import jax
 
-    from finitewidth.training.program import Program
+    from finitewidth.training.engine import Program
 
-    program = Program(LINEAR, LINEAR.phi.jax_function, "sgd", 3, False)
+    program = Program(LINEAR, "sgd", 3, False)
     batches = np.array([program._batch(jax.random.key(0), step, 7) for step in range(40)]).reshape(20, 2, 3)
     for epoch in batches:
         assert len(set(epoch.ravel())) == 6
@@ -181,14 +181,14 @@ def test_an_epoch_meets_every_point_once():
 def test_the_batches_of_an_epoch_add_up_to_the_full_gradient():
     import jax
 
-    from finitewidth.training.program import Arrays, Program, Settings
+    from finitewidth.training.engine import Arrays, Program, Settings
 
     y = TRAIN.y[:, None]
     arrays = Arrays(TRAIN.x, y, TRAIN.x[:0], y[:0], TEST.x, TEST.y[:, None])
     start = {"hidden": {"weights": [np.full((4, 3), 0.3)], "offsets": []}, "readout": np.full((1, 4), 0.7)}
 
     def moves(batch, steps):
-        program = Program(LINEAR, LINEAR.phi.jax_function, "sgd", batch, False)
+        program = Program(LINEAR, "sgd", batch, False)
         memory, settings = program._rule(0.0).init(start), Settings(0.1, 0.0, 0.2, 0)
         moved = jax.jit(lambda step, data: program._step(start, memory, jax.random.key(3), step, settings, data)[0])
         return [np.asarray(moved(step, arrays)["hidden"]["weights"][0]) - 0.3 for step in range(steps)]

@@ -66,11 +66,11 @@ class Activation:
     """
 
     name: str
-    function: Callable[[Array], Array] = field(repr=False, compare=False)
-    dual: Dual = field(repr=False, compare=False)
+    function: Callable[[Array], Array] = field(repr=False)
+    dual: Dual = field(repr=False)
     odd: bool = False
     homogeneous: bool = False
-    jax_function: Callable[[JaxArray], JaxArray] = field(repr=False, compare=False, default=lambda x: x)
+    jax_function: Callable[[JaxArray], JaxArray] = field(repr=False, default=lambda x: x)
 
     @classmethod
     def from_function(

@@ -56,6 +56,12 @@ class HermiteDual(Dual):
         mirrored = {float(k) for k in kinks} | {-float(k) for k in kinks}  # parity needs phi(-z) as well
         self.kinks = tuple(sorted(mirrored - {0.0}))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HermiteDual) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.function, self.kinks))
+
     # prepared rows: variance, inverse root, root weights of the even and odd tail, share of E[phi^2] in both tails,
     # relative error of E[phi'^2] with these tails, and the root of the factor on their derivative that mends it; then
     # the coefficients a_0 ... a_M. The variance alone where ``beyond`` serves.

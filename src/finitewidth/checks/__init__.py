@@ -204,6 +204,25 @@ def real_array(name: str, value: Any, ndims: Sequence[int] | None) -> np.ndarray
     return array
 
 
+def same_shape(one: tuple[int, ...], two: tuple[int, ...]) -> None:
+    """Raise InputError unless the points of two sets have one shape."""
+    if one != two:
+        raise InputError(
+            f"points of shapes {one} and {two}", "the same shape in both sets", "prepare both in the same way"
+        )
+
+
+def put(instance: Any, **checks: Callable[[str, Any], Any]) -> None:
+    """Put the checked values of fields of a frozen dataclass in their place."""
+    for name, check in checks.items():
+        object.__setattr__(instance, name, check(name, getattr(instance, name)))
+
+
+def optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """The same check of a value that may be None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
 def as_in_training(name: str, shape: tuple[int, ...], training: tuple[int, ...]) -> None:
     """InputError unless a point (or its targets) has the shape of those in training."""
     if shape != training:

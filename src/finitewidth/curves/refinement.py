@@ -29,7 +29,7 @@ from finitewidth.runs import durations
 from finitewidth.runs.checkpoints import RunFile, folder_of
 from finitewidth.runs.long_runs import carry_out
 from finitewidth.sampling import Draws, Sample, SampledErrors
-from finitewidth.sampling.run import SamplingRun
+from finitewidth.sampling.method import SamplingRun
 from finitewidth.theory.expansion.slopes import family
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ class Selection(Tabulated):
         found = {}
         for depth in sorted({row.depth for row in self.table if row.converged}):
             rows = [row for row in self.table if row.depth == depth and row.converged]
-            alike = [row for row in rows if row.network.activation_ids == rows[0].network.activation_ids]
+            alike = [row for row in rows if row.network.activations == rows[0].network.activations]
             start = max(alike, key=lambda row: row.network.widths)
             infinite = Infinite(solver=EXACT)
             _, found[depth] = _climb(start.network, self.solution.train, start.temperature, self.optimised, infinite)

@@ -85,16 +85,12 @@ def feature_mean(network: Network, x: Any) -> Array:
 # --- one way for each kind of network, the layers of any other -------------------------------------------------------
 
 
-@singledispatch
 def _layered(network: Any) -> tuple[StackKernel, str]:
     """The kernel of a network's layers, and the parameters that its tangent kernel is of by default."""
+    if isinstance(network, StackKernel):
+        return network, "whitened"
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     return from_layers(network), "weights"
-
-
-@_layered.register
-def _(network: StackKernel) -> tuple[StackKernel, str]:
-    return network, "whitened"
 
 
 @singledispatch

@@ -68,10 +68,7 @@ def empirical(
     jax = _jax()
     one = checks.real_array("x1", x1, (1, 2, 3, 4, 5))
     two = None if x2 is None else checks.real_array("x2", x2, (one.ndim,))
-    if two is not None and two.shape[1:] != one.shape[1:]:
-        raise InputError(
-            f"points of shapes {one.shape[1:]} and {two.shape[1:]}", "the same shape", "prepare both in the same way"
-        )
+    checks.same_shape(one.shape[1:], one.shape[1:] if two is None else two.shape[1:])
     n_samples = checks.positive_integer("n_samples", n_samples)
     if n_samples < 2:
         raise InputError("n_samples = 1", "at least 2, for a standard error", "take 100, for example")

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import linalg
-from finitewidth.checks.exceptions import InputError
+from finitewidth import checks, linalg
 from finitewidth.kernels.blocks import rectangle, triangle
 from finitewidth.networks.base import Network
 
@@ -89,12 +88,7 @@ class Recursion:
 
     def cross(self, other: Recursion) -> Array:
         """K_L between the points of two sets, (P1, P2)."""
-        if self.x.shape[1] != other.x.shape[1]:
-            raise InputError(
-                f"points with {self.x.shape[1]} and with {other.x.shape[1]} inputs",
-                "the same number of inputs in both sets",
-                "prepare both in the same way",
-            )
+        checks.same_shape(self.x.shape[1:], other.x.shape[1:])
         out = self.x @ other.x.T
 
         def work(i: slice, j: slice) -> None:

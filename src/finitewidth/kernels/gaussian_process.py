@@ -6,7 +6,7 @@ For ``GaussianProcessRegressor``, which fits their hyperparameters; and, as a ca
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import dataclass, fields
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -25,6 +25,7 @@ _WEIGHTED = ("dense", "dense_per_token", "conv", "locally_connected", "self_atte
 _STEP = 1e-4  # of a log hyperparameter in the central difference below: error of order 1e-8
 
 
+@dataclass(eq=False, repr=False)
 class NetworkKernel(CheckedKeywords, Settings, Kernel):
     """NNGP or NTK of an infinitely wide network, with its prior precisions as hyperparameters.
 
@@ -45,37 +46,23 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
     Raises InputError when called with layers or values that cannot be.
     """
 
-    def __init__(
-        self,
-        layers: Any = None,
-        depth: int = 1,
-        activation: Any = "erf",
-        weight_precision: float = 1.0,
-        offset_precision: float | None = 10.0,
-        output_variance: float = 1.0,
-        kind: str = "nngp",
-        input_shape: Any = None,
-        weight_precision_bounds: Any = (1e-3, 1e3),
-        offset_precision_bounds: Any = (1e-3, 1e4),
-        output_variance_bounds: Any = (1e-3, 1e3),
-    ) -> None:
-        self.layers = layers
-        self.depth = depth
-        self.activation = activation
-        self.weight_precision = weight_precision
-        self.offset_precision = offset_precision
-        self.output_variance = output_variance
-        self.kind = kind
-        self.input_shape = input_shape
-        self.weight_precision_bounds = weight_precision_bounds
-        self.offset_precision_bounds = offset_precision_bounds
-        self.output_variance_bounds = output_variance_bounds
+    layers: Any = None
+    depth: int = 1
+    activation: Any = "erf"
+    weight_precision: float = 1.0
+    offset_precision: float | None = 10.0
+    output_variance: float = 1.0
+    kind: str = "nngp"
+    input_shape: Any = None
+    weight_precision_bounds: Any = (1e-3, 1e3)
+    offset_precision_bounds: Any = (1e-3, 1e4)
+    output_variance_bounds: Any = (1e-3, 1e3)
 
     def _facts(self) -> dict[str, Any]:
         """Architecture, kind and variances always; the rest where it is not the default."""
         values = self.get_params()
         always = {"kind", *_HYPERPARAMETERS, *(("depth", "activation") if self.layers is None else ())}
-        usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        usual = {field.name: field.default for field in fields(self)}
         shown = {name: v for name, v in values.items() if name in always or repr(v) != repr(usual[name])}
         return {name: v.item() if isinstance(v, np.generic) else v for name, v in shown.items()}
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.checks.exceptions import InputError, MemoryCapError
+from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.blocks import slices
 from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
@@ -123,13 +123,18 @@ class LocalGram:
         """The local kernels of points ``x``: cached if that takes at most ``cap`` bytes, else streamed.
 
         Without a cap, 0.7 of the free memory. Raises MemoryCapError, before anything is computed, where even
-        streaming takes more, naming a stride that would fit; InputError for points of another shape.
+        streaming takes more; InputError for points of another shape.
         """
         x = checks.real_array("x", x, (2, 3, 4))
         limit = _SHARE * linalg.available_memory() if cap is None else cap
         grid = network.grid(x)
         kept = "all" if _all_pairs(network, checks.choice("pairs", pairs, PAIRS)) else "diagonal"
-        _require(grid, len(x), kept, limit)
+        linalg.require_memory(
+            memory_estimate(len(x), grid.n_patches, False, grid.patch_size, kept),
+            f"{len(x)} points of {grid.n_patches} patches, even where their kernels are not kept",
+            "raise the memory, take fewer points or a larger stride",
+            limit,
+        )
         gram = cls(LocalPoints.of(network, x), pairs)
         if memory_estimate(len(x), grid.n_patches, True, grid.patch_size, kept) <= limit:
             gram._keep()
@@ -350,12 +355,7 @@ def _infinite_width(grid: PatchGrid, pooled: bool) -> Array:
 
 def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPoints]:
     one, two = LocalPoints.of(network, x1), LocalPoints.of(network, x2)
-    if one.grid != two.grid:
-        raise InputError(
-            f"points of shapes {one.grid.input_shape} and {two.grid.input_shape}",
-            "the same shape in both sets",
-            "prepare both in the same way",
-        )
+    checks.same_shape(one.grid.input_shape, two.grid.input_shape)
     return one, two
 
 
@@ -392,30 +392,6 @@ def _off_diagonal(matrix: Array) -> Array:
 
 
 # --- memory and blocks -----------------------------------------------------------------------------------
-
-
-def _require(grid: PatchGrid, count: int, pairs: str, limit: float) -> None:
-    """Refuse what does not fit even when streamed, naming a stride or a number of points that does."""
-    need = memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs)
-    if need <= limit:
-        return
-    raise MemoryCapError(
-        f"{count} points of {grid.n_patches} patches, which need about {linalg.format_bytes(need)} even when "
-        "the kernels are not kept",
-        f"at most {linalg.format_bytes(limit)}",
-        _what_fits(grid, count, pairs, limit),
-    )
-
-
-def _what_fits(grid: PatchGrid, count: int, pairs: str, limit: float) -> str:
-    for more in range(1, max(grid.space)):
-        stride = tuple(min(step + more, full) for step, full in zip(grid.stride, grid.space, strict=True))
-        coarser = PatchGrid(grid.input_shape, grid.patch, stride, grid.padding)
-        if memory_estimate(count, coarser.n_patches, False, grid.patch_size, pairs) <= limit:
-            return f"write stride={stride} ({coarser.n_patches} patches), raise the memory or take fewer points"
-    while count > 1 and memory_estimate(count, grid.n_patches, False, grid.patch_size, pairs) > limit:
-        count //= 2
-    return f"raise the memory, or take {count} points"
 
 
 def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:

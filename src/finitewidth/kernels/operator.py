@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import linalg
+from finitewidth import checks, linalg
 from finitewidth.activations import ErfDual, LinearDual
-from finitewidth.checks.exceptions import InputError
 from finitewidth.kernels.blocks import rectangle, slices
 from finitewidth.kernels.fully_connected import Recursion
 from finitewidth.networks.base import Network
@@ -197,12 +196,7 @@ class GramOperator:
     def cross(self, x: Any) -> CrossKernel:
         """The kernel between other points and these."""
         other = Points.of(self.network, x, self.points.dtype)
-        if other.recursion.x.shape[1] != self.points.recursion.x.shape[1]:
-            raise InputError(
-                f"points with {other.recursion.x.shape[1]} inputs",
-                f"{self.points.recursion.x.shape[1]}, as in training",
-                "prepare test points as the training points were prepared",
-            )
+        checks.same_shape(other.recursion.x.shape[1:], self.points.recursion.x.shape[1:])
         return CrossKernel(other, self.points)
 
     def noise(self) -> float:

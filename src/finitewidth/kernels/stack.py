@@ -124,12 +124,7 @@ class StackKernel(Settings):
     def _pairs(self, x1: Any, x2: Any, tangent: str | None, memory: str | float | None) -> list[Array]:
         one = self._points(x1)
         two = one if x2 is None else self._points(x2)
-        if one.shape[1:] != two.shape[1:]:
-            raise InputError(
-                f"points of shapes {one.shape[1:]} and {two.shape[1:]}",
-                "the same shape in both sets",
-                "prepare both in the same way",
-            )
+        checks.same_shape(one.shape[1:], two.shape[1:])
         program = _Program.of(self.network.layers, one.shape[1:])
         linalg.require_memory(
             program.memory(len(one), len(two), tangent is not None),
@@ -255,25 +250,23 @@ def _every(steps: list[Step]) -> list[Step]:
 
 def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, slot: int) -> tuple[list[Step], int]:
     """Steps of the layers, each with all pairs of positions where the layers behind need them."""
-    spaces, steps = L.walk(layers, space), []
-    needs = [full_out]
-    for layer in reversed(layers):
-        needs.insert(0, _needs_pairs(layer, needs[0]))
+    spaces, needs, steps = L.walk(layers, space), _needs(layers, full_out), []
     for layer, before, full, behind in zip(layers, spaces, needs, needs[1:], strict=False):
         step = Step(layer, before, full, behind, slot)
         slot += 1
-        if isinstance(layer, L.Residual):
-            step.inner, slot = _place_side_by_side(layer, step, slot)
+        for part in layer.parts if isinstance(layer, L.Residual) else ():
+            inner, slot = _place(part, before, behind, slot)
+            step.inner.append(inner)
         steps.append(step)
     return steps, slot
 
 
-def _place_side_by_side(layer: L.Residual, step: Step, slot: int) -> tuple[list[list[Step]], int]:
-    inner = []
-    for part in layer.parts:
-        steps, slot = _place(part, step.space, step.full_out, slot)
-        inner.append(steps)
-    return inner, slot
+def _needs(layers: tuple[L.Layer, ...], behind: bool) -> list[bool]:
+    """Whether all pairs of positions are needed in front of every layer, and behind the last one."""
+    needs = [behind]
+    for layer in reversed(layers):
+        needs.insert(0, _needs_pairs(layer, needs[0]))
+    return needs
 
 
 def _needs_pairs(layer: L.Layer, behind: bool) -> bool:
@@ -283,13 +276,7 @@ def _needs_pairs(layer: L.Layer, behind: bool) -> bool:
     if isinstance(layer, L.Flatten) or (isinstance(layer, L.Conv) and not layer.shared):
         return False
     if isinstance(layer, L.Residual):
-        needs = [behind]
-        for part in layer.parts:
-            need = behind
-            for inner in reversed(part):
-                need = _needs_pairs(inner, need)
-            needs.append(need)
-        return any(needs)
+        return behind or any(_needs(part, behind)[0] for part in layer.parts)
     return behind
 
 

@@ -101,8 +101,7 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
         object.__setattr__(self, "activation", activation_of(self.activation))
         precisions = checks.positive_sequence("weight_precision", self.weight_precision, self.depth + 1)
         object.__setattr__(self, "weight_precision", precisions)
-        if self.offset_precision is not None:
-            object.__setattr__(self, "offset_precision", checks.positive("offset_precision", self.offset_precision))
+        checks.put(self, offset_precision=checks.optional(checks.positive))
         checks.choice("readout", self.readout, READOUTS)
 
     def _facts(self) -> dict[str, Any]:
@@ -228,16 +227,6 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
     def activation_names(self) -> str:
         """Of all of them, as a table states them."""
         return ", ".join(phi.name for phi in self.activations)
-
-    @property
-    def jax_functions(self) -> tuple[Callable[[JaxArray], JaxArray], ...]:
-        """The activations themselves, for networks compare them by name only: part of the key of compiled code."""
-        return tuple(phi.jax_function for phi in self.activations)
-
-    @property
-    def activation_ids(self) -> tuple[int, ...]:
-        """What tells apart activations of one name, in this process."""
-        return tuple(map(id, self.activations))
 
     @property
     def readout_precision(self) -> float:

@@ -97,10 +97,8 @@ class Weighted(Layer):
     offset_precision: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("weight_precision", "offset_precision", self.size_field):
-            value, needed = getattr(self, name), name == "weight_precision"
-            check = checks.positive_integer if name == self.size_field else checks.positive
-            object.__setattr__(self, name, check(name, value) if needed or value is not None else None)
+        checks.put(self, weight_precision=checks.positive, offset_precision=checks.optional(checks.positive))
+        checks.put(self, **{self.size_field: checks.optional(checks.positive_integer)})
 
     @property
     def units(self) -> int | None:
@@ -227,9 +225,7 @@ class Windowed(Layer):
                 "its patch, one number or one a direction",
                 'write {"conv": {"patch": [3, 3]}}, for example',
             )
-        for name in ("patch", "stride"):
-            object.__setattr__(self, name, sizes_of(name, getattr(self, name)))
-        object.__setattr__(self, "padding", padding_of(self.padding))
+        checks.put(self, patch=sizes_of, stride=sizes_of, padding=padding_of)
 
     def patch_in(self, space: Space) -> Space:
         """Size of a window in every direction of the space."""
@@ -395,7 +391,7 @@ class LayerNorm(Layer):
     epsilon: float = 1e-12
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "epsilon", checks.not_negative("epsilon", self.epsilon))
+        checks.put(self, epsilon=checks.not_negative)
 
     def gaussian_after(self, gaussian: bool) -> bool:
         if not gaussian:
@@ -454,10 +450,7 @@ class SelfAttention(Weighted):
                 'scaling "linear": the other has no closed form at infinite width (Hron et al. 2020)',
                 'leave scaling out, or use mechanism "identity"',
             )
-        for name in _ATTENTION:
-            value = getattr(self, f"{name}_precision")
-            if value is not None:
-                set_field(self, f"{name}_precision", checks.positive(f"{name}_precision", value))
+        checks.put(self, **{f"{name}_precision": checks.optional(checks.positive) for name in _ATTENTION})
 
     @property
     def precisions(self) -> dict[str, float]:
@@ -594,11 +587,7 @@ def weighted(layers: Iterable[Layer]) -> tuple[Weighted, ...]:
 
 def nonlinearities(layers: Iterable[Layer]) -> tuple[Activation, ...]:
     """The different activations, in the order of the layers."""
-    found: list[Activation] = []
-    for phi in (phi for layer in layers for phi in layer.activations):
-        if (phi, phi.function) not in [(known, known.function) for known in found]:  # they compare by name alone
-            found.append(phi)
-    return tuple(found)
+    return tuple(dict.fromkeys(phi for layer in layers for phi in layer.activations))
 
 
 def walk(layers: tuple[Layer, ...], space: Space) -> list[Space]:

@@ -12,7 +12,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.networks.base import ListedWeights
-from finitewidth.networks.patches import PatchGrid, example_shape, padding_of, shape_of_input, sizes_of
+from finitewidth.networks.patches import PatchGrid, example_shape, padding_of, sizes_of, unflattened
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -45,17 +45,13 @@ class LocalNetwork(ListedWeights):
     input_shape: Any = None
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__
-        set_field(self, "channels", checks.positive_integer("channels", self.channels))
-        set_field(self, "patch", sizes_of("patch", self.patch))
-        stride = self.patch if self.stride is None else sizes_of("stride", self.stride)
-        set_field(self, "stride", stride)
-        set_field(self, "padding", padding_of(self.padding))
+        if self.stride is None:
+            object.__setattr__(self, "stride", self.patch)
+        checks.put(self, channels=checks.positive_integer, patch=sizes_of, stride=sizes_of, padding=padding_of)
         checks.choice("pool", self.pool, POOLS)
         if self.input_shape is not None:
-            shape = shape_of_input(self.input_shape)
-            PatchGrid(shape, self.patch, self.stride, self.padding)  # refuses what does not fit
-            set_field(self, "input_shape", shape)
+            grid = PatchGrid(self.input_shape, self.patch, self.stride, self.padding)  # refuses what does not fit
+            object.__setattr__(self, "input_shape", grid.input_shape)
         super().__post_init__()
 
     @property
@@ -89,28 +85,17 @@ class LocalNetwork(ListedWeights):
         """
         shape = x_or_shape if isinstance(x_or_shape, (tuple, list)) else x_or_shape.shape[1:]
         point = tuple(int(size) for size in shape)
-        grid = PatchGrid(self._shape_of_point(point), self.patch, self.stride, self.padding)
-        grid.check_points((1, *point))
-        return grid
-
-    def _shape_of_point(self, point: tuple[int, ...]) -> tuple[int, ...]:
-        """(height, width, channels) or (length, channels) of a point of the given shape, flat or not."""
-        if self.input_shape is None:
-            if len(point) == 1:
-                raise InputError(
-                    f"flat points of {point[0]} inputs for a network on patches",
-                    "images (points, height, width [, channels]), or input_shape",
-                    f"write input_shape={example_shape(point[0])}, for example",
-                )
-            signal = not isinstance(self.patch, int) and len(self.patch) == 1
-            return (*point, 1) if len(point) == 2 and not signal else point
-        if len(point) > 1 and self.input_shape not in (point, (*point, 1)):
+        if self.input_shape is not None:
+            point = unflattened(point, self.input_shape)
+        elif len(point) == 1:
             raise InputError(
-                f"points of shape {point} for a network with input_shape={self.input_shape}",
-                f"points of shape {self.input_shape}, or flat ones",
-                "leave input_shape out to read it off the data",
+                f"flat points of {point[0]} inputs for a network on patches",
+                "images (points, height, width [, channels]), or input_shape",
+                f"write input_shape={example_shape(point[0])}, for example",
             )
-        return self.input_shape
+        elif len(point) == 2 and (isinstance(self.patch, int) or len(self.patch) == 2):
+            point = (*point, 1)
+        return PatchGrid(point, self.patch, self.stride, self.padding)
 
     # --- the finite network: JAX arrays in and out --------------------------------------------------------
 

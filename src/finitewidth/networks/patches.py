@@ -53,7 +53,7 @@ class PatchGrid:
         object.__setattr__(self, "input_shape", shape)
         for name in ("patch", "stride"):
             object.__setattr__(self, name, per_direction(name, sizes_of(name, getattr(self, name)), shape[:-1]))
-        object.__setattr__(self, "padding", padding_of(self.padding))
+        checks.put(self, padding=padding_of)
         if min(self.grid_shape) < 1:
             raise InputError(
                 f"a patch of {times(self.patch)} in an input of {times(self.space)}",
@@ -157,14 +157,14 @@ def windows(
     return found
 
 
-def padding_of(value: Any) -> Padding:
+def padding_of(name: str, value: Any) -> Padding:
     """Padding, checked: "none", "same", or zeros on either side, one number or one a direction."""
     if not isinstance(value, str):
-        return sizes_of("padding", value, least=0)
+        return sizes_of(name, value, least=0)
     if value.lower() in _ELSEWHERE:
         meant = f"did you mean {_ELSEWHERE[value.lower()]!r}?"
-        raise InputError(f"padding = {value!r}", "one of 'none', 'same', or zeros on either side", meant)
-    return checks.choice("padding", value, PADDINGS)
+        raise InputError(f"{name} = {value!r}", "one of 'none', 'same', or zeros on either side", meant)
+    return checks.choice(name, value, PADDINGS)
 
 
 def shape_of_input(value: Any) -> tuple[int, ...]:
@@ -225,6 +225,18 @@ def sizes_of(name: str, value: Any, least: int = 1) -> int | tuple[int, ...]:
 def _whole(name: str, value: Any, least: int) -> int:
     zero = checks.scalar(value) and not isinstance(value, bool) and value == 0
     return 0 if least == 0 and zero else checks.positive_integer(name, value)
+
+
+def unflattened(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``input_shape`` for points of the given shape, flat or without a lone channel; InputError for others."""
+    sizes, wanted = ([size for size in one if size > 1] for one in (shape, input_shape))
+    if math.prod(shape) != math.prod(input_shape) or (len(shape) > 1 and sizes != wanted):
+        raise InputError(
+            f"points of shape {shape} for input_shape={input_shape}",
+            f"points of shape {input_shape}, or flat ones of {math.prod(input_shape)} inputs a point",
+            "leave input_shape out to read it off the data",
+        )
+    return input_shape
 
 
 def example_shape(size: int) -> tuple[int, ...]:

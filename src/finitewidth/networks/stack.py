@@ -16,7 +16,7 @@ from finitewidth.networks import layers as L
 from finitewidth.networks.base import READOUTS, Making, Network
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import Convolutional, LocallyConnected, LocalNetwork
-from finitewidth.networks.patches import Points, times
+from finitewidth.networks.patches import Points, unflattened
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -89,20 +89,28 @@ class LayeredNetwork(Network):
 
     def most_specific(self) -> Network:
         """The same network as ``FullyConnected``, ``Convolutional`` or ``LocallyConnected`` where it is one of them."""
-        return _fully_connected(self) or _local(self) or self
+        first, prior = self.layers[0], ("activation", "weight_precision", "offset_precision", "readout")
+        options: dict[str, Any] = {name: getattr(self, name) for name in prior}
+        if not (self._hidden and _is_readout(self.layers[-1]) and all(layer.units for layer in self._hidden)):
+            return self
+        made: Network = self
+        if isinstance(first, L.Conv) and self.depth == 1:
+            kind = Convolutional if first.shared else LocallyConnected
+            pooled = first.shared and L.GlobalAveragePool() in self.layers
+            options |= {name: getattr(first, name) for name in ("channels", "patch", "stride", "padding")}
+            shape = None if self.input_shape is None else self.point_shape(self.input_shape)
+            made = kind(**options, pool="average" if pooled else "none", input_shape=shape)
+        elif self.input_shape is None:
+            made = FullyConnected([layer.units for layer in self._hidden], **options)
+        layers = layers_of(made).layers
+        return made if self.layers in (layers, layers[1:]) else self  # flatten in front may be left out
 
     # --- points -----------------------------------------------------------------------------------------------------
 
     def point_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(*space, channels) of points of the given shape, flat or without channels; InputError if they do not fit."""
-        if self.input_shape is not None and shape != self.input_shape:
-            if math.prod(shape) != math.prod(self.input_shape):
-                raise InputError(
-                    f"points of shape {shape} for input_shape={self.input_shape}",
-                    f"{times(self.input_shape)} = {math.prod(self.input_shape)} inputs a point",
-                    "leave input_shape out to read it off the data",
-                )
-            shape = self.input_shape
+        if self.input_shape is not None:
+            shape = unflattened(shape, self.input_shape)
         if len(shape) == 2 and self._reads_images():
             shape = (*shape, 1)
         if not 1 <= len(shape) <= 3:
@@ -226,9 +234,7 @@ def _parse_all(items: Any, least: int = 0) -> tuple[L.Layer, ...]:
 def _parse(item: Any) -> L.Layer:
     if isinstance(item, L.Layer):
         return item
-    if isinstance(item, Activation) or callable(item):
-        return L.Nonlinearity(item)
-    if isinstance(item, str) and item in names():
+    if callable(item) or (isinstance(item, str) and item in names()):
         return L.Nonlinearity(item)
     if isinstance(item, str):
         return _LAYERS[checks.choice("layer", item, [*_LAYERS, *names()])]()
@@ -259,50 +265,8 @@ def _residual(settings: Any) -> L.Residual:
     return L.Residual(_parse_all(settings))
 
 
-# --- lists that are one of the named architectures -------------------------------------------------------------------
-def _fully_connected(network: LayeredNetwork) -> Network | None:
-    """Dense layers with widths, each behind one and the same activation, and a plain readout."""
-    layers = network.layers[1:] if isinstance(network.layers[0], L.Flatten) else network.layers
-    *pairs, last = layers
-    hidden, between = pairs[::2], pairs[1::2]
-    same = len(network.activations) == 1 and len({getattr(layer, "offset_precision", 0.0) for layer in hidden}) == 1
-    kinds = [type(layer) for layer in hidden] == [L.Dense] * len(between) and _only(L.Nonlinearity, between)
-    if not (between and same and kinds and _plain(last, hidden) and network.input_shape is None):
-        return None
-    return FullyConnected([layer.units for layer in hidden], **_prior(network))
-
-
-def _local(network: LayeredNetwork) -> Network | None:
-    """One layer on patches with channels, its activation, flatten or global_average_pool, and a plain readout."""
-    if len(network.layers) != 4 or not isinstance(network.layers[0], L.Conv):
-        return None
-    conv, between, end, last = network.layers
-    pool = {L.Flatten: "none", L.GlobalAveragePool: "average"}.get(type(end))
-    known = pool is not None and (conv.shared or pool == "none") and _only(L.Nonlinearity, [between])
-    if not (known and _plain(last, [conv])):
-        return None
-    shape = None if network.input_shape is None else network.point_shape(network.input_shape)
-    where = {"patch": conv.patch, "stride": conv.stride, "padding": conv.padding, "input_shape": shape}
-    made = Convolutional if conv.shared else LocallyConnected
-    return made(channels=conv.units, pool=str(pool), **where, **_prior(network))
-
-
-def _only(kind: type[L.Layer], layers: Sequence[L.Layer]) -> bool:
-    return all(isinstance(layer, kind) for layer in layers)
-
-
-def _plain(last: L.Layer, hidden: Sequence[Any]) -> bool:
-    """Whether the last layer is a readout, and all others have their widths."""
-    return _is_readout(last) and all(layer.units is not None for layer in hidden)
-
-
 def _is_readout(layer: L.Layer) -> bool:
     return type(layer) is L.Dense and layer.units is None and layer.offset_precision is None
-
-
-def _prior(network: LayeredNetwork) -> dict[str, Any]:
-    shared = ("activation", "weight_precision", "offset_precision", "readout")
-    return {name: getattr(network, name) for name in shared}
 
 
 # --- the other way round ---------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def draw_candidates(chosen: Selection, ax: Axes) -> Axes:
 def _candidates(chosen: Selection, depth: int) -> list[Any]:
     """Those that the limit of a depth belongs to: of its activations and proportions."""
     limit = chosen.limits[depth].network
-    rows = [row for row in chosen.table if row.depth == depth and row.network.activation_ids == limit.activation_ids]
+    rows = [row for row in chosen.table if row.depth == depth and row.network.activations == limit.activations]
     return [row for row in rows if proportions(row.network.widths) == proportions(limit.widths)]
 
 

@@ -31,11 +31,10 @@ def compiler_options() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def compiled(function: Callable[..., Any], *settings: Any, key: Any = None, lane: bool = True) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *settings: Any, lane: bool = True) -> Callable[..., Any]:
     """``function`` with its first arguments bound, compiled once for equal ones.
 
-    key: what else must be equal: networks are that differ in functions of one name. lane: it is one of several, see
-    ``compiler_options``.
+    lane: it is one of several, see ``compiler_options``.
     """
     import jax
 
@@ -102,8 +101,8 @@ def refuse_numpy_only(network: Any) -> None:
     import jax
 
     try:
-        for function in network.jax_functions:
-            jax.eval_shape(function, jax.ShapeDtypeStruct((2,), np.float32))
+        for phi in network.activations:
+            jax.eval_shape(phi.jax_function, jax.ShapeDtypeStruct((2,), np.float32))
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError) as error:
         raise InputError(
             f"activation {network.activation_names!r}, which does not take JAX arrays",

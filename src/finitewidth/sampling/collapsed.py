@@ -21,7 +21,7 @@ from jax import Array
 from jax.lax import erf_inv
 
 from finitewidth.sampling.posterior import Arrays, Target
-from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
+from finitewidth.sampling.program import Info, Records, Sampler, Settings, Stage
 
 DIVERGENCE = 1000.0  # an energy error above this counts as a divergence
 MAX_STEPS = 512  # leapfrog steps of one draw at most
@@ -116,7 +116,7 @@ class Collapsed(Sampler):
         correlation = max(0.0, *(1.0 - _jump(values) for values in series))
         return (1.0 - correlation) / (1.0 + correlation) / cost
 
-    def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
+    def step(self, state: State, key: Array, jitter: Array, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One trajectory of random length, uniform between 1/2 and 3/2 of the setting, and its Metropolis test.
 
         Where the potential is not known, one step of no length.
@@ -124,7 +124,7 @@ class Collapsed(Sampler):
         drawn = jax.random.uniform(key, (state.theta.size + 1,), minval=jnp.nextafter(-1.0, 0.0))  # one call for all
         momentum, chance = math.sqrt(2.0) * erf_inv(drawn[:-1]), 0.5 * (1.0 + drawn[-1])
         step_size = jnp.minimum(settings["step_size"], _LARGEST_STEP)
-        length = settings["trajectory"] * (0.5 + moment.jitter)
+        length = settings["trajectory"] * (0.5 + jitter)
         steps = jnp.clip(jnp.ceil(length / step_size), 1, settings["max_steps"]).astype(int)
         known = jnp.isfinite(state.potential)
         steps, step_size = jnp.where(known, steps, 1), jnp.where(known, step_size, 0.0)

@@ -15,8 +15,7 @@ from finitewidth.data import TargetEncoding
 from finitewidth.data.encoding import NUMBERS
 from finitewidth.display import Displayed
 from finitewidth.inference.prediction import Errors, Prediction, in_own_units, sign_probability
-from finitewidth.sampling.aim import error_series, watch
-from finitewidth.sampling.convergence import Diagnosis, diagnose, standard_error, verdict
+from finitewidth.sampling.convergence import Diagnosis, diagnose, error_series, standard_error, verdict, watch
 
 if TYPE_CHECKING:
     import xarray
@@ -170,16 +169,6 @@ class Draws(Displayed):
                 f"sample with observables=({name!r},)",
             )
         return self.observables[name]
-
-    @property
-    def output_covariance(self) -> Array:
-        """Posterior covariance between outputs, averaged over test points, (D, D)."""
-        mean, variance = np.atleast_1d(self.mean, self.variance)
-        if mean.ndim == 3:
-            mean, variance = mean[..., None], variance[..., None]
-        centred = mean - mean.mean((0, 1))
-        between = np.einsum("csxd,csxe->de", centred, centred) / np.prod(mean.shape[:3])
-        return between + np.diag(variance.mean((0, 1, 2)))
 
     @cached_property
     def _watched(self) -> dict[str, Diagnosis]:

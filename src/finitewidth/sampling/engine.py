@@ -23,7 +23,7 @@ from finitewidth.linalg import n_threads
 from finitewidth.runs.checkpoints import RunFile, arrays_of
 from finitewidth.runs.durations import timed
 from finitewidth.runs.jax_runs import compiled, lanes, on_cpu, single_thread
-from finitewidth.sampling.aim import Aim, Standing
+from finitewidth.sampling.convergence import Aim, Standing
 from finitewidth.sampling.posterior import Arrays
 from finitewidth.sampling.program import (
     CHUNK,
@@ -78,9 +78,8 @@ class Progress:
 class Engine:
     """One program on one data set.
 
-    spacing: chunks of draws between two positions that are stored; 0: none are. stored: so many of a chain at most;
-    where there are more, every second is dropped. aim: what ends the draws before the last of their stage. seconds:
-    after which the run ends with what it has.
+    stored: positions of a chain that are, at most, one a chunk of draws; where there are more, every second is dropped.
+    aim: what ends the draws before the last of their stage. seconds: after which the run ends with what it has.
     """
 
     program: Program
@@ -88,7 +87,6 @@ class Engine:
     chains: int
     seed: int
     stages: tuple[Stage, ...]
-    spacing: int = 0
     stored: int = 0
     aim: Aim | None = None
     seconds: float = math.inf
@@ -101,7 +99,8 @@ class Engine:
     def start(self) -> Progress:
         """States from the prior, nothing done."""
         with lanes(self.threads) as do:
-            states = _stack(do(lambda words: self.program.init(words, self.arrays), self.words))
+            words = self.words
+            states = _stack(do(lambda i: self.program.init(words[i], self._arrays_of(i)), range(self.chains)))
         settings = self.sampler.before(self.stages[0], self.sampler.settings(), {})
         return Progress(0, 0, 0, states, self._tuners(settings), settings)
 
@@ -114,7 +113,12 @@ class Engine:
     def shapes(self) -> Step:
         """State, tuner, records and sums of a chunk of one chain, without making any: pytrees of shapes."""
         with jax.enable_x64(True):
-            return self.program.shapes(self.sampler.settings(), self.arrays)
+            return self.program.shapes(self.sampler.settings(), self._arrays_of(0))
+
+    def _arrays_of(self, chain: Any) -> Arrays:
+        """What a chain reads, or several."""
+        centre = self.arrays.centre
+        return self.arrays if isinstance(centre, tuple) else self.arrays._replace(centre=centre[chain])
 
     def run(self, progress: Progress) -> Iterator[Progress]:
         """Do what is left, chunk by chunk; every state yielded is whole and stays as it is."""
@@ -161,7 +165,7 @@ class Engine:
 
     def _spacing(self, chunk: int) -> int:
         """Chunks between two positions that are stored after so many."""
-        spacing = max(self.spacing, 1)
+        spacing = 1
         while chunk // spacing > self.stored:
             spacing *= 2
         return spacing
@@ -248,7 +252,7 @@ class Engine:
             """Those of one chain, with those sizes in front in place of its first ``skip``."""
             return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*sizes, *leaf.shape[skip:]), leaf.dtype), tree)
 
-        stored = chunk // self._spacing(chunk) if self.spacing and current.draws else 0
+        stored = chunk // self._spacing(chunk) if self.stored and current.draws else 0
         return {
             "states": like(states, self.chains),
             "tuners": like(tuners, self.chains),
@@ -273,11 +277,11 @@ class Engine:
     def _chunk(self, done: Progress, do: Callable[..., list[Step]], hurried: bool) -> Progress:
         """The next state. hurried: a stage of warmup that ends when it has adapted ends now."""
         stage = self.stages[done.stage]
-        when, words = When(done.iterations, done.chunk * CHUNK, stage.adapt), self.words
+        when, words = When(done.iterations, stage.adapt), self.words
 
         def advance(chain: Any) -> Step:
             state, tuner = jax.tree.map(lambda leaf: leaf[chain], (done.states, done.tuners))
-            return self.program.advance(state, tuner, words[chain], when, done.settings, self.arrays)
+            return self.program.advance(state, tuner, words[chain], when, done.settings, self._arrays_of(chain))
 
         if on_cpu():
             states, tuners, records, sums = _stack(do(advance, range(self.chains)))
@@ -302,7 +306,7 @@ class Engine:
         """With a look at the draws, and with the positions after this chunk, where it is time for either."""
         if self.aim is not None and self.aim.looks(done.chunk):
             done = replace(done, standing=self._standing(self.aim, done))
-        if not self.spacing or done.chunk % self._spacing(done.chunk - 1):
+        if not self.stored or done.chunk % self._spacing(done.chunk - 1):
             return done
         positions = (*done.positions, np.asarray(self.sampler.position(done.states)))
         return replace(done, positions=positions[1::2] if len(positions) > self.stored else positions)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from finitewidth.sampling.posterior import Arrays, Target, draw_all
-from finitewidth.sampling.program import Info, Moment, Records, Sampler, Settings, Stage
+from finitewidth.sampling.program import Info, Records, Sampler, Settings, Stage
 
 DIVERGENCE = 1000.0
 _STEPS = 50  # Langevin steps between two draws
@@ -58,7 +58,7 @@ class Langevin(Sampler):
         stages = [Stage("burn-in", warmup, adapt)] if warmup else []
         return [*stages, Stage("draws", draws, draws=True)]
 
-    def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
+    def step(self, state: State, key: Array, jitter: Array, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One draw: ``trajectory`` Langevin steps."""
         epsilon = settings["step_size"]
 

@@ -13,7 +13,7 @@ from blackjax.adaptation.base import get_filter_adapt_info_fn
 from jax import Array
 
 from finitewidth.sampling.posterior import Arrays, Target, draw_all
-from finitewidth.sampling.program import Info, Moment, Sampler, Settings, Stage
+from finitewidth.sampling.program import Info, Sampler, Settings, Stage
 
 _START = 0.01  # step size that adaptation starts from
 
@@ -63,7 +63,7 @@ class Nuts(Sampler):
         """Draws only: the window adaptation is part of ``init``."""
         return [Stage("draws", draws, draws=True)]
 
-    def step(self, state: State, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[State, Info]:
+    def step(self, state: State, key: Array, jitter: Array, settings: Any, arrays: Arrays) -> tuple[State, Info]:
         """One NUTS trajectory."""
         density = partial(self._log_density, arrays=arrays)
         chain, info = blackjax.nuts.build_kernel()(key, state.chain, density, state.step_size, state.inverse_mass)

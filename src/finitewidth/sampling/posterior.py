@@ -11,7 +11,6 @@ integrated exactly: what remains is the collapsed posterior of the hidden weight
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,8 +30,8 @@ class Arrays(NamedTuple):
 
     train: inputs of the dynamics (P, ...). y: (P, D). test: (P*, ...), with ``n_extra`` more inputs than
     ``train`` where the inputs were rotated (see inputs.py). scale: prior standard deviation of every
-    weight, (dim,). temperature: T; here, so that all temperatures share compiled code. coupling: of two
-    networks (coupled.py).
+    weight, (dim,). temperature: T; here, so that all temperatures share compiled code. centre: prior mean of every
+    weight, (dim,), of every chain outside the compiled functions, (chains, dim); () where it is zero.
     """
 
     train: Leaf
@@ -40,7 +39,7 @@ class Arrays(NamedTuple):
     test: Leaf
     scale: Leaf
     temperature: Leaf
-    coupling: Tree = ()
+    centre: Leaf = ()
 
 
 class Conditional(NamedTuple):
@@ -60,18 +59,12 @@ class Target:
     """The posterior of one network: shapes and settings, no data; equal targets share compiled code.
 
     input_shape: of a training point as the dynamics sees it. n_extra: inputs of the test points outside the
-    training span. activations: ``network.jax_functions``.
+    training span.
     """
 
     network: Network
     input_shape: tuple[int, ...]
-    n_extra: int
-    activations: tuple[Callable[[Array], Array], ...]
-
-    @classmethod
-    def of(cls, network: Network, x: np.ndarray, n_extra: int) -> Target:
-        """For training inputs ``x`` (P, ...)."""
-        return cls(network, tuple(x.shape[1:]), n_extra, network.jax_functions)
+    n_extra: int = 0
 
     @property
     def n_features(self) -> int:
@@ -85,7 +78,8 @@ class Target:
 
     def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         """The network's hidden weights of a whitened vector (dim,)."""
-        return self._unravel(theta * arrays.scale)
+        weights = theta * arrays.scale
+        return self._unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
 
     def features(self, hidden: Tree, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""

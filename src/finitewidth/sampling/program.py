@@ -39,13 +39,6 @@ class Info(NamedTuple):
     diverged: Leaf
 
 
-class Moment(NamedTuple):
-    """When an iteration happens: its number in its stage, and a quasi-random number in (0, 1)."""
-
-    index: Leaf
-    jitter: Leaf
-
-
 @dataclass(frozen=True)
 class Stage:
     """A part of a run, of so many iterations at most, rounded up to whole chunks.
@@ -89,8 +82,8 @@ class Sampler(abc.ABC):
         """What a run goes through; the last are the draws. warmup: None to end when it has adapted."""
 
     @abc.abstractmethod
-    def step(self, state: Tree, key: Array, moment: Moment, settings: Any, arrays: Arrays) -> tuple[Tree, Info]:
-        """One draw."""
+    def step(self, state: Tree, key: Array, jitter: Array, settings: Any, arrays: Arrays) -> tuple[Tree, Info]:
+        """One draw. jitter: a quasi-random number in (0, 1)."""
 
     @abc.abstractmethod
     def energy(self, state: Tree, arrays: Arrays) -> Array:
@@ -150,12 +143,10 @@ Step = tuple[Tree, DualAveraging, Tree, Tree]  # state, tuner, records and sums
 class When(NamedTuple):
     """What a chunk is part of.
 
-    iterations: done before it in the whole run. first: done before it in its stage. adapt: whether the stage adapts the
-    step size.
+    iterations: done before it in the whole run. adapt: whether the stage adapts the step size.
     """
 
     iterations: Leaf
-    first: Leaf
     adapt: Leaf
 
 
@@ -174,7 +165,7 @@ class Program:
         """What ``advance`` gives of one chain, without doing anything: pytrees of shapes."""
         words = words_of(0, 0)
         state, tuner = jax.eval_shape(self._init, words, arrays), DualAveraging.start(np.ones(()))
-        shapes: Step = jax.eval_shape(self._advance, state, tuner, words, When(0, 0, False), settings, arrays)
+        shapes: Step = jax.eval_shape(self._advance, state, tuner, words, When(0, False), settings, arrays)
         return shapes
 
     def advance(
@@ -201,11 +192,10 @@ class Program:
         def body(carry: Tree, index: Array) -> tuple[Tree, Tree]:
             state, tuner, sums = carry
             now = when.iterations + index
-            moment = Moment(when.first + index, van_der_corput(now))
             used = dict(settings)
             if "step_size" in used:
                 used["step_size"] = jnp.where(when.adapt, jnp.exp(tuner.log_step), used["step_size"])
-            state, info = self.sampler.step(state, _key(words, now, _STEP), moment, used, arrays)
+            state, info = self.sampler.step(state, _key(words, now, _STEP), van_der_corput(now), used, arrays)
             tuner = tuner.update(self.sampler.acceptance - info.acceptance)
             record, terms = self._observe(state, observing_key(words, now), arrays)
             return (state, tuner, jax.tree.map(jnp.add, sums, terms)), {**record, **info._asdict()}
@@ -224,7 +214,8 @@ class Program:
 
 def _batch(program: Program, *arguments: Any) -> Step:
     """``_advance`` of several chains at once."""
-    step: Step = jax.vmap(program._advance, (0, 0, 0, None, None, None))(*arguments)
+    shared = Arrays(*(None,) * 5, centre=0)  # by all chains
+    step: Step = jax.vmap(program._advance, (0, 0, 0, None, None, shared))(*arguments)
     return step
 
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from jax import Array as JaxArray
     from numpy.typing import ArrayLike
 
+    from finitewidth.sampling.method import SamplingRun
     from finitewidth.sampling.posterior import Arrays, Target
     from finitewidth.sampling.program import Record
-    from finitewidth.sampling.run import SamplingRun
 
 Array = np.ndarray
 

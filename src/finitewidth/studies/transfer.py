@@ -207,7 +207,7 @@ def _samples(
         work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
         coupled, place = protocol.of(network, rho), work.checkpoint(protocol.name, name, f"{rho:g}")
         if isinstance(coupled, SourceFirst):
-            following = sample_following(coupled, layers, checkpoint=place, **options)
+            following = sample_following(coupled, layers, seed=plan.seed, checkpoint=place)
             overlap = following.order_parameter("cross")
             found[rho] = SampledTarget.of(following.errors(work.test.y), *overlap)
             continue

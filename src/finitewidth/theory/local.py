@@ -85,7 +85,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
     @property
     def sharing(self) -> Hashable:
         """The local kernels serve every number of channels, temperature and readout precision."""
-        return "patches", unit_network(self.network).with_width(1), self.network.activation_ids
+        return "patches", unit_network(self.network).with_width(1)
 
     def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
         gram = self.factorise(train)

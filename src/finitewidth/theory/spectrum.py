@@ -32,7 +32,7 @@ def unit_network(network: AnyNetwork) -> AnyNetwork:
 
 def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
     """Of theories that need the spectrum of one kernel."""
-    return "spectrum", unit_network(network).with_width(1), network.activation_ids, solver
+    return "spectrum", unit_network(network).with_width(1), solver
 
 
 Compute = Callable[[np.ndarray], Spectrum]

@@ -314,7 +314,7 @@ class Ensemble(Displayed):
         import jax
 
         x = np.asarray(x, dtype=float)
-        one = compiled(function, self.network, key=self.network.jax_functions, lane=False)
+        one = compiled(function, self.network, lane=False)
         with single_thread():
             networks = (jax.tree.map(lambda leaf: leaf[i], parameters) for i in range(len(self.seeds)))  # noqa: B023
             return np.stack([np.asarray(one(network, x)) for network in networks])

@@ -22,7 +22,7 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.display import Displayed, Tabulated, shortened
+from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.likelihoods import GaussianPosterior
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.kernels import Kernels, StackKernel
@@ -45,7 +45,7 @@ class LazyRow(Displayed):
 
 
 @dataclass(frozen=True)
-class LazyCurve(Tabulated):
+class LazyCurve(Rows[LazyRow]):
     """Rows in the order of the given times.
 
     limit: errors at t -> infinity. bayesian: errors of the posterior of the same network (NNGP) at ``temperature``.
@@ -67,15 +67,6 @@ class LazyCurve(Tabulated):
         yield from left_out
         yield f"At the end of training: {self.limit!r}"
         yield f"Bayesian, T = {self.temperature:g}: {self.bayesian!r}"
-
-    def __iter__(self) -> Iterator[LazyRow]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> LazyRow:
-        return self.rows[index]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
@@ -104,7 +95,7 @@ class LazyTraining(Displayed):
         step: learning rate of gradient descent, 0 for gradient flow. InputError where it would diverge.
         ``train_error`` of the result is the ensemble's mean of (1/P) sum (y - f)^2.
         """
-        return self._predict(self._points(x), time, step)
+        return self._predict(self._points(x), _time(time), step)
 
     def covariance(self, x: Any, time: float = math.inf, step: float = 0.0) -> Array:
         """Covariance over initialisations between the points ``x``, (points, points); its diagonal is the variance."""
@@ -133,7 +124,7 @@ class LazyTraining(Displayed):
         chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
         points, rows = self._points(test.x), []
         for time in chosen:
-            rows.append(LazyRow(float(time), **asdict(self._predict(points, _time(float(time)), 0.0).errors(test))))
+            rows.append(LazyRow(float(time), **asdict(self._predict(points, float(time), 0.0).errors(test))))
         temperature = checks.not_negative("temperature", temperature)
         limit = self._predict(points, math.inf, 0.0).errors(test)
         return LazyCurve(tuple(rows), limit, self._posterior(points, temperature).errors(test), temperature)
@@ -144,7 +135,7 @@ class LazyTraining(Displayed):
         return _Points(self.spectrum.project(cross.ntk), cross.nngp, cross.nngp @ self.spectrum.vectors, prior)
 
     def _predict(self, points: _Points, time: float, step: float) -> Prediction:
-        gain, decay = self._gain(_time(time), step)
+        gain, decay = self._gain(time, step)
         through = points.ntk * gain  # Theta_xX A_t in the eigenbasis
         mean = through @ self.spectrum.rotate(self.train.y)
         variance = points.prior - 2.0 * np.einsum("pi,pi->p", through, points.rotated_nngp)

@@ -129,7 +129,7 @@ def recent_slopes(
 
 def family(network: Network) -> Hashable:
     """Equal for networks whose slopes are the same: that differ in width, the layers keeping their proportions."""
-    return network.with_width(1), network.activation_ids, proportions(network.widths)
+    return network.with_width(1), proportions(network.widths)
 
 
 def proportions(widths: Sequence[int]) -> tuple[float, ...]:

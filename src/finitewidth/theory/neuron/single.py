@@ -134,7 +134,7 @@ class NeuronTheory(Theory["Continuation"]):
     @property
     def sharing(self) -> Hashable:
         """Inputs, and where the last solution ended."""
-        return "neuron", self.network.with_width(1), self.network.activation_ids
+        return "neuron", self.network.with_width(1)
 
     def reusable(self, shared: Continuation) -> bool:
         """Each solution starts where the last one ended."""
