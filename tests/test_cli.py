@@ -129,7 +129,7 @@ def test_method_neuron(capsys):
     assert set(row) == set(action)
     assert row["converged"]
     assert row["log_evidence"] is None
-    assert row["message"] == "quadratic response"
+    assert row["message"] == "375 rounds"
     assert row["test_error"] == pytest.approx(action["test_error"], rel=0.05)
     assert row["validity"] is None
     assert action["validity"]["expected_relative_error"] < 0.1
@@ -140,7 +140,7 @@ def test_method_neuron(capsys):
     [
         (("--particles", "500"), "use method neuron"),
         (("--method", "neuron", "--depth", "2"), "one hidden layer"),
-        (("--method", "neuron", "--response", "cubic"), "nonlinear"),
+        (("--method", "neuron", "--seconds", "0"), "seconds"),
         (("--method", "neuron", "--particles", "10"), "at least 200"),
     ],
 )

@@ -93,7 +93,7 @@ def shown() -> dict[str, object]:
         **{"deep": deep, "local": local, "local theory": local.theory, "map": local.q_map(), "minimum": deep.minima[0]},
         "outputs": fw.solve(fw.theory_of(NETWORK, 0.05), outputs),
         "own theory": fw.theory_of(Skip(widths=3), 0.1),
-        "neuron": fw.theory_of(NETWORK, 0.05, method=fw.SingleNeuron(seeds=2)),
+        "neuron": fw.theory_of(NETWORK, 0.05, method=fw.SingleNeuron(seed=2)),
         **{"data": TRAIN, "classes": NAMED, "scaling": Standardiser.fit(X), "prediction": prediction},
         **{"errors": prediction.errors(TEST.y), "draws": draws(), "ensemble": ensemble()},
         "sampled errors": draws().errors(TEST.y),

@@ -204,7 +204,7 @@ def test_learned_features_of_samples_and_theory():
     names = ("weight_covariance", "hidden_kernel")
     draws = fw.sample(network, train, test, 0.05, chains=2, draws=100, warmup=60, observables=names)
     sampled = features.learned(draws, network, train)
-    theory = fw.theory_of(network, 0.05, method=fw.SingleNeuron(particles=400, rounds=(60, 60)))
+    theory = fw.theory_of(network, 0.05, method=fw.SingleNeuron(particles=400, rounds=(60, 60), seconds=600.0))
     solution = fw.solve(theory, train)
     values, fields = sampled.receptive_fields(1)
     ours, other = solution.features.receptive_fields(1)
@@ -213,7 +213,7 @@ def test_learned_features_of_samples_and_theory():
     kernel = features.hidden_kernel(solution)
     assert np.linalg.norm(kernel - sampled.hidden_kernel) < 0.1 * np.linalg.norm(kernel)
     response = features.renormalised_kernel(solution)
-    fitted = solution.predictor.results[0].position.kernel
+    fitted = solution.predictor.result.kernel
     assert np.linalg.norm(response - fitted) < 0.1 * np.linalg.norm(fitted)
     with pytest.raises(InputError, match="weight_covariance"):
         features.learned(fw.sample(network, train, test, 0.05, chains=1, draws=5, warmup=5), network, train)

@@ -445,7 +445,7 @@ _METHODS: tuple[tuple[Any, dict[str, tuple[Any, ...]]], ...] = (
     (fw.Saddle, {"closure": ("nested", "product", None), "solver": ("auto", "exact", fw.Solver("krylov"))}),
     (fw.Integrate, {"closure": ("nested", "product", None)}),
     (fw.Infinite, {"solver": ("auto", "exact", fw.Solver("krylov"))}),
-    (fw.SingleNeuron, {"particles": (200, 512), "response": ("auto", "quadratic", "nonlinear"), "seeds": (1, 2)}),
+    (fw.SingleNeuron, {"particles": (200, 512), "seconds": (1, 60.0)}),
     (fw.Sample, {"chains": (1, 4), "warmup": (0, None), "seed": (0, 3), "observables": ("order_parameter", (), ["x"])}),
     (fw.Train, {"optimiser": ("adam", "sgd"), "batch": (5, None), "seeds": (3, [1, 2]), "learning_rate": (0.1, None)}),
 )

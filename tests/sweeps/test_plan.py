@@ -213,7 +213,6 @@ def test_a_point_holds_every_default(method):
         "saddle": {"solver": "auto"},
         "infinite": {"solver": "auto"},
         "first-order": {"neurons": 200_000, "tolerance": 0.01},
-        "neuron": {"response": "auto", "seeds": 1},
     }
     settings |= {
         "sample": {"chains": 4, "sampler": "collapsed"},

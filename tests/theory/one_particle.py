@@ -8,10 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
 
 from finitewidth.runs.jax_runs import single_thread
-from finitewidth.theory.neuron.reference import ScalarAction
 
 jax = pytest.importorskip("jax")
 P, RANK, T = 4, 3, 0.3
@@ -20,26 +18,19 @@ P, RANK, T = 4, 3, 0.3
 class Case:
     """Data, field and particles of one model, small, and what the formulas say of them."""
 
-    def __init__(self, patches=1, pooled=False, outputs=1, populations=1, nonlinear=False, particles=6, seed=0):
+    def __init__(self, patches=1, pooled=False, outputs=1, populations=1, particles=6, seed=0):
         import jax.numpy as jnp
 
         from finitewidth.theory.neuron import particles as cp
 
         rng = np.random.default_rng(seed)
-        self.model = cp.Model(jnp.tanh, P, patches, pooled, outputs, nonlinear)
-        self.patches, self.pooled, self.outputs, self.nonlinear = patches, pooled, outputs, nonlinear
+        self.model = cp.Model(jnp.tanh, P, patches, pooled, outputs)
+        self.patches, self.pooled, self.outputs = patches, pooled, outputs
         self.m = 1 if pooled else patches
         self.k, self.values, self.width, self.scale = self.m * outputs, outputs * P, 5.0, 1.4
         self.rows = rng.standard_normal((populations, patches * P, RANK))
         self.theta = rng.standard_normal((populations, particles, RANK))
-        self.z = rng.standard_normal((populations, particles, self.k))
         self.set_field(3)
-        self.reference = None
-        if nonlinear:
-            root = rng.standard_normal((P, P))
-            self.y, self.kernel, self.weight = rng.standard_normal(P), root @ root.T / P, 7
-            self.q = self.scalar_action(self.y)[1]
-            self.reference = ScalarAction(self.kernel, self.q, self.weight).reference(self.y, T)
 
     def set_field(self, seed):
         rng = np.random.default_rng(seed)
@@ -55,12 +46,6 @@ class Case:
         data = cp.Data(self.rows, np.float64(self.scale), np.float64(self.width))
         return data, cp.Field(self.s.reshape(shape), self.R.reshape(*shape, *shape))
 
-    @property
-    def state(self):
-        from finitewidth.theory.neuron import particles as cp
-
-        return cp.State(self.theta, self.z)
-
     def psi(self, theta, rows):
         """(m, points) of one neuron."""
         phi = self.scale * np.array([np.tanh(row @ theta) for row in rows]).reshape(self.patches, -1)
@@ -73,59 +58,46 @@ class Case:
             out[d, :, :, d] = psi.T
         return out.reshape(-1, self.k)
 
-    def scalar_action(self, y):
-        """G_a and its q, by bounded minimisation."""
-
-        def at(log_q):
-            q = math.exp(log_q)
-            A = q * self.kernel + T * np.eye(P)
-            return 0.5 * (self.weight * (q - log_q) + np.linalg.slogdet(A)[1] + y @ np.linalg.solve(A, y))
-
-        found = minimize_scalar(at, bounds=(-5.0, 5.0), method="bounded", options={"xatol": 1e-9})
-        return found.fun, math.exp(found.x)
-
-    def neuron(self, g, theta, z):
+    def neuron(self, g, theta):
         """Potential and conditional moments of one particle."""
         psi, N = self.psi(theta, self.rows[g]), self.width
         Psi = self.spread(psi)
         precision = np.eye(self.k) + Psi.T @ self.R @ Psi / N
         covariance = np.linalg.inv(precision)
         mean = covariance @ Psi.T @ self.s / math.sqrt(N)
-        if self.nonlinear:
-            u = Psi @ z / math.sqrt(N)
-            curvature, slope = self.reference.R, self.reference.s
-            braces = self.scalar_action(self.y - u)[0] + slope @ u - 0.5 * u @ curvature @ u
-            potential, mean, second = -(self.s @ u - 0.5 * u @ self.R @ u - braces), z, np.outer(z, z)
-        else:
-            second = covariance + np.outer(mean, mean)
-            potential = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * mean @ precision @ mean
+        second = covariance + np.outer(mean, mean)
+        potential = 0.5 * np.linalg.slogdet(precision)[1] - 0.5 * mean @ precision @ mean
         strength = 0.2 + np.trace(second) / self.k
         return SimpleNamespace(
             potential=potential - math.log(strength),
             psi=psi,
             mean=mean,
             second=second,
-            frozen=covariance,
-            weight=1.0 / strength,
+            covariance=covariance,
+            strength=strength,
             Psi=Psi,
         )
 
-    def neurons(self, theta, z):
+    def neurons(self, theta):
         """All of them: [population][particle]."""
-        return [[self.neuron(g, *one) for one in zip(*part, strict=True)] for g, part in enumerate(zip(theta, z))]  # noqa: B905
+        return [[self.neuron(g, one) for one in part] for g, part in enumerate(theta)]
 
     def moments(self, neurons):
         """f, K_R, the response at frozen weights and E[z z^T], by weighted averages of u and u u^T."""
         f, total = np.zeros(self.values), np.zeros((2, self.values, self.values))
         orders = []
         for population in neurons:
-            norm, mean, order = sum(one.weight for one in population), np.zeros(self.values), np.zeros((self.k, self.k))
+            norm, mean, order = (
+                sum(1.0 / one.strength for one in population),
+                np.zeros(self.values),
+                np.zeros((self.k, self.k)),
+            )
             for one in population:
-                share = one.weight / norm
+                share = 1.0 / one.strength / norm
                 mean += share * math.sqrt(self.width) * one.Psi @ one.mean
                 order += share * one.second
                 total[0] += share * one.Psi @ one.second @ one.Psi.T
-                total[1] += share * one.Psi @ one.frozen @ one.Psi.T
+                total[1] += share * one.Psi @ one.covariance @ one.Psi.T
             total[0] -= np.outer(mean, mean) / self.width
             f += mean
             orders.append(order)
@@ -137,7 +109,6 @@ CASES = {
     "patches": {"patches": 3, "populations": 2},
     "outputs": {"patches": 2, "outputs": 2},
     "pooled": {"patches": 2, "pooled": True, "outputs": 2, "populations": 2},
-    "nonlinear": {"patches": 2, "nonlinear": True},
 }
 
 
@@ -152,10 +123,8 @@ def derivative(function, x, step=1e-3):
 
 def ran(function, *given):
     """Compiled as a whole, as in use: one operation after another would take much longer to compile."""
-    from finitewidth.theory.neuron import particles as cp
-
     with single_thread():
-        return cp.numpy_of(jax.jit(function, static_argnums=0)(*given))
+        return jax.tree.map(np.asarray, jax.jit(function, static_argnums=0)(*given))
 
 
 def close(got, want, **tolerance):

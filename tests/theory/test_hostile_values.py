@@ -45,7 +45,7 @@ def test_methods_and_options_of_any_kind_are_refused(value):
     for name in ("closure", "solver"):
         with pytest.raises(InputError, match=name):
             fw.Saddle(**{name: value})
-    for name in ("particles", "rounds", "response", "seed", "seeds"):
+    for name in ("particles", "rounds", "seconds", "seed"):
         if name == "seed" and type(value) is int and value == 0:
             continue  # it is one
         with pytest.raises(InputError, match=name):

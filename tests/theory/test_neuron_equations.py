@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from theory.one_particle import CASES, RANK, Case, Draws, P, T, close, derivative, key, ran
+from theory.one_particle import CASES, RANK, Case, Draws, P, close, derivative, key, ran
 
 jax = pytest.importorskip("jax")
 
@@ -19,20 +19,15 @@ def test_every_particle_by_hand(name):
     from finitewidth.theory.neuron import particles as cp
 
     case = Case(**CASES[name])
-    got = ran(cp.evaluate, case.model, case.state, *case.given, case.reference)
-    known = ran(cp.readouts, case.model, case.state, *case.given)
-    assert isinstance(got.potential, np.ndarray)
+    got, gradient = ran(cp.evaluate, case.model, case.theta, *case.given)
+    known = ran(cp.readouts, case.model, case.theta, *case.given)
     assert case.model.readouts == case.k
     for g, k in np.ndindex(got.potential.shape):
-        want = case.neuron(g, case.theta[g, k], case.z[g, k])
-        for field in ("potential", "psi", "mean", "second", "frozen", "weight"):
+        want = case.neuron(g, case.theta[g, k])
+        for field in got._fields:
             close(getattr(got, field)[g, k], getattr(want, field), rtol=1e-7)
-        for field in ("psi", "mean", "second", "weight"):
-            close(getattr(known, field)[g, k], getattr(want, field))
-        close(known.covariance[g, k], 0.0 * want.frozen if case.nonlinear else want.frozen)
-        at = case.theta[g, k], case.z[g, k]
-        close(got.gradient.theta[g, k], derivative(lambda x: case.neuron(g, x, at[1]).potential, at[0]), atol=1e-6)  # noqa: B023
-        close(got.gradient.z[g, k], derivative(lambda x: case.neuron(g, at[0], x).potential, at[1]), atol=1e-6)  # noqa: B023
+            close(getattr(known, field)[g, k], getattr(want, field), rtol=1e-7)
+        close(gradient[g, k], derivative(lambda x: case.neuron(g, x).potential, case.theta[g, k]), atol=1e-6)  # noqa: B023
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -41,7 +36,7 @@ def test_the_readouts_are_integrated(k):
     case = Case(patches=k)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     for theta in case.theta[0]:
-        one = case.neuron(0, theta, None)
+        one = case.neuron(0, theta)
         total, second = 0.0, 0.0
         for places in itertools.product(range(60), repeat=k):
             z = nodes[list(places)]
@@ -62,19 +57,6 @@ def test_the_quick_erf():
     close(slope, 4.0 / math.sqrt(math.pi) * np.exp(-(x**2)))
 
 
-@pytest.mark.parametrize("far", [0.3, 1.0, 3.0])
-def test_the_scalar_action_away_from_its_reference(far):
-    from finitewidth.theory.neuron import particles as cp
-
-    case = Case(nonlinear=True)
-    y = far * np.random.default_rng(5).standard_normal((3, 2, P))
-    energy, solved = ran(lambda _, *given: cp._scalar_action(*given), None, y, case.reference)
-    for place in np.ndindex(3, 2):
-        want, q = case.scalar_action(y[place])
-        assert float(energy[place]) == pytest.approx(want, rel=1e-7)
-        close(solved[place], np.linalg.solve(q * case.kernel + T * np.eye(P), y[place]), rtol=1e-5)
-
-
 # --- averages --------------------------------------------------------------------------------------------------------
 
 
@@ -87,18 +69,18 @@ def test_averages_at_other_points_by_hand(name, monkeypatch):
     groups, count, points = *case.theta.shape[:2], 3
     rows = rng.standard_normal((groups, case.patches * points, RANK + 4))
     draws, again = Draws(monkeypatch), Draws(monkeypatch)
-    got = draws.ran(cp.at_points, case.model, case.state, *case.given, rows, key(1))
-    kernel = again.ran(cp.kernel_at, case.model, case.state, *case.given, rows, key(1))
+    got = draws.ran(cp.at_points, case.model, case.theta, *case.given, rows, key(1))
+    kernel = again.ran(cp.kernel_at, case.model, case.theta, *case.given, rows, key(1))
     fresh = draws.of("normal") + again.of("normal")
     assert [part.shape for part in fresh] == [(groups, count, 4)] * 2
-    neurons = case.neurons(case.theta, case.z)
+    neurons = case.neurons(case.theta)
     f_train, K, _, _ = case.moments(neurons)
     size, D = points * case.outputs, case.outputs
     f, cross, own = np.zeros(size), np.zeros((size, case.values)), np.zeros((size, size))
     for g, population in enumerate(neurons):
-        norm, mean, at_train = sum(one.weight for one in population), np.zeros(size), np.zeros(case.values)
+        norm, mean, at_train = sum(1.0 / one.strength for one in population), np.zeros(size), np.zeros(case.values)
         for k, one in enumerate(population):
-            share = one.weight / norm
+            share = 1.0 / one.strength / norm
             At = case.spread(case.psi(np.append(case.theta[g, k], fresh[0][g, k]), rows[g]))
             mean += share * math.sqrt(case.width) * At @ one.mean
             at_train += share * math.sqrt(case.width) * one.Psi @ one.mean
@@ -115,17 +97,6 @@ def test_averages_at_other_points_by_hand(name, monkeypatch):
     close(kernel, np.einsum("dpdq->pq", own.reshape(D, points, D, points)) / D)
 
 
-def test_readouts_drawn_from_their_conditional(monkeypatch):
-    from finitewidth.theory.neuron import particles as cp
-
-    case, draws = Case(patches=2, outputs=2), Draws(monkeypatch)
-    z = draws.ran(cp.draw_readouts, case.model, case.state, *case.given, key(4))
-    (noise,) = draws.of("normal")
-    for k, theta in enumerate(case.theta[0]):
-        one = case.neuron(0, theta, None)
-        close(z[0, k], one.mean + np.linalg.cholesky(one.frozen) @ noise[0, k])
-
-
 # --- one round -------------------------------------------------------------------------------------------------------
 
 
@@ -140,20 +111,20 @@ def one_round(case, before, directions, draws, step):
     """``advance``, one particle after another."""
     normal, uniform = draws.of("normal"), draws.of("uniform")
     follow, jitter, accept = uniform[0], uniform[1], uniform[2]
-    theta, z, shifts = case.theta.copy(), case.z.copy(), []
-    for g, group in enumerate(case.neurons(theta, z)):
+    theta, shifts = case.theta.copy(), []
+    for g, group in enumerate(case.neurons(theta)):
         gain = before[g] - np.array([one.potential for one in group])
         chosen = resampled(gain, float(follow[g, 0]))
         shifts.append(np.std(np.clip(np.where(np.isfinite(gain), gain, 0.0), -20.0, 20.0)))
-        theta[g], z[g] = theta[g][chosen], z[g][chosen]
-    moments = case.moments(case.neurons(theta, z))
-    potential, chance, jumped = np.zeros(theta.shape[:2]), np.zeros(theta.shape[:2]), np.zeros(theta.shape[:2])
+        theta[g] = theta[g][chosen]
+    moments = case.moments(case.neurons(theta))
+    potential, chance = np.zeros(theta.shape[:2]), np.zeros(theta.shape[:2])
     for g, k in np.ndindex(potential.shape):
         angle = min(step * math.exp(jitter[g, k, 0]), 1.2)
-        x, p = np.append(theta[g, k], z[g, k]), np.append(normal[0][g, k], normal[1][g, k])
+        x, p = theta[g, k], normal[0][g, k]
 
         def at(x):
-            return case.neuron(g, x[:RANK], x[RANK:]).potential  # noqa: B023
+            return case.neuron(g, x).potential  # noqa: B023
 
         old, start = at(x) + 0.5 * (x @ x + p @ p), x
         for _ in range(4):
@@ -162,21 +133,19 @@ def one_round(case, before, directions, draws, step):
             p = p - 0.5 * angle * derivative(at, x)
         chance[g, k] = min(1.0, math.exp(old - at(x) - 0.5 * (x @ x + p @ p)))
         x = x if accept[g, k] < chance[g, k] else start
-        if not case.nonlinear:
-            choice = draws.of("categorical")[0][g, k]
-            vector, deviation = directions.vectors[g, :, choice], directions.deviations[g, choice]
-            before_jump, after = x[:RANK] @ vector, deviation * normal[2][g, k]
-            proposed = x.copy()
-            proposed[:RANK] += (after - before_jump) * vector
-            prior, proposal = stats.norm(0.0, 1.0).logpdf, stats.norm(0.0, deviation).logpdf
-            ratio = prior(after) - prior(before_jump) + proposal(before_jump) - proposal(after)
-            jumped[g, k] = min(1.0, math.exp(ratio + at(x) - at(proposed)))
-            x = proposed if uniform[3][g, k] < jumped[g, k] else x
-        theta[g, k], z[g, k], potential[g, k] = x[:RANK], x[RANK:], at(x)
-    return theta, z, potential, moments, chance, jumped, max(shifts)
+        choice = draws.of("categorical")[0][g, k]
+        vector, deviation = directions.vectors[g, :, choice], directions.deviations[g, choice]
+        before_jump, after = x @ vector, deviation * normal[1][g, k]
+        proposed = x + (after - before_jump) * vector
+        prior, proposal = stats.norm(0.0, 1.0).logpdf, stats.norm(0.0, deviation).logpdf
+        ratio = prior(after) - prior(before_jump) + proposal(before_jump) - proposal(after)
+        jumped = min(1.0, math.exp(ratio + at(x) - at(proposed)))
+        theta[g, k] = proposed if uniform[3][g, k] < jumped else x
+        potential[g, k] = at(theta[g, k])
+    return theta, potential, moments, chance, max(shifts)
 
 
-@pytest.mark.parametrize("name", ["one", "patches", "outputs", "nonlinear"])
+@pytest.mark.parametrize("name", ["one", "patches", "outputs"])
 def test_one_round_by_hand(name, monkeypatch):
     """Resampling, moments, four leapfrog steps, Metropolis, a jump; with the random numbers that were drawn."""
     from finitewidth.theory.neuron import particles as cp
@@ -187,12 +156,12 @@ def test_one_round_by_hand(name, monkeypatch):
     vectors = np.stack([np.linalg.qr(rng.standard_normal((RANK, RANK)))[0][:, :2] for _ in range(groups)])
     odds = np.array([[0.0, 0.0], [-60.0, 0.0]])[:groups]  # the second population jumps along its second direction
     directions = cp.Directions(vectors, 0.8 + rng.random((groups, 2)), odds)
-    potential = [[one.potential for one in part] for part in case.neurons(case.theta, case.z)]
+    potential = [[one.potential for one in part] for part in case.neurons(case.theta)]
     before, draws = np.array(potential) + 0.8 * rng.standard_normal((groups, count)), Draws(monkeypatch)
-    given = (case.model, case.state, before, *case.given, case.reference, directions, key(5), np.float64(0.75))
-    state, after, moments = draws.ran(cp.advance, *given)
+    given = (case.model, case.theta, before, *case.given, directions, key(5), np.float64(0.75))
+    got, after, moments = draws.ran(cp.advance, *given)
     assert draws.independent
-    theta, z, now, (f, kernel, frozen, order), chance, jumped, shift = one_round(case, before, directions, draws, 0.75)
+    theta, now, (f, kernel, frozen, order), chance, shift = one_round(case, before, directions, draws, 0.75)
     D = case.outputs
     close(moments.f, f.reshape(D, P))
     close(moments.kernel, kernel.reshape(D, P, D, P))
@@ -200,12 +169,8 @@ def test_one_round_by_hand(name, monkeypatch):
     close(moments.order, order)
     close(moments.shift, shift)
     close(moments.acceptance, chance.mean(), atol=1e-5)
-    close(moments.jumped, jumped.mean(), atol=1e-5)
-    close(state.theta, theta, atol=1e-5)
+    close(got, theta, atol=1e-5)
     close(after, now, atol=1e-5)
-    if case.nonlinear:
-        close(state.z, z, atol=1e-5)
-        assert not draws.of("categorical")
     if name == "patches":
         assert (draws.of("categorical")[0][1] == 1).all()
     jitter = draws.of("uniform")[1]
@@ -218,22 +183,17 @@ def test_systematic_resampling(seed, monkeypatch):
     """Gains beyond 20 nats count as 20, those that are not known as none; populations apart."""
     from finitewidth.theory.neuron import particles as cp
 
-    case = Case(populations=2, particles=7)
     rng, draws = np.random.default_rng(seed), Draws(monkeypatch)
     gain = 2.0 * rng.standard_normal((2, 7))
     gain[0, 1], gain[1, 2:4] = [30.0, np.nan, -25.0][seed], 0.0
     gain[1, 0] = [-40.0, 3.0, np.inf][seed]
-    blank = np.zeros((2, 7))
-    neuron = cp.Neuron(rng.standard_normal((2, 7)), blank, blank, blank, blank, blank, rng.random((2, 7)))
-    given = (None, case.state, neuron, neuron.potential + gain, key(seed))
-    state, there, shift = draws.ran(lambda _, *given: cp._followed(*given), *given)
+    potential = rng.standard_normal((2, 7))
+    given = (None, potential, potential + gain, key(seed))
+    got, shift = draws.ran(lambda _, *given: cp._followed(*given), *given)
     marks = draws.of("uniform")[0]
     assert marks[0, 0] != marks[1, 0]
     for g in range(2):
-        chosen = resampled(gain[g], float(marks[g, 0]))
-        close(state.theta[g], case.theta[g][chosen])
-        close(state.z[g], case.z[g][chosen])
-        close(there.weight[g], neuron.weight[g][chosen])
+        np.testing.assert_array_equal(got[g], resampled(gain[g], float(marks[g, 0])))
     known = np.clip(np.where(np.isfinite(gain), gain, 0.0), -20.0, 20.0)
     close(shift, max(np.std(part) for part in known))
 
@@ -245,14 +205,10 @@ def test_metropolis():
     count = 4000
     change = np.repeat([[-1.0, np.log(4.0), np.nan, np.inf, -np.inf]], count // 5, axis=1)
     ones, zeros = np.ones((1, count, 2)), np.zeros((1, count, 2))
-    given = (key(0), change, (cp.State(ones, ones), ones[..., 0]), (cp.State(zeros, zeros), zeros[..., 0]))
-    state, potential, mean = ran(lambda _, *given: cp._metropolis(*given), None, *given)
-    np.testing.assert_array_equal(state.theta[..., 0], potential)
-    np.testing.assert_array_equal(state.z, state.theta)
+    given = (key(0), change, (ones, ones[..., 0]), (zeros, zeros[..., 0]))
+    theta, potential, mean = ran(lambda _, *given: cp._metropolis(*given), None, *given)
+    np.testing.assert_array_equal(theta, np.repeat(potential[..., None], 2, axis=-1))
     shares = np.asarray(potential).reshape(5, -1).mean(1)
     assert (shares[0], shares[2], shares[3], shares[4]) == (1.0, 0.0, 0.0, 0.0)
     assert shares[1] == pytest.approx(0.25, abs=0.05)
     assert float(mean) == pytest.approx((1.0 + 0.25) / 5)
-
-
-# --- starts, keys, compiled code -------------------------------------------------------------------------------------

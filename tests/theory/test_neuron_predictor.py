@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,13 +12,12 @@ from scipy.optimize import minimize_scalar
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.inference.prediction import Prediction
-from finitewidth.theory.neuron import predictor as predictor_module
+from finitewidth.checks.exceptions import InputError
 from finitewidth.theory.neuron.design import Design, whitened
-from finitewidth.theory.neuron.predictor import NeuronPrediction, NeuronPredictor
-from finitewidth.theory.neuron.reference import ScalarAction
+from finitewidth.theory.neuron.predictor import NeuronPredictor, NoPredictor, draw_readouts
+from finitewidth.theory.neuron.single import starting_field
 from theory.linear_neuron import linear_neuron
-from theory.one_particle import Case, P, T, close, derivative, key, ran
+from theory.one_particle import T, close, key, ran
 
 jax = pytest.importorskip("jax")
 
@@ -155,12 +153,12 @@ def test_a_linear_neuron_of_any_readout_precision(readout):
     close(got[1], kernel / readout, rtol=1e-6)
 
 
-# --- the scalar action -----------------------------------------------------------------------------------------------
+# --- where it starts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize(("name", "shared"), [("fully connected", 1), ("pooled", 1), ("convolutional", 4)])
-def test_the_scalar_action_of_every_architecture(name, shared, outputs):
+def test_the_field_to_start_from(name, shared, outputs):
     """One q for all: N (times patches) nats for each output, by minimisation over a line."""
     train, network = data_set(images(5), outputs), ARCHITECTURES[name][0](weight_precision=(0.8, 1.4))
     K, targets = kernels.nngp(network, train.x), train.y.reshape(5, -1)
@@ -172,37 +170,9 @@ def test_the_scalar_action_of_every_architecture(name, shared, outputs):
         return outputs * (rate + np.linalg.slogdet(A)[1]) + np.trace(targets.T @ np.linalg.solve(A, targets))
 
     q = math.exp(minimize_scalar(action, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-9}).x)
-    assert ScalarAction.of(network, train, T).q == pytest.approx(q, rel=1e-6)
-
-
-@pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize(("name", "shared"), [("fully connected", 1), ("pooled", 1), ("convolutional", 4)])
-def test_the_field_of_the_scalar_action(name, shared, outputs):
-    train, network = data_set(images(5), outputs), ARCHITECTURES[name][0](weight_precision=(0.8, 1.4))
-    found, targets = ScalarAction.of(network, train, T), train.y.reshape(5, -1)
-    assert found.weight == 6 * shared
-    close(found.kernel, kernels.nngp(network, train.x))
-    s, kernel = found.field(train.y, T)
-    A = found.q * found.kernel + T * np.eye(5)
-    close(s, np.concatenate([np.linalg.solve(A, targets[:, d]) for d in range(outputs)]))
-    for d, e in np.ndindex(outputs, outputs):
-        close(kernel[5 * d : 5 * d + 5, 5 * e : 5 * e + 5], found.q * found.kernel if d == e else 0.0 * found.kernel)
-
-
-def test_slope_and_curvature_of_the_action():
-    case = Case(nonlinear=True)
-    found = case.reference
-    close(found.s, derivative(lambda y: case.scalar_action(y)[0], case.y), rtol=1e-6, atol=1e-7)
-
-    def field(y):
-        return np.linalg.solve(case.scalar_action(y)[1] * case.kernel + T * np.eye(P), y)
-
-    slopes = [derivative(lambda y, k=k: field(y)[k], case.y, 1e-2) for k in range(P)]
-    close(found.R, slopes, atol=1e-5, rtol=1e-4)
-    close((found.basis * found.values) @ found.basis.T, case.kernel)
-    assert (float(found.weight), float(found.temperature)) == (7.0, T)
-    assert math.exp(found.log_q) == pytest.approx(case.q)
-    np.testing.assert_array_equal(found.y, case.y)
+    s, kernel = starting_field(network, train, T)
+    close(s, np.linalg.solve(q * K + T * np.eye(5), targets).T.ravel(), rtol=1e-5)
+    close(kernel, np.kron(np.eye(outputs), q * K), rtol=1e-5)
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------
@@ -213,66 +183,54 @@ def data_set(x, outputs=1, seed=3):
     return fw.Dataset(x, y[:, 0] if outputs == 1 else y, classes=())
 
 
-def predictor_of(name="fully connected", outputs=1, seeds=1, points=8, particles=6, snapshots=2):
+def predictor_of(name="fully connected", outputs=1, points=8, particles=6, snapshots=2):
     """Of particles that nobody solved for."""
-    from finitewidth.theory.neuron.particles import State
-    from finitewidth.theory.neuron.rounds import Averages, Position, Problem, Result
+    from finitewidth.theory.neuron.rounds import Problem, Result
 
     network = ARCHITECTURES[name][0](activation="tanh", weight_precision=(1.3, 0.7))
     train = data_set(images(points), outputs)
-    design = Design.of(network, train.x)
+    design, rng = Design.of(network, train.x), np.random.default_rng(0)
     problem = Problem(design, train.y.reshape(points, -1).T.ravel(), outputs, T, 6)
-    results, k, size = [], design.n_readouts * outputs, points * outputs
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        lead = (snapshots, design.n_populations, particles)
-        kept = State(*(rng.standard_normal((*lead, n)).astype(np.float32) for n in (design.rank, k)))
-        root, order = rng.standard_normal((size, size)) / math.sqrt(size), rng.standard_normal((lead[1], k, k))
-        at = Position(State(kept.theta[-1], kept.z[-1]), 0.5 * rng.standard_normal(size), root @ root.T, root, 0.3, 9)
-        averages = Averages(np.zeros(size), root, order @ order.swapaxes(1, 2))
-        results.append(Result(at, averages, kept, problem.model(False), 0.0, 0.0))
-    return NeuronPredictor(SimpleNamespace(network=network), train, problem, tuple(results))
+    k, size, groups = design.n_readouts * outputs, points * outputs, design.n_populations
+    theta = rng.standard_normal((snapshots, groups, particles, design.rank)).astype(np.float32)
+    root, order = rng.standard_normal((size, size)) / math.sqrt(size), rng.standard_normal((groups, k, k))
+    s = 0.5 * rng.standard_normal(size)
+    return NeuronPredictor(network, train, Result(problem, s, root @ root.T, theta, order @ order.swapaxes(1, 2), 9))
 
 
-def snapshots_of(predictor, result, function, *rest):
+def snapshots_of(predictor, function, *rest):
     """A function of the particles at each snapshot, at the solved field."""
-    problem, at = predictor.problem, result.position
-    field = problem.field(at.s, np.linalg.inv(at.kernel + T * np.eye(len(at.s))))
-    for k, parts in enumerate(zip(*result.snapshots, strict=True)):
-        state = type(at.state)(*(part.astype(float) for part in parts))
-        yield state, ran(function, result.model, state, problem.data, field, *rest, *((key(k, 3),) if rest else ()))
+    result, problem = predictor.result, predictor.result.problem
+    field = problem.field(result.s, result.kernel)
+    for k, theta in enumerate(result.theta.astype(float)):
+        yield theta, ran(function, problem.model, theta, problem.data, field, *rest, *((key(k, 3),) if rest else ()))
 
 
-@pytest.mark.parametrize(
-    ("name", "outputs", "seeds"), [("fully connected", 1, 2), ("convolutional", 1, 1), ("locally connected", 2, 1)]
-)
-def test_predictions_from_the_snapshots(name, outputs, seeds):
+@pytest.mark.parametrize(("name", "outputs"), [("fully connected", 1), ("convolutional", 1), ("locally connected", 2)])
+def test_predictions_from_the_snapshots(name, outputs):
     """f(x) and K_R averaged over them; the residual on the same particles taken out to first order."""
     from finitewidth.theory.neuron import particles as cp
 
-    predictor, x = predictor_of(name, outputs, seeds), images(3, seed=5)
-    got, rows = predictor.predict(x), predictor.problem.design.at(x)
-    y, size, parts = predictor.problem.y, 8 * outputs, []
-    for result in predictor.results:
-        found = [moments for _, moments in snapshots_of(predictor, result, cp.at_points, rows)]
-        f, cross, own, f_train, K = (np.mean(each, axis=0) for each in zip(*found, strict=True))
-        K, cross = K.reshape(size, size), cross.reshape(3 * outputs, size)
-        R = np.linalg.inv(0.5 * (K + K.T) + T * np.eye(size))
-        missing = y - T * result.position.s - f_train.ravel()
-        mean = f.ravel() + cross @ R @ missing
-        spread = [
+    predictor, x = predictor_of(name, outputs), images(3, seed=5)
+    problem, s = predictor.result.problem, predictor.result.s
+    got, y, size = predictor.predict(x), problem.y, 8 * outputs
+    found = [moments for _, moments in snapshots_of(predictor, cp.at_points, problem.design.at(x))]
+    f, cross, own, f_train, K = (np.mean(each, axis=0) for each in zip(*found, strict=True))
+    K, cross = K.reshape(size, size), cross.reshape(3 * outputs, size)
+    R = np.linalg.inv(0.5 * (K + K.T) + T * np.eye(size))
+    missing = y - T * s - f_train.ravel()
+    mean = (f.ravel() + cross @ R @ missing).reshape(outputs, 3).T
+    spread = np.array(
+        [
             [[own[d, e, p] - cross[3 * d + p] @ R @ cross[3 * e + p] for e in range(outputs)] for d in range(outputs)]
             for p in range(3)
         ]
-        left = T * (result.position.s + R @ missing)
-        error = left @ left / size + T * np.trace(K @ R) / size
-        parts.append((mean.reshape(outputs, 3).T, np.array(spread), error))
-    mean, spread, error = (np.mean(each, axis=0) for each in zip(*parts, strict=True))
-    variance = np.mean([np.maximum(np.einsum("pdd->pd", one[1]), 0.0) for one in parts], axis=0)
+    )
+    variance = np.maximum(np.einsum("pdd->pd", spread), 0.0)
+    left = T * (s + R @ missing)
     close(got.mean, mean if outputs > 1 else mean[:, 0], rtol=1e-6)
     close(got.variance, variance if outputs > 1 else variance[:, 0], rtol=1e-6, atol=1e-8)
-    assert got.train_error == pytest.approx(error, rel=1e-6)
-    assert len(got.parts) == seeds
+    assert got.train_error == pytest.approx(left @ left / size + T * np.trace(K @ R) / size, rel=1e-6)
     if outputs > 1:
         close(got.covariance, spread, rtol=1e-6, atol=1e-8)
     else:
@@ -283,9 +241,9 @@ def test_predictions_from_the_snapshots(name, outputs, seeds):
 def test_the_kernel_of_other_points(name, outputs):
     from finitewidth.theory.neuron import particles as cp
 
-    predictor, x = predictor_of(name, outputs, seeds=2), images(3, seed=5)
-    rows = predictor.problem.design.at(x)
-    want = [found for _, found in snapshots_of(predictor, predictor.results[0], cp.kernel_at, rows)]
+    predictor, x = predictor_of(name, outputs), images(3, seed=5)
+    rows = predictor.result.problem.design.at(x)
+    want = [found for _, found in snapshots_of(predictor, cp.kernel_at, rows)]
     close(predictor.kernel_at(x), np.mean(want, axis=0))
 
 
@@ -294,22 +252,22 @@ def test_what_the_neurons_learned(name):
     """Weighted averages of theta theta^T and of phi phi^T, over patches and populations."""
     from finitewidth.theory.neuron import particles as cp
 
-    predictor = predictor_of(name, seeds=2)
-    design, found = predictor.problem.design, predictor.features
+    predictor = predictor_of(name)
+    design, found = predictor.result.problem.design, predictor.features
     G, r, J = design.n_populations, design.rank, design.n_preactivations
     gram, hidden = np.zeros((G, r, r)), np.zeros((8, 8))
-    for result in predictor.results:
-        for state, known in snapshots_of(predictor, result, cp.readouts):
-            for g, k in np.ndindex(G, 6):
-                share = known.weight[g, k] / known.weight[g].sum() / 4
-                phi = np.tanh(design.rows[g] @ state.theta[g, k]).reshape(J, 8)
-                phi = phi.mean(0, keepdims=True) if name == "pooled" else phi
-                gram[g] += share * np.outer(state.theta[g, k], state.theta[g, k])
-                hidden += share * phi.T @ phi / (len(phi) * G)
+    for theta, known in snapshots_of(predictor, cp.readouts):
+        weight = 1.0 / known.strength
+        for g, k in np.ndindex(G, 6):
+            share = weight[g, k] / weight[g].sum() / 2
+            phi = np.tanh(design.rows[g] @ theta[g, k]).reshape(J, 8)
+            phi = phi.mean(0, keepdims=True) if name == "pooled" else phi
+            gram[g] += share * np.outer(theta[g, k], theta[g, k])
+            hidden += share * phi.T @ phi / (len(phi) * G)
     want = [design.weight_covariance(gram)[g] for g in range(G)]
     close(found.weight_covariance, want if name == "locally connected" else want[0], rtol=1e-6)
     close(found.hidden_kernel, hidden, rtol=1e-6)
-    assert found.readouts.shape == (2 * 2 * G * 3, design.n_readouts)
+    assert found.readouts.shape == (2 * G * 3, design.n_readouts)
     assert found.input_shape == ((4, 4) if name == "fully connected" else (2, 2, 1))
 
 
@@ -326,9 +284,8 @@ def test_readouts_of_equally_likely_neurons():
     weight[0, 1::2] = 3.0
     weight[1, 1000:] = 0.0
     mean[1, 1000:] = 1e9
-    drawn = predictor_module._draw_readouts(
-        SimpleNamespace(mean=mean, covariance=covariance, weight=weight), np.random.default_rng(1)
-    )
+    neuron = SimpleNamespace(mean=mean, covariance=covariance)
+    drawn = draw_readouts(neuron, weight, np.random.default_rng(1))
     assert drawn.shape == (4000, 2)
     first, second = drawn[:2000], drawn[2000:]
     assert set(first[:, 0]) == {0.0, 100.0}
@@ -339,11 +296,8 @@ def test_readouts_of_equally_likely_neurons():
     turned = np.linalg.solve(np.linalg.cholesky(wide), (second - [7.0, -7.0]).T)
     assert stats.kstest(turned.ravel(), "norm").pvalue > 1e-3
     below = np.broadcast_to(-1e-12 * np.eye(2), (2, 4000, 2, 2))
-    assert np.isfinite(
-        predictor_module._draw_readouts(
-            SimpleNamespace(mean=mean, covariance=below, weight=weight), np.random.default_rng(1)
-        )
-    ).all()
+    neuron.covariance = below
+    assert np.isfinite(draw_readouts(neuron, weight, np.random.default_rng(1))).all()
 
 
 @pytest.mark.parametrize(
@@ -353,28 +307,15 @@ def test_readouts_of_equally_likely_neurons():
         *(("locally connected", 1, (4,)), ("locally connected", 2, (4, 2, 2))),
     ],
 )
-def test_order_parameters_over_seeds(name, outputs, shape):
-    predictor = predictor_of(name, outputs, seeds=2)
-    mean = sum(result.averages.order for result in predictor.results) / 2
+def test_order_parameters(name, outputs, shape):
+    predictor = predictor_of(name, outputs)
     assert predictor.order_parameters.shape == shape
-    close(predictor.order_parameters, mean.reshape(shape))
+    close(predictor.order_parameters, predictor.result.order.reshape(shape))
 
 
-def test_errors_over_seeds():
-    rng = np.random.default_rng(0)
-    parts = tuple(Prediction(rng.standard_normal(5), rng.random(5), rng.random()) for _ in range(3))
-    whole = NeuronPrediction(rng.standard_normal(5), rng.random(5), 0.4, None, parts)
-    y = rng.standard_normal(5)
-    found, plain = whole.errors(y), Prediction(whole.mean, whole.variance, 0.4).errors(y)
-    for name in ("test_error", "bias", "variance", "accuracy", "train_error"):
-        assert getattr(found, name) == getattr(plain, name)
-    each = [statistics.fmean((y - part.mean) ** 2 + part.variance) for part in parts]
-    assert found.test_error_se == pytest.approx(statistics.stdev(each) / math.sqrt(3))
-    assert found.train_error_se == pytest.approx(statistics.stdev(part.train_error for part in parts) / math.sqrt(3))
-    two = NeuronPrediction(whole.mean, whole.variance, 0.4, None, parts[:2]).errors(y)
-    assert two.test_error_se == pytest.approx(abs(each[0] - each[1]) / 2)
-    alone = NeuronPrediction(whole.mean, whole.variance, 0.4, None, parts[:1]).errors(y)
-    assert math.isnan(alone.test_error_se)
-    assert math.isnan(alone.train_error_se)
-    signs = np.sign(y)
-    assert whole.errors(signs).accuracy == Prediction(whole.mean, whole.variance, 0.4).errors(signs).accuracy
+def test_nothing_is_predicted_without_convergence():
+    predictor = NoPredictor("residual 3; samples serve: --method sample")
+    with pytest.raises(InputError, match=r"not converged \(residual 3\); wanted: .*; samples serve: --method sample"):
+        predictor.predict(images(3))
+    with pytest.raises(InputError, match="not converged"):
+        _ = predictor.features

@@ -116,10 +116,8 @@ class TheoryOptions:
     particles: str | None = _text(
         "M", "Of method neuron: neurons followed at once. Default: as the data ask for.", WHOLE
     )
-    response: str | None = _text("KIND", "Of method neuron: auto, quadratic or nonlinear. Default: auto.")
     neurons: str | None = _text("M", "Of method first-order: most that are drawn, a layer. Default: 200000.", WHOLE)
     tolerance: str | None = _text("X", "Of method first-order: standard error wanted. Default: 0.01.", NUMBER)
-    seeds: str | None = _text("K", "Of methods neuron and train: solutions or networks. Default: 1 and 8.", WHOLE)
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ class SamplingOptions:
     chains: str | None = _text("C", "Chains; R-hat needs two. Default: 4.", WHOLE)
     draws: str | None = _text("D", "Draws of each chain. Default: 500; with --accuracy at most 5000.", WHOLE)
     accuracy: str | None = _text("1%", "Draw until the test error is so well known (standard error).", SHARE)
-    seconds: str | None = _text("60|2min", "The most that sampling, or method curve, may take.", DURATION)
+    seconds: str | None = _text("60|2min", "The most that sampling, or method curve or neuron, may take.", DURATION)
     warmup: str | None = _text("D", "Iterations before them. Default: until the sampler has adapted.", WHOLE_FROM_ZERO)
     step_size: str | None = _text("X", "Fixed step size. Default: adapted.", NUMBER)
 
@@ -146,6 +144,7 @@ class SamplingOptions:
 class TrainingOptions:
     """Settings of method train; temperature 0 is no weight decay."""
 
+    seeds: str | None = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.", WHOLE)
     optimiser: str | None = _text("NAME", "adam, sgd or langevin. Default: adam.")
     learning_rate: str | None = _text("X", "Step size of training. Default: chosen.", NUMBER)
     momentum: str | None = _text("X", "Of sgd. Default: 0.", NUMBER_FROM_ZERO)
@@ -186,7 +185,6 @@ class TrainOptions(_Shown, TrainingOptions, JobOptions):
     """The options of ``finitewidth train``: those of ``predict --method train``."""
 
     method: ClassVar[str] = "train"
-    seeds: str | None = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.", WHOLE)
 
 
 @dataclass(frozen=True)

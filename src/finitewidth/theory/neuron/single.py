@@ -1,79 +1,72 @@
 """The self-consistent single-neuron theory: one hidden layer, features that need not be Gaussian (docs/neuron.md).
 
-One neuron is solved exactly, by particles, in the field of all others; the field follows from the neuron. With Gaussian
-features it is the saddle of the action. It takes every one-hidden-layer architecture and any activation.
+One neuron is solved exactly, by particles, in the field of all others, which answer it linearly; the field follows from
+the neuron. With Gaussian features it is the saddle of the action. It takes every one-hidden-layer architecture and any
+activation.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from finitewidth import checks
+from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.data import Dataset
 from finitewidth.inference import methods
 from finitewidth.inference.methods import Control, gaussian_temperature
-from finitewidth.linalg import require_memory
+from finitewidth.linalg import RegularisedGram, Spectrum, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs import durations
-from finitewidth.runs.checkpoints import RunFile, folder_of
-from finitewidth.runs.fingerprints import network_fingerprint, versions
 from finitewidth.runs.long_runs import reporting
+from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.local import rate_on_patches
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.predictor import NeuronPredictor
-from finitewidth.theory.neuron.reference import ScalarAction
+from finitewidth.theory.neuron.predictor import NeuronPredictor, NoPredictor
+from finitewidth.theory.saddle import scale_minima
 from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 
-if TYPE_CHECKING:
-    from finitewidth.theory.neuron.particles import State
-    from finitewidth.theory.neuron.rounds import Position, Problem, Result
-
 Array = np.ndarray
-_REMEDY = "use fewer training points, fewer particles (fw.SingleNeuron)"
-RESPONSES = ("auto", "quadratic", "nonlinear")
+_REMEDY = "use fewer training points, or sample: --method sample --accuracy 5%"
 _PACED = 3  # rounds that show the pace
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
+_DOUBT = 1.5  # how much longer than allowed it may seem to take before it is given up
 
 
 @dataclass(frozen=True)
 class SingleNeuron(TheoryMethod):
     """The self-consistent single-neuron theory as a method; one hidden layer, any activation (docs/neuron.md).
 
+    It shows what neurons learn (``solution.features``). Its errors are dearer than samples of the same accuracy.
+
     particles: M, neurons that are followed at once; None: as many as the training points ask for.
     rounds: of approach, and of averaging the field, one Hamiltonian trajectory of every particle each; half as many as
         the latter then measure at that field. What has not converged goes on, up to seven times the latter in all.
-    response: of the other neurons to one neuron's output: "quadratic", "nonlinear", or "auto": the latter where
-        the former gives lambda_1 E[v^2] above 2.5, or finds no solution (residual above .3).
+    seconds: the most that a solution may take. What would take longer, or has stalled, has not converged.
     seed: decides every random number: the same call gives the same numbers on one machine.
-    seeds: independent solutions, ``seed``, ``seed + 1``, ...; more than one gives standard errors.
 
     Raises InputError for values that cannot be.
     """
 
     particles: int | None = None
     rounds: tuple[int, int] = (150, 150)
-    response: str = "auto"
+    seconds: float = 60.0
     seed: int = 0
-    seeds: int = 1
     name = "neuron"
 
     def __post_init__(self) -> None:
-        checks.choice("response", self.response, RESPONSES)
         checked = {
             "particles": None if self.particles is None else checks.positive_integer("particles", self.particles),
             "rounds": _pair("rounds", self.rounds),
+            "seconds": checks.positive("seconds", self.seconds),
             "seed": checks.seed("seed", self.seed),
-            "seeds": checks.positive_integer("seeds", self.seeds),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -118,7 +111,7 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class NeuronTheory(Theory["Continuation"]):
+class NeuronTheory(Theory[Design]):
     """One hidden layer of any architecture, one output or several.
 
     Source: the project's own (docs/neuron.md); with Gaussian features it reduces to the action.
@@ -131,15 +124,6 @@ class NeuronTheory(Theory["Continuation"]):
     method = "neuron"
     estimates_itself = True
 
-    @property
-    def sharing(self) -> Hashable:
-        """Inputs, and where the last solution ended."""
-        return "neuron", self.network.with_width(1)
-
-    def reusable(self, shared: Continuation) -> bool:
-        """Each solution starts where the last one ended."""
-        return False
-
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         return f"particles on {train.n_points:,} training points", _REMEDY
 
@@ -147,147 +131,94 @@ class NeuronTheory(Theory["Continuation"]):
         """Of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
         return rate_on_patches(self.network, order_parameters)
 
-    def factorise(self, train: Dataset, memory: float | None = None) -> Continuation:
-        """What a curve over widths and temperatures hands on: the inputs, and where the last solution ended."""
-        return Continuation(Design.of(self.network, train.x))
+    def factorise(self, train: Dataset, memory: float | None = None) -> Design:
+        """The inputs of a neuron."""
+        return Design.of(self.network, train.x)
 
-    def solve(self, train: Dataset, shared: Continuation | None = None, memory: float | None = None) -> TheorySolution:
-        """Approach the self-consistent field by stochastic approximation, once for every seed.
+    def solve(self, train: Dataset, shared: Design | None = None, memory: float | None = None) -> TheorySolution:
+        """Approach the self-consistent field by stochastic approximation.
 
-        ``shared``: an earlier ``factorise`` on the same data; the solution then starts where the last one ended.
         Raises MemoryCapError above ``memory`` bytes, InputError for too few particles, MissingExtraError without JAX.
         """
-        shared = shared or self.factorise(train, memory)
+        design = shared or self.factorise(train, memory)
         count = self.options.particles_for(train.y.size)
-        self._require_memory(shared.design, train, count, memory)
+        self._require_memory(design, train, count, memory)
         _require_jax()
-        runs = []
-        with _bar(
-            self.options, self.control.progress, f"{count} particles on {train.n_points} training points"
-        ) as tell:
-            for seed in range(self.options.seed, self.options.seed + self.options.seeds):
-                runs.append(self._solve(train, shared, count, seed, tell))
-        return self._solution(train, shared, runs)
-
-    def _solve(
-        self, train: Dataset, shared: Continuation, count: int, seed: int, tell: Callable[[], None]
-    ) -> tuple[Result, str]:
-        """One seed: the quadratic response, and the nonlinear one where it is wanted (docs/neuron.md, "Rule")."""
-        problem = self.problem(train, shared.design)
-        first, second = self.options.rounds
-        action = ScalarAction.of(self.network, train, self.temperature)
-        position = shared.positions.pop((seed, count), None)
-        if position is not None:
-            first = max(1, first // 2)
-        start = position or self._begin(problem, action, train, count, seed)
-        wanted, one_output = self.options.response, train.n_outputs == 1
-        if one_output and wanted == "nonlinear":
-            result, note = None, "nonlinear response"
-        else:
-            may_change = one_output and wanted == "auto"
-            rounds = (first, second)
-            file = self._file(train, start, rounds, seed, "quadratic", may_change)
-            result = problem.solve(start, rounds, seed, None, tell, may_change, file)
-            note = "quadratic response"
-            if wanted != "quadratic" and result.strong:
-                told = f"lambda_1 E[v^2] = {result.strength:.2f}, residual {result.residual:.2f}"
-                if one_output:
-                    note = f"nonlinear response (the quadratic one gives {told})"
-                    # where that found no solution, its particles are no place to start from
-                    start = result.position if result.converged else self._begin(problem, action, train, count, seed)
-                    result = None
-                else:
-                    note = f"quadratic response ({told}; no other for several outputs)"
-        if result is None:
-            reference = action.reference(train.y, self.temperature)
-            rounds, start = (self.options.rounds[0], second), problem.with_readouts(start, seed)
-            file = self._file(train, start, rounds, seed, "nonlinear")
-            result = problem.solve(start, rounds, seed, reference, tell, file=file)
-        if result.converged:
-            shared.positions[seed, count] = replace(result.position, state=_first(result.position.state, count))
-        return result, note
-
-    def _begin(self, problem: Problem, action: ScalarAction, train: Dataset, count: int, seed: int) -> Position:
-        s, kernel = action.field(train.y, self.temperature)
-        return problem.begin(_START * s, kernel, count, seed)
-
-    def _file(
-        self,
-        train: Dataset,
-        start: Position,
-        rounds: tuple[int, int],
-        seed: int,
-        response: str,
-        may_change: bool = False,
-    ) -> RunFile | None:
-        """Where this run is saved: named by all that decides its numbers, so that a folder takes many."""
-        if self.control.checkpoints is None:
-            return None
-        decides = {
-            "network": network_fingerprint(self.network),
-            "temperature": self.temperature,
-            "train": train.fingerprint(),
-            "start": start.digest(),
-            "rounds": rounds,
-            "seed": seed,
-            "response": [response, may_change],
-            "versions": versions(),
-        }
-        text = json.dumps(decides)
-        name = f"neuron-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-        return RunFile(folder_of(self.control.checkpoints) / name, text)
-
-    def problem(self, train: Dataset, design: Design) -> Problem:
-        """The training set as the particles see it."""
-        from finitewidth.theory.neuron.rounds import Problem
+        from finitewidth.theory.neuron.rounds import NotConvergedError, Problem, Run
 
         y = train.y.reshape(train.n_points, -1).T.ravel()
-        return Problem(replace_network(design, self.network), y, train.n_outputs, self.temperature, self.widths[0])
+        problem = Problem(design, y, train.n_outputs, self.temperature, self.widths[0])
+        shape, rng = (design.n_populations, count, design.rank), np.random.default_rng(self.options.seed)
+        s, kernel = starting_field(self.network, train, self.temperature)
+        what = f"{count} particles on {train.n_points} training points"
+        try:
+            with self._watched(what) as tell:
+                run = Run(problem, rng.standard_normal(shape), _START * s, kernel, self.options.seed, tell)
+                result = run.solve(*self.options.rounds)
+        except NotConvergedError as error:
+            message = f"{error}; {self._instead(train)}"
+            return TheorySolution(self, train, np.empty(0), math.nan, False, message, (), NoPredictor(message))
+        predictor = NeuronPredictor(self.network, train, result)
+        message = f"{result.rounds} rounds"
+        return TheorySolution(self, train, predictor.order_parameters.ravel(), math.nan, True, message, (), predictor)
 
-    def _solution(self, train: Dataset, shared: Continuation, runs: list[tuple[Result, str]]) -> TheorySolution:
-        results = tuple(result for result, _ in runs)
-        converged = all(result.converged for result in results)
-        message = runs[0][1] + (f", {len(runs)} seeds" if len(runs) > 1 else "")
-        if not converged:
-            worst = max(results, key=lambda result: result.shortfall)
-            remedy = "give more particles or rounds (fw.SingleNeuron), or raise the temperature"
-            message = f"{worst.complaint}, {message}; {remedy}"
-        problem = self.problem(train, shared.design)
-        predictor = NeuronPredictor(self, train, problem, results)
-        order = predictor.order_parameters
-        return TheorySolution(self, train, order.ravel(), math.nan, converged, message, (), predictor)
+    @contextlib.contextmanager
+    def _watched(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Called after every round: requires the time of the rest, moves a bar on stderr, and ends what takes too long.
+
+        What it calls raises NotConvergedError and, above the limit of ``fw.time_limit``, TimeCapError.
+        """
+        from finitewidth.theory.neuron.rounds import NotConvergedError
+
+        (first, second), allowed, started = self.options.rounds, self.options.seconds, time.perf_counter()
+        total = first + second + second // 2
+        times: list[float] = []
+        with reporting(durations.Pace(what, _REMEDY, _PACED), self.control.progress, "single neuron", total) as report:
+
+            def tell(left: int) -> None:
+                times.append(time.perf_counter())
+                report("single neuron", (1.0, left), len(times) + left)
+                spent = times[-1] - started
+                pace = (times[-1] - times[0]) / max(len(times) - 1, 1)  # the first round compiles
+                needed = spent + pace * left
+                if len(times) > _PACED and left and (spent > allowed or needed > _DOUBT * allowed):
+                    took, may = durations.format_time(needed), durations.format_time(allowed)
+                    raise NotConvergedError(f"it would take about {took}, and may take {may} (seconds)")
+
+            yield tell
+
+    def _instead(self, train: Dataset) -> str:
+        """What serves where this does not."""
+        from finitewidth.theory.validity import sampling_seconds
+
+        seconds = durations.format_time(sampling_seconds(self.network, train))
+        return f"samples serve, in about {seconds}: --method sample --accuracy 5%, or --within 5%"
 
     def _require_memory(self, design: Design, train: Dataset, count: int, memory: float | None) -> None:
         values, m = train.y.size, design.n_readouts
-        per_particle = design.n_preactivations * train.n_points * (6 + 2 * train.n_outputs**2) + 8 * design.rank
+        per_particle = design.n_preactivations * train.n_points * (6 + 2 * train.n_outputs**2) + 20 * design.rank
         per_particle += 6 * (m * train.n_outputs) ** 2
-        kept = 0.5 * 24 * count * (design.rank + m * train.n_outputs) * self.options.seeds
-        square = 12.0 * values**2
         require_memory(
-            8.0 * (design.n_populations * (count * per_particle + kept) + square) + 3e8,
+            8.0 * (design.n_populations * count * per_particle + 12.0 * values**2) + 3e8,
             f"{count} particles with {values} training values and {design.rank} weights a neuron",
             f"{_REMEDY}, or raise the memory cap",
             memory,
         )
 
 
-@dataclass
-class Continuation:
-    """What solutions on one training set share, and where the last one of each seed and particle number ended."""
+def starting_field(network: Network, train: Dataset, temperature: float) -> tuple[Array, Array]:
+    """s = A^-1 y (P D,) and K_R = q K (P D, P D) of the action with one order parameter q for all patches and outputs.
 
-    design: Design
-    positions: dict[tuple[int, int], Position] = field(default_factory=dict)
-
-
-def replace_network(design: Design, network: Network) -> Design:
-    """The same inputs for a network of another width (with the mean-field readout, psi depends on it)."""
-    ratio = math.sqrt(design.network.readout_precision / network.readout_precision)
-    return replace(design, network=network, feature_scale=design.feature_scale * ratio)
-
-
-def _first(state: State, count: int) -> State:
-    """So many particles of each population."""
-    return type(state)(*(part[:, :count] for part in state))
+    Outputs stand one after another. q costs its width for each patch that has readouts of its own.
+    """
+    kernel = kernels.nngp(network, train.x)
+    weight = network.widths[0] * (network.n_patches(train.x.shape[1:]) if network.patched else 1)
+    spectrum = Spectrum.of(kernel.copy(), overwrite=True)
+    minima = scale_minima(SpectralEnergy.of(spectrum, train.y), temperature, (weight,), 0.0)
+    scaled = (float(minima[0].order_parameters[0]) if minima else 1.0) * kernel
+    targets = train.y.reshape(train.n_points, -1)
+    s = RegularisedGram(scaled, temperature).solve(targets)
+    return s.T.ravel(), np.kron(np.eye(targets.shape[1]), scaled)
 
 
 def _require_jax() -> None:
@@ -295,20 +226,3 @@ def _require_jax() -> None:
         import jax  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("jax", "sample", "method = 'neuron'") from error
-
-
-@contextlib.contextmanager
-def _bar(options: SingleNeuron, progress: bool, what: str) -> Iterator[Callable[[], None]]:
-    """Called after every round: requires the time of the rest; with ``progress`` it moves a bar on stderr."""
-    first, second = options.rounds
-    # what has not converged takes more rounds, and what starts from the last solution less
-    total = options.seeds * (first + second + second // 2)
-    pace, left = durations.Pace(what, _REMEDY, _PACED), total
-    with reporting(pace, progress, "single neuron", total) as report:
-
-        def tell() -> None:
-            nonlocal left
-            left = max(0, left - 1)
-            report("single neuron", (1.0, left))
-
-        yield tell
