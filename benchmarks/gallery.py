@@ -1,14 +1,12 @@
-"""The gallery from finished studies: their figures into docs/figures, their findings into docs/studies.md.
+"""The gallery: every study at scale small, its figure into docs/figures, its findings into docs/studies.md.
 
-    finitewidth study NAME --scale small --out DIR/NAME      # for every NAME of `finitewidth study list`: minutes each
-    python benchmarks/gallery.py DIR
+    python benchmarks/gallery.py DIR      # minutes a study; what is in DIR already goes on where it was
 
-Every sentence and figure comes from the study.json of a run; studies that are not in DIR are left out, and named.
+Every sentence and figure comes from a run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
 import sys
@@ -19,32 +17,24 @@ import matplotlib
 import parts
 
 from finitewidth import studies
-from finitewidth.checks.exceptions import InputError
 from finitewidth.report import plots
 from finitewidth.report.findings import Claim
 from finitewidth.report.panels import study_figure
-from finitewidth.studies.study import Report
 
 LARGEST = 100_000  # bytes of a figure in the repository
 IN_ERRORS = re.compile(r", [\d.]+ standard errors from .*$")  # follows from the value and its error
 
 
 def main(folder: Path) -> None:
-    reports = {}
-    for name in studies.STUDIES:
-        with contextlib.suppress(InputError):  # not there, or not finished
-            reports[name] = Report.read(folder / name)
-    missing = [name for name in studies.STUDIES if name not in reports]
+    reports = {name: studies.run(study, folder / name, say=print) for name, study in studies.STUDIES.items()}
     versions = {
         ", ".join(f"{library} {version}" for library, version in report.plain["versions"].items())
         for report in reports.values()
     }
     lines = [f"Made by {' and '.join(sorted(versions))}.", ""]
-    if missing:
-        lines += [f"Not run for this page: {', '.join(f'`{name}`' for name in missing)}.", ""]
     for name, report in reports.items():
         figure = draw(name, report).relative_to(parts.DOCS)
-        lines += [f"### {name}", "", report.question, "", f"![{name}: theory beside samples]({figure})", ""]
+        lines += [f"### {name}", "", report.plain["question"], "", f"![{name}: theory beside samples]({figure})", ""]
         lines += [*findings(report.findings.claims), ""]
     parts.write("studies.md", "gallery", lines)
 
@@ -64,7 +54,7 @@ def findings(claims: tuple[Claim, ...]) -> Iterator[str]:
         yield f"- {statement}: {'; '.join(verdicts)}"
 
 
-def draw(name: str, report: Report) -> Path:
+def draw(name: str, report: studies.Report) -> Path:
     """The study's figure as SVG; refuses one that is too large for the repository."""
     path = parts.DOCS / "figures" / f"{name}.svg"
     path.parent.mkdir(exist_ok=True)

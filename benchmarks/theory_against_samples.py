@@ -31,6 +31,7 @@ from finitewidth.sampling import SampledRow
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"
 NEURON = HERE / "neuron_cases.json"
+VALIDITY = HERE / "validity_cases.json"
 
 
 def run(case: Case, folder: Path) -> dict[str, Any]:
@@ -85,9 +86,9 @@ def table(found: dict[str, Any], solved: dict[str, Any]) -> list[str]:
     converged = [(one, sample) for one, sample in zip(neurons, samples, strict=True) if one and one["converged"]]
     near = [abs(one["test_error"] / sample["test_error"] - 1.0) <= 0.03 for one, sample in converged]
     return [
-        "| data | P | network | T | test error, theory | sampled | off, % | off, SE | neuron, off, % "
-        "| train error, theory | sampled |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| data | P | network | T | test error, theory | sampled | off, % | off, SE | validity, expected % "
+        "| neuron, off, % | train error, theory | sampled |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *map(line_of, shown, rows, neurons),
         "",
         f"{len(rows)} cases, {sum(sample['converged'] for sample in samples)} converged (R-hat at most "
@@ -123,11 +124,20 @@ def line_of(case: Case, row: dict[str, Any], neuron: dict[str, Any] | None) -> s
         with_error(sample["test_error"], sample["test_error_se"]) + ("" if sample["converged"] else " (not converged)"),
         both([f"{percent_off(row, closure):+.1f}" for closure in row["theory"]]),
         both([f"{gap:+.1f}" for gap in in_se]),
+        validity_of(case),
         "" if neuron is None else neuron_off(neuron, sample),
         both([number(t["train_error"]) for t in theories]),
         with_error(sample["train_error"], sample["train_error_se"]),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def validity_of(case: Case) -> str:
+    """What is said of the prediction without a sample, from ``validity_calibration.py``."""
+    stated = json.loads(VALIDITY.read_text()).get(str(case))
+    if stated is None:
+        return ""
+    return stated["answer"] if stated["expected"] is None else f"{stated['answer']} {100 * stated['expected']:.1f}"
 
 
 def neuron_off(neuron: dict[str, Any], sample: dict[str, Any]) -> str:

@@ -62,4 +62,4 @@ print("figure:", plots.save(plots.learning_curve_figure(curve), folder / "eviden
 # The same against 1/N: the candidates, and the exact tangents at infinite width in wedges of two standard errors.
 
 # %%
-print("figure:", plots.save(first_order_plots.selection_figure(chosen, test), folder / "wider.svg"))
+print("figure:", plots.save(first_order_plots.selection_figure(chosen), folder / "wider.svg"))

@@ -288,7 +288,7 @@ def _draw(
     if tangent is not None and job.method.name == "first-order":
         drawn = first_order_figure(curve, tangent)
     elif all(hasattr(row, "test_error_se") for row in curve):
-        drawn = plots.sampled_figure(curve, tangent)
+        drawn = plots.learning_curve_figure(curve, tangent=tangent)
     else:
         solution = job.narrowest().solve(data[0])
         assert isinstance(solution, TheorySolution)

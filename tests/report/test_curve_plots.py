@@ -90,9 +90,11 @@ def test_samples_have_bars_of_two_standard_errors():
 
 def test_a_single_width_is_a_point_with_its_interval():
     (row,) = rows_of("one width")
-    answer, sampled = on_demand([row]).containers
-    assert answer.get_label() == "test error, 90 % interval"
-    assert answer.lines[2][0].get_segments()[0][:, 1] == pytest.approx([row.test_error_low, row.test_error_high])
+    ax = on_demand([row])
+    (sampled,) = ax.containers
+    assert lines(ax)["test error"].get_ydata().tolist() == [row.test_error]
+    (interval,) = [one for one in ax.collections if one.get_label() == "90 % interval"]
+    assert interval.get_segments()[0][:, 1] == pytest.approx([row.test_error_low, row.test_error_high])
     assert sampled.lines[0].get_xdata()[0] > row.width > lines(on_demand([row]))["theory alone"].get_xdata()[0]
 
 

@@ -48,11 +48,13 @@ def wedge(ax):
 
 @pytest.mark.parametrize("quantity", ["test_error", "train_error", "bias", "variance", "accuracy", "log_evidence"])
 def test_curve_tangent_and_infinite_width(quantity, curve, slopes):
-    ax = draw.against_inverse_width(curve, slopes, quantity=quantity)
-    drawn = line(ax, "method saddle")
+    exact = plots.slope_of(slopes, quantity)
+    ax = plots.learning_curve(
+        curve, infinite=exact.infinite, quantity=quantity, split=False, tangent=slopes, inverse=True
+    )
+    drawn = line(ax, "theory")
     np.testing.assert_allclose(drawn.get_xdata(), [1 / 200, 1 / 50, 1 / 20])
     np.testing.assert_allclose(drawn.get_ydata(), curve.column(quantity)[::-1].astype(float))
-    exact = slopes.evidence_slope.as_slope if quantity == "log_evidence" else getattr(slopes, quantity)
     tangent = line(ax, "exact to first order")
     x, y = np.array(tangent.get_xdata()), np.array(tangent.get_ydata())
     kept = np.isfinite(y)
@@ -64,7 +66,7 @@ def test_curve_tangent_and_infinite_width(quantity, curve, slopes):
 
 
 def test_the_wedge_is_two_standard_errors(curve, slopes):
-    corners = wedge(draw.against_inverse_width(curve, slopes))
+    corners = wedge(plots.learning_curve(curve, tangent=slopes, inverse=True))
     exact = slopes.test_error
     at = corners[:, 0].max()
     ends = corners[np.isclose(corners[:, 0], at), 1]
@@ -85,7 +87,7 @@ def test_samples_and_the_interval(slopes):
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(min(row.test_error_low for row in rows))
     # the method's log evidence touches the tangent: to first order it is exact
-    wide, narrow = np.array(line(evidence, "method first-order").get_ydata())
+    wide, narrow = np.array(line(evidence, "theory").get_ydata())
     exact = slopes.evidence_slope.as_slope
     assert wide - exact.infinite == pytest.approx(exact.slope / 200, rel=0.05)
     assert narrow > wide if exact.slope > 0 else narrow < wide
@@ -94,7 +96,7 @@ def test_samples_and_the_interval(slopes):
 def test_names_of_widths_do_not_overlap(slopes):
     rows = fw.learning_curve(NETWORK, TRAIN, TEST, [20, 21, 22, 30, 50, 100, 500, 1000, 5000], T)
     figure = Figure(figsize=(3.4, 2.6))
-    ax = draw.against_inverse_width(rows, slopes, figure.subplots())
+    ax = plots.learning_curve(rows, figure.subplots(), tangent=slopes, inverse=True)
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
     assert [label.get_text() for label in ax.get_xticklabels()][:2] == ["∞", "20"]
@@ -107,14 +109,21 @@ def test_names_of_widths_do_not_overlap(slopes):
     [
         ({"curve": []}, "without rows"),
         ({"quantity": "error"}, "did you mean"),
-        ({"curve": fw.learning_curve(NETWORK, TRAIN, TEST, [20], 0.2)}, "temperature = 0.2; wanted: that of the"),
-        ({"curve": fw.learning_curve(NETWORK, TRAIN, TEST, [20], T, [10, 30])}, "n_train = 10, 30"),
-        ({"curve": fw.learning_curve(fw.FullyConnected((20, 10)), TRAIN, TEST, None, T)}, "one proportion"),
+        ({"curve": fw.learning_curve(NETWORK, TRAIN, TEST, [20, 50], 0.2)}, "temperature = 0.2; wanted: that of the"),
+        ({"curve": fw.learning_curve(NETWORK, TRAIN, TEST, [20, 50], T, [10])}, "n_train = 10"),
+        (
+            {
+                "curve": [
+                    fw.learning_curve(fw.FullyConnected((width, 10)), TRAIN, TEST, None, T)[0] for width in (20, 50)
+                ]
+            },
+            "one proportion",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_refused(change, words, curve, slopes):
     with pytest.raises(InputError, match=words):
-        draw.against_inverse_width(**({"curve": curve, "slopes": slopes} | change))
+        plots.learning_curve(**({"curve": curve, "tangent": slopes, "inverse": True} | change))
 
 
 def test_wider_or_deeper():
@@ -125,9 +134,10 @@ def test_wider_or_deeper():
         assert dict(line(ax, name).get_xydata().tolist()) == pytest.approx(rows)
     starts = [one.get_ydata()[0] for one in ax.lines if list(one.get_xdata()) == [0.0]]
     assert starts == [slope.infinite for slope in chosen.evidence_slopes.values()]
-    figure = draw.selection_figure(chosen, TEST)
-    assert [ax.get_ylabel() for ax in figure.axes] == ["log evidence (nats)", "test error"]
-    figure.canvas.draw()
+    low, high = ax.get_ylim()
+    for slope in chosen.evidence_slopes.values():  # the axis holds the tangents
+        assert low < slope.infinite + slope.total / 20 < high
+    ax.figure.canvas.draw()
 
 
 # --- on a logarithmic axis --------------------------------------------------------------------------------------------

@@ -240,6 +240,11 @@ def test_against_temperature(data, network):
     assert points(ax)[0][1] == [[0.1, 0.2], [1.0, 0.4]]
 
 
-def test_no_sampled_rows():
-    with pytest.raises(InputError, match="at least one row"):
-        plots.sampled_curve([])
+def test_sampled_rows_are_points_not_a_line(data, network):
+    """Of a sampler's own curve; the numbers and bars are those of its rows."""
+    pytest.importorskip("jax")
+    rows = fw.learning_curve(network, *data, [4, 8], 0.1, method=fw.Sample(draws=20, chains=2, warmup=20))
+    (bars,) = plots.learning_curve(rows).containers
+    assert bars.lines[0].get_xydata().tolist() == [[row.width, row.test_error] for row in rows]
+    (segment, _) = bars.lines[2][0].get_segments()
+    assert segment[1, 1] - segment[0, 1] == pytest.approx(4.0 * rows[0].test_error_se)

@@ -81,9 +81,12 @@ def test_only_the_first_points():
     [
         ({}, "finished: 2 of 2 points done"),
         ({"done": 1, "failed": 1}, "finished: 1 of 2 points done, 1 failed"),
-        ({"state": "running", "done": 1, "left": 1, "seconds_left": 2.0}, "0.5 points/s over 4 s, 2 s left (serial)"),
-        ({"seconds": 125.0}, "0.5 points/s over 2:05 min (serial)"),
-        ({"seconds": 3725.0}, "0.5 points/s over 1:02:05 (serial)"),
+        (
+            {"state": "running", "done": 1, "left": 1, "seconds_left": 2.0},
+            "0.5 points/s over 4 seconds, 2 seconds left (serial)",
+        ),
+        ({"seconds": 125.0}, "0.5 points/s over 2.1 minutes (serial)"),
+        ({"seconds": 3725.0}, "0.5 points/s over 1 hour (serial)"),
         ({"not_converged": 1}, "NOT CONVERGED: 1 points of this run; see column converged"),
         ({"stored": 5}, "3 more points of other plans are in the folder"),
         ({"failures": {"no memory": 1}}, "failed (1): no memory"),

@@ -7,18 +7,14 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from finitewidth.report.plots import (
     COLOURS,
     COLUMN,
-    LIMIT,
-    LIMIT_DASHES,
     PAGE,
+    draw_sampled,
     drawing,
-    error_bars,
+    learning_curve,
     legend_of_figure,
-    log_axis,
     new_figure,
     panel,
     style,
@@ -44,11 +40,17 @@ def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
     """
     rows = sorted(rows, key=_width)
     with drawing(ax, 3.0) as ax:
-        _draw_answer(ax, rows)
+        learning_curve(rows, ax, rows[0].infinite_test_error, split=False)
+        ax.lines[0].set(marker=".", ms=4)
         _draw_theory(ax, rows)
-        ax.axhline(rows[0].infinite_test_error, color=_GREY, ls=LIMIT_DASHES, lw=1.0, label=LIMIT, zorder=2)
         _draw_samples(ax, rows)
-        _finish(ax, rows)
+        if len(rows) == 1:
+            ax.set_xticks([_width(rows[0])], [str(_width(rows[0]))])
+            ax.set_xticks([], minor=True)
+            ax.set_xlim(_width(rows[0]) / 2.0, _width(rows[0]) * 2.0)
+        if isinstance(rows[0].width, tuple):
+            ax.set_xlabel("width $N$ of the first layer")
+        _note(ax, f"rests on {rows[0].rests_on}; exact at infinite width")
     return ax
 
 
@@ -74,19 +76,6 @@ def on_demand_figure(rows: Sequence[CurveRow]) -> Figure:
     return figure
 
 
-def _draw_answer(ax: Axes, rows: Sequence[CurveRow]) -> None:
-    x = [_width(row) for row in rows]
-    low, value, high = (
-        np.array([getattr(row, name) for row in rows]) for name in ("test_error_low", "test_error", "test_error_high")
-    )
-    if len(rows) == 1:
-        bars = [value - low, high - value]
-        ax.errorbar(x, value, bars, color=COLOURS[0], fmt="s", label="test error, 90 % interval", zorder=4)
-        return
-    ax.plot(x, value, color=COLOURS[0], marker=".", ms=4, label="test error", zorder=4)
-    ax.fill_between(x, low, high, color=COLOURS[0], alpha=0.25, lw=0, label="90 % interval", zorder=1)
-
-
 def _draw_theory(ax: Axes, rows: Sequence[CurveRow]) -> None:
     """Of the action alone, where it has a solution."""
     found = [(_width(row), row.theory_test_error) for row in rows if math.isfinite(row.theory_test_error)]
@@ -100,26 +89,13 @@ def _draw_theory(ax: Axes, rows: Sequence[CurveRow]) -> None:
 
 
 def _draw_samples(ax: Axes, rows: Sequence[CurveRow]) -> None:
-    sampled = [row for row in rows if row.sampled_test_error is not None]
-    if sampled:
-        value, error = (
-            np.array([getattr(row, name) for row in sampled], dtype=float)
-            for name in ("sampled_test_error", "sampled_test_error_se")
-        )
-        x = np.array([_width(row) for row in sampled]) * (_APART if len(rows) == 1 else 1.0)
-        error_bars(ax, x, value, error, COLOURS[1], "sampled, ± 2 SE", ms=4.5)
-
-
-def _finish(ax: Axes, rows: Sequence[CurveRow]) -> None:
-    x = [_width(row) for row in rows]
-    log_axis(ax, x)
-    if len(x) == 1:
-        ax.set_xticks(x)
-        ax.set_xticks([], minor=True)
-        ax.set_xlim(x[0] / 2.0, x[0] * 2.0)
-    ax.set_xlabel("width $N$ of the first layer" if isinstance(rows[0].width, tuple) else "width $N$")
-    ax.set_ylabel("test error")
-    _note(ax, f"rests on {rows[0].rests_on}; exact at infinite width")
+    beside = _APART if len(rows) == 1 else 1.0
+    points = [
+        {"width": _width(row) * beside, "y": row.sampled_test_error, "y_se": row.sampled_test_error_se}
+        for row in rows
+        if row.sampled_test_error is not None
+    ]
+    draw_sampled(ax, points, "y", COLOURS[1], "sampled, ± 2 SE")
 
 
 def _note(ax: Axes, text: str) -> None:

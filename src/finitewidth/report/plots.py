@@ -16,7 +16,6 @@ import numpy as np
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
-from finitewidth.report.tangents import draw_tangent, slope_of
 from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from finitewidth.inference.methods import Row
-    from finitewidth.theory.expansion import FirstOrderSlopes
+    from finitewidth.theory.expansion import FirstOrderSlopes, Slope
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
@@ -36,8 +35,12 @@ QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_
 _LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
 _LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
-INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
 _NAMED = 5  # layers up to which each is in the legend
+INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
+_LABELS[INVERSE] = "width $N$ (axis linear in $1/N$)"
+_APART = 0.09  # of that axis, between the names of two widths
+_FAR, FAR = 0.5, 15.0  # change of an error, relative, and of the evidence, nats, up to which a tangent is shown
+TANGENT = "exact to first order"
 LIMIT, LIMIT_DASHES = "infinite width", (0, (4, 2.2))
 
 
@@ -96,33 +99,47 @@ def learning_curve(
     quantity: str = "test_error",
     split: bool = True,
     tangent: FirstOrderSlopes | None = None,
+    inverse: bool = False,
 ) -> Axes:
     """One quantity of a learning curve against what varies: width, temperature or number of training points.
 
-    curve: rows of ``fw.learning_curve``; rows that did not converge leave a gap.
+    curve: rows of ``fw.learning_curve``; of theory they make a line, with a gap where one did not converge and a band
+        where they have an interval; sampled or trained ones are points with bars of two standard errors.
     infinite: the infinite-width limit (a number, a row, or rows), drawn dashed.
     sampled: objects or mappings with the position on the axis, the quantity and ``<quantity>_se``, drawn with error
         bars of two standard errors; grey inside where ``converged`` is False.
     split: fill the test error with its two parts, bias and variance.
     tangent: of ``fw.first_order``, drawn to the one line of a curve over widths, in a wedge of two standard errors.
+    inverse: of a curve over widths, draw it against 1/N, from infinite width on, where the tangent is a straight line;
+        the axes hold the tangent as far as it may be believed.
     Rows that vary in more than one way become one line each.
-    Raises InputError for an empty curve or an unknown quantity, MissingExtraError without matplotlib.
+    Raises InputError for an empty curve, an unknown quantity, and a tangent of another temperature, training set or
+    proportion of layers than the line; MissingExtraError without matplotlib.
     """
     checks.choice("quantity", quantity, QUANTITIES)
     rows = list(curve)
     if not rows:
         raise InputError("a learning curve without rows", "at least one row", "give widths")
     axis, groups = _lines(rows)
-    split = split and quantity == "test_error" and len(groups) == 1
+    axis = INVERSE if inverse and axis == "width" else axis
+    points = sampled is None and all(hasattr(row, f"{quantity}_se") for row in rows)
+    split = split and quantity == "test_error" and len(groups) == 1 and not points
     with drawing(ax) as ax:
         for k, ((name, group), own) in enumerate(zip(groups, cycle(COLOURS), strict=False)):
-            draw_line(ax, group, axis, quantity, split, name or "theory", own, DASHES[k % len(DASHES)])
-            if axis == "width":
-                _draw_limit(ax, _limit(infinite, group), quantity, own)
-            draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=MARKS[k % len(MARKS)])
-        _finish(ax, axis, quantity, rows, from_zero=split, room=sampled is not None)
-        if len(groups) == 1:
-            _draw_tangent(ax, axis, quantity, rows, tangent)
+            mark = MARKS[k % len(MARKS)]
+            if points:
+                draw_sampled(ax, group, quantity, own, name or "sampled", axis, mark)
+            else:
+                label = name or ("test error" if group[0].method == "curve" else "theory")
+                draw_line(ax, group, axis, quantity, split, label, own, DASHES[k % len(DASHES)])
+                _draw_interval(ax, group, axis, quantity, own)
+            if axis in ("width", INVERSE):
+                _draw_limit(ax, _limit(infinite, group), quantity, own, axis)
+            draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=mark)
+        finish(ax, axis, quantity, rows, split, room=points or sampled is not None or rows[0].method == "curve")
+        if tangent is not None and axis in ("width", INVERSE) and len(groups) == 1 and len(rows) > 1:
+            _require_one_line(rows, tangent)
+            draw_tangents(ax, [slope_of(tangent, quantity)], ["black"], axis, quantity)
     return ax
 
 
@@ -142,7 +159,7 @@ def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
         for k, (name, group, layer) in enumerate(lines):
             _draw_q(ax, sorted(group, key=lambda row: position(row, axis)), axis, layer, k, name)
         ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
-        _finish(ax, axis, what, rows, from_zero=False, room=True)
+        finish(ax, axis, what, rows, from_zero=False, room=True)
     return ax
 
 
@@ -159,43 +176,14 @@ def comparison_figure(rows: Iterable[Any], tangent: FirstOrderSlopes | None = No
     return learning_curve_figure([row.theory for row in rows], None, [row.sample for row in rows], tangent)
 
 
-def sampled_figure(rows: Iterable[Any], tangent: FirstOrderSlopes | None = None) -> Figure:
-    """Sampled test and train error with bars of two standard errors, against width or temperature."""
-    return two_panels(partial(sampled_curve, list(rows), tangent=tangent))
-
-
-def sampled_curve(
-    rows: Iterable[Any],
-    ax: Axes | None = None,
-    quantity: str = "test_error",
-    tangent: FirstOrderSlopes | None = None,
-) -> Axes:
-    """One quantity of sampled rows against what varies, with bars of two standard errors; see ``learning_curve``.
-
-    Raises InputError for no rows or an unknown quantity, MissingExtraError without matplotlib.
-    """
-    checks.choice("quantity", quantity, QUANTITIES)
-    rows = list(rows)
-    if not rows:
-        raise InputError("no sampled rows", "at least one row", "give widths")
-    axis, groups = _lines(rows)
-    with drawing(ax) as ax:
-        for k, ((name, group), own) in enumerate(zip(groups, cycle(COLOURS), strict=False)):
-            draw_sampled(ax, group, quantity, own, name or "sampled", axis, MARKS[k % len(MARKS)])
-        _finish(ax, axis, quantity, rows, from_zero=False, room=True)
-        if len(groups) == 1:
-            _draw_tangent(ax, axis, quantity, rows, tangent)
-    return ax
-
-
-def two_panels(draw: Callable[..., Any]) -> Figure:
-    """Test error beside train error, a page wide, with one legend; ``draw(ax=, quantity=)`` draws either."""
+def two_panels(draw: Callable[..., Any], quantities: Sequence[str] = ("test_error", "train_error")) -> Figure:
+    """Two quantities side by side, a page wide, with one legend; ``draw(ax=, quantity=)`` draws either."""
     figure, axes = new_figure(2, PAGE, 2.8)
     with style():
-        for ax, quantity, letter in zip(axes, ("test_error", "train_error"), "ab", strict=True):
+        for ax, quantity, letter in zip(axes, quantities, "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             panel(ax, letter)
-        legend_of_figure(figure, axes[:1])
+        legend_of_figure(figure, axes)
     return figure
 
 
@@ -304,11 +292,10 @@ def _samples(sampled: Iterable[Any] | None, group: list[Any], axis: str) -> list
 
 
 def position(row: Any, axis: str) -> float:
-    """Where a row is on an axis: "width" (of several the geometric mean), ``INVERSE``, "temperature" or "n_train"."""
+    """Where a row is on an axis: "width" (of the first hidden layer), ``INVERSE``, "temperature" or "n_train"."""
     value = _of(row, "width" if axis == INVERSE else axis)
-    if axis == INVERSE:
-        return 1.0 / (value[0] if isinstance(value, (tuple, list)) else value)
-    return float(np.exp(np.mean(np.log(value)))) if isinstance(value, tuple) else float(value)
+    value = float(value[0] if isinstance(value, (tuple, list)) else value)
+    return 1.0 / value if axis == INVERSE else value
 
 
 def values_of(rows: Sequence[Any], quantity: str) -> np.ndarray:
@@ -331,12 +318,81 @@ def draw_line(
         ax.fill_between(x, bias, y, color=colour, alpha=0.12, lw=0, label="variance", zorder=1)
 
 
-def _draw_tangent(ax: Axes, axis: str, quantity: str, rows: list[Any], tangent: FirstOrderSlopes | None) -> None:
-    """At the widths shown."""
-    if axis == "width" and tangent is not None and len({position(row, axis) for row in rows}) > 1:
-        shift = position(rows[0], axis) * position(rows[0], INVERSE)  # where layers differ, N is that of the first
-        low, high = ax.get_xlim()
-        draw_tangent(ax, slope_of(tangent, quantity), (shift / high, shift / low), lambda inverse: shift / inverse)
+def _draw_interval(ax: Axes, rows: list[Any], axis: str, quantity: str, colour: str) -> None:
+    """A band, of a single row a bar, where all rows have an interval."""
+    if not all(hasattr(row, f"{quantity}_low") for row in rows):
+        return
+    rows = sorted(rows, key=lambda row: position(row, axis))
+    low, high = (values_of(rows, f"{quantity}_{end}") for end in ("low", "high"))
+    x = [position(row, axis) for row in rows]
+    label = "90 % interval" if rows[0].method == "curve" else "interval"
+    if len(rows) == 1:
+        ax.vlines(x, low, high, color=colour, lw=1.1, label=label)
+    else:
+        ax.fill_between(x, low, high, color=colour, alpha=0.25, lw=0, label=label, zorder=1)
+
+
+# --- the exact first order in 1/N -------------------------------------------------------------------------------------
+
+
+def slope_of(slopes: FirstOrderSlopes, quantity: str) -> Slope | None:
+    """Of an error, the accuracy or the log evidence; None for the accuracy where targets are no labels."""
+    if quantity == "log_evidence":
+        return slopes.evidence_slope.as_slope
+    found: Slope | None = getattr(slopes, quantity)
+    return found
+
+
+def draw_tangents(
+    ax: Axes, slopes: Iterable[Slope | None], colours: Iterable[str], axis: str, quantity: str = "test_error"
+) -> None:
+    """``infinite + slope / N`` against the width or 1/N, dotted, in a wedge of two standard errors; one is named.
+
+    Against 1/N the axes are made to hold the tangents as far as they may be believed; against the width they keep their
+    limits. Nothing is drawn beyond them, where legends stand.
+    """
+    found = [(slope, colour) for slope, colour in zip(slopes, colours, strict=True) if slope is not None]
+    ends = ax.get_xlim()
+    x = np.geomspace(*ends, 200) if axis == "width" else np.linspace(0.0, ends[1], 200)
+    inverse = 1.0 / x if axis == "width" else x
+    if axis == INVERSE:
+        for slope, _ in found:
+            _hold(ax, slope, inverse[-1], FAR if quantity == "log_evidence" else _FAR * abs(slope.infinite))
+    low, high = ax.get_ylim()
+    for slope, colour in found:
+        y, wide = slope.infinite + slope.slope * inverse, 2.0 * slope.slope_se * inverse
+        below, above = np.clip(y - wide, low, high), np.clip(y + wide, low, high)
+        ax.fill_between(x, below, above, where=above > below, color=colour, alpha=0.16, lw=0, zorder=2)
+        shown = np.where((y >= low) & (y <= high), y, np.nan)
+        named = TANGENT in ax.get_legend_handles_labels()[1]
+        ax.plot(x, shown, color=colour, ls=(0, (1, 1.3)), lw=1.3, label=None if named else TANGENT, zorder=4)
+    ax.set_ylim(low, high)
+
+
+def _hold(ax: Axes, slope: Slope, inverse: float, most: float) -> None:
+    """Limits that hold a tangent at 1/N, up to that change, and its standard error."""
+    ends = inverse * (slope.slope + 2.0 * slope.slope_se * np.array([-1.0, 1.0]))
+    low, high = ax.get_ylim()
+    wanted = slope.infinite + np.clip(ends, -most, most)
+    ax.set_ylim(min(low, *wanted), max(high, *wanted))
+
+
+def _require_one_line(rows: Sequence[Any], slopes: FirstOrderSlopes) -> None:
+    """InputError for rows of another temperature, training set or proportion of layers than the slopes."""
+    for name in ("temperature", "n_train"):
+        found = sorted({getattr(row, name) for row in rows})
+        if found != [getattr(slopes, name)]:
+            what = f"rows of {name} = {', '.join(f'{value:g}' for value in found)}"
+            raise InputError(what, f"that of the slopes, {getattr(slopes, name):g}", "draw them one by one")
+    for row in rows:
+        widths = row.width if isinstance(row.width, tuple) else (row.width,) * row.depth
+        ours, theirs = (tuple(n / layers[0] for n in layers) for layers in (widths, slopes.network.widths))
+        if ours != theirs:
+            given = f"widths {', '.join(map(str, widths))} with slopes of {', '.join(map(str, slopes.network.widths))}"
+            raise InputError(given, "one proportion", "ask fw.first_order for a network of these proportions")
+
+
+# --- order parameters and limits --------------------------------------------------------------------------------------
 
 
 def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
@@ -370,26 +426,50 @@ def _limit(infinite: Any, group: list[Any]) -> Row | float | None:
     return found[0] if found else None
 
 
-def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str) -> None:
-    """A dashed line; the first one in the axes is named, the others tell themselves apart by colour."""
+def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str, axis: str) -> None:
+    """A dashed line, on an axis of 1/N a mark; the first one in the axes is named, others differ in colour."""
     if limit is None:
         return
     value = limit if isinstance(limit, (int, float)) else values_of([limit], quantity)[0]
     if np.isfinite(value):
-        named = LIMIT in ax.get_legend_handles_labels()[1]
-        ax.axhline(value, color=colour, ls=LIMIT_DASHES, lw=1.0, label=None if named else LIMIT, zorder=2)
+        draw_limit(ax, value, colour, axis)
 
 
-def _finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool, room: bool) -> None:
+def draw_limit(ax: Axes, value: float, colour: str, axis: str, mark: str = "D") -> None:
+    """See ``_draw_limit``."""
+    label = None if LIMIT in ax.get_legend_handles_labels()[1] else LIMIT
+    if axis == INVERSE:
+        ax.plot([0.0], [value], color=colour, marker=mark, ls="none", clip_on=False, label=label, zorder=6)
+    else:
+        ax.axhline(value, color=colour, ls=LIMIT_DASHES, lw=1.0, label=label, zorder=2)
+
+
+def finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool = False, room: bool = False) -> None:
+    """Scale, labels and ends of the axes. from_zero: of y. room: for whole markers at the ends."""
     places = sorted({position(row, axis) for row in rows})
-    log_axis(ax, places)
-    ax.set_xlabel(_LABELS[axis])
     ax.set_ylabel(label_of(quantity))
+    ax.set_xlabel(_LABELS[axis])
+    if axis == INVERSE:
+        _name_widths(ax, places)
+        return
+    log_axis(ax, places)
     if from_zero:
         ax.set_ylim(bottom=0.0)
     if len(places) > 1:
         margin = (places[-1] / places[0]) ** (0.04 if room else 0.0)  # room for whole markers
         ax.set_xlim(places[0] / margin, places[-1] * margin)
+
+
+def _name_widths(ax: Axes, places: Sequence[float]) -> None:
+    """From infinite width on, an axis linear in 1/N with ticks at the widths that have room for their names."""
+    ax.margins(y=0.1)
+    ax.set_xlim(0.0, 1.04 * places[-1])
+    named: list[float] = []
+    for place in reversed(places):
+        if place > _APART * places[-1] and (not named or named[-1] - place > _APART * places[-1]):
+            named.append(place)
+    ax.set_xticks([0.0, *named], ["∞", *(f"{1.0 / place:.0f}" for place in named)])
+    ax.set_xticks([place for place in places if place not in named], minor=True)
 
 
 def _of(point: Any, name: str, default: Any = None) -> Any:

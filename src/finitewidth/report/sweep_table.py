@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finitewidth.display.tables import NOTHING, filled, number, with_error
+from finitewidth.runs.durations import format_time
 from finitewidth.sweeps import Status
 
 SHOWN = 30  # points of a table
@@ -76,21 +77,11 @@ def status_lines(status: Status) -> list[str]:
         + (f", {status.left} left" if status.left else "")
     ]
     if status.rate is not None:
-        left = f", {_duration(status.seconds_left)} left" if status.seconds_left and status.left else ""
-        lines.append(f"{status.rate:.3g} points/s over {_duration(status.seconds)}{left} ({status.client})")
+        left = f", {format_time(status.seconds_left)} left" if status.seconds_left and status.left else ""
+        lines.append(f"{status.rate:.3g} points/s over {format_time(status.seconds)}{left} ({status.client})")
     if status.not_converged:
         lines.append(f"NOT CONVERGED: {status.not_converged} points of this run; see column converged")
     if status.stored > status.done + status.failed:
         lines.append(f"{status.stored - status.done - status.failed} more points of other plans are in the folder")
     lines += [f"failed ({count}): {reason}" for reason, count in status.failures.items()]
     return lines
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"

@@ -222,12 +222,11 @@ def error_table(found: Iterable[Line], title: str, *more: str, x: str = "width")
             for name in quantities:
                 cells += [getattr(known, name, None)] if solved else []
                 cells.append(measured(sampled, name))
-            cells.append(one.limit[place].test_error if one.limit else None)
-            rows.append((*cells, measured(sampled, "bias"), measured(sampled, "variance")))
+            rows.append((*cells, one.limit[place].test_error if one.limit else None))
     points = found[0].points
     names = [name.removesuffix("_error").replace("_", " ") for name in quantities]
     columns = [f"{name} {side}" for name in names for side in (*(["theory"] if solved else []), points)]
-    return Table(title, ("network", x, *columns, "infinite width", f"bias {points}", f"variance {points}"), tuple(rows))
+    return Table(title, ("network", x, *columns, "infinite width"), tuple(rows))
 
 
 def remarks(found: Iterable[Line], x: str = "width") -> Iterator[str]:
