@@ -639,7 +639,7 @@ def test_refused_truncated_npz(capsys, npz):
 @pytest.mark.parametrize("option", ["--classes", "--target"])
 def test_npz_is_not_recoded(capsys, npz, option):
     value = {"--classes": "0,1"}.get(option, "5")
-    assert "used as given" in refusal(capsys, "predict", "--data", npz, option, value)
+    assert "which does not take it" in refusal(capsys, "predict", "--data", npz, option, value)
 
 
 def test_npz_gives_its_first_points(capsys, npz, arrays):

@@ -418,12 +418,6 @@ def _data(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         kept["delimiter"] = checked_delimiter(kept["delimiter"])
     if source.lower().endswith(".npz"):
         kept.pop("seed", None)  # nothing is drawn from a file that is used as given
-        for name in kept.keys() - {"n_train", "n_test", "standardise", "standardise_target"}:
-            raise InputError(
-                f"{_option(name)} for the npz file {source!r}",
-                "no such option: the parts of an npz file are used as given",
-                "leave it out, or choose the points before saving them",
-            )
     refuse_unknown(source, kept)
     if given.get("memory") is not None and source not in BUILT_IN:
         kept["max_bytes"] = given["memory"]
