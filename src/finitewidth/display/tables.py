@@ -135,8 +135,7 @@ def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterato
         if rests_on:
             yield Text(f"Rests on {rests_on}; exact at infinite width.")
     yield from _solvers(rows)
-    yield from _validities(rows, several)
-    yield from _evidence_slopes(rows, several)
+    yield from _statements(rows, several)
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
 
@@ -158,29 +157,21 @@ def _several(rows: Iterable[Row]) -> list[str]:
     return [name for name in ("T", "P") if len({_cell(row, name) for row in rows}) > 1]
 
 
-def _validities(rows: list[Row], several: list[str]) -> Iterator[Text]:
-    """One line a statement, with the rows that share it."""
-    places: dict[str, dict[str, None]] = {}
+def _statements(rows: list[Row], several: list[str]) -> Iterator[Text]:
+    """One line for every statement of validity, with the rows that share it, and for every slope of the evidence."""
+    widths: dict[str, list[str]] = {}
+    slopes: dict[str, str] = {}
     for row in rows:
-        found = getattr(row, "validity", None)
-        if found is not None:
-            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
-            place = width(row) + (f" ({apart})" if apart else "")
-            places.setdefault(found.statement, {})[place] = None
-    for statement, where in places.items():
-        yield Text(f"Validity, width {', '.join(where)}: {statement}")
-
-
-def _evidence_slopes(rows: list[Row], several: list[str]) -> Iterator[Text]:
-    """One line for every temperature and number of training points; all widths share it."""
-    lines = {}
-    for row in rows:
-        found = getattr(row, "evidence_slope", None)
-        if found is not None:
-            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
-            lines[f" ({apart})" if apart else ""] = found.statement
-    for apart, statement in lines.items():
-        yield Text(f"Evidence slope at infinite width{apart}: {statement}.")
+        apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
+        place = f" ({apart})" if apart else ""
+        if (validity := getattr(row, "validity", None)) is not None:
+            widths.setdefault(validity.statement, []).append(width(row) + place)
+        if (slope := getattr(row, "evidence_slope", None)) is not None:
+            slopes[place] = slope.statement  # all widths share it
+    for statement, places in widths.items():
+        yield Text(f"Validity, width {', '.join(dict.fromkeys(places))}: {statement}")
+    for place, statement in slopes.items():
+        yield Text(f"Evidence slope at infinite width{place}: {statement}.")
 
 
 def number(value: float | None) -> str:
