@@ -88,8 +88,8 @@ def comparison(rows: Iterable[ComparedRow], heading: str) -> Table:
     return filled(heading, columns, lines, _READING)
 
 
-def plain_table(heading: str, columns: Sequence[str], caption: str | None = None) -> Table:
-    """An empty table in our style; a heading of several words takes several lines."""
+def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
+    """A table in our style with these cells; a heading of several words takes several lines."""
     table = Table(
         title=heading,
         caption=caption,
@@ -103,6 +103,8 @@ def plain_table(heading: str, columns: Sequence[str], caption: str | None = None
     )
     for name in columns:
         table.add_column("\n".join(name.rsplit(" ", 1)), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -110,14 +112,6 @@ def inputs(names: Sequence[str]) -> Text:
     """One line with the names of the inputs, as many as have room."""
     line = "".join(c if c.isprintable() else "?" for c in f"Inputs ({len(names)}): {', '.join(names)}")
     return Text(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 5].rsplit(', ', 1)[0]}, ...")
-
-
-def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
-    """A table in our style with these cells."""
-    table = plain_table(heading, columns, caption)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterator[Text]:

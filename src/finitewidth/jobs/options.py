@@ -367,19 +367,9 @@ def _layers(given: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 
 def _network(given: dict[str, Any], layers: list[int]) -> Network:
-    names = (
-        "activation",
-        "precision",
-        "offset_precision",
-        "readout",
-        "patch",
-        "stride",
-        "padding",
-        "pool",
-        "input_shape",
-    )
-    from finitewidth.networks.build import network_of
+    from finitewidth.networks.build import OF_PATCHES, network_of
 
+    names = ("activation", "precision", "offset_precision", "readout", *OF_PATCHES)
     options = {name: given[name] for name in names if name in given}
     if options.get("padding", "")[:1].isdecimal():  # else none or same
         options["padding"] = sizes("--padding", options["padding"])
