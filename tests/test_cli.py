@@ -184,7 +184,7 @@ def test_csv_of_a_spreadsheet(capsys):
     both = ("--data", "rooms.csv", "--n-train", "20", "--target", "price,size")
     found = document(capsys, *both, "--columns", "colour", "--encode", "colour")
     assert (found["data"]["train"]["outputs"], found["data"]["train"]["inputs"]) == (2, 2)
-    assert "did you mean 'rooms.csv'?" in refusal(capsys, "predict", "--data", "room.csv", "--target", "price")
+    assert "does not exist" in refusal(capsys, "predict", "--data", "room.csv", "--target", "price")
     assert "different names" in refusal(capsys, *given, "--columns", "a,,b")
     assert "did you mean 'median'?" in refusal(capsys, *given, "--impute", "medan")
 
@@ -639,7 +639,7 @@ def test_refused_truncated_npz(capsys, npz):
 @pytest.mark.parametrize("option", ["--classes", "--target"])
 def test_npz_is_not_recoded(capsys, npz, option):
     value = {"--classes": "0,1"}.get(option, "5")
-    assert "used as given" in refusal(capsys, "predict", "--data", npz, option, value)
+    assert "which does not take it" in refusal(capsys, "predict", "--data", npz, option, value)
 
 
 def test_npz_gives_its_first_points(capsys, npz, arrays):

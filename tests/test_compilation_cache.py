@@ -113,7 +113,7 @@ def test_settings_are_restored_and_its_size_is_bounded(tmp_path, monkeypatch, re
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     with kept_programs(), kept_programs():
         assert jax.config.jax_compilation_cache_dir == str(place)
-        assert sorted(file.name for file in place.iterdir()) == ["old-4"]
+        assert list(place.iterdir()) == []
         np.testing.assert_array_equal(jax.jit(lambda x: x + 1)(np.ones(2)), [2.0, 2.0])
     assert jax.config.jax_compilation_cache_dir is None
     assert jax.config.jax_persistent_cache_min_compile_time_secs == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from killing import content, free_port, resume, scheduler, worker
@@ -32,33 +31,6 @@ def test_through_a_scheduler_as_in_one_process(tmp_path):
     assert (status.done, status.failed) == (4, 4)
     assert content(tmp_path / "out") == content(tmp_path / "serial")
     assert fw.sweeps.status(tmp_path / "out").client == f"tcp://127.0.0.1:{port}"
-
-
-def client_with(**packages: str) -> SimpleNamespace:
-    """A stand-in for a client whose worker has other versions than this process."""
-    ours = {"python": "3.11.7.final.0", "distributed": "2026.8.0", "finitewidth": fw.__version__}
-    everywhere = {"packages": ours}
-    found = {"client": everywhere, "scheduler": everywhere, "workers": {"tcp://w": {"packages": ours | packages}}}
-    return SimpleNamespace(get_versions=lambda packages: found)
-
-
-@pytest.mark.parametrize(
-    ("library", "version", "ours"),
-    [
-        ("distributed", "2024.1.0", "2026.8.0"),
-        ("python", "3.12.1.final.0", "3.11.7"),
-        ("finitewidth", "0.0.9", fw.__version__),
-    ],
-)
-def test_another_version_is_refused_with_both(library, version, ours):
-    with pytest.raises(fw.InputError, match=r"the worker tcp://w at tcp://s") as error:
-        cluster._refuse_other_versions(client_with(**{library: version}), "tcp://s")
-    assert version in str(error.value)
-    assert ours in str(error.value)
-
-
-def test_patch_releases_of_python_may_differ():
-    cluster._refuse_other_versions(client_with(python="3.11.2.final.0"), "tcp://s")
 
 
 def test_no_scheduler(monkeypatch):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imported where arrays are looked at: --help needs none
     import numpy as np
 
 _SHOWN = 200  # characters of a value in a message
-_GUESSED, MOST_COMPARED = 60, 1000  # characters of a name, and names, up to which the nearest known one is looked for
+_GUESSED, _MOST_COMPARED = 60, 1000  # characters of a name, and names, up to which the nearest known one is looked for
 
 
 def shown(value: Any) -> str:
@@ -31,7 +31,7 @@ def shown(value: Any) -> str:
 def nearest(name: Any, known: Sequence[str]) -> str | None:
     """The known name most like the one given, if one is alike; names of hostile length are not compared."""
     text = name if isinstance(name, str) else shown(name)
-    close = [other for other in known[:MOST_COMPARED] if len(other) <= _GUESSED]
+    close = [other for other in known[:_MOST_COMPARED] if len(other) <= _GUESSED]
     near = difflib.get_close_matches(text, close, n=1, cutoff=0.4) if len(text) <= _GUESSED else []
     return near[0] if near else None
 

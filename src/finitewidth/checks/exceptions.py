@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LONGEST = 1000  # characters of a part of a message; files may hold names of any length
 
 
@@ -48,6 +51,15 @@ class MissingExtraError(ImportError):
             f"{feature} needs {library}, which is not installed; wanted: the extra '{extra}'; "
             f"run: pip install 'finitewidth[{extra}]'"
         )
+
+
+@contextmanager
+def needed(library: str, extra: str, feature: str) -> Iterator[None]:
+    """MissingExtraError where what is imported here is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(library, extra, feature) from error
 
 
 class ScaleWarning(UserWarning):

@@ -13,7 +13,10 @@ from finitewidth.checks.exceptions import KeywordError
 # what other libraries call it
 _ALSO_CALLED = {
     "width": ("channels", "units", "neurons", "out_features", "hidden_size", "heads"),
-    "widths": ("width", "hidden", "hidden_size", "hidden_sizes", "hidden_layer_sizes", "n_hidden", "units", "neurons"),
+    "widths": (
+        *("width", "hidden", "hidden_size", "hidden_sizes", "hidden_layer_sizes", "n_hidden", "units", "neurons"),
+        *("depth", "n_layers", "num_layers", "layers", "n_hidden_layers"),
+    ),
     "channels": ("width", "widths", "filters", "n_channels", "out_channels", "hidden", "units", "neurons"),
     "patch": ("kernel_size", "kernel", "filter", "filter_size", "window", "patch_size"),
     "stride": ("strides",),
@@ -29,8 +32,11 @@ _ALSO_CALLED = {
     "x": ("X", "inputs", "data"),
     "y": ("Y", "targets", "target", "labels"),
 }
-_BRIEF = 40  # characters of a value in the message
-_DEPTH = ("depth", "n_layers", "num_layers", "layers", "n_hidden_layers")
+_MEANS = {  # beside the name, what its value is
+    "widths": "widths=(100, 100), say, one a layer",
+    "weight_precision": "weight_precision, one over the variance",
+    "offset_precision": "offset_precision, one over the variance",
+}
 
 
 class CheckedKeywords:
@@ -38,8 +44,13 @@ class CheckedKeywords:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         known = _parameters(cls.__init__)
-        if known is not None and not kwargs.keys() <= set(known):
-            raise _refusal(cls.__name__, known, args, kwargs)
+        for name in kwargs:
+            if known is not None and name not in known:
+                meant = next((own for own in known if name in _ALSO_CALLED.get(own, ())), None)
+                meant = meant or checks.nearest(name, known)
+                remedy = f"did you mean {_MEANS.get(meant, meant)}?" if meant else f"see help({cls.__name__})"
+                wanted = f"keywords among {', '.join(known)}"
+                raise KeywordError(f"{cls.__name__}({name}={_brief(kwargs[name])})", wanted, remedy)
         return super().__new__(cls)
 
 
@@ -52,42 +63,6 @@ def _parameters(init: Callable[..., None]) -> list[str] | None:
     return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
 
-def _refusal(name: str, known: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> KeywordError:
-    given = [*map(_brief, args), *(f"{key}={_brief(value)}" for key, value in kwargs.items())]
-    wanted = f"keywords among {', '.join(known)}"
-    meant = _meant(known, dict(zip(known, args, strict=False)) | kwargs)
-    remedy = f"did you mean {meant}?" if meant else f"see help({name})"
-    return KeywordError(f"{name}({', '.join(given)})", wanted, remedy)
-
-
-def _meant(known: list[str], given: dict[str, Any]) -> str | None:
-    unknown = next(key for key in given if key not in known)
-    if "widths" in known and any(key in _DEPTH for key in given if key not in known):
-        return f"widths={_layers(given)}"
-    name = next((name for name in known if unknown in _ALSO_CALLED.get(name, ())), None)
-    if name == "widths":
-        return f"widths={_layers(given)}"
-    name = name or checks.nearest(unknown, known)
-    return name and f"{name}={_brief(_as_precision(unknown, given[unknown]))}"
-
-
-def _as_precision(name: str, value: object) -> object:
-    """What stands for a value in a precision: a variance is one over it."""
-    if not name.endswith("variance") or not isinstance(value, (int, float)):
-        return value
-    return 1.0 / value if value else None
-
-
 def _brief(value: Any) -> str:
     text = " ".join(checks.shown(value).split())
-    return "..." if isinstance(value, bool) or len(text) > _BRIEF else text
-
-
-def _layers(given: dict[str, Any]) -> str:
-    """Widths as the keywords for width and depth say, in Python."""
-    width = next((given[key] for key in ("widths", *_ALSO_CALLED["widths"]) if key in given), 100)
-    depth = next((given[key] for key in _DEPTH if key in given), 1)
-    if not checks.scalar(width):
-        return checks.shown(width)
-    few = isinstance(depth, int) and depth <= 4
-    return repr((width,) * depth) if few else f"({checks.shown(width)},) * {checks.shown(depth)}"
+    return "..." if len(text) > 40 else text

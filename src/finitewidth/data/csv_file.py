@@ -167,11 +167,12 @@ def _parsed(reader: Any, selection: Selection, delimiter: str, task: str, max_by
     _refuse_header(names, delimiter)
     names = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
     inputs = selection.inputs(names)
-    unnamed = [] if selection.columns else [name for name in inputs if _UNNAMED.fullmatch(name)]
-    inputs = [name for name in inputs if name not in unnamed]
+    unnamed = [] if selection.columns else list(filter(_UNNAMED.fullmatch, inputs))
+    inputs = inputs if selection.columns else [name for name in inputs if not _UNNAMED.fullmatch(name)]
     if not inputs:
         raise InputError("no input column with a name", "at least one", "name the columns in the first line")
-    used = [names.index(name) for name in (*selection.targets, *inputs)]
+    places = {name: place for place, name in enumerate(names)}
+    used = [places[name] for name in (*selection.targets, *inputs)]
     cells, lines = [list[str]() for _ in used], list[int]()
     for row in filter(_filled, reader):
         if len(row) != len(names):

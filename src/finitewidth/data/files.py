@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.checks import MOST_COMPARED, choice, flag, nearest, shown
+from finitewidth.checks import choice, flag, shown
 from finitewidth.checks import path as path_of
 from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.data.dataset import Dataset, split, standardise, standardise_target
@@ -30,12 +29,8 @@ def existing(path: PathLike, folder: bool = False) -> Path:
     try:
         mode = found.stat().st_mode
     except FileNotFoundError as error:
-        near = nearest(found.name, _beside(found))
-        raise InputError(
-            f"{kind} {shown(str(path))}, which does not exist",
-            f"the path of a {kind}",
-            f"did you mean {str(found.with_name(near))!r}?" if near else "check the path",
-        ) from error
+        given = f"{kind} {shown(str(path))}, which does not exist"
+        raise InputError(given, f"the path of a {kind}", "check the path") from error
     except OSError as error:
         raise InputError(
             f"{kind} {shown(str(path))} ({error.strerror})", f"a {kind} you may read", "check the path"
@@ -43,15 +38,6 @@ def existing(path: PathLike, folder: bool = False) -> Path:
     if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
         raise InputError(f"{shown(str(path))}, which is not a {kind}", f"the path of a {kind}", "check the path")
     return found
-
-
-def _beside(path: Path) -> list[str]:
-    """Names in the folder of a path, no more than are compared; none where it cannot be read."""
-    try:
-        with os.scandir(path.parent) as entries:
-            return sorted(entry.name for entry in itertools.islice(entries, MOST_COMPARED))
-    except OSError:
-        return []
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.checks import positive_integer, real_array
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, of_classes, parts, refuse_above
 
@@ -118,10 +118,8 @@ def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_
 @contextmanager
 def _opened(file: Path, max_pixels: int) -> Iterator[Image.Image]:
     """The picture with its header read and nothing decoded; raises InputError, with the file, for what is none."""
-    try:
+    with needed("Pillow", "data", "a folder of images"):
         from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("Pillow", "data", "a folder of images") from error
     existing(file)
     with located(f"file {str(file)!r}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata, and Pillow's own limit on pixels: the cap below is lower

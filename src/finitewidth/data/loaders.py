@@ -56,14 +56,8 @@ def loader_of(source: PathLike) -> tuple[Callable[..., TrainTest], tuple[PathLik
         return FILES[ending], (name,)
     if path.suffix or len(path.parts) > 1:
         existing(path)
-        raise InputError(
-            f"file {name!r} of a kind that is not read",
-            "an .npz, .csv, .tsv, .csv.gz or .tsv.gz file, or a folder of images",
-            "convert it",
-        )
-    near = next((name + ending for ending in FILES if path.with_name(name + ending).is_file()), None)
-    if near is not None:
-        raise InputError(f"data = {name!r}", "a name or the path of a file", f"did you mean {near!r}?")
+        endings = ", ".join(FILES)
+        raise InputError(f"file {name!r} of a kind that is not read", f"{endings}, or a folder of images", "convert it")
     choice("data", name, [*BUILT_IN, "openml:NAME", "FILE.npz", "FILE.csv", "FOLDER"])
     raise InputError(f"data = {name!r}", "a name or the path of a file", "put a real path in its place")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth.checks import one_or_more
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data.encoding import Label
 from finitewidth.data.files import MAX_BYTES, TrainTest, located, parts, refuse_above
 from finitewidth.data.table import TEXT, Selection, Table, option, some, targets
@@ -71,10 +71,8 @@ def openml(
 
 
 def _fetch(name: str, version: int | str, targets: list[str], timeout: float) -> Bunch:
-    try:
+    with needed("pandas", "table", "a data set of OpenML"):
         import pandas  # noqa: F401  which scikit-learn makes tables of
-    except ImportError as error:
-        raise MissingExtraError("pandas", "table", "a data set of OpenML") from error
     from sklearn.datasets import fetch_openml
 
     options: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
 from finitewidth.data import Dataset
@@ -55,19 +55,7 @@ def row_document(row: Any, layer_widths: list[int] | None = None) -> dict[str, A
     return json_ready(plain)
 
 
-@overload
-def json_ready(value: dict[Any, Any]) -> dict[str, Any]: ...
-
-
-@overload
-def json_ready(value: list[Any] | tuple[Any, ...]) -> list[Any]: ...
-
-
-@overload
-def json_ready(value: object) -> object: ...
-
-
-def json_ready(value: object) -> object:
+def json_ready(value: Any) -> Any:
     """The same value with NaN and infinity as None and tuples as lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

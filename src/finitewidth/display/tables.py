@@ -88,8 +88,8 @@ def comparison(rows: Iterable[ComparedRow], heading: str) -> Table:
     return filled(heading, columns, lines, _READING)
 
 
-def plain_table(heading: str, columns: Sequence[str], caption: str | None = None) -> Table:
-    """An empty table in our style; a heading of several words takes several lines."""
+def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
+    """A table in our style with these cells; a heading of several words takes several lines."""
     table = Table(
         title=heading,
         caption=caption,
@@ -103,6 +103,8 @@ def plain_table(heading: str, columns: Sequence[str], caption: str | None = None
     )
     for name in columns:
         table.add_column("\n".join(name.rsplit(" ", 1)), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -110,14 +112,6 @@ def inputs(names: Sequence[str]) -> Text:
     """One line with the names of the inputs, as many as have room."""
     line = "".join(c if c.isprintable() else "?" for c in f"Inputs ({len(names)}): {', '.join(names)}")
     return Text(line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 5].rsplit(', ', 1)[0]}, ...")
-
-
-def filled(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
-    """A table in our style with these cells."""
-    table = plain_table(heading, columns, caption)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterator[Text]:
@@ -135,8 +129,7 @@ def notes(rows: Iterable[Row], infinite: Iterable[Row] | None = None) -> Iterato
         if rests_on:
             yield Text(f"Rests on {rests_on}; exact at infinite width.")
     yield from _solvers(rows)
-    yield from _validities(rows, several)
-    yield from _evidence_slopes(rows, several)
+    yield from _statements(rows, several)
     for limit in infinite or ():
         yield Text(_against_infinite([r for r in rows if r.temperature == limit.temperature], limit))
 
@@ -158,29 +151,21 @@ def _several(rows: Iterable[Row]) -> list[str]:
     return [name for name in ("T", "P") if len({_cell(row, name) for row in rows}) > 1]
 
 
-def _validities(rows: list[Row], several: list[str]) -> Iterator[Text]:
-    """One line a statement, with the rows that share it."""
-    places: dict[str, dict[str, None]] = {}
+def _statements(rows: list[Row], several: list[str]) -> Iterator[Text]:
+    """One line for every statement of validity, with the rows that share it, and for every slope of the evidence."""
+    widths: dict[str, list[str]] = {}
+    slopes: dict[str, str] = {}
     for row in rows:
-        found = getattr(row, "validity", None)
-        if found is not None:
-            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
-            place = width(row) + (f" ({apart})" if apart else "")
-            places.setdefault(found.statement, {})[place] = None
-    for statement, where in places.items():
-        yield Text(f"Validity, width {', '.join(where)}: {statement}")
-
-
-def _evidence_slopes(rows: list[Row], several: list[str]) -> Iterator[Text]:
-    """One line for every temperature and number of training points; all widths share it."""
-    lines = {}
-    for row in rows:
-        found = getattr(row, "evidence_slope", None)
-        if found is not None:
-            apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
-            lines[f" ({apart})" if apart else ""] = found.statement
-    for apart, statement in lines.items():
-        yield Text(f"Evidence slope at infinite width{apart}: {statement}.")
+        apart = ", ".join(f"{name} = {_cell(row, name)}" for name in several)
+        place = f" ({apart})" if apart else ""
+        if (validity := getattr(row, "validity", None)) is not None:
+            widths.setdefault(validity.statement, []).append(width(row) + place)
+        if (slope := getattr(row, "evidence_slope", None)) is not None:
+            slopes[place] = slope.statement  # all widths share it
+    for statement, places in widths.items():
+        yield Text(f"Validity, width {', '.join(dict.fromkeys(places))}: {statement}")
+    for place, statement in slopes.items():
+        yield Text(f"Evidence slope at infinite width{place}: {statement}.")
 
 
 def number(value: float | None) -> str:

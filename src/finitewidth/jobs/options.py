@@ -367,19 +367,9 @@ def _layers(given: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 
 def _network(given: dict[str, Any], layers: list[int]) -> Network:
-    names = (
-        "activation",
-        "precision",
-        "offset_precision",
-        "readout",
-        "patch",
-        "stride",
-        "padding",
-        "pool",
-        "input_shape",
-    )
-    from finitewidth.networks.build import network_of
+    from finitewidth.networks.build import OF_PATCHES, network_of
 
+    names = ("activation", "precision", "offset_precision", "readout", *OF_PATCHES)
     options = {name: given[name] for name in names if name in given}
     if options.get("padding", "")[:1].isdecimal():  # else none or same
         options["padding"] = sizes("--padding", options["padding"])
@@ -418,12 +408,6 @@ def _data(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         kept["delimiter"] = checked_delimiter(kept["delimiter"])
     if source.lower().endswith(".npz"):
         kept.pop("seed", None)  # nothing is drawn from a file that is used as given
-        for name in kept.keys() - {"n_train", "n_test", "standardise", "standardise_target"}:
-            raise InputError(
-                f"{_option(name)} for the npz file {source!r}",
-                "no such option: the parts of an npz file are used as given",
-                "leave it out, or choose the points before saving them",
-            )
     refuse_unknown(source, kept)
     if given.get("memory") is not None and source not in BUILT_IN:
         kept["max_bytes"] = given["memory"]

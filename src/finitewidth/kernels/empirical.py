@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.display import Displayed
 from finitewidth.kernels.blocks import slices
 
@@ -208,8 +208,6 @@ def _check(apply: Callable[[Any, Any], Any], params: Tree, x: Array) -> None:
 
 
 def _jax() -> ModuleType:
-    try:
+    with needed("jax", "sample", "Monte Carlo kernels"):
         import jax
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "Monte Carlo kernels") from error
     return jax

@@ -131,17 +131,9 @@ def _use(**settings: Any) -> None:
 
 
 def _prune(place: Path) -> None:
-    """Remove what was used least recently, until half of ``LARGEST`` is left, where there is more than that."""
-    found = []
-    for file in place.iterdir():
-        with contextlib.suppress(OSError):  # another process removes too
-            told = file.stat()
-            found.append((max(told.st_atime, told.st_mtime), told.st_size, file))
-    left = sum(size for _, size, _ in found)
-    if left <= LARGEST:
-        return
-    for _, size, file in sorted(found):
-        if left <= LARGEST // 2:
-            return
-        file.unlink(missing_ok=True)
-        left -= size
+    """Begin anew where it holds too much."""
+    files = list(place.iterdir())
+    with contextlib.suppress(OSError):  # another process removes too
+        if sum(file.stat().st_size for file in files) > LARGEST:
+            for file in files:
+                file.unlink(missing_ok=True)

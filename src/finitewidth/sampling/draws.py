@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data import TargetEncoding
 from finitewidth.data.encoding import NUMBERS
 from finitewidth.display import Displayed
@@ -207,10 +207,8 @@ class Draws(Displayed):
 
     def to_datatree(self) -> xarray.DataTree:
         """An xarray.DataTree with ArviZ's groups posterior, sample_stats, observed_data and observables."""
-        try:
+        with needed("xarray", "sample", "a data tree of draws"):
             import xarray
-        except ImportError as error:
-            raise MissingExtraError("xarray", "sample", "a data tree of draws") from error
         axes = ("chain", "draw", "point", "output")[: self.mean.ndim]
         coords = {"chain": np.arange(self.n_chains), "draw": np.arange(self.n_draws)}
         posterior = {

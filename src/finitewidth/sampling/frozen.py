@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_targets
 from finitewidth.inference.likelihoods import Gaussian
@@ -72,10 +72,8 @@ def sample_frozen(
 
 def _features(network: Network, train: Dataset, test: Dataset, networks: int, seed: int) -> list[tuple[Array, Array]]:
     """Features of the training and test points of each network, divided by sqrt(lambda_L)."""
-    try:
+    with needed("jax", "sample", "drawing networks"):
         import jax
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "drawing networks") from error
     with jax.enable_x64(True):
         scale = 1.0 / math.sqrt(network.weight_precision[-1])
         shape = train.x.shape[1:]

@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.runs.durations import now
 from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker
@@ -33,7 +33,6 @@ _RETURN = 0.5  # seconds after which a worker returns what it has done of a batc
 _MOST = 64  # points in a batch
 _DEATHS = 3  # of its worker, after which a point counts as failed
 _CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-_COMPARED = ("python", "distributed", "dask", "cloudpickle", "msgpack", "numpy", "finitewidth", "jax")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -92,12 +91,11 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """A client of the scheduler at ``address``; InputError where there is none, or one of other versions."""
+    """A client of the scheduler at ``address``; InputError where there is none. Dask warns of other versions."""
     distributed = _distributed()
     with _silent():
         client = _client(distributed.Client, address)
         try:
-            _refuse_other_versions(client, address)
             yield client
         finally:
             with contextlib.suppress(Exception):
@@ -105,10 +103,8 @@ def connected(address: str) -> Iterator[Client]:
 
 
 def _distributed() -> ModuleType:
-    try:
+    with needed("distributed", "sweep", "workers beside this process"):
         import distributed
-    except ImportError as error:
-        raise MissingExtraError("distributed", "sweep", "workers beside this process") from error
     return distributed
 
 
@@ -136,28 +132,6 @@ def _silent() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def _refuse_other_versions(client: Any, address: str) -> None:
-    found = client.get_versions(packages=["finitewidth", "jax"])
-    ours = found["client"]["packages"]
-    sides = {"the scheduler": found["scheduler"]}
-    sides |= {f"the worker {name}": worker for name, worker in found["workers"].items()}
-    for side, theirs in sides.items():
-        for library in _COMPARED:
-            given, wanted = (packages.get(library) for packages in (theirs["packages"], ours))
-            # patch releases of Python understand one another
-            same = _minor(given) == _minor(wanted) if library == "python" else given == wanted
-            if given and wanted and not same:
-                raise InputError(
-                    f"{side} at {address} with {library} {given}",
-                    f"{library} {wanted}, as here",
-                    "install the same version on both sides",
-                )
-
-
-def _minor(version: str | None) -> list[str]:
-    return (version or "").split(".")[:2]
 
 
 # --- batches to workers, outcomes back --------------------------------------------------------------------------------

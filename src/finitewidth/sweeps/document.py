@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data.files import existing
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ class Document:
     @classmethod
     def of(cls, text: str, name: str = "plan") -> Document:
         """See ``read``."""
-        try:
+        with needed("PyYAML", "sweep", "a plan"):
             import yaml
-        except ImportError as error:
-            raise MissingExtraError("PyYAML", "sweep", "a plan") from error
         lines: dict[Place, int] = {}
         try:
             loader = _loader(name, text)

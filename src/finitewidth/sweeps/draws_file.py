@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.checks.json_input import parse_json
 from finitewidth.data.npz_file import read_archive
 from finitewidth.linalg import available_memory
@@ -41,10 +41,8 @@ def read_draws(path: Path, max_bytes: float | None = None) -> xarray.DataTree:
 
     Raises InputError for a file that a sweep did not write, MemoryCapError above ``max_bytes`` (half of what is free).
     """
-    try:
+    with needed("xarray", "sample", "draws"):
         import xarray
-    except ImportError as error:
-        raise MissingExtraError("xarray", "sample", "draws") from error
     arrays = read_archive(path, available_memory() / 2.0 if max_bytes is None else max_bytes)
     try:
         meta: Any = parse_json(str(arrays.pop("meta")), finite=False)

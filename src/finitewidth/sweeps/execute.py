@@ -47,8 +47,8 @@ def run(
     A point that fails is recorded with its reason, and the sweep goes on. Warns once (ScaleWarning) where points have
     data far from the size that their prior expects. An interrupt (Ctrl-C) is passed on; whatever
     ends a run, the same call goes on where it was.
-    Raises InputError for a plan that cannot be, a folder in use or of something else, data that have changed, a Dask
-    scheduler of other versions, and a disk that takes no more; MissingExtraError without the extra "sweep".
+    Raises InputError for a plan that cannot be, a folder in use or of something else, data that have changed, a disk
+    that takes no more; MissingExtraError without the extra "sweep".
     """
     plan = plan if isinstance(plan, Plan) else Plan.of(plan)
     if plan.size > MOST_POINTS and not yes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks
 from finitewidth.checks import shown
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.checks.json_input import parse_json
 from finitewidth.data.files import existing
 from finitewidth.runs.checkpoints import refuse_links
@@ -77,10 +77,8 @@ def read(folder: str | os.PathLike[str]) -> pandas.DataFrame:
     and the method of the plan is ``config_method``. Raises InputError where there is no sweep, MissingExtraError
     without pandas.
     """
-    try:
+    with needed("pandas", "table", "a table of results"):
         import pandas
-    except ImportError as error:
-        raise MissingExtraError("pandas", "table", "a table of results") from error
     return pandas.DataFrame([_flat(row) for row in rows(folder)])
 
 

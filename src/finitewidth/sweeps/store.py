@@ -35,6 +35,7 @@ CREATE TABLE runs (
 );
 """
 _INSERT = f"INSERT OR REPLACE INTO points VALUES ({', '.join('?' * 15)})"
+_PATIENCE = 10.0  # seconds, for somebody else reads or writes
 _STEPS = 10_000  # thousands of SQLite's instructions that a reader may take whatever the size of the file
 _NETWORKED = ("nfs", "lustre", "gpfs", "beegfs", "cifs", "smb", "ceph", "fuse.", "9p", "afs", "panfs", "orangefs")
 
@@ -74,29 +75,28 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / DATABASE
-        with legible(self.path):
-            self._db = sqlite3.connect(self.path, isolation_level=None)
-            self._open()
         self.run = 0
         self._seen: dict[str, str] = {}
+        with legible(self.path):
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE)
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _open(self) -> None:
         db = self._db
-        db.execute("PRAGMA busy_timeout=10000")
         fresh = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not fresh:
-            try:
-                refuse_foreign(db, self.path)
-                problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            except BaseException:
-                db.close()
-                raise
+            refuse_foreign(db, self.path)
+            problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
-                db.close()
                 raise sqlite3.DatabaseError(problem)
-        mode = "TRUNCATE" if _networked(self.folder) else "WAL"  # write-ahead logs need memory shared with readers
+        # write-ahead logs need memory shared with readers
+        mode, sync = ("TRUNCATE", "FULL") if _networked(self.folder) else ("WAL", "NORMAL")
         db.execute(f"PRAGMA journal_mode={mode}")
-        db.execute(f"PRAGMA synchronous={'FULL' if mode == 'TRUNCATE' else 'NORMAL'}")
+        db.execute(f"PRAGMA synchronous={sync}")
         if fresh:
             with self._transaction():
                 for statement in _SCHEMA.split(";"):
@@ -236,10 +236,9 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise InputError(f"{str(folder)!r}, with no sweep in it", "the folder of a sweep", "check the path")
     with legible(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)
         db.row_factory = sqlite3.Row
         try:
-            db.execute("PRAGMA busy_timeout=10000")
             _refuse_to_run_on(db, path)
             refuse_foreign(db, path)
             yield db

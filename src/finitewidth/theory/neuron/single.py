@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from finitewidth import checks, kernels
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data import Dataset
 from finitewidth.inference import methods
 from finitewidth.inference.methods import Control, gaussian_temperature
@@ -222,7 +222,5 @@ def starting_field(network: Network, train: Dataset, temperature: float) -> tupl
 
 
 def _require_jax() -> None:
-    try:
+    with needed("jax", "sample", "method = 'neuron'"):
         import jax  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("jax", "sample", "method = 'neuron'") from error
