@@ -100,7 +100,6 @@ class GaussianPosterior:
 
     @property
     def outputs(self) -> int:
-        """D."""
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
     @cached_property

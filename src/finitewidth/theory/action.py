@@ -46,7 +46,6 @@ class ScaleEnergy:
 
     @property
     def count(self) -> int:
-        """P D."""
         return self.outputs * self.size
 
     @property
@@ -84,7 +83,6 @@ class ScaleEnergy:
         )
 
     def data_term_slope(self, scale: float, temperature: float) -> float:
-        """d(data's term) / d log s."""
         signal = scale * self.values
         shifted = signal + temperature
         filtered = signal / shifted
@@ -124,7 +122,6 @@ class SpectralEnergy(ScaleEnergy):
 
     @classmethod
     def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
-        """Of targets y (P,) or (P, D)."""
         rotated, values = spectrum.rotate(y), spectrum.values
         columns = rotated.reshape(len(rotated), -1)
         power = (columns**2).sum(1)

@@ -54,7 +54,6 @@ class General(Theory[Any]):
 
     @property
     def likelihood(self) -> Likelihood:
-        """Of the targets."""
         return self.noise
 
     @property
@@ -64,7 +63,6 @@ class General(Theory[Any]):
 
     @property
     def temperature(self) -> float:
-        """Of the likelihood."""
         return self.noise.temperature
 
     @property
@@ -77,13 +75,11 @@ class General(Theory[Any]):
         return () if self.infinite else self.network.widths
 
     def rate(self, order_parameters: Array) -> float:
-        """The network's own, twice nats."""
         if self.infinite:
             return 0.0
         return float(self.network.rate(order_parameters))
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
         return covariance(self.network, order_parameters, x1, x1 if x2 is None else x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
@@ -159,7 +155,6 @@ class General(Theory[Any]):
         return at_saddle(self, train, minima, q, self.predictor(train, q), partial(self.gradient, train, q))
 
     def predictor(self, train: Dataset, order_parameters: Array) -> CovariancePredictor:
-        """Conditioned at one Q."""
         return CovariancePredictor(self, train, order_parameters)
 
     def starts(self, train: Dataset, shared: Any) -> list[Array]:
@@ -259,7 +254,6 @@ class Nested(General):
         return replace(self.network, weight_precision=values)  # type: ignore[return-value]
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
         return kernels.nngp(self.renormalised(order_parameters), x1, x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
@@ -271,7 +265,6 @@ class Nested(General):
         return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
 
     def cost(self, log_q: Array) -> tuple[float, Array]:
-        """Half the rate, and its derivative in log Q."""
         shift, widths = np.expm1(log_q), np.asarray(self.widths)
         return 0.5 * float((widths * x_minus_log1p(shift)).sum()), 0.5 * widths * shift
 
@@ -313,7 +306,6 @@ class Nested(General):
         return starts + [x for x in self.dips(train, _NEAR) if all(np.abs(x - s).max() > 0.3 for s in starts)]
 
     def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
-        """See ``TheorySolution.evidence_gradient``."""
         posterior = self.posterior(train, q)
         by_log_precision = -kernels.nngp_pullback(self.renormalised(q), train.x, posterior.cotangent())
         by_width = -0.5 * x_minus_log1p(q - 1.0)

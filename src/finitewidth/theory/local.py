@@ -225,7 +225,6 @@ class LocalProblem:
         return np.broadcast_to(np.eye(self.shape[1]), self.shape)
 
     def minima(self) -> list[Minimum]:
-        """Every minimum found, the best first."""
         scales = self._scales()
         coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
         starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
@@ -264,7 +263,6 @@ class LocalProblem:
         return Gaussian(self.theory.temperature).posterior(self.scale * self.gram.contract(blocks), self.y)
 
     def predictor(self, blocks: Array) -> LocalPredictor:
-        """Conditioned at one Q."""
         return LocalPredictor(self.theory, self.train, blocks, self.scale * self.gram.contract(blocks))
 
     def action(self, blocks: Array) -> tuple[float, Array]:

@@ -139,13 +139,11 @@ class Judgement:
 
     @property
     def answer(self) -> str:
-        """See ``Validity``."""
         if not (self.known and self.holds):
             return "unknown"
         return "good" if self.largest <= GOOD else "off by about"
 
     def statement(self, solution: TheorySolution) -> Validity:
-        """In words."""
         if not self.known and self.holds:
             why = f"what the action misses to first order in 1/N is only known to {100 * self.noise:.0f} %"
             return _unknown(why, solution)

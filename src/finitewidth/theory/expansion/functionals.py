@@ -34,8 +34,10 @@ _STEP = 1e-3  # of second differences, in predictive standard deviations
 class InfiniteWidth:
     """The Gaussian process of a network of infinite width on its training and test points, training points first.
 
-    x: all points (n, ...). y: (P, D). y_test: (P*, D). kernel: K between all points and the training points, (n, P).
-    own: K of every point with itself, (n,).
+    x: all points (n, ...). kernel: K between all points and the training points, (n, P). own: K of every point with
+    itself, (n,). y, y_test: targets (P, D), (P*, D), encoded as in training. gram: A = K_XX + T. a: A^-1 y, (P, D).
+    cross: A^-1 k_X*, (P, P*). residual: y - mean at the test points, (P*, D). variance: there, (P*,). test_vectors: w
+    of every test point, (n, P*).
     """
 
     network: Network
@@ -45,67 +47,40 @@ class InfiniteWidth:
     x: Array
     kernel: Array
     own: Array
+    y: Array
+    y_test: Array
+    gram: RegularisedGram
+    a: Array
+    cross: Array
+    residual: Array
+    variance: Array
+    test_vectors: Array
 
     @classmethod
     def of(cls, network: Network, temperature: float, train: Dataset, test: Dataset) -> InfiniteWidth:
         """Raises InputError where double precision cannot hold the kernel."""
         x = np.concatenate([train.x, test.x.reshape(-1, *train.x.shape[1:])])
-        kernel = kernels.nngp(network, x, train.x)
-        kernel[: len(train)] = kernels.nngp(network, train.x)
-        return cls(network, temperature, train, test, x, kernel, kernels.nngp_diagonal(network, x))
+        P, count = train.n_points, test.n_points
+        kernel, own = kernels.nngp(network, x, train.x), kernels.nngp_diagonal(network, x)
+        kernel[:P] = kernels.nngp(network, train.x)
+        y = train.y.reshape(P, -1)
+        y_test = train.encoding.targets(test, (count, *train.y.shape[1:])).reshape(count, -1)
+        gram = RegularisedGram(kernel[:P], temperature)
+        a, cross = gram.solve(y), gram.solve_range(np.ascontiguousarray(kernel[P:].T))
+        residual, variance = y_test - kernel[P:] @ a, left_over(own[P:], np.vecdot(kernel[P:], cross.T))
+        vectors = np.concatenate([-cross, np.eye(count)])
+        return cls(
+            *(network, temperature, train, test, x, kernel, own, y, y_test),
+            *(gram, a, cross, residual, variance, vectors),
+        )
 
     @property
     def n_train(self) -> int:
-        """P."""
         return self.train.n_points
 
     @property
     def n_outputs(self) -> int:
-        """D."""
         return self.train.n_outputs
-
-    @cached_property
-    def y(self) -> Array:
-        """Targets of training, (P, D)."""
-        return self.train.y.reshape(self.n_train, -1)
-
-    @cached_property
-    def y_test(self) -> Array:
-        """Targets of testing, (P*, D), encoded as in training."""
-        return self.train.encoding.targets(self.test, (self.test.n_points, *self.train.y.shape[1:])).reshape(
-            self.test.n_points, -1
-        )
-
-    @cached_property
-    def gram(self) -> RegularisedGram:
-        """A = K_XX + T, factorised."""
-        return RegularisedGram(self.kernel[: self.n_train], self.temperature)
-
-    @cached_property
-    def a(self) -> Array:
-        """A^-1 y, (P, D)."""
-        return self.gram.solve(self.y)
-
-    @cached_property
-    def cross(self) -> Array:
-        """A^-1 k_X* (P, P*): what a prediction takes from every training target."""
-        return self.gram.solve_range(np.ascontiguousarray(self.kernel[self.n_train :].T))
-
-    @cached_property
-    def residual(self) -> Array:
-        """y - mean at the test points, (P*, D)."""
-        return self.y_test - self.kernel[self.n_train :] @ self.a
-
-    @cached_property
-    def variance(self) -> Array:
-        """At the test points, (P*,)."""
-        test = slice(self.n_train, None)
-        return left_over(self.own[test], np.vecdot(self.kernel[test], self.cross.T))
-
-    @cached_property
-    def test_vectors(self) -> Array:
-        """w of every test point, (n, P*)."""
-        return np.concatenate([-self.cross, np.eye(self.test.n_points)])
 
     @cached_property
     def train_vectors(self) -> Array:
@@ -114,7 +89,6 @@ class InfiniteWidth:
 
     @cached_property
     def log_evidence(self) -> float:
-        """Nats."""
         quadratic = float(np.vdot(self.y, self.a))
         constant = self.n_train * math.log(2.0 * math.pi)
         return -0.5 * (quadratic + self.n_outputs * (self.gram.log_det + constant))
@@ -139,7 +113,6 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, vectors: Array, weight: Array) -> Form:
-        """With L = R."""
         return cls(vectors, vectors, weight)
 
 

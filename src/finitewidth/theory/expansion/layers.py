@@ -54,7 +54,6 @@ class LastLayer(Layer):
     """K' = delta = sum_i u_i u_i^T - K: P^2 operations a neuron, and no K''."""
 
     def firsts(self, u: Array) -> Array:
-        """See ``Layer``."""
         square = np.square(u).sum(1)
         columns = []
         for f in self.functionals:
@@ -64,7 +63,6 @@ class LastLayer(Layer):
         return np.stack(columns, axis=1)
 
     def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        """See ``Layer``."""
         state, train = self.state, u[:, :, : self.state.n_train]
         white = self._whitened(train)
         overlap = white @ white.swapaxes(1, 2)
@@ -111,7 +109,6 @@ class LastLayer(Layer):
         return self.state.gram.whiten(train.reshape(-1, train.shape[2]).T).T.reshape(*train.shape[:2], -1)
 
     def _now(self, form: Form) -> float:
-        """The form of K itself."""
         whiten, kernel = self.state.gram.whiten, self.state.kernel[: len(form.left)].T
         right = whiten(self.state.kernel[: len(form.right)].T @ form.right)
         return float(np.vdot(whiten(kernel @ form.left) * form.weight, right))
@@ -146,7 +143,6 @@ class LowerLayer(Layer):
         return self.above.image(self.covariance)
 
     def firsts(self, u: Array) -> Array:
-        """See ``Layer``."""
         u = u[:, 0]
         square, train = np.square(u), slice(0, self.state.n_train)
         ga, gc, gb = self.above.first
@@ -161,7 +157,6 @@ class LowerLayer(Layer):
         return np.stack(columns, axis=1)
 
     def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        """See ``Layer``."""
         u = u[:, 0]
         change = [self._times(u, a) for a in self.state.a.T]
         solved = [self._solved(each[:, : self.state.n_train]) for each in change]
