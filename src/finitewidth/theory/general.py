@@ -69,11 +69,6 @@ class General(Theory[Any]):
     def method(self) -> str:
         return "infinite" if self.infinite else "saddle"
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Width behind each order parameter; none at infinite width."""
-        return () if self.infinite else self.network.widths
-
     def rate(self, order_parameters: Array) -> float:
         if self.infinite:
             return 0.0

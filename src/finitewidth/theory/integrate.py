@@ -194,10 +194,6 @@ class Integrated(Theory[Any]):
     def with_network(self, network: Network) -> Integrated:
         return Integrated(self.theory.with_network(network))
 
-    @property
-    def in_one_go(self) -> bool:
-        return self.theory.in_one_go
-
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
         if n_outputs > 1:
             raise InputError(
@@ -222,7 +218,7 @@ class Integrated(Theory[Any]):
 
     def operations(self, rows: int, train: Dataset, covariances: float) -> float:
         within = self.theory.operations(rows, train, covariances)
-        return within if self.in_one_go else _DRAWS / 8 * within
+        return _DRAWS / 8 * within if isinstance(self.theory, Nested) else within
 
     def operations_of_an_entry(self, train: Dataset) -> float:
         return self.theory.operations_of_an_entry(train)

@@ -67,11 +67,6 @@ class ScaledKernel(OneSpectrum):
         return "infinite" if self.infinite else "saddle"
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Width behind each order parameter; none at infinite width."""
-        return () if self.infinite else self.network.widths
-
-    @property
     def log_prior_scale(self) -> float:
         """log of what multiplies the unit kernel (readout precision 1) at Q = 1."""
         return -math.log(self.network.readout_precision)

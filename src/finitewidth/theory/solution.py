@@ -60,19 +60,14 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         return "product"
 
     @property
-    def in_one_go(self) -> bool:
-        """Whether one factorisation is nearly all of the work, so that progress cannot be shown."""
-        return False
-
-    @property
     def likelihood(self) -> Likelihood:
         """Of the targets."""
         return Gaussian(self.temperature)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Width behind each order parameter."""
-        return self.network.widths
+        """Width behind each order parameter; none at infinite width."""
+        return () if self.method == "infinite" else self.network.widths
 
     @property
     def on_patches(self) -> bool:

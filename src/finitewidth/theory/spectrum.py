@@ -114,7 +114,6 @@ def require_exact(train: Dataset, memory: float | None) -> None:
 class OneSpectrum(Theory[Any]):
     """A theory that one spectrum serves at every width, temperature and readout precision."""
 
-    in_one_go = True
     solver: Solver = AUTO
 
     def factorise(self, train: Dataset, memory: float | None = None) -> Any:
