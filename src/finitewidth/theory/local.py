@@ -11,7 +11,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 
@@ -79,7 +78,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
         minima = problem.minima()
         blocks = minima[0].order_parameters if minima else problem.identity
         shown = [replace(minimum, order_parameters=problem.flat(minimum.order_parameters)) for minimum in minima]
-        gradient = partial(evidence_gradient, problem, blocks)
+        gradient = partial(problem.evidence_gradient, blocks)
         return at_saddle(self, train, shown, problem.flat(blocks), problem.predictor(blocks), gradient)
 
     @property
@@ -123,22 +122,11 @@ def _evaluations(patches: int) -> int:
 # --- kernels of the patches, contracted with Q -----------------------------------------------------------------------
 
 
-class PatchGram(Protocol):
-    """All local kernels of a training set at unit readout precision.
+class SymmetricPairs:
+    """All local kernels of a training set at unit readout precision, packed, or streamed where they do not fit.
 
     ``contract(Q)`` is K_R of all training values, (P D, P D), outputs running fastest; ``project(W)`` its adjoint.
     """
-
-    @property
-    def n_patches(self) -> int: ...
-
-    def contract(self, blocks: Array) -> Array: ...
-
-    def project(self, cotangent: Array) -> Array: ...
-
-
-class SymmetricPairs:
-    """Symmetrised kernels, packed, or streamed where they do not fit (``LocalGram``)."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights = unit.shares_weights
@@ -157,7 +145,7 @@ class SymmetricPairs:
 
 
 class FullPairs:
-    """All pairs of patches in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
+    """The same in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights, self.outputs = unit.shares_weights, train.n_outputs
@@ -182,6 +170,9 @@ class FullPairs:
         else:
             full = pairs.reshape(dim, dim, n).transpose(2, 0, 1)
         return 0.5 * (full + full.swapaxes(1, 2))
+
+
+PatchGram = SymmetricPairs | FullPairs
 
 
 def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
@@ -274,6 +265,21 @@ class LocalProblem:
         energy, by_q = self.energy(blocks)
         return float(action(rate, energy)), 0.5 * slope + by_q
 
+    def evidence_gradient(self, blocks: Array) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
+        network, step = self.theory.network, 1e-4
+        posterior = self.posterior(blocks)
+        inner, readout = network.weight_precision
+        energies = []
+        for sign in (1.0, -1.0):
+            moved = replace(self.theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
+            problem = LocalProblem(moved, self.train, moved.factorise(self.train))
+            energies.append(problem.posterior(blocks).energy)
+        by_readout = float(np.vdot(posterior.cotangent(), self.scale * self.gram.contract(blocks)))
+        by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
+        by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
+        return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])
+
     def flat(self, blocks: Array) -> Array:
         """Q as the public face shows it: (n D, n D), (n, D, D), or (n,) for one output without weight sharing."""
         if self.theory.shared_weights:
@@ -323,20 +329,3 @@ class LocalPredictor:
     def _mixed(self, x1: Array, x2: Array) -> Array:
         pairs = pair_kernels(self.theory.network, x1, x2)
         return mix_outputs(pairs, self.blocks, (len(x1), len(x2)))
-
-
-def evidence_gradient(problem: LocalProblem, blocks: Array) -> EvidenceGradient:
-    """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
-    theory, train = problem.theory, problem.train
-    network, step = theory.network, 1e-4
-    posterior = problem.posterior(blocks)
-    cotangent = posterior.cotangent()
-    inner, readout = network.weight_precision
-    energies = []
-    for sign in (1.0, -1.0):
-        moved = replace(theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
-        energies.append(LocalProblem(moved, train, moved.factorise(train)).posterior(blocks).energy)
-    by_readout = float(np.vdot(cotangent, problem.scale * problem.gram.contract(blocks)))
-    by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
-    by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
-    return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])

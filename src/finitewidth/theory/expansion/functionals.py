@@ -111,10 +111,6 @@ class Form(NamedTuple):
     right: Array
     weight: Array
 
-    @classmethod
-    def of(cls, vectors: Array, weight: Array) -> Form:
-        return cls(vectors, vectors, weight)
-
 
 @dataclass(frozen=True)
 class Functional:
@@ -168,7 +164,7 @@ def _variance(state: InfiniteWidth) -> Functional:
     _, gradient, own = _pieces(state, vectors, np.zeros((count, state.n_outputs)), weight)
     value = float(np.mean(state.variance))
     spread = 1.0 / state.residual.size  # of the mean, as the kernel fluctuates: variance, not bias
-    return Functional("variance", value, gradient, own, (Form.of(vectors, weight),), test_mean=spread)
+    return Functional("variance", value, gradient, own, (Form(vectors, vectors, weight),), test_mean=spread)
 
 
 def _train(state: InfiniteWidth) -> list[Functional]:
@@ -181,7 +177,7 @@ def _train(state: InfiniteWidth) -> list[Functional]:
     bias = float(np.mean(residual**2))
     return [
         Functional("train_bias", bias, by_mean, own, (form,), train_mean=1.0 / residual.size),
-        Functional("train_variance", value - bias, by_variance, own, (Form.of(vectors, weight),)),
+        Functional("train_variance", value - bias, by_variance, own, (Form(vectors, vectors, weight),)),
     ]
 
 
@@ -190,7 +186,7 @@ def evidence_of(state: InfiniteWidth) -> Functional:
     P, D = state.n_train, state.n_outputs
     gradient = 0.5 * (state.a @ state.a.T - D * state.gram.inverse())
     half = state.gram.whiten(np.eye(P)).T
-    forms = (Form.of(state.a, np.full(D, 0.5)), Form.of(half, np.full(half.shape[1], -0.25 * D)))
+    forms = (Form(state.a, state.a, np.full(D, 0.5)), Form(half, half, np.full(half.shape[1], -0.25 * D)))
     return Functional("log_evidence", state.log_evidence, gradient, np.zeros(len(state.own)), forms)
 
 
@@ -206,7 +202,7 @@ def _accuracy(state: InfiniteWidth) -> Functional | None:
     count = len(mean)
     vectors = state.test_vectors
     form, gradient, own = _pieces(state, vectors, by_mean / count, by_variance / count)
-    forms = (form, Form.of(vectors, by_variance / count))
+    forms = (form, Form(vectors, vectors, by_variance / count))
     return Functional("accuracy", value, gradient, own, forms, second=0.5 * second / count)
 
 
