@@ -79,7 +79,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
         blocks = minima[0].order_parameters if minima else problem.identity
         shown = [replace(minimum, order_parameters=problem.flat(minimum.order_parameters)) for minimum in minima]
         gradient = partial(problem.evidence_gradient, blocks)
-        return at_saddle(self, train, shown, problem.flat(blocks), problem.predictor(blocks), gradient)
+        return at_saddle(self, train, shown, problem.flat(blocks), LocalPredictor(problem, blocks), gradient)
 
     @property
     def sharing(self) -> Hashable:
@@ -89,7 +89,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
     def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
         gram = self.factorise(train)
         problem = LocalProblem(self, train, gram)
-        predictor = problem.predictor(problem.identity)
+        predictor = LocalPredictor(problem, problem.identity)
         return [
             Piece(lambda: self.factorise(train), 1),
             Piece(lambda: problem.energy(problem.identity), rows * _evaluations(gram.n_patches)),
@@ -253,9 +253,6 @@ class LocalProblem:
         """Of all training values under K_R(Q)."""
         return Gaussian(self.theory.temperature).posterior(self.scale * self.gram.contract(blocks), self.y)
 
-    def predictor(self, blocks: Array) -> LocalPredictor:
-        return LocalPredictor(self.theory, self.train, blocks, self.scale * self.gram.contract(blocks))
-
     def action(self, blocks: Array) -> tuple[float, Array]:
         """F and dF/dQ, of the shape of Q."""
         rates = [matrix_rate(self.channels, q) for q in blocks]
@@ -292,40 +289,38 @@ class LocalProblem:
 
 @dataclass(frozen=True)
 class LocalPredictor:
-    """Gaussian conditioning under K_R(Q); covariance: K_R of the training values, (P D, P D)."""
+    """Gaussian conditioning under K_R(Q)."""
 
-    theory: LocalRenormalisation
-    train: Dataset
+    problem: LocalProblem
     blocks: Array
-    covariance: Array
 
     @cached_property
     def posterior(self) -> GaussianPosterior:
         """Of all training values: one factorisation, however often it is predicted with."""
-        return Gaussian(self.theory.temperature).posterior(self.covariance, self.train.y.reshape(-1))
+        return self.problem.posterior(self.blocks)
 
     def predict(self, x: Array) -> Prediction:
-        if self.train.n_outputs > 1:
+        network, train = self.problem.theory.network, self.problem.train
+        if train.n_outputs > 1:
             return self._predict_outputs(x)
-        network = self.theory.network
-        q = self.blocks[0] if self.theory.shared_weights else self.blocks[:, 0, 0]
-        cross = local_cross(network, x, self.train.x, q)
+        q = self.problem.flat(self.blocks)
+        cross = local_cross(network, x, train.x, q)
         mean, variance = self.posterior.predict(cross, local_diagonal(network, x, q))
         return Prediction(mean, variance, self.posterior.train_error)
 
     def _predict_outputs(self, x: Array) -> Prediction:
-        train, dim = self.train, self.train.n_outputs
-        means, covariances = [], []
+        network, train = self.problem.theory.network, self.problem.train
+        dim, means, covariances = train.n_outputs, [], []
+
+        def mixed(x1: Array, x2: Array) -> Array:
+            return mix_outputs(pair_kernels(network, x1, x2), self.blocks, (len(x1), len(x2)))
+
         for part in np.array_split(np.asarray(x), math.ceil(len(x) / 32)):
-            own = self._mixed(part, part).reshape(len(part), dim, len(part), dim)
+            own = mixed(part, part).reshape(len(part), dim, len(part), dim)
             prior = own[np.arange(len(part)), :, np.arange(len(part))]
-            mean, covariance = self.posterior.predict_coupled(self._mixed(part, train.x), prior)
+            mean, covariance = self.posterior.predict_coupled(mixed(part, train.x), prior)
             means.append(mean)
             covariances.append(covariance)
         covariance = np.concatenate(covariances)
         variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
         return Prediction(np.concatenate(means), variance, self.posterior.train_error, covariance)
-
-    def _mixed(self, x1: Array, x2: Array) -> Array:
-        pairs = pair_kernels(self.theory.network, x1, x2)
-        return mix_outputs(pairs, self.blocks, (len(x1), len(x2)))

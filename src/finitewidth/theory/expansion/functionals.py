@@ -58,7 +58,7 @@ class InfiniteWidth:
 
     @classmethod
     def of(cls, network: Network, temperature: float, train: Dataset, test: Dataset) -> InfiniteWidth:
-        """Raises InputError where double precision cannot hold the kernel."""
+        """Raises InputError where double precision cannot hold it: T too small for a singular kernel, for example."""
         x = np.concatenate([train.x, test.x.reshape(-1, *train.x.shape[1:])])
         P, count = train.n_points, test.n_points
         kernel, own = kernels.nngp(network, x, train.x), kernels.nngp_diagonal(network, x)
@@ -68,6 +68,12 @@ class InfiniteWidth:
         gram = RegularisedGram(kernel[:P], temperature)
         a, cross = gram.solve(y), gram.solve_range(np.ascontiguousarray(kernel[P:].T))
         residual, variance = y_test - kernel[P:] @ a, left_over(own[P:], np.vecdot(kernel[P:], cross.T))
+        if not all(bool(np.isfinite(part).all()) for part in (a, residual, variance, np.vdot(y, a) + gram.log_det)):
+            raise InputError(
+                f"a kernel whose prediction at infinite width is not finite at temperature {temperature:g}",
+                "inputs, targets and a temperature whose squares and ratios double precision holds",
+                "rescale inputs and targets (standardise them), or raise the temperature",
+            )
         vectors = np.concatenate([-cross, np.eye(count)])
         return cls(
             *(network, temperature, train, test, x, kernel, own, y, y_test),
@@ -237,14 +243,3 @@ def _right(mean: Array, variance: Array, y: Array) -> Array:
     below = special.ndtr(gap[:, :, None] + nodes)
     below[rows, right] = 1.0
     return below.prod(1) @ weights / math.sqrt(2.0 * math.pi)
-
-
-def require_finite(state: InfiniteWidth) -> None:
-    """InputError where the Gaussian process itself is not finite: T too small for a singular kernel, for example."""
-    numbers = (state.a, state.residual, state.variance, np.array(state.log_evidence))
-    if not all(bool(np.isfinite(part).all()) for part in numbers):
-        raise InputError(
-            f"a kernel whose prediction at infinite width is not finite at temperature {state.temperature:g}",
-            "inputs, targets and a temperature whose squares and ratios double precision holds",
-            "rescale inputs and targets (standardise them), or raise the temperature",
-        )

@@ -22,7 +22,6 @@ from finitewidth.theory.expansion.functionals import (
     InfiniteWidth,
     evidence_of,
     functionals,
-    require_finite,
 )
 from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, LowerLayer
 from finitewidth.theory.expansion.neurons import Neurons
@@ -90,7 +89,6 @@ def slopes_of(
     require_memory(memory_estimate(network, train, test), what, "use fewer points, or a larger cap", memory)
     with arithmetic(train.n_points):
         state = InfiniteWidth.of(network, theory.temperature, train, test)
-        require_finite(state)
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
         action, action_evidence = action_slopes(theory, state)
 
@@ -240,7 +238,6 @@ def evidence_slope(
     most = max(4_000, int(20_000 * min(1.0, (300 / P) ** 2))) if neurons is None else neurons
     with arithmetic(P):
         state = InfiniteWidth.of(standard_readout(network), temperature, train, one)
-        require_finite(state)
         pieces = [evidence_of(state)]
         _, batches, _, _ = averages(state, 0.0, most, seed, pieces=pieces)
     return _evidence_slope(state, pieces, batches)
@@ -272,7 +269,7 @@ def averages(
     batches: list[list[Array]] = [[] for _ in layers]
     drawn = [0] * len(layers)
     spread = [math.inf] * len(layers)
-    counts = [max(16, min(most // _FEWEST, _ENTRIES // layer.neurons.per_neuron)) for layer in layers]
+    counts = [max(16, min(most // _FEWEST, _ENTRIES // math.prod(layer.neurons.rows.shape[:2]))) for layer in layers]
     with progress_bar(progress, "layer 1", sum(most // count for count in counts), 0) as advance:
         while True:
             open_layers = [k for k, count in enumerate(drawn) if count + counts[k] <= most]
