@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from finitewidth.curves.planning import planned
+from finitewidth.curves.refinement import planned
 
 INDEPENDENT = np.diag([0.04, 0.04])
 ALIKE = np.array([[0.04, 0.0399], [0.0399, 0.04]])

@@ -108,7 +108,6 @@ def learning_curve(
 
 
 def curve_of(job: Job, train: Dataset, test: Dataset) -> LearningCurve:
-    """The curve of a job."""
     rows = list(job.rows(train, test))
     planned = len(job.problems) * len(job.sizes or [0])
     if planned > _ASSESSED:

@@ -63,7 +63,6 @@ class Mixture:
 
     @property
     def mean(self) -> Array:
-        """(n,)"""
         return np.asarray(self.weights @ self.means)
 
     @property

@@ -195,7 +195,6 @@ class CurveSolution(Displayed):
         return self.curve.estimate(self._width).errors
 
     def row(self, test: Dataset, seconds: float) -> CurveRow:
-        """See ``Solution``."""
         errors, curve = self.errors(test), self.curve
         found: Estimate = curve.estimate(self._width)
         intervals = {f"{name}_{side}": getattr(found, side)[name] for name in ERRORS for side in ("low", "high")}

@@ -18,7 +18,6 @@ import numpy as np
 
 from finitewidth.checks.exceptions import MemoryCapError
 from finitewidth.curves.interpolation import Anchor, Mixture, log_errors
-from finitewidth.curves.planning import planned
 from finitewidth.curves.theory_of_widths import MISCLASSIFIED, TheoryOfWidths, values_of
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Control
@@ -99,7 +98,6 @@ class Refinement:
 
     @property
     def rests_on(self) -> str:
-        """In words."""
         if self.samples:
             return f"samples at {', '.join(map(str, sorted(self.samples)))}"
         return "theory" if self.theory.slopes is None else "first order"
@@ -136,9 +134,6 @@ class Refinement:
         if values_of(self.theory.infinite)[name] == 0.0:  # at every width then: targets or predictions are zero
             return [np.zeros(len(self.asked))] * 3
         return self._of_error(name)[1]
-
-    def _mixture(self, name: str) -> Mixture:
-        return self._of_error(name)[0]
 
     def _of_error(self, name: str) -> tuple[Mixture, list[Array]]:
         """The mixture for its logarithm, and its quantiles."""
@@ -194,7 +189,7 @@ class Refinement:
         """The widths to sample next, in order, were all to come out as expected."""
         if self.theory.infinite.test_error == 0.0:
             return []
-        mixture, (middle, low, high) = self._mixture("test_error"), self._quantiles("test_error")
+        mixture, (middle, low, high) = self._of_error("test_error")
         reach = np.maximum(np.log(high / middle), np.log(middle / low)) / DEVIATIONS
         scale = reach / np.sqrt(np.diag(mixture.covariance))  # the tails of a mixture are not those of a Gaussian
         errors = [
@@ -223,7 +218,6 @@ class Refinement:
         return 4.0 + 0.6e-6 * self._run(width).cost
 
     def _run(self, width: int) -> SamplingRun:
-        """The next sample at a width."""
         left = max(1.0, self._time_left) if math.isfinite(self._ends) else None
         error = self._error(min(self._samples_taken[width], _MOST - 1))
         return SamplingRun(
@@ -271,7 +265,6 @@ class Refinement:
             yield Path(name)
 
     def _file(self, network: Network) -> str:
-        """Name of the file of a sample."""
         widths = "-".join(map(str, network.widths))
         return f"curve-width-{widths}-temperature-{self.temperature}-n-train-{self.train.n_points}.npz"
 
@@ -315,3 +308,41 @@ def _anchors(samples: dict[int, SampledErrors], name: str) -> Iterator[Anchor]:
         error = getattr(errors, "accuracy_se" if name == MISCLASSIFIED else f"{name}_se")
         if value > 2.0 * error:
             yield Anchor(width, math.log(value), error / value)
+
+
+# --- which widths to sample: those that add most to the accuracy of all, a second -------------------------------------
+
+
+def planned(
+    covariance: Array, wanted: float, errors: Sequence[Sequence[float]], seconds: Sequence[float], left: float
+) -> list[int]:
+    """Widths to sample, in order, were all to come out as expected; a width may come again, to be known better.
+
+    covariance: of the logarithms of the errors at n widths, (n, n). wanted: standard deviation that is good enough.
+    errors: of each width, the standard errors of the samples that may be taken there, one after another. seconds: what
+    one takes. left: seconds that there are.
+    """
+    taken, plan = [0] * len(errors), []
+    while (np.diag(covariance) > wanted**2).any():
+        possible = [k for k, own in enumerate(errors) if taken[k] < len(own) and seconds[k] <= left]
+        gains = {k: _gain(covariance, wanted, k, errors[k][taken[k]]) for k in possible}
+        if not any(gain > 0.0 for gain in gains.values()):
+            break
+        best = max(gains, key=lambda k: gains[k] / seconds[k])
+        covariance = _after(covariance, best, errors[best][taken[best]])
+        left -= seconds[best]
+        taken[best] += 1
+        plan.append(best)
+    return plan
+
+
+def _after(covariance: Array, k: int, error: float) -> Array:
+    """The covariance after a sample of this standard error at the k-th width."""
+    seen = covariance[:, k]
+    return np.asarray(covariance - np.outer(seen, seen) / (seen[k] + error**2))
+
+
+def _gain(covariance: Array, wanted: float, k: int, error: float) -> float:
+    """By how much a sample at the k-th width brings all deviations nearer to that wanted, in logarithms."""
+    before, after = (np.maximum(np.diag(c), wanted**2) for c in (covariance, _after(covariance, k, error)))
+    return float(0.5 * np.log(before / after).sum())

@@ -75,7 +75,6 @@ class Candidate(Displayed):
         return self.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
 

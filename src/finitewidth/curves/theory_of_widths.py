@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -61,15 +63,10 @@ class TheoryOfWidths:
             if solution.converged:
                 self.solutions[solution.network.widths[0]] = solution
                 self.errors[solution.network.widths[0]] = solution.errors(test)
-        self.slopes = self._slopes(networks[0], temperature, train, test, seed, control)
-
-    def _slopes(
-        self, network: Network, temperature: float, train: Dataset, test: Dataset, seed: int, control: Control
-    ) -> FirstOrderSlopes | None:
-        try:
-            return first_order(network, train, test, temperature, neurons=_NEURONS, seed=seed, memory=control.memory)
-        except (InputError, np.linalg.LinAlgError):  # not known for this network, not finite, or beyond memory
-            return None
+        self.slopes: FirstOrderSlopes | None = None
+        settings: dict[str, Any] = {"neurons": _NEURONS, "seed": seed, "memory": control.memory}
+        with contextlib.suppress(InputError, np.linalg.LinAlgError):  # not known here, not finite, or beyond memory
+            self.slopes = first_order(networks[0], train, test, temperature, **settings)
 
     def error_at(self, width: int) -> float:
         """Test error of the action; NaN where it has no solution."""

@@ -25,15 +25,15 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Posterior(Protocol):
-    """A Gaussian process conditioned on the targets of P training points."""
+    """A Gaussian process conditioned on the targets of P training points.
+
+    energy: minus the log evidence of the targets, nats. train_error: posterior mean of (1/P) sum (y - f)^2.
+    """
 
     @property
-    def energy(self) -> float:
-        """Minus the log evidence of the targets, nats."""
-
+    def energy(self) -> float: ...
     @property
-    def train_error(self) -> float:
-        """Posterior mean of (1/P) sum (y - f)^2."""
+    def train_error(self) -> float: ...
 
     def cotangent(self) -> Array:
         """d energy / d K, symmetric (P, P)."""
@@ -100,7 +100,6 @@ class GaussianPosterior:
 
     @property
     def outputs(self) -> int:
-        """D."""
         return 1 if self.y.ndim == 1 else self.y.shape[1]
 
     @cached_property

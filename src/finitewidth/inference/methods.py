@@ -101,39 +101,29 @@ class Row(Displayed):
 
 @runtime_checkable
 class Solution(Protocol):
-    """What a method makes of a network, a likelihood and a training set."""
+    """What a method makes of a network, a likelihood and a training set.
+
+    order_parameters: Q, flat; empty where there are none. log_evidence: nats; NaN where it is not known. converged:
+    whether the method's own tolerance was reached. complete: False where an interrupt cut the run short. message: what
+    to know or do.
+    """
 
     @property
-    def network(self) -> Network:
-        """What was solved."""
-
+    def network(self) -> Network: ...
     @property
-    def likelihood(self) -> Likelihood:
-        """Of the targets."""
-
+    def likelihood(self) -> Likelihood: ...
     @property
-    def train(self) -> Dataset:
-        """The training set."""
-
+    def train(self) -> Dataset: ...
     @property
-    def order_parameters(self) -> Array:
-        """Q, flat; empty where there are none."""
-
+    def order_parameters(self) -> Array: ...
     @property
-    def log_evidence(self) -> float:
-        """Nats; NaN where it is not known."""
-
+    def log_evidence(self) -> float: ...
     @property
-    def converged(self) -> bool:
-        """Whether the method's own tolerance was reached."""
-
+    def converged(self) -> bool: ...
     @property
-    def complete(self) -> bool:
-        """False where an interrupt cut the run short."""
-
+    def complete(self) -> bool: ...
     @property
-    def message(self) -> str:
-        """What to know or do."""
+    def message(self) -> str: ...
 
     def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``, an array or a ``Dataset``."""

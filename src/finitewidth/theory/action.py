@@ -8,6 +8,7 @@ A theory is a rate and a covariance; here is what all of them share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,6 @@ class ScaleEnergy:
 
     @property
     def count(self) -> int:
-        """P D."""
         return self.outputs * self.size
 
     @property
@@ -55,11 +55,11 @@ class ScaleEnergy:
 
     def energy(self, scale: Array | float, temperature: float) -> Array:
         """-log N(y; 0, sK + T) for scales of any shape."""
-        return self._sum(
-            scale,
-            temperature,
-            lambda shifted, _: 0.5 * (self._copies * np.log(shifted) + self.power / shifted),
-        ) + 0.5 * (self.count * LOG_2PI)
+
+        def term(shifted: Array, _: Array) -> Array:
+            return 0.5 * (self._copies * np.log(shifted) + self.power / shifted)
+
+        return self._sum(scale, temperature, term) + 0.5 * (self.count * LOG_2PI)
 
     def change(self, scale: Array | float, reference: float, temperature: float) -> Array:
         """``energy(scale) - energy(reference)`` without cancellation.
@@ -77,14 +77,13 @@ class ScaleEnergy:
 
     def data_term(self, scale: Array | float, temperature: float) -> Array:
         """``y^T A^-1 K_R A^-1 y - D Tr(A^-1 K_R) = -2 d energy / d log s``: what pushes the scale up."""
-        return self._sum(
-            scale,
-            temperature,
-            lambda shifted, signal: signal / shifted * (self.power / shifted - self._copies),
-        )
+
+        def term(shifted: Array, signal: Array) -> Array:
+            return signal / shifted * (self.power / shifted - self._copies)
+
+        return self._sum(scale, temperature, term)
 
     def data_term_slope(self, scale: float, temperature: float) -> float:
-        """d(data's term) / d log s."""
         signal = scale * self.values
         shifted = signal + temperature
         filtered = signal / shifted
@@ -93,15 +92,13 @@ class ScaleEnergy:
 
     def train_error(self, scale: Array | float, temperature: float) -> Array:
         """Posterior mean of (1/PD) sum (y - f)^2."""
-        return self._sum(
-            scale,
-            temperature,
-            lambda shifted, signal: (
-                (temperature / shifted) ** 2 * self.power + self._copies * temperature * signal / shifted
-            ),
-        ) / (self.count)
 
-    def _sum(self, scale: Array | float, temperature: float, term) -> Array:  # type: ignore[no-untyped-def]
+        def term(shifted: Array, signal: Array) -> Array:
+            return (temperature / shifted) ** 2 * self.power + self._copies * temperature * signal / shifted
+
+        return self._sum(scale, temperature, term) / self.count
+
+    def _sum(self, scale: Array | float, temperature: float, term: Callable[[Array, Array], Array]) -> Array:
         """Sum of a term over eigenvalues for every scale, a few scales at a time."""
         scales = np.atleast_1d(np.asarray(scale, dtype=float))
         out = np.empty(scales.size)
@@ -124,7 +121,6 @@ class SpectralEnergy(ScaleEnergy):
 
     @classmethod
     def of(cls, spectrum: Spectrum, y: Array) -> SpectralEnergy:
-        """Of targets y (P,) or (P, D)."""
         rotated, values = spectrum.rotate(y), spectrum.values
         columns = rotated.reshape(len(rotated), -1)
         power = (columns**2).sum(1)

@@ -18,7 +18,7 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior, Likelihood, Posterior
+from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.runs.durations import Piece
@@ -54,7 +54,6 @@ class General(Theory[Any]):
 
     @property
     def likelihood(self) -> Likelihood:
-        """Of the targets."""
         return self.noise
 
     @property
@@ -64,26 +63,18 @@ class General(Theory[Any]):
 
     @property
     def temperature(self) -> float:
-        """Of the likelihood."""
         return self.noise.temperature
 
     @property
     def method(self) -> str:
         return "infinite" if self.infinite else "saddle"
 
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Width behind each order parameter; none at infinite width."""
-        return () if self.infinite else self.network.widths
-
     def rate(self, order_parameters: Array) -> float:
-        """The network's own, twice nats."""
         if self.infinite:
             return 0.0
         return float(self.network.rate(order_parameters))
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
         return covariance(self.network, order_parameters, x1, x1 if x2 is None else x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
@@ -159,7 +150,6 @@ class General(Theory[Any]):
         return at_saddle(self, train, minima, q, self.predictor(train, q), partial(self.gradient, train, q))
 
     def predictor(self, train: Dataset, order_parameters: Array) -> CovariancePredictor:
-        """Conditioned at one Q."""
         return CovariancePredictor(self, train, order_parameters)
 
     def starts(self, train: Dataset, shared: Any) -> list[Array]:
@@ -177,14 +167,21 @@ class General(Theory[Any]):
     def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
         """See ``TheorySolution.evidence_gradient``; that in the widths is not known (NaN), nor that in other noise."""
         posterior = self.posterior(train, q)
+        by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan
+        by_log_precision = -self.pull_precisions(train, q, posterior.cotangent())
+        return gradient_of(self.network, by_temperature, by_log_precision, self.by_width(q))
 
-        def at_precisions(values: Array) -> Array:
+    def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
+        """``<cotangent, d K_R / d log lambda_l>`` at fixed Q, l = 0 .. L."""
+
+        def at(values: Array) -> Array:
             return covariance(self.network.with_precision(tuple(values)), q, train.x, train.x)
 
-        by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan
-        by_log_precision = -by_log(at_precisions, np.asarray(self.network.weight_precision), posterior.cotangent())
-        widths = np.full(self.network.depth, np.nan)  # rate and covariance are known at whole widths alone
-        return gradient_of(self.network, by_temperature, by_log_precision, widths)
+        return by_log(at, np.asarray(self.network.weight_precision), cotangent)
+
+    def by_width(self, q: Array) -> Array:
+        """Of the log evidence at a fixed kernel; rate and covariance may be known at whole widths alone."""
+        return np.full(self.network.depth, np.nan)
 
     # --- how long it takes ----------------------------------------------------------------------------------------
 
@@ -259,25 +256,19 @@ class Nested(General):
         return replace(self.network, weight_precision=values)  # type: ignore[return-value]
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
         return kernels.nngp(self.renormalised(order_parameters), x1, x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
         """K_R of every point with itself, (points,)."""
         return kernels.nngp_diagonal(self.renormalised(order_parameters), x)
 
-    def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
-        """Of the training targets under K_R."""
-        return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
-
     def cost(self, log_q: Array) -> tuple[float, Array]:
-        """Half the rate, and its derivative in log Q."""
         shift, widths = np.expm1(log_q), np.asarray(self.widths)
         return 0.5 * float((widths * x_minus_log1p(shift)).sum()), 0.5 * widths * shift
 
     def pull(self, train: Dataset, order_parameters: Array, cotangent: Array) -> Array:
         """Through the kernel recursion."""
-        return -kernels.nngp_pullback(self.renormalised(order_parameters), train.x, cotangent)[1:]
+        return -self.pull_precisions(train, order_parameters, cotangent)[1:]
 
     @property
     def sharing(self) -> Hashable:
@@ -312,12 +303,11 @@ class Nested(General):
         starts = [np.log(minimum.order_parameters) for minimum in product.minima]
         return starts + [x for x in self.dips(train, _NEAR) if all(np.abs(x - s).max() > 0.3 for s in starts)]
 
-    def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
-        """See ``TheorySolution.evidence_gradient``."""
-        posterior = self.posterior(train, q)
-        by_log_precision = -kernels.nngp_pullback(self.renormalised(q), train.x, posterior.cotangent())
-        by_width = -0.5 * x_minus_log1p(q - 1.0)
-        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, by_width)
+    def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
+        return kernels.nngp_pullback(self.renormalised(q), train.x, cotangent)
+
+    def by_width(self, q: Array) -> Array:
+        return -0.5 * x_minus_log1p(q - 1.0)
 
     # --- how long it takes ----------------------------------------------------------------------------------------
 

@@ -192,16 +192,9 @@ class Integrated(Theory[Any]):
         return str(self.theory.closure)
 
     def with_network(self, network: Network) -> Integrated:
-        """The same theory of another network."""
         return Integrated(self.theory.with_network(network))
 
-    @property
-    def in_one_go(self) -> bool:
-        """As the theory within."""
-        return self.theory.in_one_go
-
     def for_outputs(self, n_outputs: int) -> Theory[Any]:
-        """One output only."""
         if n_outputs > 1:
             raise InputError(
                 f"method = 'integrate' with {n_outputs} outputs",
@@ -225,21 +218,19 @@ class Integrated(Theory[Any]):
 
     def operations(self, rows: int, train: Dataset, covariances: float) -> float:
         within = self.theory.operations(rows, train, covariances)
-        return within if self.in_one_go else _DRAWS / 8 * within
+        return _DRAWS / 8 * within if isinstance(self.theory, Nested) else within
 
     def operations_of_an_entry(self, train: Dataset) -> float:
         return self.theory.operations_of_an_entry(train)
 
     @property
     def sharing(self) -> Hashable | None:
-        """As the theory within."""
         return self.theory.sharing
 
     def work(self, rows: int, train: Dataset) -> tuple[str, str]:
         return self.theory.work(rows, train)
 
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
-        """The work that all widths share."""
         return self.theory.factorise(train, memory)
 
     def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> TheorySolution:

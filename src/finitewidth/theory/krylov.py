@@ -125,7 +125,6 @@ class KrylovKernel:
     # --- the space --------------------------------------------------------------------------------------------------
 
     def grow(self) -> None:
-        """A few passes more."""
         self._coarser, self.energy = self.energy, self._grown()
         self._points = None
         if self.space.invariant:
@@ -223,7 +222,6 @@ class KrylovKernel:
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> KrylovPredictor:
-        """At one scale."""
         return KrylovPredictor(self, scale, temperature, widths, log_prior_scale)
 
 
@@ -278,7 +276,6 @@ class KrylovPoints:
         self.grow()
 
     def grow(self) -> None:
-        """A few passes more."""
         self._before = (self.ritz, self.combined)
         self.space.advance(_TEST_GROWTH)
         self.ritz = self.space.ritz()
@@ -373,7 +370,6 @@ class KrylovPredictor:
         return error / (bias + variance) if error > 0.0 else 0.0
 
     def _variance_error(self, points: KrylovPoints) -> float:
-        """Of the mean variance."""
         unresolved = points.unresolved(self.scale, self.temperature)
         if points.complete:
             return unresolved

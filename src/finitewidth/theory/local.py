@@ -11,7 +11,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 
@@ -79,8 +78,8 @@ class LocalRenormalisation(Theory["PatchGram"]):
         minima = problem.minima()
         blocks = minima[0].order_parameters if minima else problem.identity
         shown = [replace(minimum, order_parameters=problem.flat(minimum.order_parameters)) for minimum in minima]
-        gradient = partial(evidence_gradient, problem, blocks)
-        return at_saddle(self, train, shown, problem.flat(blocks), problem.predictor(blocks), gradient)
+        gradient = partial(problem.evidence_gradient, blocks)
+        return at_saddle(self, train, shown, problem.flat(blocks), LocalPredictor(problem, blocks), gradient)
 
     @property
     def sharing(self) -> Hashable:
@@ -90,7 +89,7 @@ class LocalRenormalisation(Theory["PatchGram"]):
     def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
         gram = self.factorise(train)
         problem = LocalProblem(self, train, gram)
-        predictor = problem.predictor(problem.identity)
+        predictor = LocalPredictor(problem, problem.identity)
         return [
             Piece(lambda: self.factorise(train), 1),
             Piece(lambda: problem.energy(problem.identity), rows * _evaluations(gram.n_patches)),
@@ -123,22 +122,11 @@ def _evaluations(patches: int) -> int:
 # --- kernels of the patches, contracted with Q -----------------------------------------------------------------------
 
 
-class PatchGram(Protocol):
-    """All local kernels of a training set at unit readout precision.
+class SymmetricPairs:
+    """All local kernels of a training set at unit readout precision, packed, or streamed where they do not fit.
 
     ``contract(Q)`` is K_R of all training values, (P D, P D), outputs running fastest; ``project(W)`` its adjoint.
     """
-
-    @property
-    def n_patches(self) -> int: ...
-
-    def contract(self, blocks: Array) -> Array: ...
-
-    def project(self, cotangent: Array) -> Array: ...
-
-
-class SymmetricPairs:
-    """Symmetrised kernels, packed, or streamed where they do not fit (``LocalGram``)."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights = unit.shares_weights
@@ -157,7 +145,7 @@ class SymmetricPairs:
 
 
 class FullPairs:
-    """All pairs of patches in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
+    """The same in full: between different outputs Q_(id),(je) need not be symmetric in i and j."""
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights, self.outputs = unit.shares_weights, train.n_outputs
@@ -182,6 +170,9 @@ class FullPairs:
         else:
             full = pairs.reshape(dim, dim, n).transpose(2, 0, 1)
         return 0.5 * (full + full.swapaxes(1, 2))
+
+
+PatchGram = SymmetricPairs | FullPairs
 
 
 def pair_kernels(network: LocalNetwork, x1: Array, x2: Array) -> Array:
@@ -225,7 +216,6 @@ class LocalProblem:
         return np.broadcast_to(np.eye(self.shape[1]), self.shape)
 
     def minima(self) -> list[Minimum]:
-        """Every minimum found, the best first."""
         scales = self._scales()
         coordinates = LogCholesky(scales[0] * np.eye(self.shape[1]), math.sqrt(2.0 * self.channels))
         starts = [scale * self.identity for scale in scales] + [self._aligned(scales[0])]
@@ -263,10 +253,6 @@ class LocalProblem:
         """Of all training values under K_R(Q)."""
         return Gaussian(self.theory.temperature).posterior(self.scale * self.gram.contract(blocks), self.y)
 
-    def predictor(self, blocks: Array) -> LocalPredictor:
-        """Conditioned at one Q."""
-        return LocalPredictor(self.theory, self.train, blocks, self.scale * self.gram.contract(blocks))
-
     def action(self, blocks: Array) -> tuple[float, Array]:
         """F and dF/dQ, of the shape of Q."""
         rates = [matrix_rate(self.channels, q) for q in blocks]
@@ -275,6 +261,21 @@ class LocalProblem:
             return math.inf, slope
         energy, by_q = self.energy(blocks)
         return float(action(rate, energy)), 0.5 * slope + by_q
+
+    def evidence_gradient(self, blocks: Array) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
+        network, step = self.theory.network, 1e-4
+        posterior = self.posterior(blocks)
+        inner, readout = network.weight_precision
+        energies = []
+        for sign in (1.0, -1.0):
+            moved = replace(self.theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
+            problem = LocalProblem(moved, self.train, moved.factorise(self.train))
+            energies.append(problem.posterior(blocks).energy)
+        by_readout = float(np.vdot(posterior.cotangent(), self.scale * self.gram.contract(blocks)))
+        by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
+        by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
+        return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])
 
     def flat(self, blocks: Array) -> Array:
         """Q as the public face shows it: (n D, n D), (n, D, D), or (n,) for one output without weight sharing."""
@@ -288,57 +289,38 @@ class LocalProblem:
 
 @dataclass(frozen=True)
 class LocalPredictor:
-    """Gaussian conditioning under K_R(Q); covariance: K_R of the training values, (P D, P D)."""
+    """Gaussian conditioning under K_R(Q)."""
 
-    theory: LocalRenormalisation
-    train: Dataset
+    problem: LocalProblem
     blocks: Array
-    covariance: Array
 
     @cached_property
     def posterior(self) -> GaussianPosterior:
         """Of all training values: one factorisation, however often it is predicted with."""
-        return Gaussian(self.theory.temperature).posterior(self.covariance, self.train.y.reshape(-1))
+        return self.problem.posterior(self.blocks)
 
     def predict(self, x: Array) -> Prediction:
-        if self.train.n_outputs > 1:
+        network, train = self.problem.theory.network, self.problem.train
+        if train.n_outputs > 1:
             return self._predict_outputs(x)
-        network = self.theory.network
-        q = self.blocks[0] if self.theory.shared_weights else self.blocks[:, 0, 0]
-        cross = local_cross(network, x, self.train.x, q)
+        q = self.problem.flat(self.blocks)
+        cross = local_cross(network, x, train.x, q)
         mean, variance = self.posterior.predict(cross, local_diagonal(network, x, q))
         return Prediction(mean, variance, self.posterior.train_error)
 
     def _predict_outputs(self, x: Array) -> Prediction:
-        train, dim = self.train, self.train.n_outputs
-        means, covariances = [], []
+        network, train = self.problem.theory.network, self.problem.train
+        dim, means, covariances = train.n_outputs, [], []
+
+        def mixed(x1: Array, x2: Array) -> Array:
+            return mix_outputs(pair_kernels(network, x1, x2), self.blocks, (len(x1), len(x2)))
+
         for part in np.array_split(np.asarray(x), math.ceil(len(x) / 32)):
-            own = self._mixed(part, part).reshape(len(part), dim, len(part), dim)
+            own = mixed(part, part).reshape(len(part), dim, len(part), dim)
             prior = own[np.arange(len(part)), :, np.arange(len(part))]
-            mean, covariance = self.posterior.predict_coupled(self._mixed(part, train.x), prior)
+            mean, covariance = self.posterior.predict_coupled(mixed(part, train.x), prior)
             means.append(mean)
             covariances.append(covariance)
         covariance = np.concatenate(covariances)
         variance = np.maximum(np.einsum("paa->pa", covariance), 0.0)
         return Prediction(np.concatenate(means), variance, self.posterior.train_error, covariance)
-
-    def _mixed(self, x1: Array, x2: Array) -> Array:
-        pairs = pair_kernels(self.theory.network, x1, x2)
-        return mix_outputs(pairs, self.blocks, (len(x1), len(x2)))
-
-
-def evidence_gradient(problem: LocalProblem, blocks: Array) -> EvidenceGradient:
-    """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
-    theory, train = problem.theory, problem.train
-    network, step = theory.network, 1e-4
-    posterior = problem.posterior(blocks)
-    cotangent = posterior.cotangent()
-    inner, readout = network.weight_precision
-    energies = []
-    for sign in (1.0, -1.0):
-        moved = replace(theory, network=network.with_precision((inner * math.exp(sign * step), readout)))
-        energies.append(LocalProblem(moved, train, moved.factorise(train)).posterior(blocks).energy)
-    by_readout = float(np.vdot(cotangent, problem.scale * problem.gram.contract(blocks)))
-    by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
-    by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
-    return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])

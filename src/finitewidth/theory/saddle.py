@@ -206,7 +206,6 @@ def _newton(objective: Objective, reached: tuple[Array, float, Array], tolerance
 
 
 def hessian(objective: Objective, x: Array, step: float) -> Array:
-    """By central differences of the gradient."""
     found = np.stack([(objective(x + h)[1] - objective(x - h)[1]) / (2.0 * step) for h in step * np.eye(len(x))])
     return 0.5 * (found + found.T)
 

@@ -67,11 +67,6 @@ class ScaledKernel(OneSpectrum):
         return "infinite" if self.infinite else "saddle"
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Width behind each order parameter; none at infinite width."""
-        return () if self.infinite else self.network.widths
-
-    @property
     def log_prior_scale(self) -> float:
         """log of what multiplies the unit kernel (readout precision 1) at Q = 1."""
         return -math.log(self.network.readout_precision)
@@ -81,11 +76,9 @@ class ScaledKernel(OneSpectrum):
         return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R, (points1, points2)."""
         return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
 
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
-        """The work that all widths, temperatures and readout precisions share."""
         if self.solver.uses_krylov(self.network, train, memory):
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
         return KernelSpectrum.of(self.network, train, memory)

@@ -112,14 +112,6 @@ class SpectralRow(Displayed):
     sampled_test_error_se: float | None = None
     deviation: float | None = None
 
-    @property
-    def _cells(self) -> list[str]:
-        sampled = ["", ""]
-        if self.sampled_test_error is not None and self.deviation is not None:
-            error = f"{self.sampled_test_error:.5f} ({self.sampled_test_error_se:.5f})"
-            sampled = [error, f"{100 * self.deviation:+.1f} %"]
-        return [str(self.n_train), f"{self.test_error:.5f}", *sampled, f"{self.modes_learned:.1f}"]
-
 
 @dataclass(frozen=True)
 class SpectralCurve(Rows[SpectralRow]):
@@ -136,7 +128,14 @@ class SpectralCurve(Rows[SpectralRow]):
 
         columns = ("P", "predicted", "sampled (se)", "deviation", "modes learned")
         rows, left_out = shortened(self.rows)
-        yield filled(f"Test error of kernel regression, ridge {self.ridge:g}", columns, [row._cells for row in rows])
+        cells = []
+        for row in rows:
+            sampled = ["", ""]
+            if row.sampled_test_error is not None and row.deviation is not None:
+                error = f"{row.sampled_test_error:.5f} ({row.sampled_test_error_se:.5f})"
+                sampled = [error, f"{100 * row.deviation:+.1f} %"]
+            cells.append([str(row.n_train), f"{row.test_error:.5f}", *sampled, f"{row.modes_learned:.1f}"])
+        yield filled(f"Test error of kernel regression, ridge {self.ridge:g}", columns, cells)
         yield from left_out
         yield self.assumption
 
@@ -183,14 +182,15 @@ def spectral_learning_curve(
 
     def row(size: int) -> SpectralRow:
         predicted, learned = theory.test_error(size, ridge, noise), theory.learnability(size, ridge)
-        found = SpectralRow(
-            n_train=size,
-            test_error=predicted,
-            effective_ridge=theory.effective_ridge(size, ridge),
-            modes_learned=float(learned.sum()),
-            power_learned=float(learned @ theory.power / theory.power.sum()),
-            **_sampled(gram, pool.y, size, ridge, noise, trials, rng, predicted),
-        )
+        errors = [_error(gram, pool.y, size, ridge, noise, rng) for _ in range(trials)]
+        sampled, se, deviation = None, None, None
+        if errors:
+            sampled = float(np.mean(errors))
+            se = float(np.std(errors, ddof=1) / math.sqrt(trials)) if trials > 1 else math.nan
+            deviation = predicted / sampled - 1.0 if sampled > 0.0 else math.nan
+        known = float(learned @ theory.power / theory.power.sum())
+        effective = theory.effective_ridge(size, ridge)
+        found = SpectralRow(size, predicted, effective, float(learned.sum()), known, sampled, se, deviation)
         return in_own_units(found, pool.encoding)
 
     with arithmetic(count):
@@ -213,36 +213,16 @@ def _gram(kernel: Any, x: Array, count: int) -> Array:
     return gram
 
 
-def _sampled(
-    gram: Array,
-    y: Array,
-    size: int,
-    ridge: float,
-    noise: float,
-    trials: int,
-    rng: np.random.Generator,
-    predicted: float,
-) -> dict[str, float]:
-    """Kernel regression on random subsets: mean test error over the pool and its standard error."""
-    if not trials:
-        return {}
-    errors = []
-    for _ in range(trials):
-        chosen = rng.permutation(len(gram))[:size]
-        own = gram[np.ix_(chosen, chosen)]
-        if ridge == 0.0 and Spectrum.of(own.copy()).values[0] == 0.0:
-            raise InputError(
-                f"a ridge of 0 on {size} training points whose kernel is singular",
-                "a ridge above 0",
-                "write ridge=1e-3, for example, or drop repeated points",
-            )
-        labels = y[chosen] + math.sqrt(noise) * rng.standard_normal(y[chosen].shape)
-        mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve_range(labels)
-        errors.append(float(np.mean((y - mean) ** 2)))
-    average = float(np.mean(errors))
-    se = float(np.std(errors, ddof=1) / math.sqrt(trials)) if trials > 1 else math.nan
-    return {
-        "sampled_test_error": average,
-        "sampled_test_error_se": se,
-        "deviation": predicted / average - 1.0 if average > 0.0 else math.nan,
-    }
+def _error(gram: Array, y: Array, size: int, ridge: float, noise: float, rng: np.random.Generator) -> float:
+    """Test error over the pool of kernel regression on a random subset."""
+    chosen = rng.permutation(len(gram))[:size]
+    own = gram[np.ix_(chosen, chosen)]
+    if ridge == 0.0 and Spectrum.of(own.copy()).values[0] == 0.0:
+        raise InputError(
+            f"a ridge of 0 on {size} training points whose kernel is singular",
+            "a ridge above 0",
+            "write ridge=1e-3, for example, or drop repeated points",
+        )
+    labels = y[chosen] + math.sqrt(noise) * rng.standard_normal(y[chosen].shape)
+    mean = gram[:, chosen] @ RegularisedGram(own, ridge).solve_range(labels)
+    return float(np.mean((y - mean) ** 2))

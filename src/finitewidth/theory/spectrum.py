@@ -84,7 +84,6 @@ class KernelSpectrum:
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
     ) -> ScalePredictor:
-        """At one scale."""
         return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,11 +114,9 @@ def require_exact(train: Dataset, memory: float | None) -> None:
 class OneSpectrum(Theory[Any]):
     """A theory that one spectrum serves at every width, temperature and readout precision."""
 
-    in_one_go = True
     solver: Solver = AUTO
 
     def factorise(self, train: Dataset, memory: float | None = None) -> Any:
-        """The work that all widths, temperatures and readout precisions share."""
         return KernelSpectrum.of(self.network, train, memory)
 
     @property

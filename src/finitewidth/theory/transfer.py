@@ -169,7 +169,6 @@ class _JointProblem:
         self.kernel = np.block([[source.own(), cross], [cross.T, target.own()]])
 
     def gram(self, q: Array) -> RegularisedGram:
-        """A(Q)."""
         return RegularisedGram(np.repeat(np.repeat(q, self.counts, 0), self.counts, 1) * self.kernel, self.temperature)
 
     @property
@@ -273,7 +272,6 @@ class _SourceFirstProblem:
         return gram, p * self.replica - r**2 * self.seen, self.y - r * self.from_source
 
     def action(self, root: Array, q_source: float) -> float:
-        """F in nats."""
         q, p, r = root
         gram, between, z = self.parts(root)
         rate = self.coupled.width * (q - math.log(q - p) - (p - r**2 / q_source) / (q - p) - 1.0)
@@ -281,7 +279,6 @@ class _SourceFirstProblem:
         return 0.5 * (rate + energy + len(z) * math.log(2.0 * math.pi))
 
     def slope(self, root: Array, q_source: float, width: float) -> Array:
-        """dF / d(q, p, r)."""
         q, p, r = root
         gram, between, z = self.parts(root)
         inverse, a = gram.inverse_range(), gram.solve_range(z)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,7 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes
-from finitewidth.theory.validated import applies, outside_validated
-
-if TYPE_CHECKING:
-    from finitewidth.theory.solution import TheorySolution
+from finitewidth.theory.solution import TheorySolution, applies, outside_validated
 
 _POINTS = 200  # training and test points that are looked at, at most
 TOLERANCE = 0.002  # of the slopes, if so many neurons a layer reach it:
@@ -139,13 +135,11 @@ class Judgement:
 
     @property
     def answer(self) -> str:
-        """See ``Validity``."""
         if not (self.known and self.holds):
             return "unknown"
         return "good" if self.largest <= GOOD else "off by about"
 
     def statement(self, solution: TheorySolution) -> Validity:
-        """In words."""
         if not self.known and self.holds:
             why = f"what the action misses to first order in 1/N is only known to {100 * self.noise:.0f} %"
             return _unknown(why, solution)

@@ -34,8 +34,10 @@ _STEP = 1e-3  # of second differences, in predictive standard deviations
 class InfiniteWidth:
     """The Gaussian process of a network of infinite width on its training and test points, training points first.
 
-    x: all points (n, ...). y: (P, D). y_test: (P*, D). kernel: K between all points and the training points, (n, P).
-    own: K of every point with itself, (n,).
+    x: all points (n, ...). kernel: K between all points and the training points, (n, P). own: K of every point with
+    itself, (n,). y, y_test: targets (P, D), (P*, D), encoded as in training. gram: A = K_XX + T. a: A^-1 y, (P, D).
+    cross: A^-1 k_X*, (P, P*). residual: y - mean at the test points, (P*, D). variance: there, (P*,). test_vectors: w
+    of every test point, (n, P*).
     """
 
     network: Network
@@ -45,67 +47,46 @@ class InfiniteWidth:
     x: Array
     kernel: Array
     own: Array
+    y: Array
+    y_test: Array
+    gram: RegularisedGram
+    a: Array
+    cross: Array
+    residual: Array
+    variance: Array
+    test_vectors: Array
 
     @classmethod
     def of(cls, network: Network, temperature: float, train: Dataset, test: Dataset) -> InfiniteWidth:
-        """Raises InputError where double precision cannot hold the kernel."""
+        """Raises InputError where double precision cannot hold it: T too small for a singular kernel, for example."""
         x = np.concatenate([train.x, test.x.reshape(-1, *train.x.shape[1:])])
-        kernel = kernels.nngp(network, x, train.x)
-        kernel[: len(train)] = kernels.nngp(network, train.x)
-        return cls(network, temperature, train, test, x, kernel, kernels.nngp_diagonal(network, x))
+        P, count = train.n_points, test.n_points
+        kernel, own = kernels.nngp(network, x, train.x), kernels.nngp_diagonal(network, x)
+        kernel[:P] = kernels.nngp(network, train.x)
+        y = train.y.reshape(P, -1)
+        y_test = train.encoding.targets(test, (count, *train.y.shape[1:])).reshape(count, -1)
+        gram = RegularisedGram(kernel[:P], temperature)
+        a, cross = gram.solve(y), gram.solve_range(np.ascontiguousarray(kernel[P:].T))
+        residual, variance = y_test - kernel[P:] @ a, left_over(own[P:], np.vecdot(kernel[P:], cross.T))
+        if not all(bool(np.isfinite(part).all()) for part in (a, residual, variance, np.vdot(y, a) + gram.log_det)):
+            raise InputError(
+                f"a kernel whose prediction at infinite width is not finite at temperature {temperature:g}",
+                "inputs, targets and a temperature whose squares and ratios double precision holds",
+                "rescale inputs and targets (standardise them), or raise the temperature",
+            )
+        vectors = np.concatenate([-cross, np.eye(count)])
+        return cls(
+            *(network, temperature, train, test, x, kernel, own, y, y_test),
+            *(gram, a, cross, residual, variance, vectors),
+        )
 
     @property
     def n_train(self) -> int:
-        """P."""
         return self.train.n_points
 
     @property
     def n_outputs(self) -> int:
-        """D."""
         return self.train.n_outputs
-
-    @cached_property
-    def y(self) -> Array:
-        """Targets of training, (P, D)."""
-        return self.train.y.reshape(self.n_train, -1)
-
-    @cached_property
-    def y_test(self) -> Array:
-        """Targets of testing, (P*, D), encoded as in training."""
-        return self.train.encoding.targets(self.test, (self.test.n_points, *self.train.y.shape[1:])).reshape(
-            self.test.n_points, -1
-        )
-
-    @cached_property
-    def gram(self) -> RegularisedGram:
-        """A = K_XX + T, factorised."""
-        return RegularisedGram(self.kernel[: self.n_train], self.temperature)
-
-    @cached_property
-    def a(self) -> Array:
-        """A^-1 y, (P, D)."""
-        return self.gram.solve(self.y)
-
-    @cached_property
-    def cross(self) -> Array:
-        """A^-1 k_X* (P, P*): what a prediction takes from every training target."""
-        return self.gram.solve_range(np.ascontiguousarray(self.kernel[self.n_train :].T))
-
-    @cached_property
-    def residual(self) -> Array:
-        """y - mean at the test points, (P*, D)."""
-        return self.y_test - self.kernel[self.n_train :] @ self.a
-
-    @cached_property
-    def variance(self) -> Array:
-        """At the test points, (P*,)."""
-        test = slice(self.n_train, None)
-        return left_over(self.own[test], np.vecdot(self.kernel[test], self.cross.T))
-
-    @cached_property
-    def test_vectors(self) -> Array:
-        """w of every test point, (n, P*)."""
-        return np.concatenate([-self.cross, np.eye(self.test.n_points)])
 
     @cached_property
     def train_vectors(self) -> Array:
@@ -114,7 +95,6 @@ class InfiniteWidth:
 
     @cached_property
     def log_evidence(self) -> float:
-        """Nats."""
         quadratic = float(np.vdot(self.y, self.a))
         constant = self.n_train * math.log(2.0 * math.pi)
         return -0.5 * (quadratic + self.n_outputs * (self.gram.log_det + constant))
@@ -136,11 +116,6 @@ class Form(NamedTuple):
     left: Array
     right: Array
     weight: Array
-
-    @classmethod
-    def of(cls, vectors: Array, weight: Array) -> Form:
-        """With L = R."""
-        return cls(vectors, vectors, weight)
 
 
 @dataclass(frozen=True)
@@ -195,7 +170,7 @@ def _variance(state: InfiniteWidth) -> Functional:
     _, gradient, own = _pieces(state, vectors, np.zeros((count, state.n_outputs)), weight)
     value = float(np.mean(state.variance))
     spread = 1.0 / state.residual.size  # of the mean, as the kernel fluctuates: variance, not bias
-    return Functional("variance", value, gradient, own, (Form.of(vectors, weight),), test_mean=spread)
+    return Functional("variance", value, gradient, own, (Form(vectors, vectors, weight),), test_mean=spread)
 
 
 def _train(state: InfiniteWidth) -> list[Functional]:
@@ -208,7 +183,7 @@ def _train(state: InfiniteWidth) -> list[Functional]:
     bias = float(np.mean(residual**2))
     return [
         Functional("train_bias", bias, by_mean, own, (form,), train_mean=1.0 / residual.size),
-        Functional("train_variance", value - bias, by_variance, own, (Form.of(vectors, weight),)),
+        Functional("train_variance", value - bias, by_variance, own, (Form(vectors, vectors, weight),)),
     ]
 
 
@@ -217,7 +192,7 @@ def evidence_of(state: InfiniteWidth) -> Functional:
     P, D = state.n_train, state.n_outputs
     gradient = 0.5 * (state.a @ state.a.T - D * state.gram.inverse())
     half = state.gram.whiten(np.eye(P)).T
-    forms = (Form.of(state.a, np.full(D, 0.5)), Form.of(half, np.full(half.shape[1], -0.25 * D)))
+    forms = (Form(state.a, state.a, np.full(D, 0.5)), Form(half, half, np.full(half.shape[1], -0.25 * D)))
     return Functional("log_evidence", state.log_evidence, gradient, np.zeros(len(state.own)), forms)
 
 
@@ -233,7 +208,7 @@ def _accuracy(state: InfiniteWidth) -> Functional | None:
     count = len(mean)
     vectors = state.test_vectors
     form, gradient, own = _pieces(state, vectors, by_mean / count, by_variance / count)
-    forms = (form, Form.of(vectors, by_variance / count))
+    forms = (form, Form(vectors, vectors, by_variance / count))
     return Functional("accuracy", value, gradient, own, forms, second=0.5 * second / count)
 
 
@@ -268,14 +243,3 @@ def _right(mean: Array, variance: Array, y: Array) -> Array:
     below = special.ndtr(gap[:, :, None] + nodes)
     below[rows, right] = 1.0
     return below.prod(1) @ weights / math.sqrt(2.0 * math.pi)
-
-
-def require_finite(state: InfiniteWidth) -> None:
-    """InputError where the Gaussian process itself is not finite: T too small for a singular kernel, for example."""
-    numbers = (state.a, state.residual, state.variance, np.array(state.log_evidence))
-    if not all(bool(np.isfinite(part).all()) for part in numbers):
-        raise InputError(
-            f"a kernel whose prediction at infinite width is not finite at temperature {state.temperature:g}",
-            "inputs, targets and a temperature whose squares and ratios double precision holds",
-            "rescale inputs and targets (standardise them), or raise the temperature",
-        )

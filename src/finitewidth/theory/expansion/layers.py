@@ -54,7 +54,6 @@ class LastLayer(Layer):
     """K' = delta = sum_i u_i u_i^T - K: P^2 operations a neuron, and no K''."""
 
     def firsts(self, u: Array) -> Array:
-        """See ``Layer``."""
         square = np.square(u).sum(1)
         columns = []
         for f in self.functionals:
@@ -64,9 +63,8 @@ class LastLayer(Layer):
         return np.stack(columns, axis=1)
 
     def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        """See ``Layer``."""
         state, train = self.state, u[:, :, : self.state.n_train]
-        white = self._whitened(train)
+        white = state.gram.whiten(train.reshape(-1, state.n_train).T).T.reshape(*train.shape[:2], -1)
         overlap = white @ white.swapaxes(1, 2)
         seen: dict[int, Array] = {}
 
@@ -105,16 +103,13 @@ class LastLayer(Layer):
     @cached_property
     def _forms_now(self) -> list[float]:
         """The sum of the forms of K itself, of every functional: what delta's mean takes away."""
-        return [sum(self._now(form) for form in f.forms) for f in self.functionals]
+        whiten, kernel = self.state.gram.whiten, self.state.kernel
 
-    def _whitened(self, train: Array) -> Array:
-        return self.state.gram.whiten(train.reshape(-1, train.shape[2]).T).T.reshape(*train.shape[:2], -1)
+        def now(form: Form) -> float:
+            right = whiten(kernel[: len(form.right)].T @ form.right)
+            return float(np.vdot(whiten(kernel[: len(form.left)].T @ form.left) * form.weight, right))
 
-    def _now(self, form: Form) -> float:
-        """The form of K itself."""
-        whiten, kernel = self.state.gram.whiten, self.state.kernel[: len(form.left)].T
-        right = whiten(self.state.kernel[: len(form.right)].T @ form.right)
-        return float(np.vdot(whiten(kernel @ form.left) * form.weight, right))
+        return [sum(map(now, f.forms)) for f in self.functionals]
 
     def _train_change(self, train: Array, alpha: Array) -> Array:
         """Sum of mean'^2 over training points and outputs, (B,)."""
@@ -146,7 +141,6 @@ class LowerLayer(Layer):
         return self.above.image(self.covariance)
 
     def firsts(self, u: Array) -> Array:
-        """See ``Layer``."""
         u = u[:, 0]
         square, train = np.square(u), slice(0, self.state.n_train)
         ga, gc, gb = self.above.first
@@ -161,12 +155,12 @@ class LowerLayer(Layer):
         return np.stack(columns, axis=1)
 
     def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        """See ``Layer``."""
         u = u[:, 0]
         change = [self._times(u, a) for a in self.state.a.T]
-        solved = [self._solved(each[:, : self.state.n_train]) for each in change]
+        solved = [self.state.gram.solve_range(each[:, : self.state.n_train].T).T for each in change]
         back = [self._times(u, each) for each in solved]
-        mean = np.stack([each[:, self.state.n_train :] - self._predicted(each) for each in change], axis=2)
+        P, cross = self.state.n_train, self.state.cross
+        mean = np.stack([each[:, P:] - each[:, :P] @ cross for each in change], axis=2)  # mean' at the test points
         bent = self._second_derivative(u, weight)
         some = slice(0, max(1, len(u) // _SPARED))
         out = np.empty(len(self.functionals))
@@ -216,13 +210,6 @@ class LowerLayer(Layer):
         square = np.square(u)
         out = (square[:, few] * z) @ ga + u[:, train] * ((u[:, few] * z) @ gc) + square[:, train] * (z @ gb)
         return out - z @ self._image[0][few]
-
-    def _solved(self, along: Array) -> Array:
-        return self.state.gram.solve_range(along.T).T
-
-    def _predicted(self, change: Array) -> Array:
-        """What K' a at the training points changes at the test points, (B, P*)."""
-        return change[:, : self.state.n_train] @ self.state.cross
 
     def _form(self, u: Array, form: Form, generator: np.random.Generator) -> Array:
         """The sum over columns: one random combination of them a neuron, which has it for its mean."""

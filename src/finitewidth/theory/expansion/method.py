@@ -150,7 +150,6 @@ class FirstOrderSolution(TheorySolution):
         return found.errors
 
     def row(self, test: Dataset, seconds: float = 0.0) -> FirstOrderRow:
-        """See ``Solution``."""
         found, slopes, message, log_evidence = Matched(), None, self.message, None
         if self.converged:
             found, slopes = self.matched(test), self.slopes(test)

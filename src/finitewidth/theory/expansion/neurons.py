@@ -54,11 +54,6 @@ class Neurons:
         precision = network.readout_precision if last else network.weight_precision[layer]
         return cls(network, rows[None], len(covariance), precision**-0.5, False)
 
-    @property
-    def per_neuron(self) -> int:
-        """Numbers that one neuron takes: its preactivations."""
-        return self.rows.shape[0] * self.rows.shape[1]
-
     def draw(self, count: int, generator: np.random.Generator) -> tuple[Array, Array]:
         """Features (count, patches, n) and weights (count,) whose mean is one."""
         populations, _, rank = self.rows.shape

@@ -22,7 +22,6 @@ from finitewidth.theory.expansion.functionals import (
     InfiniteWidth,
     evidence_of,
     functionals,
-    require_finite,
 )
 from finitewidth.theory.expansion.layers import EVIDENCE, LastLayer, Layer, LowerLayer
 from finitewidth.theory.expansion.neurons import Neurons
@@ -90,10 +89,32 @@ def slopes_of(
     require_memory(memory_estimate(network, train, test), what, "use fewer points, or a larger cap", memory)
     with arithmetic(train.n_points):
         state = InfiniteWidth.of(network, theory.temperature, train, test)
-        require_finite(state)
         pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
-        action = ActionSlopes.of(theory, state)
-    return _slopes(state, pieces, batches, drawn, met, action)
+        action, action_evidence = action_slopes(theory, state)
+
+    def slope(*names: str, layers: Sequence[Array] = batches) -> Slope:
+        chosen = [f.name in names for f in pieces]
+        unit = 1.0 if "accuracy" in names else train.encoding.unit**2  # errors are in the user's own units
+        infinite = unit * sum(f.value for f in pieces if f.name in names)
+        parts = [unit * layer[:, chosen].sum(1) for layer in layers]
+        return Slope(infinite, sum(float(p.mean()) for p in parts), math.hypot(*(_standard_error(p) for p in parts)))
+
+    return FirstOrderSlopes(
+        network,
+        state.temperature,
+        state.n_train,
+        test_error=slope("bias", "variance"),
+        bias=slope("bias"),
+        variance=slope("variance"),
+        train_error=slope("train_bias", "train_variance"),
+        accuracy=slope("accuracy") if any(f.name == "accuracy" for f in pieces) else None,
+        evidence_slope=_evidence_slope(state, pieces, batches),
+        by_layer=tuple(slope("bias", "variance", layers=[batch]) for batch in _own(state, batches)),
+        action=action,
+        action_evidence=action_evidence,
+        neurons=tuple(drawn),
+        met=met,
+    )
 
 
 _KEPT = 16  # the latest; each is a few hundred numbers
@@ -155,81 +176,34 @@ def memory_estimate(network: Network, train: Dataset, test: Dataset) -> float:
 _FAR = 1e4  # widths at which the action's slope is read off: order parameters differ from 1 by 1e-4
 
 
-@dataclass(frozen=True)
-class ActionSlopes:
-    """N (F(N) - F) of a theory of the action at N -> infinity: of its errors, and of its log evidence in nats."""
+def action_slopes(theory: Theory[Any], state: InfiniteWidth) -> tuple[Errors, float]:
+    """N (F(N) - F) of a theory of the action at N -> infinity: of its errors, and of its log evidence in nats.
 
-    errors: Errors
-    log_evidence: float
-
-    @classmethod
-    def of(cls, theory: Theory[Any], state: InfiniteWidth) -> ActionSlopes:
-        """Extrapolated from two widths at which order parameters differ from 1 by 1e-4 and less."""
-        train, test = state.train, state.test
-        fitting = theory.for_outputs(train.n_outputs)
-        network = fitting.network
-        scale = max(1, round(_FAR * max(1.0, _shift(state)) / network.widths[0]))
-        wide = [
-            fitting.with_network(network.with_widths([times * width for width in network.widths]))
-            for times in (scale, 2 * scale)
-        ]
-        shared = wide[0].factorise(train) if wide[0].sharing is not None else None
-        limit = _numbers(state.prediction.errors(test.y), state.log_evidence)
-        found = []
-        for one in wide:
-            solution = one.solve(train, shared)
-            value = _numbers(solution.predict(test.x).errors(test.y), solution.log_evidence)
-            found.append(one.network.widths[0] * (value - limit))
-        test_error, bias, variance, accuracy, train_error, evidence = map(float, 2.0 * found[1] - found[0])
-        errors = Errors(test_error, bias, variance, None if math.isnan(accuracy) else accuracy, train_error)
-        return cls(errors, evidence)
+    Extrapolated from two widths at which order parameters differ from 1 by 1e-4 and less.
+    """
+    train, test, gram = state.train, state.test, state.kernel[: state.n_train]
+    # how far N (Q - 1) is from zero at infinite width, a layer: y A^-1 K A^-1 y - tr(A^-1 K)
+    shift = float(np.vdot(state.a, gram @ state.a)) - float(np.trace(state.gram.solve_range(gram)))
+    fitting = theory.for_outputs(train.n_outputs)
+    network = fitting.network
+    scale = max(1, round(_FAR * max(1.0, abs(shift) * network.depth) / network.widths[0]))
+    wide = [
+        fitting.with_network(network.with_widths([times * width for width in network.widths]))
+        for times in (scale, 2 * scale)
+    ]
+    shared = wide[0].factorise(train) if wide[0].sharing is not None else None
+    limit = _numbers(state.prediction.errors(test.y), state.log_evidence)
+    found = []
+    for one in wide:
+        solution = one.solve(train, shared)
+        value = _numbers(solution.predict(test.x).errors(test.y), solution.log_evidence)
+        found.append(one.network.widths[0] * (value - limit))
+    test_error, bias, variance, accuracy, train_error, evidence = map(float, 2.0 * found[1] - found[0])
+    return Errors(test_error, bias, variance, None if math.isnan(accuracy) else accuracy, train_error), evidence
 
 
 def _numbers(errors: Errors, log_evidence: float) -> Array:
     return np.array([math.nan if value is None else value for value in (*asdict(errors).values(), log_evidence)])
-
-
-def _shift(state: InfiniteWidth) -> float:
-    """How far N (Q - 1) is from zero: ``y A^-1 K A^-1 y - tr(A^-1 K)`` at infinite width, a layer."""
-    gram = state.kernel[: state.n_train]
-    quadratic = float(np.vdot(state.a, gram @ state.a))
-    return abs(quadratic - float(np.trace(state.gram.solve_range(gram)))) * state.network.depth
-
-
-def _slopes(
-    state: InfiniteWidth,
-    pieces: Sequence[Functional],
-    batches: Sequence[Array],
-    drawn: Sequence[int],
-    met: bool,
-    action: ActionSlopes,
-) -> FirstOrderSlopes:
-    """Named, with standard errors over batches."""
-
-    def slope(*names: str, layers: Sequence[Array] = batches) -> Slope:
-        chosen = [f.name in names for f in pieces]
-        unit = 1.0 if "accuracy" in names else state.train.encoding.unit**2  # errors are in the user's own units
-        infinite = unit * sum(f.value for f in pieces if f.name in names)
-        parts = [unit * layer[:, chosen].sum(1) for layer in layers]
-        return Slope(infinite, sum(float(p.mean()) for p in parts), math.hypot(*(_standard_error(p) for p in parts)))
-
-    labels = any(f.name == "accuracy" for f in pieces)
-    return FirstOrderSlopes(
-        state.network,
-        state.temperature,
-        state.n_train,
-        slope("bias", "variance"),
-        slope("bias"),
-        slope("variance"),
-        slope("train_bias", "train_variance"),
-        slope("accuracy") if labels else None,
-        _evidence_slope(state, pieces, batches),
-        tuple(slope("bias", "variance", layers=[batch]) for batch in _own(state, batches)),
-        action.errors,
-        action.log_evidence,
-        tuple(drawn),
-        met,
-    )
 
 
 def _own(state: InfiniteWidth, batches: Sequence[Array]) -> list[Array]:
@@ -264,7 +238,6 @@ def evidence_slope(
     most = max(4_000, int(20_000 * min(1.0, (300 / P) ** 2))) if neurons is None else neurons
     with arithmetic(P):
         state = InfiniteWidth.of(standard_readout(network), temperature, train, one)
-        require_finite(state)
         pieces = [evidence_of(state)]
         _, batches, _, _ = averages(state, 0.0, most, seed, pieces=pieces)
     return _evidence_slope(state, pieces, batches)
@@ -296,7 +269,7 @@ def averages(
     batches: list[list[Array]] = [[] for _ in layers]
     drawn = [0] * len(layers)
     spread = [math.inf] * len(layers)
-    counts = [max(16, min(most // _FEWEST, _ENTRIES // layer.neurons.per_neuron)) for layer in layers]
+    counts = [max(16, min(most // _FEWEST, _ENTRIES // math.prod(layer.neurons.rows.shape[:2]))) for layer in layers]
     with progress_bar(progress, "layer 1", sum(most // count for count in counts), 0) as advance:
         while True:
             open_layers = [k for k, count in enumerate(drawn) if count + counts[k] <= most]
@@ -315,22 +288,18 @@ def averages(
 
 def layers_of(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
     """Hidden layers 1 .. L."""
-    network = state.network
+    network, evidence = state.network, next(f for f in pieces if f.name == EVIDENCE)
     if network.depth == 1:
-        neurons = Neurons.first_layer(state).towards(_evidence_of(pieces).gradient)
+        neurons = Neurons.first_layer(state).towards(evidence.gradient)
         return [LastLayer(state, neurons, pieces)]
     found = covariances(network, state.x)
     layers: list[Layer] = []
     for layer, above in derivatives_from_top(network, found, state.n_train):
         neurons = Neurons.first_layer(state) if layer == 1 else Neurons.above(network, found[layer - 1], layer)
-        neurons = neurons.towards(above.pulled_back(_evidence_of(pieces).gradient))
+        neurons = neurons.towards(above.pulled_back(evidence.gradient))
         if layer == network.depth:
             layers.append(LastLayer(state, neurons, pieces))
         else:
             own = found[layer] - network.offset_variance
             layers.append(LowerLayer(state, neurons, pieces, above, own))
     return layers[::-1]
-
-
-def _evidence_of(pieces: Sequence[Functional]) -> Functional:
-    return next(f for f in pieces if f.name == EVIDENCE)
