@@ -285,6 +285,10 @@ def test_no_number_without_convergence(monkeypatch):
     assert "--method sample --accuracy 5%" in found.message
     with pytest.raises(InputError, match=r"not converged \(residual 3\)"):
         fw.predict(found, data_set().x)
+    wide = theory(NETWORK.with_width(33)).solve(data_set())
+    assert (
+        wide.message == "residual 3; so wide a network hardly differs from the action: --method saddle, or first-order"
+    )
     row = found.row(data_set())
     assert (row.converged, math.isnan(row.test_error), row.order_parameters) == (False, True, [])
 
