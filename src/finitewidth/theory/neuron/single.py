@@ -183,8 +183,8 @@ class NeuronTheory(Theory[Design]):
                 pace = (times[-1] - times[0]) / max(len(times) - 1, 1)  # the first round compiles
                 needed = spent + pace * left
                 if len(times) > _PACED and left and (spent > allowed or needed > _DOUBT * allowed):
-                    took, may = durations.format_time(needed), durations.format_time(allowed)
-                    raise NotConvergedError(f"it would take about {took}, and may take {may} (seconds)")
+                    took = durations.format_time(needed)
+                    raise NotConvergedError(f"it would take about {took}, beyond seconds = {allowed:g}")
 
             yield tell
 
