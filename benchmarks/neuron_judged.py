@@ -1,9 +1,11 @@
 """The single-neuron theory beside samples, on cases fixed on 2026-11-30 before anything was run on them.
 
-None is among those of ``cases.py``, ``fresh_cases.py``, ``curve_cases.py`` or ``neuron_against_samples.py``.
+None is among those of ``cases.py``, ``fresh_cases.py`` or ``curve_cases.py``.
 ``python benchmarks/neuron_judged.py FOLDER`` runs what is missing in ``neuron_judged.json``, every arm of every case in
-a process of its own on one thread with nothing compiled beforehand, and stops after about 9 minutes: call it again
-until it says nothing. FOLDER holds MNIST.
+a process of its own on one thread with nothing compiled beforehand, stops after about 9 minutes (call it again until it
+says nothing), and writes the table of docs/neuron.md. FOLDER holds MNIST. ``--features`` compares what neurons learn on
+three other cases. Rows "quadratic" and "nonlinear" in the file are of the code before the nonlinear response was
+deleted (commit 48c6969).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import parts
 from cases import Case, convolutional, fully, load
 from fresh_cases import load_fresh
 
@@ -47,6 +51,11 @@ JUDGED = (
     Case("wine", fully(20), temperature=0.1, n_train=90, n_test=80, classes=(0, 1, 2)),
     Case("mnist-14", convolutional(30, 7), classes=(5, 7)),
     Case("mnist-14", convolutional(20, 7, pool="average"), classes=(1, 3), temperature=0.1),
+)
+LEARNED = (
+    Case("mnist-7", fully(20)),
+    Case("digits", fully(30), classes=(3, 8)),
+    Case("digits", fully(40), classes=(2, 3)),
 )
 STORE = Path(__file__).with_name("neuron_judged.json")
 LIMIT = 60  # processor seconds of the theory; samples have none
@@ -94,6 +103,42 @@ def used() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def features_of(case: Case, folder: Path) -> dict[str, Any]:
+    """Leading eigenvalue and eigenvector of the weight covariance, beside sampled ones."""
+    train, test = load(case, folder) if case.data == "digits" else load_fresh(case, folder)
+    solution = fw.solve(case.network, train, case.temperature, ARMS["neuron"])
+    draws = fw.sample(case.network, train, test, case.temperature, draws=500, observables=("weight_covariance",))
+    values, vectors = np.linalg.eigh(draws.observables["weight_covariance"].mean)
+    found = {"case": str(case), "sampled": float(values[-1]), "converged": solution.converged}
+    if solution.converged:
+        (value,), field = solution.features.receptive_fields(1)
+        found |= {"theory": float(value), "overlap": float(abs(field.ravel() @ vectors[:, -1]))}
+        found |= {"specialised": solution.features.specialised}
+    return found
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    """Every case that was run."""
+    lines = ["| case | sampled to 1 % | s | neuron, off, % | s | action, off, % |", "|---|---|---|---|---|---|"]
+    for case in JUDGED:
+        rows = found.get(str(case), {})
+        if "neuron" not in rows or "truth" not in rows:
+            continue
+        truth, neuron = rows["truth"], rows["neuron"]
+        off = "no answer" if not neuron.get("converged") else f"{percent(neuron, truth):+.1f}"
+        action = f"{percent(rows['saddle'], truth):+.1f}" if "saddle" in rows else ""
+        lines.append(
+            f"| {str(case).removesuffix(', saddle')} | {truth['test_error']:.4f} ± {truth['test_error_se']:.4f} "
+            f"| {truth['processor_seconds']:.0f} | {off} | {neuron['processor_seconds']:.0f} | {action} |"
+        )
+    return lines
+
+
+def percent(row: dict[str, Any], truth: dict[str, Any]) -> float:
+    """How far the test error is off."""
+    return 100.0 * float(row["test_error"] / truth["test_error"] - 1.0)
+
+
 def main() -> None:
     """Run what is missing."""
     folder = Path(sys.argv[1])
@@ -102,6 +147,10 @@ def main() -> None:
         from finitewidth.display.documents import json_ready
 
         print(json.dumps(json_ready(row_of(JUDGED[int(place)], arm, folder))))
+        return
+    if "--features" in sys.argv:
+        for case in LEARNED:
+            print(features_of(case, folder), flush=True)
         return
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
     ends = time.perf_counter() + AT_ONCE
@@ -116,6 +165,7 @@ def main() -> None:
             STORE.write_text(json.dumps(found, indent=1) + "\n")
             shown = {name: one.get(name) for name in ("test_error", "test_error_se", "converged", "message")}
             print(f"{case}: {arm} {one['processor_seconds']:.1f} s, {shown}", flush=True)
+    parts.write("neuron.md", "table", table(found))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 ``python benchmarks/theory_against_samples.py FOLDER [--workers 1] [--only TEXT]`` samples what is missing in
 ``benchmarks/sampled_cases.json`` (half an hour on two processors; an interrupt keeps what is done) and writes the
-table of docs/theory_against_samples.md from it and from ``neuron_cases.json``. FOLDER holds MNIST and CIFAR-10
-(see ``cases.py``).
+table of docs/theory_against_samples.md from it. FOLDER holds MNIST and CIFAR-10 (see ``cases.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from finitewidth.sampling import SampledRow
 
 HERE = Path(__file__).resolve().parent
 STORE = HERE / "sampled_cases.json"
-NEURON = HERE / "neuron_cases.json"
 VALIDITY = HERE / "validity_cases.json"
 
 
@@ -76,27 +74,23 @@ def machine() -> str:
     return f"{model}; finitewidth {fw.__version__}, jax {jax.__version__} on {jax.default_backend()}"
 
 
-def table(found: dict[str, Any], solved: dict[str, Any]) -> list[str]:
-    """In the order of the cases, the single-neuron theory beside the action where it was solved."""
+def table(found: dict[str, Any]) -> list[str]:
+    """In the order of the cases."""
     shown = [case for case in CASES if str(case) in found]
     rows = [found[str(case)] for case in shown]
-    neurons = [solved.get(f"quoted (auto) {case}") for case in shown]
     samples = [row["sample"] for row in rows]
     off = np.array([abs(percent_off(row)) for row in rows])
-    converged = [(one, sample) for one, sample in zip(neurons, samples, strict=True) if one and one["converged"]]
-    near = [abs(one["test_error"] / sample["test_error"] - 1.0) <= 0.03 for one, sample in converged]
     return [
         "| data | P | network | T | test error, theory | sampled | off, % | off, SE | validity, expected % "
-        "| neuron, off, % | train error, theory | sampled |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-        *map(line_of, shown, rows, neurons),
+        "| train error, theory | sampled |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *map(line_of, shown, rows),
         "",
         f"{len(rows)} cases, {sum(sample['converged'] for sample in samples)} converged (R-hat at most "
         f"{max(sample['r_hat'] for sample in samples):.3f}, effective sample size at least "
         f"{min(sample['ess'] for sample in samples):.0f}). The test error of the theory (default closure) is within "
         f"2 % of the sampled one in {np.sum(off <= 2)}, within 10 % in {np.sum(off <= 10)}, worse in "
-        f"{np.sum(off > 10)}. The single-neuron theory was solved in {len(neurons) - neurons.count(None)} of them; "
-        f"{len(near)} converged, {sum(near)} of these within 3 %.",
+        f"{np.sum(off > 10)}.",
         "",
         "Sampled on " + "; ".join(sorted({row["machine"] for row in rows})) + ".",
     ]
@@ -108,7 +102,7 @@ def percent_off(row: dict[str, Any], closure: str | None = None) -> float:
     return 100.0 * (theory["test_error"] / row["sample"]["test_error"] - 1.0)
 
 
-def line_of(case: Case, row: dict[str, Any], neuron: dict[str, Any] | None) -> str:
+def line_of(case: Case, row: dict[str, Any]) -> str:
     theories, sample = list(row["theory"].values()), row["sample"]
 
     def both(values: list[str]) -> str:
@@ -125,7 +119,6 @@ def line_of(case: Case, row: dict[str, Any], neuron: dict[str, Any] | None) -> s
         both([f"{percent_off(row, closure):+.1f}" for closure in row["theory"]]),
         both([f"{gap:+.1f}" for gap in in_se]),
         validity_of(case),
-        "" if neuron is None else neuron_off(neuron, sample),
         both([number(t["train_error"]) for t in theories]),
         with_error(sample["train_error"], sample["train_error_se"]),
     ]
@@ -138,11 +131,6 @@ def validity_of(case: Case) -> str:
     if stated is None:
         return ""
     return stated["answer"] if stated["expected"] is None else f"{stated['answer']} {100 * stated['expected']:.1f}"
-
-
-def neuron_off(neuron: dict[str, Any], sample: dict[str, Any]) -> str:
-    off = 100.0 * (neuron["test_error"] / sample["test_error"] - 1.0)
-    return f"{off:+.1f}" + ("" if neuron["converged"] else " (not converged)")
 
 
 def main() -> None:
@@ -160,8 +148,7 @@ def main() -> None:
             found[row["case"]] = row
             STORE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{row['case']}: {percent_off(row):+.1f} %, {row['sample']['seconds']:.0f} s", flush=True)
-    neuron = json.loads(NEURON.read_text())
-    parts.write("theory_against_samples.md", "forty cases", table(found, neuron))
+    parts.write("theory_against_samples.md", "forty cases", table(found))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def test_method_neuron(capsys):
     [
         (("--particles", "500"), "use method neuron"),
         (("--method", "neuron", "--depth", "2"), "one hidden layer"),
-        (("--method", "neuron", "--seconds", "0"), "seconds"),
+        (("--method", "neuron", "--seconds", "0"), "a duration"),
         (("--method", "neuron", "--particles", "10"), "at least 200"),
     ],
 )

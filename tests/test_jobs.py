@@ -16,7 +16,7 @@ from finitewidth.linalg import Spectrum
 
 ONE, DEEP = fw.FullyConnected(widths=(9,)), fw.FullyConnected(widths=(9, 9))
 QUICK = {
-    "neuron": fw.SingleNeuron(particles=200, rounds=(40, 60), seconds=600.0),
+    "neuron": fw.SingleNeuron(particles=600, rounds=(60, 80), seconds=600.0),
     "sample": fw.Sample(draws=10, warmup=10, chains=2),
     "train": fw.Train(steps=20, seeds=2),
 }

@@ -22,7 +22,7 @@ NETWORKS = (
 )
 THEORIES = (
     *("Theory", "ScaledKernel", "Nested", "Integrated", "SeveralOutputs", "LocalRenormalisation"),
-    *("General", "CovarianceSaddle", "NeuronTheory", "PatchNeuronTheory"),
+    *("General", "CovarianceSaddle", "NeuronTheory"),
 )
 JOB = {
     *(

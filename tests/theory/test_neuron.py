@@ -17,8 +17,7 @@ from theory.linear_neuron import linear_neuron
 
 jax = pytest.importorskip("jax")
 
-QUICK = fw.SingleNeuron(particles=300, rounds=(40, 60), seconds=600.0)
-SHORT = fw.SingleNeuron(particles=300, rounds=(40, 15), seconds=600.0)
+QUICK = fw.SingleNeuron(particles=1000, rounds=(60, 80), seconds=600.0)
 
 
 def solved(network, train, temperature=0.1, options=QUICK, **control):
@@ -58,7 +57,7 @@ LINEAR = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(
 @cache
 def linear():
     train, _ = fw.data.digits(classes=(6, 9), n_train=12, n_test=60)
-    return solved(LINEAR, train, 0.1, fw.SingleNeuron(particles=600, rounds=(40, 80), seconds=600.0))
+    return solved(LINEAR, train, 0.1, QUICK)
 
 
 @pytest.mark.statistical
@@ -113,7 +112,7 @@ NETWORKS = {
 def test_wide_networks_are_those_of_the_action(name, digits):
     train, test = digits
     network = NETWORKS[name]
-    solution = solved(network, train, 0.1, SHORT)
+    solution = solved(network, train, 0.1, QUICK)
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -130,7 +129,7 @@ def test_wide_networks_are_those_of_the_action(name, digits):
 def test_several_outputs(digits):
     train, test = fw.data.digits(classes=(0, 1, 2), n_train=9, n_test=40)
     network = fw.FullyConnected(widths=(10**5,))
-    solution = solved(network, train, 0.1, SHORT)
+    solution = solved(network, train, 0.1, QUICK)
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
@@ -153,7 +152,7 @@ def test_seeds_decide_every_number(digits):
     train, test = digits
     network = fw.FullyConnected(widths=(30,))
     first, again, other = (
-        fw.predict(solved(network, train, 0.1, replace(SHORT, seed=seed)), test.x) for seed in (0, 0, 1)
+        fw.predict(solved(network, train, 0.1, replace(QUICK, seed=seed)), test.x) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.mean, again.mean)
     assert 0.0 < np.abs(first.mean - other.mean).max() < 0.3
@@ -173,9 +172,8 @@ def test_what_did_not_converge_shows_no_number(digits):
 @pytest.mark.statistical
 def test_a_curve_is_its_widths_one_by_one(digits):
     train, test = digits
-    options = fw.SingleNeuron(particles=600, rounds=(40, 80), seconds=600.0)
-    curve = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=options)
-    alone = solved(fw.FullyConnected(widths=(40,)), train, options=options).errors(test)
+    curve = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=QUICK)
+    alone = solved(fw.FullyConnected(widths=(40,)), train).errors(test)
     assert [row.converged for row in curve] == [True, True]
     assert curve[1].test_error == pytest.approx(alone.test_error)
     assert curve[0].method == "neuron"
@@ -192,7 +190,7 @@ def test_learned_features(digits):
     assert values[0] > 1.5
     assert np.linalg.eigvalsh(features.weight_covariance)[32] == pytest.approx(1.0, abs=0.2)
     assert 0.0 <= features.specialised < 0.5
-    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, SHORT)
+    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, QUICK)
     assert wide.features.specialised < 0.02
     want = kernels.nngp(fw.FullyConnected(widths=(10,)), train.x)
     np.testing.assert_allclose(wide.features.hidden_kernel, want, atol=0.05)

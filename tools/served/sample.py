@@ -14,5 +14,5 @@ for sampler in ("collapsed", "nuts"):
     assert errors.r_hat < 1.5
     assert draws.to_datatree()["posterior"]
 assert fw.train(network, train, test, steps=50, seeds=2).errors(test.y).test_error < 2.0
-neuron = fw.theory_of(network, temperature=0.1, method=fw.SingleNeuron(particles=200, rounds=(20, 20)))
+neuron = fw.theory_of(network, temperature=0.1, method=fw.SingleNeuron(particles=600, rounds=(60, 80)))
 assert fw.predict(fw.solve(neuron, train), test.x).errors(test.y).test_error < 1.5

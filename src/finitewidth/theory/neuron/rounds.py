@@ -23,6 +23,7 @@ RESIDUAL_BOUND, KERNEL_BOUND = 0.02, 0.03  # above either, the result has not co
 ATTEMPTS = 3
 HOPELESS = 10.0  # times the bounds, after the first attempt
 IMPROVEMENT = 0.7  # of what is missing that may be left after a further attempt, or it has stalled
+NEAR = 2.0  # times the bounds, up to which noise decides, which further attempts lower
 GAIN = 0.05
 ACCEPTANCE = 0.85
 SHIFT = 0.3  # nats by which one change of the field may move the particles apart
@@ -119,7 +120,7 @@ class Run:
                     return result
                 if not found <= missing:
                     break
-                missing = IMPROVEMENT * found
+                missing = max(NEAR, IMPROVEMENT * found)
         raise NotConvergedError(
             f"no solution after {self.round} rounds: residual {residual:.3f} (bound {RESIDUAL_BOUND}), "
             f"kernel change {change:.3f} (bound {KERNEL_BOUND})"

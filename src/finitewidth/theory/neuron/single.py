@@ -37,6 +37,7 @@ Array = np.ndarray
 _REMEDY = "use fewer training points, or sample: --method sample --accuracy 5%"
 _PACED = 3  # rounds that show the pace
 _START = 0.4  # of the action's s: from above, the specialised neurons would overshoot
+_WIDE = 8  # times the training points
 _DOUBT = 1.5  # how much longer than allowed it may seem to take before it is given up
 
 
@@ -182,8 +183,8 @@ class NeuronTheory(Theory[Design]):
                 pace = (times[-1] - times[0]) / max(len(times) - 1, 1)  # the first round compiles
                 needed = spent + pace * left
                 if len(times) > _PACED and left and (spent > allowed or needed > _DOUBT * allowed):
-                    took, may = durations.format_time(needed), durations.format_time(allowed)
-                    raise NotConvergedError(f"it would take about {took}, and may take {may} (seconds)")
+                    took = durations.format_time(needed)
+                    raise NotConvergedError(f"it would take about {took}, beyond seconds = {allowed:g}")
 
             yield tell
 
@@ -191,6 +192,8 @@ class NeuronTheory(Theory[Design]):
         """What serves where this does not."""
         from finitewidth.theory.validity import sampling_seconds
 
+        if self.widths[0] > _WIDE * train.n_points:
+            return "so wide a network hardly differs from the action: --method saddle, or first-order"
         seconds = durations.format_time(sampling_seconds(self.network, train))
         return f"samples serve, in about {seconds}: --method sample --accuracy 5%, or --within 5%"
 
