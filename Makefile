@@ -14,6 +14,8 @@ STAMP := $(VENV)/.installed
 AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# where it is set, every process that a test starts would compile the package anew
+export PYTHONDONTWRITEBYTECODE :=
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fast processors timings lint types format docs bench bounds fuzz guided robustness api oldest newest release coverage mutants lock clean

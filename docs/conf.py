@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from finitewidth import __version__
+
+gc.disable()  # the trees of all pages live to the end: looking for garbage among them took a quarter of the build
 
 project = "finitewidth"
 author = "The finitewidth developers"

@@ -64,9 +64,8 @@ def test_what_the_demo_shows_is_so(capsys, tmp_path):
     assert rows[10]["test_error"] < 0.3 * rows[10]["infinite_test_error"]
     assert rows[10]["theory_test_error"] > 2.5 * rows[10]["test_error"]
     data = fw.data.digits(classes=(6, 9), n_train=100)
-    for width in (30, 300):
-        sample = fw.sample(fw.FullyConnected(widths=width), *data, temperature=0.01, accuracy=0.01, seed=7)
-        errors, row = sample.errors(data[1]), rows[width]
-        slack = 3.0 * errors.test_error_se
-        assert row["test_error_low"] - slack < errors.test_error < row["test_error_high"] + slack
-        assert errors.test_error + slack < row["theory_test_error"]  # the negative control
+    sample = fw.sample(fw.FullyConnected(widths=300), *data, temperature=0.01, accuracy=0.01, seed=7)
+    errors, row = sample.errors(data[1]), rows[300]  # the curve samples narrower ones
+    slack = 3.0 * errors.test_error_se
+    assert row["test_error_low"] - slack < errors.test_error < row["test_error_high"] + slack
+    assert errors.test_error + slack < row["theory_test_error"]  # the negative control

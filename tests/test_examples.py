@@ -19,7 +19,7 @@ NEEDS = {
 }
 
 
-PROGRAMS = ("01_own_data", "06_sweep_on_a_cluster")  # started as a reader would; the others in this process
+PROGRAMS = ("06_sweep_on_a_cluster",)  # started as a reader would; the others in this process
 SLOW = ("04_theory_against_samples", "06_sweep_on_a_cluster")  # compile two samplers, start workers
 MARKED = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in EXAMPLES]
 

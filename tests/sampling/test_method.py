@@ -192,9 +192,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("case", "outputs"), [("collapsed", None), ("collapsed", 2), ("langevin", 2), ("images", None)]
-)
+@pytest.mark.parametrize(("case", "outputs"), [("collapsed", 2), ("langevin", 2), ("images", None)])
 def test_both_routes_to_a_prediction_agree(case, outputs):
     """From records at the test points, and from weights of every tenth draw; drawn afresh outside the training span."""
     settings, network = CASES[case]

@@ -98,7 +98,7 @@ def collapsed(problem: Problem, temperature: float = T, runs: int = RUNS) -> dic
     from finitewidth.sampling.collapsed import Collapsed
 
     settings = {"step_size": 0.25, "trajectory": 1.6, "max_steps": 50.0}
-    return p_values(problem, Collapsed, settings, 60, 3, temperature, runs)
+    return p_values(problem, Collapsed, settings, 25, 3, temperature, runs)
 
 
 @pytest.mark.parametrize("problem", [SMALL, WIDE], ids=["small", "wide"])
@@ -110,14 +110,14 @@ def test_langevin():
     from finitewidth.sampling.langevin import Langevin
 
     settings = {"step_size": 0.04, "trajectory": np.float64(20)}
-    assert min(p_values(SMALL, Langevin, settings, 60, 6).values()) > 0.003
+    assert min(p_values(SMALL, Langevin, settings, 25, 6).values()) > 0.003
 
 
 def test_nuts():
     pytest.importorskip("blackjax")
     from finitewidth.sampling.nuts import Nuts
 
-    assert min(p_values(SMALL, lambda target: Nuts(target, 0, 0.25), {}, 50, 3).values()) > 0.003
+    assert min(p_values(SMALL, lambda target: Nuts(target, 0, 0.25), {}, 25, 3).values()) > 0.003
 
 
 @pytest.mark.control
@@ -132,5 +132,5 @@ def test_a_biased_step_is_noticed():
     from finitewidth.sampling.langevin import Langevin
 
     settings = {"step_size": 0.12, "trajectory": np.float64(10)}
-    found = p_values(SMALL, lambda target: Langevin(target, corrected=False), settings, 60, 6)
+    found = p_values(SMALL, lambda target: Langevin(target, corrected=False), settings, 25, 6)
     assert found["residual"] < 1e-4

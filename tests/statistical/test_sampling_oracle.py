@@ -99,7 +99,7 @@ def collapsed() -> dict[str, np.ndarray]:
 def test_other_samplers(sampler):
     if sampler == "nuts":
         pytest.importorskip("blackjax")
-    z = misses(T, 3, draws=400, sampler=sampler)
+    z = misses(T, 2, draws=400, sampler=sampler)  # their steps: test_sampling_calibration.py
     check_coverage(z["test_error"])
     check_coverage(z["train_error"])
 

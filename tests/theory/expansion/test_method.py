@@ -194,7 +194,7 @@ def test_the_sampled_network_approaches_infinite_width_along_the_slope():
     pytest.importorskip("jax")
     train, test = fw.data.digits(classes=(3, 8), n_train=30, n_test=40)
     network, T, found = fw.FullyConnected(widths=(40,)), 0.1, []
-    slopes = fw.first_order(network, train, test, T, tolerance=0.002)
+    slopes = fw.first_order(network, train, test, T, tolerance=0.005)  # noise of the samples is larger
     for width in (40, 80):
         draws = fw.sample(network.with_width(width), train, test, temperature=T, chains=4, draws=250, seed=0)
         errors = draws.errors(test.y)
