@@ -223,7 +223,7 @@ def unflattened(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> tuple[i
     if math.prod(shape) != math.prod(input_shape) or (len(shape) > 1 and sizes != wanted):
         raise InputError(
             f"points of shape {shape} for input_shape={input_shape}",
-            f"points of shape {input_shape}, or flat ones of {math.prod(input_shape)} inputs a point",
+            f"{times(input_shape)} = {math.prod(input_shape)} inputs a point, of that shape or flat",
             "leave input_shape out to read it off the data, or write "
             f"input_shape={example_shape(math.prod(shape))}, for example",
         )
