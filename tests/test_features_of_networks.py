@@ -102,7 +102,7 @@ def test_distance_and_angle():
     assert features.kernel_distance(K, L) == pytest.approx(1 / math.sqrt(3))
     assert features.kernel_angle(K, L) == pytest.approx(math.acos(math.sqrt(2 / 3)))
     assert features.kernel_distance(np.stack([K, L]), np.stack([L, L])).shape == (2,)
-    with pytest.raises(fw.InputError, match="two of one shape"):
+    with pytest.raises(fw.InputError, match="two square ones"):
         features.kernel_distance(K, np.eye(2))
 
 

@@ -79,11 +79,7 @@ def alignment(k1: ArrayLike, k2: ArrayLike, centred: bool = True) -> float:
     ``<HK1H, HK2H> / (|HK1H| |HK2H|)`` with H the centring matrix; without ``centred``, H = 1.
     Raises InputError for other shapes, or where a (centred) kernel vanishes.
     """
-    a, b = (checks.real_array(name, k, None) for name, k in (("k1", k1), ("k2", k2)))
-    if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape != b.shape:
-        raise InputError(
-            f"kernels of shapes {a.shape} and {b.shape}", "two square ones of one size", "use the same points"
-        )
+    a, b = _pairs(k1, k2, (2,))
     if centred:
         a, b = _centre(a), _centre(b)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -342,12 +338,12 @@ def _train(source: Source, train: Dataset | None) -> Dataset:
     return train
 
 
-def _pairs(start: ArrayLike, end: ArrayLike) -> tuple[Array, Array]:
-    first, second = checks.real_array("start", start, None), checks.real_array("end", end, None)
-    if first.ndim < 2 or first.shape != second.shape:
-        raise InputError(
-            f"kernels of shapes {first.shape} and {second.shape}", "two of one shape", "use the same points for both"
-        )
+def _pairs(start: ArrayLike, end: ArrayLike, ndims: tuple[int, ...] | None = None) -> tuple[Array, Array]:
+    """Two kernels, or stacks of them, that are square and of one shape."""
+    first, second = (checks.real_array("kernel", kernel, ndims) for kernel in (start, end))
+    if first.ndim < 2 or first.shape[-1] != first.shape[-2] or first.shape != second.shape:
+        given = f"kernels of shapes {first.shape} and {second.shape}"
+        raise InputError(given, "two square ones of one size", "use the same points for both")
     return first, second
 
 

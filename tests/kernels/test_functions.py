@@ -17,7 +17,6 @@ from finitewidth.kernels.local import (
     local_cross,
     local_diagonal,
     local_kernels,
-    local_nngp,
 )
 
 
@@ -217,8 +216,8 @@ LOCAL_CALLS = {
     "cross": lambda network, x: local_cross(network, x, x, np.eye(4)),
     "diagonal": lambda network, x: local_diagonal(network, x, np.eye(4)),
     "kernels": local_kernels,
-    "nngp": local_nngp,
-    "nngp cross": lambda network, x: local_nngp(network, x, x),
+    "nngp": fw.kernels.nngp,
+    "nngp cross": lambda network, x: fw.kernels.nngp(network, x, x),
     "any": kernels.nngp,
     "tangent": kernels.ntk,
     "stack": lambda network, x: kernels.from_layers(network).nngp(x),

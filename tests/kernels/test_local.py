@@ -14,7 +14,6 @@ from finitewidth.kernels.local import (
     local_cross,
     local_diagonal,
     local_kernels,
-    local_nngp,
     memory_estimate,
 )
 from finitewidth.networks.fully_connected import FullyConnected
@@ -131,7 +130,7 @@ def test_cross_and_diagonal_agree_with_the_reference(case):
 
 def test_covariances_are_positive_semidefinite(case):
     network, x, Q, _ = case
-    for gram in (LocalGram.of(network, x).contract(Q), local_nngp(network, x)):
+    for gram in (LocalGram.of(network, x).contract(Q), fw.kernels.nngp(network, x)):
         values = np.linalg.eigvalsh(gram)
         assert values[0] > -1e-12 * values[-1]
 
@@ -145,8 +144,8 @@ def test_one_patch_as_large_as_the_image_is_the_fully_connected_kernel(architect
     x, other = np.random.default_rng(0).standard_normal((2, 30, 5, 4, 2))
     fields = {"activation": activation, "weight_precision": (0.7, 2.0), "offset_precision": 3.0}
     network, dense = architecture(50, patch=(5, 4), **fields), FullyConnected(50, **fields)
-    np.testing.assert_allclose(local_nngp(network, x), nngp(dense, x), rtol=0, atol=1e-10)
-    np.testing.assert_allclose(local_nngp(network, x, other), nngp(dense, x, other), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(fw.kernels.nngp(network, x), nngp(dense, x), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(fw.kernels.nngp(network, x, other), nngp(dense, x, other), rtol=0, atol=1e-10)
     np.testing.assert_allclose(fw.kernels.nngp_diagonal(network, x), nngp_diagonal(dense, x), rtol=0, atol=1e-10)
     Q = np.array([[1.7]])
     np.testing.assert_allclose(LocalGram.of(network, x).contract(Q), 1.7 * nngp(dense, x), atol=1e-10)
@@ -158,13 +157,15 @@ def test_infinite_width_kernels(activation):
     network = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0))
     K, cross = local_kernels(network, x), local_kernels(network, x, other)
     n = len(K)
-    np.testing.assert_allclose(local_nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
-    np.testing.assert_allclose(local_nngp(network, x, other), np.einsum("iiab->ab", cross) / (2 * n), atol=1e-13)
+    np.testing.assert_allclose(fw.kernels.nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
+    np.testing.assert_allclose(fw.kernels.nngp(network, x, other), np.einsum("iiab->ab", cross) / (2 * n), atol=1e-13)
     pooled = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0), pool="average")
-    np.testing.assert_allclose(local_nngp(pooled, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    np.testing.assert_allclose(local_nngp(pooled, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    np.testing.assert_allclose(fw.kernels.nngp(pooled, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
+    np.testing.assert_allclose(fw.kernels.nngp(pooled, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
     for either in (network, pooled):
-        np.testing.assert_allclose(fw.kernels.nngp_diagonal(either, x), np.diagonal(local_nngp(either, x)), atol=1e-13)
+        np.testing.assert_allclose(
+            fw.kernels.nngp_diagonal(either, x), np.diagonal(fw.kernels.nngp(either, x)), atol=1e-13
+        )
 
 
 def test_patches_without_any_light_do_no_harm():
@@ -221,7 +222,7 @@ def test_shapes_that_do_not_fit_are_refused():
         lambda: local_cross(network, x, np.ones((4, 6, 4)), np.ones(4)),
         lambda: local_cross(network, x, x, np.ones(3)),
         lambda: local_diagonal(network, x, np.ones((4, 3))),
-        lambda: local_nngp(network, np.ones((4, 16))),
+        lambda: fw.kernels.nngp(network, np.ones((4, 16))),
         lambda: LocalGram.of(network, np.full((4, 4, 4), np.nan)),
     ):
         with pytest.raises(InputError, match="wanted"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from finitewidth.checks.exceptions import InputError
-from finitewidth.kernels.local import local_nngp
+from finitewidth.kernels import nngp
 from finitewidth.networks.fully_connected import FullyConnected
 from finitewidth.networks.local import Convolutional, LocallyConnected
 
@@ -78,7 +78,7 @@ def deviations(network, draws=4000):
 
         f = np.asarray(jax.jit(jax.vmap(output))(jax.random.split(jax.random.key(7), draws)))
     products = f[:, :, None] * f[:, None, :]
-    kernel, upper = local_nngp(network, x), np.triu_indices(3)
+    kernel, upper = nngp(network, x), np.triu_indices(3)
     error = products.std(0, ddof=1) / math.sqrt(draws)
     return (products.mean(0) - kernel)[upper], error[upper], kernel[upper]
 

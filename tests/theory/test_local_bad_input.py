@@ -57,7 +57,9 @@ def test_channels_that_are_none(channels):
 
 @BOTH
 def test_input_shape_that_does_not_multiply_to_the_columns(kind):
-    text = refused("64 inputs", solve, kind(channels=5, patch=2, input_shape=(8, 9, 1)), IMAGES.reshape(12, 64))
+    text = refused(
+        r"points of shape \(64,\)", solve, kind(channels=5, patch=2, input_shape=(8, 9, 1)), IMAGES.reshape(12, 64)
+    )
     assert "8 x 9 x 1 = 72" in text
     assert "input_shape=(8, 8, 1)" in text
     refused("shape", solve, kind(channels=5, patch=2, input_shape=(4, 16, 1)))
@@ -92,16 +94,12 @@ def test_more_patches_than_memory_allows(outputs):
     assert f"{cap / 1e6:.0f} MB" in text
 
 
-def test_the_stride_that_is_named_fits():
+def test_a_larger_stride_fits():
     x = np.random.default_rng(0).standard_normal((60, 16, 16))
     network, cap = fw.Convolutional(channels=5, patch=4, stride=1), 1.02 * memory_estimate(60, 16, False, 16)
     text = refused("169 patches", solve, network, x, np.arange(60) % 2, memory=cap, error=fw.MemoryCapError)
-    stride = tuple(int(number) for number in re.search(r"stride=\((\d+), (\d+)\)", text).groups())
-    patches = int(re.search(r"\((\d+) patches\)", text).group(1))
-    assert memory_estimate(60, patches, cached=False, patch_size=16) <= cap
-    smaller = fw.Convolutional(channels=5, patch=4, stride=stride)
-    assert smaller.grid(x).n_patches == patches
-    assert solve(smaller, x, np.arange(60) % 2, memory=cap).converged
+    assert "a larger stride" in text
+    assert solve(fw.Convolutional(channels=5, patch=4, stride=4), x, np.arange(60) % 2, memory=cap).converged
 
 
 def test_one_class():

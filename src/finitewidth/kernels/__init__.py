@@ -9,7 +9,6 @@ import numpy as np
 
 from finitewidth import checks, linalg
 from finitewidth.kernels import fully_connected as _dense
-from finitewidth.kernels import local as _local
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
 from finitewidth.kernels.local import (
     LocalGram,
@@ -20,7 +19,7 @@ from finitewidth.kernels.local import (
     memory_estimate,
 )
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
-from finitewidth.networks import FullyConnected, LocalNetwork, Network
+from finitewidth.networks import FullyConnected, Network
 
 if TYPE_CHECKING:
     from finitewidth.kernels.gaussian_process import NetworkKernel
@@ -101,7 +100,6 @@ def _nngp(network: Any, x1: Array, x2: Array | None) -> Array:
 
 
 _nngp.register(FullyConnected, _dense.nngp)
-_nngp.register(LocalNetwork, _local.local_nngp)
 
 
 @singledispatch

@@ -252,7 +252,7 @@ class LocalGram:
         return both[: len(i)] + both[len(i) :]
 
 
-# --- between two sets, on the diagonal, and at infinite width --------------------------------------------
+# --- between two sets, and on the diagonal -----------------------------------------------------------------
 
 
 def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -> Array:
@@ -310,19 +310,6 @@ def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
     return out
 
 
-def local_nngp(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
-    """Covariance of f at infinite width, (P1, P2), symmetric when ``x2`` is None.
-
-    ``(1/(lambda_1 n)) sum_i K_ii``, or ``(1/(lambda_1 n^2)) sum_ij K_ij`` for an average-pooled network.
-    """
-    pooled = network.pool == "average"
-    if x2 is not None:
-        grid = network.grid(checks.real_array("x", x1, (2, 3, 4)))
-        return local_cross(network, x1, x2, _infinite_width(grid, pooled))
-    gram = LocalGram(LocalPoints.of(network, x1), "all" if pooled else "diagonal")
-    return gram.contract(_infinite_width(gram.points.grid, pooled))
-
-
 def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
     """K_ij(mu, nu) of all pairs of patches, (n, n, P1, P2): the definition, written down plainly.
 
@@ -345,12 +332,6 @@ def local_kernels(network: LocalNetwork, x1: Any, x2: Any = None) -> Array:
             else:
                 K[i, j] = np.outer(means[0][i], means[1][j])
     return K
-
-
-def _infinite_width(grid: PatchGrid, pooled: bool) -> Array:
-    """The order parameter at which K_R is the kernel of infinite width."""
-    n = grid.n_patches
-    return np.full((n, n), 1.0 / n) if pooled else np.ones(n)
 
 
 def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPoints]:

@@ -121,22 +121,12 @@ class PatchGrid:
 
         Raises InputError if the points do not have the size of ``input_shape``.
         """
-        self.check_points(x.shape)
+        unflattened(tuple(x.shape[1:]), self.input_shape)
         flat = x.reshape(x.shape[0], -1)
         if self.padding != "none":
             xp = x.__array_namespace__()
             flat = xp.concat([flat, xp.zeros((len(flat), 1), dtype=flat.dtype)], axis=1)
         return flat[:, self.indices]
-
-    def check_points(self, shape: tuple[int, ...]) -> None:
-        """Refuse points (P, ...) whose inputs are not those of ``input_shape``."""
-        size = math.prod(shape[1:])
-        if size != math.prod(self.input_shape):
-            raise InputError(
-                f"points with {size} inputs and input_shape={self.input_shape}",
-                f"{times(self.input_shape)} = {math.prod(self.input_shape)} inputs a point",
-                f"write input_shape={example_shape(size)}, for example, as the points were before they were flattened",
-            )
 
 
 def windows(
@@ -233,8 +223,9 @@ def unflattened(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> tuple[i
     if math.prod(shape) != math.prod(input_shape) or (len(shape) > 1 and sizes != wanted):
         raise InputError(
             f"points of shape {shape} for input_shape={input_shape}",
-            f"points of shape {input_shape}, or flat ones of {math.prod(input_shape)} inputs a point",
-            "leave input_shape out to read it off the data",
+            f"{times(input_shape)} = {math.prod(input_shape)} inputs a point, of that shape or flat",
+            "leave input_shape out to read it off the data, or write "
+            f"input_shape={example_shape(math.prod(shape))}, for example",
         )
     return input_shape
 

@@ -58,14 +58,13 @@ def sample_frozen(
         _one(features, train, test, temperature, network.widths[-1])
         for features in _features(network, train, test, networks, seed)
     ]
-    mean = np.array([m for m, _, _, _ in found])
-    variance = np.array([v for _, v, _, _ in found])
-    errors = ((test.y - mean) ** 2 + variance).mean(1)
+    mean, variance, train_errors, order_parameters = (np.array(values) for values in zip(*found, strict=True))
+    test_error, test_error_se = _average(((test.y - mean) ** 2 + variance).mean(1))
     bias, bias_se = squared_bias(mean, test.y)
-    test_error = float(errors.mean())
     averages = FrozenErrors(
-        *(test_error, _error(errors), bias, bias_se, test_error - bias),
-        *(value for k in (2, 3) for value in _average(np.array([one[k] for one in found]))),
+        *(test_error, test_error_se, bias, bias_se, test_error - bias),
+        *_average(train_errors),
+        *_average(order_parameters),
     )
     return in_own_units(averages, train.encoding)
 
@@ -114,8 +113,5 @@ def squared_bias(mean: Array, y: Array) -> tuple[float, float]:
 
 
 def _average(values: Array) -> tuple[float, float]:
-    return float(values.mean()), _error(values)
-
-
-def _error(values: Array) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
+    """The mean, and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
