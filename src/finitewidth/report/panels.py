@@ -129,11 +129,13 @@ def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> list[Any]:
     """The line that has the marks, and bars if there are any."""
     colour, name, joined = COLOURS[series.colour % len(COLOURS)], _plain(series.name), not panel.x_names
     y = np.array([value if _has_place(panel, value) else np.nan for value in series.y], dtype=float)
+    look: dict[str, Any]
     if series.kind == "points":
         se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
-        line, _, bars = error_bars(ax, series.x, y, se, colour, name)
+        look = {"capsize": 0} if panel.diagonal else {}  # of many points
+        line, _, bars = error_bars(ax, series.x, y, se, colour, name, **look)
         return [line, *bars]
-    look: dict[str, Any] = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
+    look = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
     if series.kind == "limit":
         look = {"ls": LIMIT_DASHES, "lw": 1.0}
     if apart or not joined:

@@ -60,7 +60,7 @@ def compute(work: Work) -> Findings:
             *_without_neighbours(found),
         ),
         tables=(error_table(lines, "The same data, three architectures: theory beside samples"),),
-        panels=(error_panel(lines, "test_error"), error_panel(lines, "bias"), entries_panel(lines)),
+        panels=(error_panel(lines, "test_error"), error_panel(lines, "bias"), entries_panel(lines[:3])),
         notes=tuple(remarks(lines)),
     )
 

@@ -205,7 +205,7 @@ def entries_panel(found: Iterable[Line]) -> Panel:
     for colour, one in enumerate(found):
         of_widths = zip(*(entries(one, width) for width in one.sampled), strict=True)
         x, y, se = (tuple(map(float, np.concatenate(part))) for part in of_widths)
-        series.append(Series(one.name, "points", colour, x, y, se))
+        series.append(Series(f"{one.name}, {one.points}", "points", colour, x, y, se))
     return Panel("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled", tuple(series), log_x=False, diagonal=True)
 
 
