@@ -37,5 +37,7 @@ def test_no_scheduler(monkeypatch):
     def nobody(*_, **__):
         raise OSError("nobody answers")
 
-    with pytest.raises(fw.InputError, match=r"no Dask scheduler at tcp://h:1 \(OSError: nobody answers\)"):
-        cluster._client(nobody, "tcp://h:1")
+    monkeypatch.setattr("distributed.Client", nobody)
+    refusal = pytest.raises(fw.InputError, match=r"no Dask scheduler at tcp://h:1 \(OSError: nobody answers\)")
+    with refusal, cluster.connected("tcp://h:1"):
+        pass

@@ -385,7 +385,7 @@ def _one_or_all(value: Any) -> Any:
 
 # --- data ---------------------------------------------------------------------------------------------
 
-_OF_DATA = (
+OF_DATA = (
     *("target", "columns", "drop", "encode", "delimiter", "impute", "task", "classes", "n_train", "n_test", "seed"),
     *("standardise", "standardise_target"),
 )
@@ -393,7 +393,7 @@ _OF_DATA = (
 
 def data_options(given: dict[str, Any]) -> dict[str, Any]:
     """Those of the values that decide which data there are."""
-    return {name: given[name] for name in _OF_DATA if name in given}
+    return {name: given[name] for name in OF_DATA if name in given}
 
 
 def _data(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -71,20 +71,16 @@ class RunFile:
                 self._refuse_other(path, meta)
                 return meta, arrays
         if found:
-            raise InputError(
-                f"checkpoint {self.path}, which cannot be read",
-                "a checkpoint written by finitewidth",
-                "delete it, or give another path",
-            )
+            raise self._unusable("which cannot be read")
         return None
 
     def misfit(self, what: str) -> InputError:
         """Of a file whose fingerprint is right and whose contents are not those of this run."""
-        return InputError(
-            f"checkpoint {self.path}, of which {what} does not fit this run",
-            "a checkpoint written by finitewidth",
-            "delete it, or give another path",
-        )
+        return self._unusable(f"of which {what} does not fit this run")
+
+    def _unusable(self, what: str) -> InputError:
+        remedy = "delete it, or give another path"
+        return InputError(f"checkpoint {self.path}, {what}", "a checkpoint written by finitewidth", remedy)
 
     def fitting(self, arrays: dict[str, np.ndarray], wanted: Any) -> Any:
         """The pytree of ``arrays_of``, whose arrays have the shapes and types of those in ``wanted``; InputError."""

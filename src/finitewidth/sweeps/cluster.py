@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
-from importlib import metadata
 from multiprocessing import resource_tracker
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,14 @@ def connected(address: str) -> Iterator[Client]:
     """A client of the scheduler at ``address``; InputError where there is none. Dask warns of other versions."""
     distributed = _distributed()
     with _silent():
-        client = _client(distributed.Client, address)
+        try:
+            client = distributed.Client(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
+        except Exception as error:  # OSError, TimeoutError, ValueError, and whatever another version answers
+            raise InputError(
+                f"no Dask scheduler at {address} ({type(error).__name__}: {error})",
+                f"the address of a running scheduler of distributed {distributed.__version__}, tcp://HOST:8786",
+                "start one with: dask scheduler",
+            ) from error
         try:
             yield client
         finally:
@@ -106,18 +112,6 @@ def _distributed() -> ModuleType:
     with needed("distributed", "sweep", "workers beside this process"):
         import distributed
     return distributed
-
-
-def _client(kind: type[Client], address: str) -> Client:
-    try:
-        return kind(address, timeout=_CONNECT, set_as_default=False, name="finitewidth-sweep")
-    except Exception as error:  # OSError, TimeoutError, ValueError, and whatever another version answers
-        ours = metadata.version("distributed")
-        raise InputError(
-            f"no Dask scheduler at {address} ({type(error).__name__}: {error})",
-            f"the address of a running scheduler of distributed {ours}, tcp://HOST:8786",
-            "start one with: dask scheduler",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from finitewidth.jobs.options import OF_DATA
+from finitewidth.networks.build import OF_PATCHES
 from finitewidth.sweeps.plan_keys import defaults, used
 
-DATA = (
-    *("data", "target", "delimiter", "columns", "drop", "encode", "impute"),
-    *("task", "classes", "n_train", "n_test", "seed", "standardise", "standardise_target"),
-)
-KERNEL = (
-    *("network", "depth", "activation", "precision", "offset_precision", "readout"),
-    *("patch", "stride", "padding", "pool", "input_shape"),
-)
+DATA = ("data", *OF_DATA)
+KERNEL = ("network", "depth", "activation", "precision", "offset_precision", "readout", *OF_PATCHES)
 
 
 @dataclass(frozen=True)
