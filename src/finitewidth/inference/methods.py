@@ -101,29 +101,39 @@ class Row(Displayed):
 
 @runtime_checkable
 class Solution(Protocol):
-    """What a method makes of a network, a likelihood and a training set.
-
-    order_parameters: Q, flat; empty where there are none. log_evidence: nats; NaN where it is not known. converged:
-    whether the method's own tolerance was reached. complete: False where an interrupt cut the run short. message: what
-    to know or do.
-    """
+    """What a method makes of a network, a likelihood and a training set."""
 
     @property
-    def network(self) -> Network: ...
+    def network(self) -> Network:
+        """What was solved."""
+
     @property
-    def likelihood(self) -> Likelihood: ...
+    def likelihood(self) -> Likelihood:
+        """Of the targets."""
+
     @property
-    def train(self) -> Dataset: ...
+    def train(self) -> Dataset:
+        """The training set."""
+
     @property
-    def order_parameters(self) -> Array: ...
+    def order_parameters(self) -> Array:
+        """Q, flat; empty where there are none."""
+
     @property
-    def log_evidence(self) -> float: ...
+    def log_evidence(self) -> float:
+        """Nats; NaN where it is not known."""
+
     @property
-    def converged(self) -> bool: ...
+    def converged(self) -> bool:
+        """Whether the method's own tolerance was reached."""
+
     @property
-    def complete(self) -> bool: ...
+    def complete(self) -> bool:
+        """False where an interrupt cut the run short."""
+
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What to know or do."""
 
     def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``, an array or a ``Dataset``."""

@@ -24,9 +24,10 @@ from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.runs.checkpoints import folder_of
 from finitewidth.theory.methods import Integrate, Saddle
-from finitewidth.theory.solution import Theory, TheorySolution, warn_outside_validated
+from finitewidth.theory.solution import Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 from finitewidth.theory.solving import solve as solve_theory
+from finitewidth.theory.validated import warn_outside_validated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

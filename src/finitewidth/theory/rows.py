@@ -6,14 +6,17 @@ import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Row
 from finitewidth.inference.prediction import Errors
 from finitewidth.theory.krylov import KrylovPredictor
-from finitewidth.theory.solution import TheorySolution, applies
+from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import Validity, validity
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import TheorySolution
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from finitewidth.runs import durations
 from finitewidth.runs.durations import Piece
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.scaled import ScaledKernel
-from finitewidth.theory.solution import Shared, Theory, TheorySolution, warn_outside_validated
+from finitewidth.theory.solution import Shared, Theory, TheorySolution
 from finitewidth.theory.spectrum import unit_network
+from finitewidth.theory.validated import warn_outside_validated
 
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many

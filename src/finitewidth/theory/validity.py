@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes
-from finitewidth.theory.solution import TheorySolution, applies, outside_validated
+from finitewidth.theory.validated import applies, outside_validated
+
+if TYPE_CHECKING:
+    from finitewidth.theory.solution import TheorySolution
 
 _POINTS = 200  # training and test points that are looked at, at most
 TOLERANCE = 0.002  # of the slopes, if so many neurons a layer reach it:
