@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,9 @@ from finitewidth.cli import main
 from finitewidth.runs import durations
 
 pytest.importorskip("matplotlib")
+
+README = Path(__file__).parents[1] / "README.md"
+ROW = re.compile(r"^ +(\d+) +([\d.]+) +([\d.]+) – ([\d.]+) ", re.MULTILINE)  # width, test error, 90 % interval
 
 
 @pytest.fixture
@@ -56,16 +61,23 @@ def test_a_folder_that_cannot_be(capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.statistical
-def test_what_the_demo_shows_is_so(capsys, tmp_path):
-    """A narrow network beats its limit, theory alone is far off, and a sample that the curve does not know agrees."""
-    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
-    rows = {row["width"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-    assert all(row["met"] for row in rows.values())
-    assert rows[10]["test_error"] < 0.3 * rows[10]["infinite_test_error"]
-    assert rows[10]["theory_test_error"] > 2.5 * rows[10]["test_error"]
-    data = fw.data.digits(classes=(6, 9), n_train=100)
-    sample = fw.sample(fw.FullyConnected(widths=300), *data, temperature=0.01, accuracy=0.01, seed=7)
-    errors, row = sample.errors(data[1]), rows[300]  # the curve samples narrower ones
+def test_what_the_readme_shows_of_it_is_so():
+    """A narrow network beats its limit, theory alone is far off, and a sample that the curve does not know agrees.
+
+    The numbers of the README: tests/docs/test_pages.py holds them to what its command prints.
+    """
+    text = README.read_text(encoding="utf-8")
+    for name in ("data", "classes", "n_train", "temperature"):
+        assert f"--{name.replace('_', '-')} {cli.DEMO[name]} " in text
+    shown = {int(width): tuple(map(float, numbers)) for width, *numbers in ROW.findall(text)}
+    data = fw.data.digits(classes=(6, 9), n_train=100, n_test=200)
+    network = fw.FullyConnected(widths=10)
+    (infinite,) = fw.learning_curve(network, *data, temperature=0.01, method="infinite")
+    narrow, wide = fw.learning_curve(network, *data, [10, 300], 0.01)
+    assert shown[10][0] < 0.3 * infinite.test_error
+    assert narrow.test_error > 2.5 * shown[10][0]
+    sample = fw.sample(network.with_width(300), *data, temperature=0.01, accuracy=0.01, seed=7)
+    errors, (_, low, high) = sample.errors(data[1]), shown[300]
     slack = 3.0 * errors.test_error_se
-    assert row["test_error_low"] - slack < errors.test_error < row["test_error_high"] + slack
-    assert errors.test_error + slack < row["theory_test_error"]  # the negative control
+    assert low - slack < errors.test_error < high + slack
+    assert errors.test_error + slack < wide.test_error  # the negative control

@@ -193,17 +193,6 @@ def test_a_deep_convolutional_list_in_every_method():
     np.testing.assert_allclose(fw.predict(wide, TEST.x).mean, fw.predict(infinite, TEST.x).mean, atol=1e-4)
 
 
-@pytest.mark.statistical
-def test_the_kernel_of_a_deep_convolutional_list_is_that_of_its_finite_networks():
-    pytest.importorskip("jax")
-    network, x = fw.Network(DEEP).with_width(64), TRAIN.x[:3]
-    drawn = fw.kernels.empirical(lambda key: network.init(key, (4, 4), 4), network.apply, x, n_samples=60, seed=5)
-    kernel, upper = fw.kernels.both(network, x), np.triu_indices(3)
-    assert np.abs((drawn.nngp - kernel.nngp) / drawn.nngp_se)[upper].max() < 3.0
-    assert np.abs((drawn.ntk - kernel.ntk) / drawn.ntk_se)[upper].max() < 3.0
-    assert np.abs((drawn.nngp - 1.6 * kernel.nngp) / drawn.nngp_se)[upper].max() > 3.0  # would be seen
-
-
 def test_zeros_given_as_a_number_are_those_of_same():
     """Around a patch of three places, one on either side is what "same" means."""
     one, same = ([{"conv": {"patch": 3, "padding": p}}, "erf", "flatten", "dense"] for p in (1, "same"))
