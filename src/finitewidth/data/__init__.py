@@ -1,6 +1,6 @@
 """Data: sets that check themselves, where they come from, how their inputs are standardised."""
 
-from finitewidth.data.builtin import digits, mnist, mnist5000
+from finitewidth.data.builtin import digits, mnist
 from finitewidth.data.csv_file import csv
 from finitewidth.data.dataset import Dataset, split, standardise, standardise_target
 from finitewidth.data.encoding import TargetEncoding
@@ -27,7 +27,6 @@ __all__ = [
     "linear_teacher",
     "load",
     "mnist",
-    "mnist5000",
     "npz",
     "one_hidden_layer_teacher",
     "openml",

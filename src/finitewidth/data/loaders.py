@@ -9,16 +9,16 @@ from typing import Any
 from finitewidth.checks import choice
 from finitewidth.checks import path as path_of
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.builtin import digits, mnist, mnist5000
+from finitewidth.data.builtin import digits, mnist
 from finitewidth.data.csv_file import csv
 from finitewidth.data.files import PathLike, TrainTest, existing
 from finitewidth.data.images import image_folder
 from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
 
-__all__ = ["csv", "digits", "image_folder", "load", "mnist", "mnist5000", "npz", "openml"]
+__all__ = ["csv", "digits", "image_folder", "load", "mnist", "npz", "openml"]
 
-BUILT_IN: dict[str, Callable[..., TrainTest]] = {"digits": digits, "mnist": mnist, "mnist5000": mnist5000}
+BUILT_IN: dict[str, Callable[..., TrainTest]] = {"digits": digits, "mnist": mnist}
 FILES: dict[str, Callable[..., TrainTest]] = {
     ".npz": npz,
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz"), csv),
