@@ -113,7 +113,6 @@ def test_slopes_serve_all_widths(digits, monkeypatch):
 def test_slopes_of_another_activation_of_that_name_are_others(digits):
     train, test = digits
     networks = [fw.FullyConnected(50, activation=phi) for phi in (lambda x: x / (1 + x * x), lambda x: x)]
-    assert networks[0].with_width(1) == networks[1].with_width(1)
     first, second = (validity(solved(network, train), test).expected_relative_error for network in networks)
     assert first != second
 

@@ -125,7 +125,7 @@ class GaussianPosterior:
         """``(T^2/P) |A^-1 y|^2 + (T/P) Tr(K A^-1)``, a mean over points and outputs."""
         gram = self.gram
         residual = gram.ridge * gram.solve(self.y)
-        trace = max(0.0, gram.size - gram.ridge * gram.inverse_trace)  # rounding may leave it below
+        trace = float(left_over(np.array([gram.size]), np.array([gram.ridge * gram.inverse_trace]))[0])
         return float(np.mean(residual**2)) + gram.ridge * trace / gram.size
 
     def predict(self, cross: Array, prior: Array) -> tuple[Array, Array]:
