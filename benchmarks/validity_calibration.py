@@ -113,9 +113,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines += [
         "",
         f"Of the {len(matched)} that the first order serves: the action is {np.median(both[0]):.1f} % off in the "
-        f"median and {both[0].max():.0f} % at worst, the first order {np.median(both[1]):.1f} % "
-        f"and {both[1].max():.0f} %; "
-        f"{sum(inside)} of the intervals hold the sample, half of them reach less than {100 * np.median(reach):.1f} % "
+        f"median and {both[0].max():.0f} % at worst, the first order {np.median(both[1]):.1f} % and "
+        f"{both[1].max():.0f} %; {sum(inside)} of the intervals hold the sample, half of them reach less than "
+        f"{100 * np.median(reach):.1f} % "
         f"above the number. It refuses {len(refused)}, where the action is "
         f"{np.median(refused or [0.0]):.0f} % off in the median.",
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -187,10 +188,11 @@ def error_panel(
     x: str = "width N",
     log_x: bool = True,
     log_y: bool = False,
+    colours: Iterable[int] | None = None,
 ) -> Panel:
-    """A quantity along x: theory, limit and samples of each line, and more curves."""
+    """A quantity along x: theory, limit and samples of each line, and more curves. colours: default 0, 1, ..."""
     series: list[Series] = []
-    for colour, one in enumerate(found):
+    for colour, one in zip(count() if colours is None else colours, found, strict=False):
         parts = (("infinite width", "limit", one.limit), ("theory", "line", one.theory))
         for what, kind, rows in (*parts, (one.points, "points", one.sampled)):
             series.append(Series.of(f"{one.name}, {what}", kind, colour, rows, quantity))

@@ -9,7 +9,7 @@ oscillate, and leave the lazy regime at widths at which short ones are in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,9 +67,12 @@ def compute(work: Work) -> Findings:
             error_table(lines, "Distance from lazy training; motion of the hidden kernels", *MOTION),
         ),
         panels=(
-            *(error_panel(one.values(), "test_error", title=name.capitalize()) for name, one in found.items()),
-            _falling("From lazy training", lazy, "from_lazy"),  # which is no limit of the mean field
-            _falling("Kernel distance travelled", lines, "distance"),
+            *(
+                error_panel(one.values(), "test_error", title=name.capitalize(), colours=_colours(lines, one.values()))
+                for name, one in found.items()
+            ),
+            _falling("From lazy training", lazy, "from_lazy", lines),  # which is no limit of the mean field
+            _falling("Kernel distance travelled", lines, "distance", lines),
         ),
         notes=(_TRAINING, *remarks(lines)),
     )
@@ -214,12 +217,18 @@ def _of_lazy_training(name: str, run: str, line: Line) -> Iterator[Claim]:
     yield Claim.equal(f"trained by {run}, it moves as 1/N", f"{where}, + 1", slope + 1.0, error)
 
 
-def _falling(title: str, lines: list[Line], quantity: str) -> Panel:
+def _colours(lines: list[Line], shown: Iterable[Line]) -> list[int]:
+    """A line has one colour in all panels."""
+    places = {line.name: k for k, line in enumerate(lines)}
+    return [places[line.name] for line in shown]
+
+
+def _falling(title: str, lines: list[Line], quantity: str, every: list[Line]) -> Panel:
     """A quantity against width, and 1/N through the widest network of the first line."""
     (*_, (width, widest)) = ((n, getattr(row, quantity)) for n, row in lines[0].sampled.items())
     places = tuple(map(float, lines[0].sampled))
     series = [Series("1/N", "line", 6, places, tuple(widest * width / n for n in places))]
-    return error_panel(lines, quantity, *series, title=title, log_y=True)
+    return error_panel(lines, quantity, *series, title=title, log_y=True, colours=_colours(every, lines))
 
 
 STUDY = Study(
