@@ -19,7 +19,7 @@ from finitewidth.report.curve_plots import on_demand, on_demand_figure
 ERF = fw.FullyConnected(widths=20)
 TWELVE = (3, 5, 8, 12, 20, 30, 50, 80, 150, 300, 1000, 5000)
 CASES = {  # classes, network, widths, temperatures, training points
-    "digits 6/9": ((6, 9), ERF, (5, 20, 80), [0.01], None),
+    "digits 6/9": ((6, 9), ERF, (5, 20, 80), [0.05], None),
     "three outputs": ((0, 1, 2), fw.FullyConnected(widths=20, activation="relu"), (20, 60, 200), [0.1], None),
     "two layers": ((6, 9), fw.FullyConnected(widths=(20, 20)), (10, 40), [0.1], None),
     "unequal layers": ((6, 9), fw.FullyConnected(widths=(10, 20)), None, [0.1], None),
