@@ -55,7 +55,7 @@ def test_settings_say_what_they_are():
     assert repr(Sample(draws=100)) == "Sample(draws=100)"
     assert Sample(observables="hidden_kernel").observables == ("hidden_kernel",)
     assert isinstance(METHOD, Method)
-    with pytest.raises(InputError, match="did you mean draws=5"):
+    with pytest.raises(InputError, match="did you mean draws"):
         Sample(darws=5)
 
 

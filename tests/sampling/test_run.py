@@ -157,7 +157,7 @@ def test_a_step_size_that_diverges(train, test_set):
         ({"seed": -1}, "seed"),
         ({"step_size": -0.1}, "step_size"),
         ({"sampler": "nut"}, "did you mean 'nuts'"),
-        ({"darws": 5}, "did you mean draws=5"),
+        ({"darws": 5}, "did you mean draws"),
         ({"accuracy": 0.0}, "accuracy"),
         ({"accuracy": 1.0}, "a relative error below 1"),
         ({"accuracy": 0.1, "chains": 1}, "an accuracy of one chain"),

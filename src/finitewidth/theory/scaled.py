@@ -142,13 +142,13 @@ class ScaledKernel(OneSpectrum):
         q = np.empty(0)
         predictor = CovariancePredictor(self, train, q)
         evidence = -predictor.posterior.energy
-
-        def gradient() -> EvidenceGradient:
-            posterior = self.posterior(train, q)
-            by_log_precision = -kernels.nngp_pullback(self.network, train.x, posterior.cotangent())
-            return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, ())
-
+        gradient = partial(self._gradient_at_one_temperature, train)
         return TheorySolution(self, train, q, evidence, math.isfinite(evidence), "", (), predictor, gradient)
+
+    def _gradient_at_one_temperature(self, train: Dataset) -> EvidenceGradient:
+        posterior = self.posterior(train, np.empty(0))
+        by_log_precision = -kernels.nngp_pullback(self.network, train.x, posterior.cotangent())
+        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, ())
 
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         minima = []
