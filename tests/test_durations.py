@@ -160,6 +160,11 @@ def test_pace_does_not_wait_long(clock):
         loop(clock, [1.0, 100.0], 101, steps=3)
 
 
+def test_pace_of_a_loop_that_ends_by_itself(clock, said):
+    loop(clock, [1.0, 100.0], 101, most=40.0)
+    assert said == ["expected: about 40 seconds (a loop)"]
+
+
 def test_pace_of_a_quick_loop_is_silent(clock, said):
     loop(clock, [1.0, 0.01, 0.01], 101)
     assert said == []

@@ -160,11 +160,11 @@ class Pace:
     """A loop that estimates itself: ``pace(done, left)`` after every step, both in one unit of work.
 
     The first step may compile and is not counted; the time of what is left is required after ``steps`` more, or sooner
-    where these take long.
+    where these take long. most: seconds after which it ends by itself.
     """
 
-    def __init__(self, what: str, remedy: str, steps: int = 1) -> None:
-        self.what, self.remedy, self.steps = what, remedy, steps
+    def __init__(self, what: str, remedy: str, steps: int = 1, most: float = math.inf) -> None:
+        self.what, self.remedy, self.steps, self.most = what, remedy, steps, most
         self._first: tuple[float, float] | None = None  # when the first step ended, and what was done then
         self._count, self._over = 0, not wanted()
 
@@ -179,7 +179,8 @@ class Pace:
         self._count += 1
         if self._count >= self.steps or now - since > _SLOW:
             self._over = True
-            require_time(left * (now - since) / max(done - before, 1e-9), self.what, self.remedy)
+            seconds = left * (now - since) / max(done - before, 1e-9)
+            require_time(min(seconds, self.most), self.what, self.remedy)
 
 
 _SLOW = 20.0  # seconds after which an estimate is due

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,11 @@ class LongRun(abc.ABC, Generic[State]):
     @abc.abstractmethod
     def bytes(self) -> float:
         """Memory that it takes at most, roughly."""
+
+    @property
+    def most_seconds(self) -> float:
+        """After which it ends by itself."""
+        return math.inf
 
     @property
     @abc.abstractmethod
@@ -174,7 +180,8 @@ def _watched(
     """Called after every state: moves the bar, saves now and then, and requires the time of the rest."""
     save_if_due = now_and_then(save)
     label, done, total = run.engine.where(state)
-    with reporting(durations.Pace(str(run), run.remedy, run.paced), progress, label, total, done) as report:
+    pace = durations.Pace(str(run), run.remedy, run.paced, run.most_seconds)
+    with reporting(pace, progress, label, total, done) as report:
 
         def watch(state: State) -> None:
             label, _, total = run.engine.where(state)

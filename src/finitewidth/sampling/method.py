@@ -278,8 +278,13 @@ class SamplingRun(LongRun["Progress"]):
             stages=tuple(sampler.stages(settings.iterations_before, settings.most_draws)),
             stored=self.stored,
             aim=self._aim,
-            seconds=math.inf if settings.seconds is None else settings.seconds,
+            seconds=self.most_seconds,
         )
+
+    @property
+    def most_seconds(self) -> float:
+        """See ``LongRun``."""
+        return math.inf if self.settings.seconds is None else self.settings.seconds
 
     @property
     def _aim(self) -> Aim | None:
