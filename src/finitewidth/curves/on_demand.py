@@ -49,11 +49,8 @@ class Curve(Method):
     name = "curve"
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        for name in ("within", "seconds"):
-            value = getattr(self, name)
-            put(self, name, None if value is None else checks.positive(name, value))
-        put(self, "seed", checks.seed("seed", self.seed))
+        number = checks.optional(checks.positive)
+        checks.put(self, within=number, seconds=number, seed=checks.seed)
         if self.within is not None and self.within >= 1.0:
             raise InputError(f"within = {self.within:g}", "a relative accuracy below 1", "write within=0.05 for 5 %")
 

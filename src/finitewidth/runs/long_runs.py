@@ -160,7 +160,7 @@ def carry_out(
             start = engine.from_file(file, *saved)
         start = state = engine.start() if start is None else start
         if durations.wanted():
-            durations.refuse_beyond(engine.least_seconds(start), str(run), run.remedy)
+            durations.refuse_beyond(min(engine.least_seconds(start), run.most_seconds), str(run), run.remedy)
         try:
             with _watched(run, start, save, progress) as watch:
                 for state in engine.run(start):

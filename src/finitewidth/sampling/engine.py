@@ -206,7 +206,7 @@ class Engine:
             jax.device_get(product(features))
             gradient = 2.0 * timed(lambda: jax.device_get(product(features)))
         rounds = -(-self.chains // self.threads) if on_cpu() else 1
-        return min(2.0 * CHUNK * self._left(state) * rounds * gradient, self.seconds)
+        return 2.0 * CHUNK * self._left(state) * rounds * gradient
 
     def to_file(self, state: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What ``from_file`` reads."""

@@ -7,7 +7,6 @@ nothing but a rate and a covariance, for what is the user's own: how K_R changes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +28,7 @@ from finitewidth.theory.solution import (
     EvidenceGradient,
     Theory,
     TheorySolution,
+    at_infinite_width,
     at_saddle,
     gradient_of,
 )
@@ -143,8 +143,8 @@ class General(Theory[Any]):
         shared = shared or self.factorise(train, memory)
         q = np.ones(self.network.depth)
         if self.infinite:
-            evidence, predictor = -self.energy(train, q), self.predictor(train, q)
-            return TheorySolution(self, train, np.empty(0), evidence, math.isfinite(evidence), "", (), predictor)
+            predictor = self.predictor(train, q)
+            return at_infinite_width(self, train, -predictor.posterior.energy, predictor)
         minima = self.minima(train, shared)
         q = minima[0].order_parameters if minima else q
         return at_saddle(self, train, minima, q, self.predictor(train, q), partial(self.gradient, train, q))

@@ -33,6 +33,7 @@ from finitewidth.theory.solution import (
     EvidenceGradient,
     Theory,
     TheorySolution,
+    at_infinite_width,
     at_saddle,
     gradient_of,
 )
@@ -139,15 +140,14 @@ class ScaledKernel(OneSpectrum):
     def _at_one_temperature(self, train: Dataset, memory: float | None) -> TheorySolution:
         """Infinite width by a Cholesky factor, a tenth of the work of a spectrum."""
         require_exact(train, memory)
-        q = np.empty(0)
-        predictor = CovariancePredictor(self, train, q)
-        evidence = -predictor.posterior.energy
-        gradient = partial(self._gradient_at_one_temperature, train)
-        return TheorySolution(self, train, q, evidence, math.isfinite(evidence), "", (), predictor, gradient)
+        predictor = CovariancePredictor(self, train, np.empty(0))
+        gradient = partial(self._gradient_at_one_temperature, predictor)
+        return at_infinite_width(self, train, -predictor.posterior.energy, predictor, gradient)
 
-    def _gradient_at_one_temperature(self, train: Dataset) -> EvidenceGradient:
-        posterior = self.posterior(train, np.empty(0))
-        by_log_precision = -kernels.nngp_pullback(self.network, train.x, posterior.cotangent())
+    def _gradient_at_one_temperature(self, predictor: CovariancePredictor) -> EvidenceGradient:
+        posterior = predictor.posterior
+        assert isinstance(posterior, GaussianPosterior)
+        by_log_precision = -kernels.nngp_pullback(self.network, predictor.train.x, posterior.cotangent())
         return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, ())
 
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
@@ -162,7 +162,7 @@ class ScaledKernel(OneSpectrum):
         if not self.infinite:
             return at_saddle(self, train, minima, q, predictor, gradient)
         evidence = -float(shared.energy.energy(scale, self.temperature))
-        return TheorySolution(self, train, q, evidence, math.isfinite(evidence), "", (), predictor, gradient)
+        return at_infinite_width(self, train, evidence, predictor, gradient)
 
     def _gradient(self, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
         energy = shared.energy

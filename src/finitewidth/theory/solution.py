@@ -446,6 +446,18 @@ def at_saddle(
     return TheorySolution(theory, train, q.ravel(), evidence, converged, message, tuple(minima), predictor, gradient)
 
 
+def at_infinite_width(
+    theory: Theory[Any],
+    train: Dataset,
+    evidence: float,
+    predictor: Predictor,
+    gradient: Callable[[], EvidenceGradient] | None = None,
+) -> TheorySolution:
+    """The solution without order parameters; it has converged where its log evidence is finite."""
+    finite = math.isfinite(evidence)
+    return TheorySolution(theory, train, np.empty(0), evidence, finite, "", (), predictor, gradient)
+
+
 def gradient_of(
     network: Network, by_temperature: float, by_log_precision: Array, by_width: ArrayLike
 ) -> EvidenceGradient:

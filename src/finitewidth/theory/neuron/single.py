@@ -63,14 +63,8 @@ class SingleNeuron(TheoryMethod):
     name = "neuron"
 
     def __post_init__(self) -> None:
-        checked = {
-            "particles": None if self.particles is None else checks.positive_integer("particles", self.particles),
-            "rounds": _pair("rounds", self.rounds),
-            "seconds": checks.positive("seconds", self.seconds),
-            "seed": checks.seed("seed", self.seed),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        checks.put(self, particles=checks.optional(checks.positive_integer), rounds=_pair)
+        checks.put(self, seconds=checks.positive, seed=checks.seed)
 
     def theory(self, problem: methods.Problem, control: Control | None = None) -> NeuronTheory:
         """For one output or several. Raises InputError for more than one hidden layer, and for other noise."""
