@@ -69,9 +69,14 @@ ARMS: dict[str, Any] = {
 }
 
 
+def sets_of(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:
+    """Training and test part."""
+    return load(case, folder) if case.data == "digits" else load_fresh(case, folder)
+
+
 def row_of(case: Case, arm: str, folder: Path) -> dict[str, Any]:
     """Errors of one arm, in a process of its own."""
-    train, test = load(case, folder) if case.data == "digits" else load_fresh(case, folder)
+    train, test = sets_of(case, folder)
     return fw.learning_curve(case.network, train, test, temperature=case.temperature, method=ARMS[arm])[0].to_dict()
 
 
@@ -105,7 +110,7 @@ def used() -> float:
 
 def features_of(case: Case, folder: Path) -> dict[str, Any]:
     """Leading eigenvalue and eigenvector of the weight covariance, beside sampled ones."""
-    train, test = load(case, folder) if case.data == "digits" else load_fresh(case, folder)
+    train, test = sets_of(case, folder)
     solution = fw.solve(case.network, train, case.temperature, ARMS["neuron"])
     draws = fw.sample(case.network, train, test, case.temperature, draws=500, observables=("weight_covariance",))
     values, vectors = np.linalg.eigh(draws.observables["weight_covariance"].mean)
