@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.theory.expansion.functionals import InfiniteWidth, functionals
+from finitewidth.theory.expansion.functionals import InfiniteWidth, dense, functionals
 from finitewidth.theory.expansion.slopes import layers_of
 
 P = 12
@@ -19,7 +19,7 @@ def lower(request):
     return layers_of(state, functionals(state))[0]
 
 
-def dense(layer, u):
+def kernel_change(layer, u):
     """K' of every neuron: (B, n, P) and its diagonal (B, n)."""
     parts = [layer.above.image(np.outer(one, one) - layer.covariance) for one in u]
     return tuple(np.array(part) for part in zip(*parts, strict=True))
@@ -27,7 +27,7 @@ def dense(layer, u):
 
 def test_products_with_the_kernels_change(lower):
     u = lower.neurons.draw(5, np.random.default_rng(0))[0][:, 0]
-    change, own = dense(lower, u)
+    change, own = kernel_change(lower, u)
     one, each = np.random.default_rng(1).standard_normal(P), np.random.default_rng(2).standard_normal((5, 18))
     np.testing.assert_allclose(lower._times(u, one), change @ one, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(lower._times(u, each[:, :P]), np.einsum("bnp,bp->bn", change, each[:, :P]), atol=1e-12)
@@ -40,10 +40,13 @@ def test_products_with_the_kernels_change(lower):
 
 def test_first_derivatives_and_what_is_pulled_back(lower):
     u = lower.neurons.draw(5, np.random.default_rng(0))[0]
-    change, own = dense(lower, u[:, 0])
-    for f, first in zip(lower.functionals, lower.firsts(u).T, strict=True):
-        expected = np.einsum("np,bnp->b", f.gradient, change[:, : len(f.gradient)]) + own @ f.own
-        np.testing.assert_allclose(first, expected, rtol=1e-8, atol=1e-10)
+    change, own = kernel_change(lower, u[:, 0])
+    linear = [change @ a for a in lower.state.a.T]
+    for k, f in enumerate(lower.functionals):
+        first = lower.first(k, u[:3, 0], linear)
+        gradient, weights = dense(f.first, P, len(own[0]))
+        expected = np.einsum("np,bnp->b", gradient, change[:, : len(gradient)]) + own @ weights
+        np.testing.assert_allclose(first, expected[:3], rtol=1e-8, atol=1e-10)
     gradient = np.random.default_rng(3).standard_normal((P, P))
     pulled, few = lower.above.pulled_back(gradient), u[0, 0, :P]
     image = lower.above.image(np.outer(u[0, 0], u[0, 0]))[0][:P]

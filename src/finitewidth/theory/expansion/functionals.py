@@ -11,6 +11,7 @@ T A^-1 e at a training point), one factorisation serves all of it:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -94,6 +95,11 @@ class InfiniteWidth:
         return self.temperature * self.gram.inverse()
 
     @cached_property
+    def half(self) -> Array:
+        """H with H H^T = A^-1, but for directions in which K is zero, (P, rank)."""
+        return self.gram.whiten(np.eye(self.n_train)).T
+
+    @cached_property
     def log_evidence(self) -> float:
         quadratic = float(np.vdot(self.y, self.a))
         constant = self.n_train * math.log(2.0 * math.pi)
@@ -111,27 +117,45 @@ class InfiniteWidth:
 
 
 class Form(NamedTuple):
-    """``- sum_k w_k (K' L_k)_X . A^-1 (K' R_k)_X``; left, right: (n, k), or (P, k) of the training points alone."""
+    """Columns L_k, R_k with weights w_k; left, right: (n, k), or (P, k) of the training points alone.
+
+    Of a first derivative it is ``sum_k w_k L_k^T K' R_k``, of half a second one
+    ``- sum_k w_k (K' L_k)_X . A^-1 (K' R_k)_X``.
+    """
 
     left: Array
     right: Array
     weight: Array
 
 
+def dense(forms: Sequence[Form], train: int, points: int) -> tuple[Array, Array]:
+    """G (n, P), or (P, P) of the training points alone, and g (n,): first derivatives are ``<G, K'> + g . diag K'``.
+
+    No two test points stand in one column of a form.
+    """
+    gradient = np.zeros((max(len(form.left) for form in forms), train))
+    own = np.zeros(points)
+    for form in forms:
+        left, right = form.left * form.weight, form.right
+        gradient[: len(left)] += left @ right[:train].T
+        if len(right) > train:
+            gradient[train:] += right[train:] @ left[:train].T
+            own[train:] += np.vecdot(left[train:], right[train:])
+    return gradient, own
+
+
 @dataclass(frozen=True)
 class Functional:
     """F(K) with its derivatives at the kernel of infinite width.
 
-    value: F(K). gradient, own: G (n, P), or (P, P) of the training points alone, and g (n,), of
-    ``F' = <G, K'> + g . diag K'``. The rest is F''/2 along K': forms; test_mean, train_mean: what multiplies the sum of
-    mean'^2 over test or training points and outputs; second: (P*, D + 1, D + 1), the quadratic form of
-    (mean', variance') at every test point.
+    value: F(K). first: F' along K'. The rest is F''/2: forms; test_mean, train_mean: what multiplies the sum of mean'^2
+    over test or training points and outputs; second: (P*, D + 1, D + 1), the quadratic form of (mean', variance') at
+    every test point.
     """
 
     name: str
     value: float
-    gradient: Array
-    own: Array
+    first: tuple[Form, ...]
     forms: tuple[Form, ...]
     test_mean: float = 0.0
     train_mean: float = 0.0
@@ -145,55 +169,37 @@ def functionals(state: InfiniteWidth) -> list[Functional]:
     return found if accuracy is None else [*found, accuracy]
 
 
-def _pieces(state: InfiniteWidth, vectors: Array, by_mean: Array, by_variance: Array) -> tuple[Form, Array, Array]:
-    """Of F of the mean (q, D) and variance (q,) of points with vectors (n or P, q): form, G, g, see ``Functional``."""
-    pull = vectors @ by_mean
-    train = vectors[: state.n_train].T
-    gradient = pull @ state.a.T + (vectors * by_variance) @ train
-    test = slice(state.n_train, None)
-    weighted = vectors[test] * by_variance
-    gradient[test] += weighted @ train
-    own = np.zeros(len(state.own))
-    own[state.n_train : len(vectors)] = np.vecdot(weighted, vectors[test])
-    return Form(pull, state.a, np.ones(state.n_outputs)), gradient, own
-
-
 def _bias(state: InfiniteWidth) -> Functional:
     r = state.residual
-    form, gradient, own = _pieces(state, state.test_vectors, -2.0 * r / r.size, np.zeros(len(r)))
-    return Functional("bias", float(np.mean(r**2)), gradient, own, (form,))
+    form = Form(state.test_vectors @ (-2.0 * r / r.size), state.a, np.ones(state.n_outputs))
+    return Functional("bias", float(np.mean(r**2)), (form,), (form,))
 
 
 def _variance(state: InfiniteWidth) -> Functional:
     vectors, count = state.test_vectors, state.test.n_points
-    weight = np.full(count, 1.0 / count)
-    _, gradient, own = _pieces(state, vectors, np.zeros((count, state.n_outputs)), weight)
-    value = float(np.mean(state.variance))
+    form = Form(vectors, vectors, np.full(count, 1.0 / count))
     spread = 1.0 / state.residual.size  # of the mean, as the kernel fluctuates: variance, not bias
-    return Functional("variance", value, gradient, own, (Form(vectors, vectors, weight),), test_mean=spread)
+    return Functional("variance", float(np.mean(state.variance)), (form,), (form,), test_mean=spread)
 
 
 def _train(state: InfiniteWidth) -> list[Functional]:
-    vectors, residual = state.train_vectors, state.temperature * state.a
-    count = state.n_train
-    form, by_mean, own = _pieces(state, vectors, -2.0 * residual / residual.size, np.zeros(count))
-    weight = np.full(count, 1.0 / count)
-    _, by_variance, _ = _pieces(state, vectors, np.zeros_like(residual), weight)
+    vectors, residual, count = state.train_vectors, state.temperature * state.a, state.n_train
+    by_mean = Form(vectors @ (-2.0 * residual / residual.size), state.a, np.ones(state.n_outputs))
+    by_variance = Form(vectors, vectors, np.full(count, 1.0 / count))
     value = state.prediction.train_error
     bias = float(np.mean(residual**2))
     return [
-        Functional("train_bias", bias, by_mean, own, (form,), train_mean=1.0 / residual.size),
-        Functional("train_variance", value - bias, by_variance, own, (Form(vectors, vectors, weight),)),
+        Functional("train_bias", bias, (by_mean,), (by_mean,), train_mean=1.0 / residual.size),
+        Functional("train_variance", value - bias, (by_variance,), (by_variance,)),
     ]
 
 
 def evidence_of(state: InfiniteWidth) -> Functional:
     """The log evidence, which takes no test points."""
-    P, D = state.n_train, state.n_outputs
-    gradient = 0.5 * (state.a @ state.a.T - D * state.gram.inverse())
-    half = state.gram.whiten(np.eye(P)).T
-    forms = (Form(state.a, state.a, np.full(D, 0.5)), Form(half, half, np.full(half.shape[1], -0.25 * D)))
-    return Functional("log_evidence", state.log_evidence, gradient, np.zeros(len(state.own)), forms)
+    D, half = state.n_outputs, state.half
+    quadratic, trace = Form(state.a, state.a, np.full(D, 0.5)), np.full(half.shape[1], -0.5 * D)
+    first, second = ((quadratic, Form(half, half, weight)) for weight in (trace, 0.5 * trace))
+    return Functional("log_evidence", state.log_evidence, first, second)
 
 
 # --- accuracy --------------------------------------------------------------------------------------------------------
@@ -205,11 +211,12 @@ def _accuracy(state: InfiniteWidth) -> Functional | None:
         return None
     mean = state.y_test - state.residual
     by_mean, by_variance, second = _right_derivatives(mean, state.variance, state.y_test)
-    count = len(mean)
-    vectors = state.test_vectors
-    form, gradient, own = _pieces(state, vectors, by_mean / count, by_variance / count)
-    forms = (form, Form(vectors, vectors, by_variance / count))
-    return Functional("accuracy", value, gradient, own, forms, second=0.5 * second / count)
+    count, vectors = len(mean), state.test_vectors
+    forms = (
+        Form(vectors @ (by_mean / count), state.a, np.ones(state.n_outputs)),
+        Form(vectors, vectors, by_variance / count),
+    )
+    return Functional("accuracy", value, forms, forms, second=0.5 * second / count)
 
 
 def _right_derivatives(mean: Array, variance: Array, y: Array) -> tuple[Array, Array, Array]:

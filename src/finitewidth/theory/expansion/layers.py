@@ -12,16 +12,17 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from finitewidth.theory.expansion.functionals import Form, Functional, InfiniteWidth
+from finitewidth.theory.expansion.functionals import Form, Functional, InfiniteWidth, dense
 from finitewidth.theory.expansion.neurons import Neurons
 from finitewidth.theory.expansion.recursion import PairDerivatives
 
 Array = np.ndarray
 EVIDENCE = "log_evidence"
-_SPARED = 4  # one neuron in so many looks at second derivatives of other things than the test error, in lower layers
+_SPARED = 4  # one neuron in so many, of a lower layer, looks at what adds little noise to the test error and costs much
 _PROBED = 4  # test points of a batch at which lower layers look at what accuracy has of variance'
 
 
@@ -32,52 +33,53 @@ class Layer(abc.ABC):
     state: InfiniteWidth
     neurons: Neurons
     functionals: Sequence[Functional]
+    cost: ClassVar[float]  # products with P x P matrices, of one neuron
 
     @abc.abstractmethod
-    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        """Half the second derivative of every functional, (F,): mean over neurons of features ``u`` (B, patches, n)."""
+    def derivatives(self, u: Array, weight: Array, generator: np.random.Generator) -> tuple[list[Array], Array]:
+        """Of features ``u`` (B, patches, n) with weights (B,): first and half the second derivatives.
 
-    @abc.abstractmethod
-    def firsts(self, u: Array) -> Array:
-        """First derivatives along every neuron's K', (B, F)."""
+        First ones along every neuron's K', an array (B,) for every functional, or of the first few neurons; second
+        ones, (F,), their means over neurons.
+        """
 
     def average(self, count: int, generator: np.random.Generator) -> Array:
         """The change of every functional, times the width, as ``count`` neurons have it, (F,)."""
         u, weight = self.neurons.draw(count, generator)
-        first = self.firsts(u)
-        evidence = [f.name == EVIDENCE for f in self.functionals]
-        along = first[:, evidence.index(True)] * np.where(evidence, 0.5, 1.0)[:, None]
-        return self.halves(u, weight, generator) + (weight * along * first.T).mean(1)
+        first, out = self.derivatives(u, weight, generator)
+        names = [f.name for f in self.functionals]
+        along = weight * first[names.index(EVIDENCE)]
+        for k, (name, slope) in enumerate(zip(names, first, strict=True)):
+            out[k] += (0.5 if name == EVIDENCE else 1.0) * float(np.mean(along[: len(slope)] * slope))
+        return out
 
 
 class LastLayer(Layer):
-    """K' = delta = sum_i u_i u_i^T - K: P^2 operations a neuron, and no K''."""
+    """K' = delta = sum_i u_i u_i^T - K, and no K''."""
 
-    def firsts(self, u: Array) -> Array:
-        square = np.square(u).sum(1)
-        columns = []
-        for f in self.functionals:
-            seen = np.vecdot(_products(u, f.gradient), u[:, :, : self.state.n_train]).sum(1)
-            now = np.vdot(f.gradient, self.state.kernel[: len(f.gradient)]) + f.own @ self.state.own
-            columns.append(seen + square @ f.own - now)
-        return np.stack(columns, axis=1)
+    cost = 2.0
 
-    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        state, train = self.state, u[:, :, : self.state.n_train]
-        white = state.gram.whiten(train.reshape(-1, state.n_train).T).T.reshape(*train.shape[:2], -1)
-        overlap = white @ white.swapaxes(1, 2)
+    def derivatives(self, u: Array, weight: Array, generator: np.random.Generator) -> tuple[list[Array], Array]:
+        """See ``Layer``."""
+        state = self.state
         seen: dict[int, Array] = {}
 
-        def along(vectors: Array) -> Array:
-            if id(vectors) not in seen:
-                seen[id(vectors)] = _products(u, vectors)
-            return seen[id(vectors)]
+        def along(columns: Array) -> Array:
+            if id(columns) not in seen:
+                seen[id(columns)] = _products(u, columns)
+            return seen[id(columns)]
 
+        white = along(state.half)
+        overlap = white @ white.swapaxes(1, 2)
         alpha, tau = along(state.a), along(state.test_vectors)
         own, mean_now = self._mean_now
         mean = (tau.swapaxes(1, 2) @ alpha) - mean_now
-        out = np.empty(len(self.functionals))
+        first, second = [], np.empty(len(self.functionals))
         for k, f in enumerate(self.functionals):
+            slope = np.full(len(u), -self._first_now[k])
+            for form in f.first:
+                slope += (along(form.left) * along(form.right)).sum(1) @ form.weight
+            first.append(slope)
             total = np.full(len(u), self._forms_now[k])
             for form in f.forms:
                 pairs = (along(form.left) * form.weight) @ along(form.right).swapaxes(1, 2)
@@ -85,12 +87,13 @@ class LastLayer(Layer):
             if f.test_mean:
                 total += f.test_mean * np.square(mean).sum((1, 2))
             if f.train_mean:
-                total += f.train_mean * self._train_change(train, alpha)
+                moved = along(state.train_vectors).swapaxes(1, 2) @ alpha - self._train_mean_now
+                total += f.train_mean * np.square(moved).sum((1, 2))
             if f.second is not None:
                 both = np.concatenate([mean, (np.square(tau).sum(1) - own)[:, :, None]], axis=2)
                 total += np.einsum("btd,tde,bte->b", both, f.second, both, optimize=True)
-            out[k] = weight @ total / len(u)
-        return out
+            second[k] = weight @ total / len(u)
+        return first, second
 
     @cached_property
     def _mean_now(self) -> tuple[Array, Array]:
@@ -101,8 +104,20 @@ class LastLayer(Layer):
         return own + self.state.own[test], vectors.T @ (kernel @ self.state.a)
 
     @cached_property
+    def _train_mean_now(self) -> Array:
+        """The same of w^T K a at the training points, (P, D)."""
+        return self.state.train_vectors.T @ (self.state.kernel[: self.state.n_train] @ self.state.a)
+
+    @cached_property
+    def _first_now(self) -> list[float]:
+        """The first derivative along K itself, of every functional: what delta's mean takes away."""
+        kernel = self.state.kernel
+        parts = [dense(f.first, kernel.shape[1], len(kernel)) for f in self.functionals]
+        return [float(np.vdot(part, kernel[: len(part)]) + own @ self.state.own) for part, own in parts]
+
+    @cached_property
     def _forms_now(self) -> list[float]:
-        """The sum of the forms of K itself, of every functional: what delta's mean takes away."""
+        """The same of the forms."""
         whiten, kernel = self.state.gram.whiten, self.state.kernel
 
         def now(form: Form) -> float:
@@ -111,18 +126,24 @@ class LastLayer(Layer):
 
         return [sum(map(now, f.forms)) for f in self.functionals]
 
-    def _train_change(self, train: Array, alpha: Array) -> Array:
-        """Sum of mean'^2 over training points and outputs, (B,)."""
-        state = self.state
-        change = np.einsum("bid,bip->pbd", alpha, train) - (state.kernel[: state.n_train] @ state.a)[:, None, :]
-        moved = state.temperature * state.gram.solve_range(change.reshape(state.n_train, -1))
-        return np.square(moved).reshape(state.n_train, len(train), -1).sum((0, 2))
-
 
 def _products(u: Array, columns: Array) -> Array:
     """Features (B, patches, n), of all or the training points, times ``columns`` (n or P, k) in one matrix product."""
     flat = u.reshape(-1, u.shape[2])[:, : len(columns)]
     return (flat @ columns).reshape(*u.shape[:2], -1)
+
+
+class _Dense(NamedTuple):
+    """What is not linear in K' a of a first derivative: ``<G, K'> + g . diag K' - now``.
+
+    rows (n,), pairs (n or P, P): the same as ``u^2 . rows + u^T pairs u`` of one neuron.
+    """
+
+    gradient: Array
+    own: Array
+    rows: Array
+    pairs: Array
+    now: float
 
 
 @dataclass(frozen=True)
@@ -134,51 +155,81 @@ class LowerLayer(Layer):
 
     above: PairDerivatives
     covariance: Array
+    cost = 9.0
 
     @cached_property
     def _image(self) -> tuple[Array, Array]:
         """K' along C, (n, P), and its diagonal (n,): what delta's mean takes away."""
         return self.above.image(self.covariance)
 
-    def firsts(self, u: Array) -> Array:
-        u = u[:, 0]
-        square, train = np.square(u), slice(0, self.state.n_train)
-        ga, gc, gb = self.above.first
-        columns = []
+    @cached_property
+    def _dense_parts(self) -> list[_Dense | None]:
+        """Of every functional."""
+        (ga, gc, gb), train = self.above.first, slice(0, self.state.n_train)
+        found: list[_Dense | None] = []
         for f in self.functionals:
-            few = slice(0, len(f.gradient))
-            rows = f.own * self.above.own
-            rows[few] += (f.gradient * ga[few]).sum(1)
-            rows[train] += (f.gradient * gb[few]).sum(0)
-            seen = square @ rows + np.vecdot(u[:, few] @ (f.gradient * gc[few]), u[:, train])
-            columns.append(seen - np.vdot(f.gradient, self._image[0][few]) - f.own @ self._image[1])
-        return np.stack(columns, axis=1)
+            forms = [form for form in f.first if form.right is not self.state.a]
+            if not forms:
+                found.append(None)
+                continue
+            gradient, own = dense(forms, self.state.n_train, len(ga))
+            few = slice(0, len(gradient))
+            rows = own * self.above.own
+            rows[few] += (gradient * ga[few]).sum(1)
+            rows[train] += (gradient * gb[few]).sum(0)
+            now = float(np.vdot(gradient, self._image[0][few]) + own @ self._image[1])
+            found.append(_Dense(gradient, own, rows, gradient * gc[few], now))
+        return found
 
-    def halves(self, u: Array, weight: Array, generator: np.random.Generator) -> Array:
-        u = u[:, 0]
+    def derivatives(self, u: Array, weight: Array, generator: np.random.Generator) -> tuple[list[Array], Array]:
+        """See ``Layer``; the product of first derivatives has most of the noise, and costs a tenth of the rest."""
+        u, few = u[:, 0], max(1, len(u) // _SPARED)
         change = [self._times(u, a) for a in self.state.a.T]
+        firsts = [
+            self.first(k, u if f.name in ("bias", EVIDENCE) else u[:few], change)
+            for k, f in enumerate(self.functionals)
+        ]
+        return firsts, self.halves(u[:few], weight[:few], [each[:few] for each in change], generator)
+
+    def first(self, k: int, u: Array, change: list[Array]) -> Array:
+        """First derivative of functional k, (B,), for u (B, n); change: K' a of every output, for these and more."""
+        total, part = np.zeros(len(u)), self._dense_parts[k]
+        for form in self.functionals[k].first:
+            if form.right is self.state.a:
+                total += _linear(form, [each[: len(u)] for each in change])
+        if part is not None:
+            few = slice(0, len(part.pairs))
+            total += np.square(u) @ part.rows - part.now
+            total += np.vecdot(u[:, few] @ part.pairs, u[:, : self.state.n_train])
+        return total
+
+    def halves(self, u: Array, weight: Array, change: list[Array], generator: np.random.Generator) -> Array:
+        """Half the second derivatives, (F,)."""
         solved = [self.state.gram.solve_range(each[:, : self.state.n_train].T).T for each in change]
         back = [self._times(u, each) for each in solved]
         P, cross = self.state.n_train, self.state.cross
         mean = np.stack([each[:, P:] - each[:, :P] @ cross for each in change], axis=2)  # mean' at the test points
         bent = self._second_derivative(u, weight)
-        some = slice(0, max(1, len(u) // _SPARED))
         out = np.empty(len(self.functionals))
         for k, f in enumerate(self.functionals):
-            total = self._means(f, change, solved, back, mean)
-            out[k] = weight @ total / len(u) + 0.5 * (np.vdot(f.gradient, bent[0][: len(f.gradient)]) + f.own @ bent[1])
-            probed = slice(None) if f.name == "variance" else some
-            rest = self._probes(f, u[probed], mean[probed], generator)
-            out[k] += weight[probed] @ rest / len(rest)
+            total = self._means(f, change, solved, back, mean) + self._probes(f, u, mean, generator)
+            out[k] = weight @ total / len(u) + 0.5 * self._along_second(f, self._dense_parts[k], bent)
         return out
+
+    def _along_second(self, f: Functional, part: _Dense | None, bent: tuple[Array, Array]) -> float:
+        """F' along the mean of K''."""
+        linear = [bent[0] @ a for a in self.state.a.T]
+        found = sum(float(_linear(form, linear)) for form in f.first if form.right is self.state.a)
+        if part is not None:
+            found += float(np.vdot(part.gradient, bent[0][: len(part.gradient)]) + part.own @ bent[1])
+        return found
 
     def _means(self, f: Functional, change: list[Array], solved: list[Array], back: list[Array], mean: Array) -> Array:
         """What follows from K' a and K' A^-1 K' a alone, (B,)."""
         total = np.zeros(len(mean))
         for form in f.forms:
             if form.right is self.state.a:
-                for each, left, weight in zip(back, form.left.T, form.weight, strict=True):
-                    total -= weight * (each[:, : len(left)] @ left)
+                total -= _linear(form, back)
         if f.test_mean:
             total += f.test_mean * np.square(mean).sum((1, 2))
         if f.train_mean:
@@ -259,3 +310,10 @@ class LowerLayer(Layer):
         across = square[:, row] * (ga[row] @ w) + u[:, row] * (weighted @ gc[row]) + square[:, :P] @ (gb[row] * w)
         now = w @ self._image[0][:P] @ w + 2.0 * (self._image[0][row] @ w) + self._image[1][row]
         return inside + 2.0 * across + square[:, row] * self.above.own[row] - now
+
+
+def _linear(form: Form, images: list[Array]) -> Array:
+    """The sum over outputs of w L . image, for images of ``a`` (..., n): (...)."""
+    few = slice(0, len(form.left))
+    columns = zip(images, form.left.T, form.weight, strict=True)
+    return sum((weight * (image[..., few] @ left) for image, left, weight in columns), start=np.zeros(()))

@@ -20,6 +20,7 @@ from finitewidth.theory.expansion.evidence import EvidenceSlope, Slope
 from finitewidth.theory.expansion.functionals import (
     Functional,
     InfiniteWidth,
+    dense,
     evidence_of,
     functionals,
 )
@@ -277,7 +278,7 @@ def averages(
             met = math.hypot(*spread) <= goal
             if not fresh and (met or not open_layers):
                 break
-            k = fresh[0] if fresh else max(open_layers, key=lambda k: spread[k] / math.sqrt(counts[k]))
+            k = fresh[0] if fresh else max(open_layers, key=lambda k: spread[k] ** 2 / (drawn[k] * layers[k].cost))
             batches[k].append(shares[k] * layers[k].average(counts[k], generators[k]))
             drawn[k] += counts[k]
             advance(f"layer {k + 1}")
@@ -289,14 +290,15 @@ def averages(
 def layers_of(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
     """Hidden layers 1 .. L."""
     network, evidence = state.network, next(f for f in pieces if f.name == EVIDENCE)
+    gradient, _ = dense(evidence.first, state.n_train, state.n_train)
     if network.depth == 1:
-        neurons = Neurons.first_layer(state).towards(evidence.gradient)
+        neurons = Neurons.first_layer(state).towards(gradient)
         return [LastLayer(state, neurons, pieces)]
     found = covariances(network, state.x)
     layers: list[Layer] = []
     for layer, above in derivatives_from_top(network, found, state.n_train):
         neurons = Neurons.first_layer(state) if layer == 1 else Neurons.above(network, found[layer - 1], layer)
-        neurons = neurons.towards(above.pulled_back(evidence.gradient))
+        neurons = neurons.towards(above.pulled_back(gradient))
         if layer == network.depth:
             layers.append(LastLayer(state, neurons, pieces))
         else:
