@@ -13,7 +13,7 @@ import finitewidth as fw
 from finitewidth.checks.exceptions import InputError
 from finitewidth.theory import validity as module
 from finitewidth.theory.expansion import slopes as recent
-from finitewidth.theory.validity import GOOD, LARGEST, NATS, Judgement, validity
+from finitewidth.theory.validity import APART, GOOD, LARGEST, NATS, Judgement, validity
 
 
 def solved(network, train, temperature=0.1, **options):
@@ -58,8 +58,8 @@ def test_what_is_off_says_by_how_much():
     assert "--within 5%" in narrow.statement
 
 
-def judgement(change=0.0, parts=(0.0, 0.0), noise=0.001, nats=0.0):
-    return Judgement(change, parts, noise, nats)
+def judgement(change=0.0, parts=(0.0, 0.0), noise=0.001, nats=0.0, apart=0.0):
+    return Judgement(change, parts, noise, nats, apart)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,8 @@ def judgement(change=0.0, parts=(0.0, 0.0), noise=0.001, nats=0.0):
         (judgement(0.01, nats=1.1 * NATS[0]), "unknown"),
         (judgement(0.1, nats=-0.9 * 0.1 * NATS[1]), "off by about"),
         (judgement(0.4, nats=1.1 * NATS[2]), "unknown"),
+        (judgement(0.01, apart=0.9 * APART), "good"),
+        (judgement(0.01, apart=1.1 * APART), "unknown"),
     ],
 )
 def test_three_answers(given, answer):
@@ -106,6 +108,9 @@ def test_slopes_serve_all_widths(digits, monkeypatch):
     assert wide[0] == pytest.approx(2.0 * wide[1], rel=0.05)
     assert wide[1] == pytest.approx(2.0 * wide[2], rel=0.05)
     assert rows[0].to_dict()["validity"]["answer"] == "good"
+    narrow = fw.learning_curve(fw.FullyConnected(widths=(20,)), train, test, [40, 80], 0.1)
+    assert all(row.validity.answer == "off by about" for row in narrow)  # each at its own saddle's kernel
+    assert len(calls) == 3
     (infinite,) = fw.learning_curve(fw.FullyConnected(widths=(20,)), train, test, method="infinite")
     assert infinite.validity is None
 
@@ -129,10 +134,10 @@ def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
         evidence_slope=SimpleNamespace(total=0.0),
         action_evidence=0.0,
     )
-    monkeypatch.setattr(module, "recent_slopes", lambda *given: asked.append(given[-1]) or slopes)
-    found = validity(solved(fw.FullyConnected(widths=(100,)), train), test)
+    monkeypatch.setattr(module, "recent_slopes", lambda *given, **_: asked.append(given[-1]) or slopes)
+    found = validity(solved(fw.FullyConnected(widths=(2000,)), train), test)
     assert asked == [5_000, 20_000]
-    assert found.statement.startswith("unknown: what the action misses to first order in 1/N is only known to 100 %")
+    assert found.statement.startswith("unknown: what the action misses to first order in 1/N is only known to 5 %")
 
 
 def test_without_a_test_set_and_with_many_points():

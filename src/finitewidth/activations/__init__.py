@@ -91,23 +91,26 @@ class Activation:
 
     def kappa(self, c11: Any, c12: Any, c22: Any) -> Array:
         """E[phi(u) phi(v)], element by element over the broadcast arguments."""
-        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
-        return self.dual.kappa(p1, p2, c).reshape(shape)
+        prepared, shape = self._prepared(c11, c12, c22)
+        return self.dual.kappa(*prepared).reshape(shape)
 
     def kappa_gradient(self, c11: Any, c12: Any, c22: Any) -> Gradient:
         """(kappa, d/dc11, d/dc12, d/dc22), element by element over the broadcast arguments."""
-        (p1, p2, c), shape = self._elementwise(c11, c12, c22)
-        value, d11, d12, d22 = (part.reshape(shape) for part in self.dual.gradient(p1, p2, c))
+        prepared, shape = self._prepared(c11, c12, c22)
+        value, d11, d12, d22 = (part.reshape(shape) for part in self.dual.gradient(*prepared))
         return value, d11, d12, d22
 
     def mean(self, c: Any) -> Array:
         """E[phi(u)] for u of variance c."""
         return self.dual.mean(np.asarray(c, dtype=float))
 
-    def _elementwise(self, c11: Any, c12: Any, c22: Any) -> tuple[tuple[Array, Array, Array], tuple[int, ...]]:
-        c11, c12, c22 = np.broadcast_arrays(*(np.asarray(c, dtype=float) for c in (c11, c12, c22)))
-        both = self.dual.prepare(np.stack([c11.ravel(), c22.ravel()]))
-        return (both[:, 0], both[:, 1], c12.ravel()), c12.shape
+    def _prepared(self, c11: Any, c12: Any, c22: Any) -> tuple[tuple[Array, Array, Array], tuple[int, ...]]:
+        """Variances are prepared before they are broadcast: those of n points serve n^2 pairs."""
+        shape = np.broadcast_shapes(*map(np.shape, (c11, c12, c22)))
+        whole = shape or (1,)
+        c11, c22 = (np.array(c, dtype=float, ndmin=len(whole)) for c in (c11, c22))
+        c12 = np.broadcast_to(np.asarray(c12, dtype=float), whole)
+        return (self.dual.prepare(c11), self.dual.prepare(c22), c12), shape
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """Known activations pickle by name: their functions are partly lambdas and closures."""

@@ -1,15 +1,16 @@
 """How far a prediction of the action may be off, by the exact first order in 1/N, without a sampled network.
 
-At infinite width the slopes in 1/N of the exact errors and of the action's are known (``first_order``); their
-difference over N is the leading error of the action. Where it is small that is the answer; where it is not, or where
-the expansion itself is not small, nothing is known without a sample. Calibrated and judged: docs/validity.md.
+Slopes in 1/N of the exact errors and of the action's are known (``first_order``); their difference over N is the
+leading error of the action. They are taken at the kernel of the action's saddle and at that of infinite width. Where
+the expansion is not small, or the two disagree, nothing is known without a sample. Calibrated and judged:
+docs/validity.md.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes
+from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes, standard_readout
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _NOISE = 0.03  # standard error of the error's change up to which a small one is
 # Chosen on the forty cases of docs/validity.md, before the fresh ones there were looked at:
 GOOD = 0.07  # change of the logarithm of the test error, and share of bias and variance in it, of a good prediction
 LARGEST = 0.7  # up to which a first order says how far
+_SAME = 0.05  # sum over layers of |log Q| below which the kernel of the saddle is taken for that of infinite width
+APART = math.log(1.5)  # between the changes at both kernels, beyond which it says nothing
 NATS = (5.0, 100.0, 15.0)  # of log evidence that the action misses: always little, little for a change of 1, too much
 
 
@@ -71,13 +74,32 @@ def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
     train, held_out = _looked_at(solution.train, test)
     width = theory.network.widths[0] * train.n_points / solution.train.n_points
     try:
+        network, given = renormalised(solution), (theory, train, held_out, TOLERANCE)
         for neurons in NEURONS:
-            found = Judgement.of(recent_slopes(theory, train, held_out, TOLERANCE, neurons), width)
+            found = Judgement.of(recent_slopes(*given, neurons, network=network), width)
+            if network is not None:
+                found = found.beside(recent_slopes(*given, NEURONS[0]), width)
             if found.known or not found.holds:
                 break
     except (InputError, np.linalg.LinAlgError):
         return _unknown("the Gaussian process of infinite width is not finite in double precision", solution)
     return found.statement(solution)
+
+
+def renormalised(solution: TheorySolution) -> Network | None:
+    """The network whose kernel at infinite width is that of the action's saddle: there the action is expanded best.
+
+    None, which stands for the solution's own network, where Q is more than one number a layer, and where the two
+    kernels are almost the same: wide networks share one expansion. Both are exact to first order in 1/N.
+    """
+    network, q = standard_readout(solution.network), np.asarray(solution.order_parameters, dtype=float)
+    one_a_layer = not network.patched and solution.train.n_outputs == 1 and q.size == network.depth
+    if not one_a_layer or np.abs(np.log(q)).sum() < _SAME:
+        return None
+    precision = list(network.weight_precision)
+    for layer, scale in enumerate(q):
+        precision[layer + 1] /= float(scale)
+    return network.with_precision(tuple(precision))
 
 
 def _looked_at(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
@@ -95,12 +117,14 @@ class Judgement:
 
     change: of the logarithm of the test error; parts: what bias and variance have in it; noise: its standard error.
     nats: of log evidence. Where that is much, the posterior is another one, whatever the first order of the error.
+    apart: between the changes at the kernels of the saddle and of infinite width.
     """
 
     change: float
     parts: tuple[float, float]
     noise: float
     nats: float
+    apart: float = 0.0
 
     @classmethod
     def of(cls, slopes: FirstOrderSlopes, width: float) -> Judgement:
@@ -109,6 +133,10 @@ class Judgement:
         change, bias, variance = (slopes.missed(name, width) / whole for name in ("test_error", "bias", "variance"))
         nats = (slopes.evidence_slope.total - slopes.action_evidence) / width
         return cls(change, (bias, variance), slopes.test_error.slope_se / (width * whole), nats)
+
+    def beside(self, slopes: FirstOrderSlopes, width: float) -> Judgement:
+        """The same, with how far the change is from that of other slopes."""
+        return replace(self, apart=abs(self.change - Judgement.of(slopes, width).change))
 
     @property
     def largest(self) -> float:
@@ -124,11 +152,14 @@ class Judgement:
     def holds(self) -> bool:
         """Whether the expansion does."""
         little, per_change, much = NATS
-        return self.largest <= LARGEST and abs(self.nats) <= max(little, min(per_change * self.largest, much))
+        enough = abs(self.nats) <= max(little, min(per_change * self.largest, much))
+        return enough and self.largest <= LARGEST and self.apart <= APART
 
     @property
     def too_much(self) -> str:
         """Why not, in words."""
+        if self.apart > APART:
+            return "the first orders at infinite width and at the action's kernel are more than a factor of 1.5 apart"
         change = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
         return f"{change} and the log evidence by {abs(self.nats):.0f}, too much to stop there"
 

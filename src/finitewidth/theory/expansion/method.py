@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +22,9 @@ from finitewidth.theory.expansion.evidence import EvidenceSlope
 from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
-from finitewidth.theory.validity import Judgement
-
-if TYPE_CHECKING:
-    pass
+from finitewidth.theory.validity import Judgement, renormalised
 
 Array = np.ndarray
-_APART = math.log(1.5)  # between the first orders at both kernels, beyond which it says nothing
 _NOISE = 0.25  # standard error, relative to the test error, beyond which there is no number
 _NOTHING = Errors(math.nan, math.nan, math.nan, None, math.nan)
 
@@ -176,18 +172,17 @@ class FirstOrderSolution(TheorySolution):
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite).
 
-        The expansion is at the kernel of the action's saddle where that is the kernel of a network (one order parameter
-        a layer), else at that of infinite width; both are exact to first order in 1/N.
+        The expansion is at the kernel of the action's saddle where that is the kernel of a network, else at that of
+        infinite width.
         """
         width = self.network.widths[0]
-        slopes = self.slopes(test, _renormalised(self))
-        judged, at_infinity = (Judgement.of(found, width) for found in (slopes, self.slopes(test)))
-        spread = abs(judged.change - at_infinity.change)
-        refusal = _refusal(judged, spread)
+        slopes = self.slopes(test, renormalised(self))
+        judged = Judgement.of(slopes, width).beside(self.slopes(test), width)
+        refusal = _refusal(judged)
         if refusal:
             return Matched(refusal=refusal)
         errors = _corrected(super().errors(test), slopes, width)
-        factor = math.exp(math.hypot(judged.change, spread, DEVIATIONS * judged.noise))
+        factor = math.exp(math.hypot(judged.change, judged.apart, DEVIATIONS * judged.noise))
         low, high = errors.test_error / factor, errors.test_error * factor
         return Matched(errors, _standard_errors(errors, slopes, width), low, high)
 
@@ -228,25 +223,12 @@ def _standard_errors(errors: Errors, slopes: FirstOrderSlopes, width: int) -> Er
     return Errors(**noise, accuracy=accuracy)
 
 
-def _refusal(found: Judgement, spread: float) -> str:
+def _refusal(found: Judgement) -> str:
     if not found.holds:
         return found.too_much
-    if not spread <= _APART:
-        return "the first orders at infinite width and at the action's kernel are more than a factor of 1.5 apart"
     if not found.noise <= _NOISE:
         return f"the first order is known to {100 * found.noise:.0f} % of the test error only (more neurons would help)"
     return ""
-
-
-def _renormalised(solution: FirstOrderSolution) -> Network | None:
-    """The network whose kernel at infinite width is that of the action's saddle, where Q is one number a layer."""
-    network, q = standard_readout(solution.network), np.asarray(solution.order_parameters, dtype=float)
-    if network.patched or solution.train.n_outputs > 1 or q.size != network.depth:
-        return None
-    precision = list(network.weight_precision)
-    for layer, scale in enumerate(q):
-        precision[layer + 1] /= float(scale)
-    return network.with_precision(tuple(precision))
 
 
 @dataclass(frozen=True)

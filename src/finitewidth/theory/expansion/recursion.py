@@ -91,19 +91,18 @@ class PairDerivatives:
 
 def layer_derivatives(phi: Activation, covariance: Array, train: int, precision: float) -> PairDerivatives:
     """Of one layer: ``kappa(C) / precision`` for C (n, n), of which the first ``train`` points are columns."""
-    variance = np.diagonal(covariance)
-    a, b = np.broadcast_arrays(variance[:, None], variance[None, :train])
-    c = covariance[:, :train]
-    product = a * b
+    variance, c = np.diagonal(covariance), covariance[:, :train]
+    product = variance[:, None] * variance[:train]
     sine = np.divide(product - c * c, product, out=np.zeros_like(c), where=product > 0.0)
     apart = sine > _PARALLEL
     one = np.where(apart, 1.0, 0.0)
-    a, b = np.where(apart, a, 1.0), np.where(apart, b, 1.0)  # placeholders, which count for nothing
+    some = np.where(variance > 0.0, variance, 1.0)  # placeholders, which count for nothing
+    a, b = some[:, None], some[None, :train]
     c, room = np.where(apart, c, 0.0), _STEP * np.where(apart, sine, 1.0)
     _, ka, kc, kb = phi.kappa_gradient(a, c, b)
-    kac, kcc, kcb = _differences(phi, (a, c, b), (0.0 * c, room * np.sqrt(a * b), 0.0 * c))
-    kaa = _differences(phi, (a, c, b), (room * a, 0.0 * c, 0.0 * c))[0]
-    kbb = _differences(phi, (a, c, b), (0.0 * c, 0.0 * c, room * b))[2]
+    kac, kcc, kcb = _differences(phi, (a, c, b), (0.0, room * np.sqrt(a * b), 0.0))
+    kaa = _differences(phi, (a, c, b), (room * a, 0.0, 0.0))[0]
+    kbb = _differences(phi, (a, c, b), (0.0, 0.0, room * b))[2]
     own, own_second = _variances(phi, variance)
     here, there = own[:, None] * (1.0 - one), own_second[:, None] * (1.0 - one)
     first = (one * ka, one * kc + here, one * kb)
@@ -116,7 +115,7 @@ def layer_derivatives(phi: Activation, covariance: Array, train: int, precision:
     )
 
 
-def _differences(phi: Activation, at: tuple[Array, Array, Array], step: tuple[Array, ...]) -> tuple[Array, ...]:
+def _differences(phi: Activation, at: tuple[Array, Array, Array], step: tuple[Array | float, ...]) -> tuple[Array, ...]:
     """Central differences of kappa's gradient along one of its three arguments."""
     size = 2.0 * (step[0] + step[1] + step[2])
     up = phi.kappa_gradient(*(value + s for value, s in zip(at, step, strict=True)))
