@@ -11,12 +11,13 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cases
 import numpy as np
-from fresh_cases import FRESH, STORE
+from fresh_cases import FRESH, SEEN, STORE
 from scipy.stats import spearmanr
 
 import finitewidth as fw
@@ -55,10 +56,10 @@ def calibrated(folder: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def fresh() -> list[dict[str, Any]]:
-    """The same of the fresh ones, with the matched first order."""
-    found = []
-    for one in json.loads(STORE.read_text()).values():
+def judged(chosen: Sequence[cases.Case]) -> list[dict[str, Any]]:
+    """The same of other cases, with the matched first order."""
+    found, stored = [], json.loads(STORE.read_text())
+    for one in (stored[str(case)] for case in chosen if str(case) in stored):
         stated, sampled = one["saddle"]["validity"], one["sample"]["test_error"]
         found.append(
             {
@@ -122,15 +123,21 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def section(title: str, chosen: Sequence[cases.Case]) -> list[str]:
+    """Of the page: a count, what is missing, and the table."""
+    rows = judged(chosen)
+    missing = len(chosen) - len(rows)
+    lines = ["", title, "", summary(rows), *([f"{missing} not sampled yet."] if missing else [])]
+    unsure = [row["case"] for row in rows if not row["converged"]]
+    lines += [f"Samples that had not converged: {'; '.join(unsure)}."] if unsure else []
+    return [*lines, "", *table(rows)]
+
+
 def main(folder: Path) -> None:
     """Write the page: what stands before the tables stays."""
-    head = PAGE.read_text().partition("## The fresh cases")[0]
-    rows, judged = calibrated(folder), fresh()
-    missing = len(FRESH) - len(judged)
-    lines = [head + "## The fresh cases", "", summary(judged), *([f"{missing} not sampled yet."] if missing else [])]
-    unsure = [row["case"] for row in judged if not row["converged"]]
-    lines += [f"Samples that had not converged: {'; '.join(unsure)}."] if unsure else []
-    lines += ["", *table(judged), "", "## The forty on which bounds were chosen", "", summary(rows)]
+    head = PAGE.read_text().partition("## The fresh cases")[0].rstrip()
+    lines = [head, *section("## The fresh cases", FRESH), *section("## Cases seen before", SEEN)]
+    lines += ["", "## The forty on which bounds were chosen", "", summary(calibrated(folder))]
     lines += ["What was said of each is in [their table](theory_against_samples.md#forty-cases)."]
     PAGE.write_text("\n".join(lines) + "\n")
 

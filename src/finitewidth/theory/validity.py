@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _POINTS = 200  # training and test points that are looked at, at most
 TOLERANCE = 0.002  # of the slopes, if so many neurons a layer reach it:
-NEURONS = (5_000, 20_000)  # at first, and where that leaves too much noise
+NEURONS = (5_000, 20_000)  # at first, and where that leaves more than half the noise allowed
 _NOISE = 0.03  # standard error of the error's change up to which a small one is known to be small
 # Chosen on the forty cases of docs/validity.md, before the fresh ones there were looked at:
 GOOD = 0.07  # change of the logarithm of the test error, and share of bias and variance in it, of a good prediction
@@ -79,7 +79,7 @@ def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
             found = Judgement.of(recent_slopes(*given, neurons, network=network), width)
             if network is not None:
                 found = found.beside(recent_slopes(*given, NEURONS[0]), width)
-            if found.known or not found.holds:
+            if found.noise <= 0.5 * found.noise_allowed or not found.holds:
                 break
     except (InputError, np.linalg.LinAlgError):
         return _unknown("the Gaussian process of infinite width is not finite in double precision", solution)
@@ -146,7 +146,11 @@ class Judgement:
     @property
     def known(self) -> bool:
         """Whether the noise leaves a statement."""
-        return self.noise <= max(_NOISE, 0.2 * self.largest)
+        return self.noise <= self.noise_allowed
+
+    @property
+    def noise_allowed(self) -> float:
+        return max(_NOISE, 0.2 * self.largest)
 
     @property
     def holds(self) -> bool:
