@@ -47,12 +47,11 @@ if TYPE_CHECKING:
 
 COMPARED_WITH_INFINITE = 3000  # training points up to which the table adds a line about infinite width
 FIGURES = (".png", ".pdf", ".svg")
-DEMO: dict[str, Any] = {  # options of predict; narrow networks win, and theory alone is a factor of three off there
+DEMO: dict[str, Any] = {  # options of predict; narrow networks win, and theory alone is a factor of two off there
     "data": "digits",
     "classes": "6,9",
     "n_train": "100",
     "activation": "erf",
-    "temperature": "0.01",
     "width": "10,30,100,300,1000,3000",
     "within": "10%",
 }

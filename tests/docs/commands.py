@@ -1,7 +1,7 @@
 """The commands that pages name: whether what they name exists, and how they are run.
 
 Run at the size of ``SMALL`` (appended: of an option given twice the last counts), so that every documented command can
-be, with every option that is written. Studies have the tiny plans of their own tests.
+be, with every option that is written. Studies compute nothing: that is for their own tests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -102,7 +103,7 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
     """Run a command in this folder, at its own size where ``whole``; it has to leave with this exit status."""
     from finitewidth.cli import main
 
-    with contextlib.nullcontext() if whole or arguments[0] != "study" else _tiny_studies():
+    with contextlib.nullcontext() if whole or arguments[0] != "study" else _studies_that_compute_nothing():
         left = main(arguments if whole else small(arguments))
     assert left == status, f"finitewidth {shlex.join(arguments)}: exit status {left}, wanted {status}"
 
@@ -114,6 +115,8 @@ def small(arguments: list[str]) -> list[str]:
         return arguments  # small as it is
     if "--chains" in smaller and "--width" in arguments:
         smaller += ["--width", "4"]
+    if "--within" in arguments:
+        smaller += ["--within", "50%"]
     return [*arguments, *smaller]
 
 
@@ -126,10 +129,12 @@ def _work(arguments: list[str]) -> str:
     return next((name for name in ("sample", "train") if name in methods.split(",")), "predict")
 
 
-def _tiny_studies() -> contextlib.AbstractContextManager[object]:
-    from tests.studies.tiny import tiny
+def _studies_that_compute_nothing() -> contextlib.AbstractContextManager[object]:
+    from tests.studies.test_study import findings
 
-    return mock.patch("finitewidth.studies.study.Study.plan", lambda study, scale: tiny(study).small)
+    from finitewidth.studies import STUDIES
+
+    return mock.patch.dict(STUDIES, {name: replace(study, compute=findings) for name, study in STUDIES.items()})
 
 
 def make_files(folder: Path, text: str) -> None:

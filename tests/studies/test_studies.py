@@ -62,11 +62,18 @@ def one_training(monkeypatch):
     monkeypatch.setattr("finitewidth.studies.trained.train", shared)
 
 
+@pytest.fixture(autouse=True)
+def no_files_of_figures(monkeypatch):
+    """That PNG and PDF are written is tested once, in test_study.py; the page draws every panel all the same."""
+    monkeypatch.setattr("finitewidth.report.plots.save", lambda figure, path: path)
+
+
 @pytest.mark.parametrize("name", [*NAMES[:-2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[-2:])])
 @pytest.mark.usefixtures("one_training")
 def test_study(name, tmp_path):
     """Whole findings and a page of them; every claim is one of three verdicts; again it comes to the same."""
-    report = run(tiny(STUDIES[name]), tmp_path)
+    study = tiny(STUDIES[name])
+    report = run(study, tmp_path)
     found = report.findings
     assert found.claims
     assert {claim.verdict for claim in found.claims} <= {"supported", "contradicted", "undecided"}
@@ -74,28 +81,34 @@ def test_study(name, tmp_path):
     assert all(len(s.x) == len(s.y) for panel in found.panels for s in panel.series)
     assert all(v is None or math.isfinite(v) for panel in found.panels for s in panel.series for v in s.y)
     assert json.loads((tmp_path / "study.json").read_text())["findings"] == report.plain["findings"]
-    assert json_ready(asdict(run(tiny(STUDIES[name]), tmp_path).findings)) == report.plain["findings"]
     assert [path.name for path in report.files] == ["report.html", f"{name}.png", f"{name}.pdf"]
     assert report.files[0].stat().st_size < 1_000_000
+    assert json_ready(asdict(again(study, tmp_path))) == report.plain["findings"]
+    if name == "fully-connected":
+        interrupted_and_resumed(study, tmp_path / "cut", found)
 
 
-def test_sampling_goes_on_from_its_checkpoints(tmp_path, monkeypatch):
+def again(study, folder, say=print):
+    """The findings of the data of ``run``, with what is in the folder; nothing is drawn."""
+    plan = study.small
+    data = digits(classes=plan.classes, n_train=plan.n_train, n_test=plan.n_test, seed=plan.seed)
+    return study.compute(Work(plan, *data, folder / "checkpoints", say))
+
+
+def interrupted_and_resumed(study, folder, whole):
     """A study that broke off after its first networks samples them no second time, and ends with the same numbers."""
-    study = tiny(STUDIES["fully-connected"])
-    whole = run(study, tmp_path / "whole")
 
     def stop_before_the_second(text):
         if text.startswith("Sampling: L = 3"):
             raise KeyboardInterrupt
 
+    folder.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        run(study, tmp_path / "cut", say=stop_before_the_second)
-    (kept,) = (tmp_path / "cut" / "checkpoints").rglob("*.npz")
+        again(study, folder, stop_before_the_second)
+    (kept,) = (folder / "checkpoints").rglob("*.npz")
     with np.load(kept) as file:
         drawn = {name: file[name] for name in file if name != "meta"}
-
-    resumed = run(study, tmp_path / "cut")
-    assert resumed.findings == whole.findings
+    assert again(study, folder) == whole
     with np.load(kept) as file:
         for name, values in drawn.items():
             np.testing.assert_array_equal(file[name], values)
