@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,29 +14,47 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.text import Annotation
 
+from finitewidth.curves.on_demand import CurveRow
+from finitewidth.inference.methods import Row
 from finitewidth.report.curve_plots import on_demand, on_demand_figure
 
-ERF = fw.FullyConnected(widths=20)
 TWELVE = (3, 5, 8, 12, 20, 30, 50, 80, 150, 300, 1000, 5000)
-CASES = {  # classes, network, widths, temperatures, training points
-    "digits 6/9": ((6, 9), ERF, (5, 20, 80), [0.05], None),
-    "three outputs": ((0, 1, 2), fw.FullyConnected(widths=20, activation="relu"), (20, 60, 200), [0.1], None),
-    "two layers": ((6, 9), fw.FullyConnected(widths=(20, 20)), (10, 40), [0.1], None),
-    "unequal layers": ((6, 9), fw.FullyConnected(widths=(10, 20)), None, [0.1], None),
-    "one width": ((6, 9), ERF, (20,), [0.01], None),
-    "two temperatures": ((6, 9), ERF, (20, 80), [0.1, 1.0], None),
-    "twelve widths": ((6, 9), ERF, TWELVE, [0.1], None),
-}
-SIZES = (5, 10, 15, 20, 25, 28, 30)  # of seven panels: the same curve in each, which is sampled once
+SIZES = (5, 10, 15, 20, 25, 28, 30)
+MANY = "samples at 3, 5, 8, 12, 20, 30, 50"
+INTERVALS = ("test_error", "bias", "variance", "train_error")
+
+
+def made_up(width: int, error: float, sampled: bool) -> CurveRow:
+    """Draws nothing: a row of theory, with samples and intervals beside it."""
+    data = fw.data.digits(classes=(6, 9), n_train=30, n_test=40)
+    (row,) = fw.learning_curve(fw.FullyConnected(widths=width), *data, temperature=0.05)
+    own = {field.name: getattr(row, field.name) for field in fields(Row)} | {"test_error": error, "method": "curve"}
+    shifts = [(name, end, by) for name in INTERVALS for end, by in (("_low", -0.1), ("_high", 0.1))]
+    ends = {name + end: (1.0 + by) * own[name] for name, end, by in shifts}
+    return CurveRow(
+        **own,
+        **ends,
+        rests_on="samples at 5, 20",
+        met=True,
+        theory_test_error=row.test_error,
+        infinite_test_error=0.2,
+        sampled_test_error=1.02 * error if sampled else None,
+        sampled_test_error_se=0.01 * error if sampled else None,
+    )
 
 
 @lru_cache
-def rows_of(name: str):
-    if name == "seven panels":
-        return [replace(row, n_train=size) for size in SIZES for row in rows_of("two temperatures")[:2]]
-    classes, network, widths, temperatures, sizes = CASES[name]
-    data = fw.data.digits(classes=classes, n_train=30, n_test=40)
-    return fw.learning_curve(network, *data, widths, temperatures, sizes, method=fw.Curve(within=0.2)).rows
+def rows_of(name: str) -> list[CurveRow]:
+    if name == "three widths":
+        return [made_up(5, 0.08, True), made_up(20, 0.13, True), made_up(80, 0.17, False)]
+    rows = rows_of("three widths")
+    return {
+        "one width": rows[:1],
+        "unequal layers": [replace(rows[0], width=(10, 20))],
+        "two temperatures": [replace(row, temperature=t) for t in (0.1, 1.0) for row in rows],
+        "seven panels": [replace(row, n_train=size) for size in SIZES for row in rows],
+        "twelve widths": [replace(rows[k % 3], width=n, rests_on=MANY) for k, n in enumerate(TWELVE)],
+    }[name]
 
 
 def lines(ax):
@@ -48,7 +66,9 @@ def note_of(ax):
     return found
 
 
-@pytest.mark.parametrize("name", [*CASES, "seven panels"])
+@pytest.mark.parametrize(
+    "name", ["three widths", "one width", "unequal layers", "two temperatures", "seven panels", "twelve widths"]
+)
 def test_everything_is_on_the_page_and_nothing_on_the_curves(name):
     figure = on_demand_figure(rows_of(name))
     figure.draw_without_rendering()
@@ -65,7 +85,7 @@ def test_everything_is_on_the_page_and_nothing_on_the_curves(name):
 
 
 def test_shows_the_rows():
-    rows = rows_of("digits 6/9")
+    rows = rows_of("three widths")
     ax = on_demand(rows[::-1])  # in whatever order
     drawn = lines(ax)
     assert np.array_equal(drawn["test error"].get_xdata(), [5, 20, 80])
@@ -81,8 +101,8 @@ def test_shows_the_rows():
 
 
 def test_samples_have_bars_of_two_standard_errors():
-    sampled = [row for row in rows_of("digits 6/9") if row.sampled_test_error is not None]
-    (drawn,) = on_demand(rows_of("digits 6/9")).containers
+    sampled = [row for row in rows_of("three widths") if row.sampled_test_error is not None]
+    (drawn,) = on_demand(rows_of("three widths")).containers
     ends = np.array(drawn.lines[2][0].get_segments())
     assert np.array_equal(ends[:, :, 0], [[row.width] * 2 for row in sampled])
     half = [2.0 * row.sampled_test_error_se for row in sampled]
@@ -101,15 +121,15 @@ def test_a_single_width_is_a_point_with_its_interval():
 
 
 def test_theory_alone_is_shown_where_it_has_a_solution():
-    first, *others = rows_of("digits 6/9")
+    first, *others = rows_of("three widths")
     ax = on_demand([replace(first, theory_test_error=np.nan), *others])
     assert np.array_equal(lines(ax)["theory alone"].get_xdata(), [row.width for row in others])
-    ax = on_demand([replace(row, theory_test_error=np.nan) for row in rows_of("digits 6/9")])
+    ax = on_demand([replace(row, theory_test_error=np.nan) for row in rows_of("three widths")])
     assert "theory alone" not in lines(ax)
 
 
 def test_the_axis_says_which_width():
-    assert on_demand(rows_of("digits 6/9")).get_xlabel() == "width $N$"
+    assert on_demand(rows_of("three widths")).get_xlabel() == "width $N$"
     assert on_demand(rows_of("unequal layers")).get_xlabel() == "width $N$ of the first layer"
 
 
@@ -121,7 +141,7 @@ def test_one_panel_each_of_temperatures_and_sizes():
     assert [ax.get_title("left") for ax in figure.axes] == [f"({letter})" for letter in "abcdefg"]
 
 
-@pytest.mark.parametrize("name", ["digits 6/9", "seven panels"])
+@pytest.mark.parametrize("name", ["three widths", "seven panels"])
 def test_the_note_is_never_wider_than_its_axes(name):
     """Also of more sampled widths than anybody has."""
     many = f"samples at {', '.join(str(7 * k) for k in range(1, 60))}"
