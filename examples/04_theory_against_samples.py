@@ -21,7 +21,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 # %%
 train, test = fw.data.one_hidden_layer_teacher(n_train=20, n_test=50, n_inputs=15, width=50, noise=0.2)
 network = fw.FullyConnected(widths=(10,), activation="linear")
-(row,) = fw.compare(network, train, test, temperature=0.05, methods=("integrate", fw.Sample(draws=800, warmup=300)))
+(row,) = fw.compare(network, train, test, temperature=0.05, methods=("integrate", fw.Sample(draws=200, warmup=200)))
 print(f"linear predicted {row.theory.test_error:.4f}, sampled {row.sample.test_error:.4f}", end=" ")
 print(f"+- {row.sample.test_error_se:.4f}: {row.difference.in_se:+.1f} standard errors")
 print(f"       R-hat {row.sample.r_hat:.3f}, effective draws {row.sample.ess:.0f}, converged: {row.sample.converged}")
@@ -34,7 +34,7 @@ assert abs(row.difference.in_se) < 4
 # %%
 train, test = fw.data.digits(classes=(6, 9), n_train=40, n_test=100)
 network = fw.FullyConnected(widths=(20,), activation="erf")
-compared = fw.compare(network, train, test, temperature=0.02, methods=("saddle", fw.Sample(draws=800)))
+compared = fw.compare(network, train, test, temperature=0.02, methods=("saddle", fw.Sample(draws=200, warmup=200)))
 for row in compared:
     print(f"digits predicted {row.theory.test_error:.4f}, sampled {row.sample.test_error:.4f}", end=" ")
     print(f"+- {row.sample.test_error_se:.4f}: {row.difference.percent:+.0f} %")

@@ -68,7 +68,7 @@ def main(folder: Path) -> None:
     print(gain.round(4))
 
     alone = fw.sweeps.run(PLAN, folder / "in-one-process")
-    assert alone.done == status.done
+    assert alone.done == status.done == status.planned
     here = fw.sweeps.read(folder / "in-one-process").set_index("point_id").sort_index()
     there = table.set_index("point_id").sort_index()
     assert (here["test_error"] == there["test_error"]).all()

@@ -33,6 +33,8 @@ def test_example(path, tmp_path, monkeypatch, capsys):
     assert all(os.path.getsize(figure) > 1000 for figure in figures)
     assert figures or path.stem in ("06_sweep_on_a_cluster", "kernel_methods")
     assert printed
+    if path.stem in PROGRAMS:
+        assert "48 of 48 points through tcp://" in printed
 
 
 def started(path, folder):

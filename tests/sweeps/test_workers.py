@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from killing import children, command, content, moments, resume, wait_for
+from killing import children, command, content, moments, wait_for
 
 import finitewidth as fw
 from finitewidth.sweeps import cluster
@@ -70,16 +70,9 @@ def test_killed_and_resumed_as_if_nothing_had_happened(tmp_path, undisturbed, vi
         assert 0 < len(before) < len(reference)
         assert fw.sweeps.status(out).state == "stopped"
         assert gone(workers), "workers outlive their sweep"
-        resume(plan, out, ("serial",))
+        assert fw.sweeps.run(plan, out).left == 0
     assert content(out) == reference
     assert before.items() <= moments(out).items(), "a point that was done was done again"
-
-
-@pytest.mark.slow
-def test_there_are_as_many_workers_as_were_wanted():
-    with cluster.local(1) as client:
-        client.wait_for_workers(1, timeout=30)
-        assert len(client.scheduler_info()["workers"]) == 1
 
 
 def gone(pids: list[int]) -> bool:
@@ -197,6 +190,18 @@ def test_workers_hear_of_an_end_and_of_a_scheduler_that_is_gone():
     client.nthreads = gone
     with pytest.raises(fw.InputError, match="tcp://s, which is gone"):
         outcomes(tasks(1, 1), client)
+
+
+def test_no_scheduler(monkeypatch):
+    """One that is there: examples/06_sweep_on_a_cluster.py."""
+
+    def nobody(*_, **__):
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr("distributed.Client", nobody)
+    refusal = pytest.raises(fw.InputError, match=r"no Dask scheduler at tcp://h:1 \(OSError: nobody answers\)")
+    with refusal, cluster.connected("tcp://h:1"):
+        pass
 
 
 def test_an_interrupted_worker_ends_its_point_and_no_more(monkeypatch):
