@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Place:
         return f"{path}.py: {self.name}"
 
 
+@functools.cache
 def locate(text: str) -> Place:
     """The place of ``theory.action.scalar_rate``; LookupError where there is no such function or class."""
     parts = [PACKAGE, *text.split(".")]
@@ -53,4 +55,4 @@ def _place(found: Any, text: str) -> Place:
         found = getattr(found, wrapper, found)
     if not (inspect.isfunction(found) or inspect.isclass(found)) or not found.__module__.startswith(PACKAGE):
         raise LookupError(f"{text} is neither a function nor a class of {PACKAGE}")
-    return Place(found.__module__, found.__qualname__, inspect.getsourcelines(found)[1])
+    return Place(found.__module__, found.__qualname__, inspect.findsource(found)[1] + 1)
