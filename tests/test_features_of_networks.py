@@ -147,8 +147,8 @@ def test_the_readout_decides_whether_features_move_at_large_width():
     x, ratios = np.random.default_rng(0).standard_normal((40, 6)), {}
     data = fw.Dataset(x, np.sign(x[:, 2]).astype(float), classes=())
     for readout in ("standard", "mean-field"):
-        widths = [fw.FullyConnected(widths=(width,), readout=readout) for width in (32, 512)]
-        ensembles = [fw.train(network, data, data, optimiser="sgd", steps=200, seeds=6) for network in widths]
+        widths = [fw.FullyConnected(widths=(width,), readout=readout) for width in (16, 256)]
+        ensembles = [fw.train(network, data, data, optimiser="sgd", steps=100, seeds=6) for network in widths]
         narrow, wide = map(features.travelled, ensembles)
         ratio = narrow.distance / wide.distance
         ratios[readout] = ratio, ratio * math.hypot(*(t.distance_se / t.distance for t in (narrow, wide)))

@@ -102,7 +102,7 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch):
         sample(self, width, *others)
 
     monkeypatch.setattr(Refinement, "_sample", interrupted)
-    found = curve(within=0.03)
+    found = curve(within=0.05)
     assert not found.complete
     assert len(found) == len(WIDTHS)
     assert found[0].rests_on == f"samples at {taken[0]}"
@@ -151,13 +151,13 @@ def test_a_longer_sample_that_disagrees_takes_the_shorter_one_with_it(monkeypatc
     class ApartInTheEnd(refinement.SamplingRun):
         def collect(self, state):
             draws = super().collect(state)
-            if self.settings.accuracy < 0.005:
+            if self.settings.accuracy < 0.02:
                 draws.energy[::2] += 1e6
             return draws
 
     monkeypatch.setattr(refinement, "SamplingRun", ApartInTheEnd)
     monkeypatch.setattr(refinement, "_SHARE", 1.0)
-    row = curve(widths=(5,), within=0.009)[0]
+    row = curve(widths=(5,), within=0.03)[0]
     assert not row.met
     assert row.sampled_test_error is None
     assert "its sample is not used" in row.message
@@ -207,10 +207,9 @@ def test_chains_that_disagree_are_not_used(monkeypatch):
         (fw.FullyConnected(widths=20, activation="relu"), (1, 2, 3)),
         (fw.FullyConnected(widths=(10, 20)), (3, 8)),
         (fw.Convolutional(channels=10, patch=4, activation="relu", pool="average"), (3, 8)),
-        (fw.LocallyConnected(channels=10, patch=4), (3, 8)),
         (fw.Network([{"dense": {"width": 10}}, "relu", {"dense": {"width": 10}}, "relu", {"dense": {}}]), (3, 8)),
     ],
-    ids=["outputs", "unequal", "pooled", "local", "layers"],
+    ids=["outputs", "unequal", "pooled", "layers"],
 )
 def test_whatever_can_be_sampled(network, classes):
     (row,) = curve(network, None, within=0.2, classes=classes)
@@ -267,7 +266,19 @@ def refinement_problem():
 
 
 def test_command_line(capsys, tmp_path):
-    given = ["predict", "--data", "digits", "--classes", "3,8", "--n-train", "30", "--n-test", "40", "--width", "20,80"]
+    given = [
+        "predict",
+        "--data",
+        "digits",
+        "--classes",
+        "3,8",
+        "--n-train",
+        "30",
+        "--n-test",
+        "40",
+        "--width",
+        "200,800",
+    ]
     figure = tmp_path / "curve.png"
     assert main([*given, "--within", "20%", "--json", "--figure", str(figure)]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
