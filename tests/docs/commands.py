@@ -1,7 +1,8 @@
 """The commands that pages name: whether what they name exists, and how they are run.
 
 Run at the size of ``SMALL`` (appended: of an option given twice the last counts), so that every documented command can
-be, with every option that is written. Studies compute nothing: that is for their own tests.
+be, with every option that is written. Studies compute nothing, and figures are made but not written: that is for their
+own tests.
 """
 
 from __future__ import annotations
@@ -103,7 +104,11 @@ def finitewidth(arguments: list[str], status: int = 0, whole: bool = False) -> N
     """Run a command in this folder, at its own size where ``whole``; it has to leave with this exit status."""
     from finitewidth.cli import main
 
-    with contextlib.nullcontext() if whole or arguments[0] != "study" else _studies_that_compute_nothing():
+    with contextlib.ExitStack() as quick:
+        if not whole:
+            quick.enter_context(mock.patch("finitewidth.report.plots.save", lambda figure, path: path))
+        if not whole and arguments[0] == "study":
+            quick.enter_context(_studies_that_compute_nothing())
         left = main(arguments if whole else small(arguments))
     assert left == status, f"finitewidth {shlex.join(arguments)}: exit status {left}, wanted {status}"
 
