@@ -6,6 +6,7 @@ Imports inside functions count; those under ``if TYPE_CHECKING`` do not.
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def imported(module: str, tree: ast.AST) -> Iterator[str]:
         yield from (resolve(name) for name in names if name.split(".")[0] == ROOT)
 
 
+@functools.cache
 def imports_of(module: str) -> set[str]:
     return set(imported(module, ast.parse(MODULES[module].read_text(encoding="utf-8"))))
 

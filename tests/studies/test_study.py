@@ -54,6 +54,12 @@ def test_again_in_the_same_folder(tmp_path):
     assert sorted(contents(folder)) == ["report.html", "study.json", "toy.pdf", "toy.png"]
 
 
+@pytest.fixture
+def no_files_of_figures(monkeypatch):
+    monkeypatch.setattr("finitewidth.report.plots.save", lambda figure, path: path)
+
+
+@pytest.mark.usefixtures("no_files_of_figures")
 def test_interrupted_and_resumed(tmp_path):
     toy = Toy(interrupted=True)
     with pytest.raises(KeyboardInterrupt):
@@ -71,6 +77,7 @@ def test_interrupted_and_resumed(tmp_path):
         {"scale": "full", "data": "digits"},
     ],
 )
+@pytest.mark.usefixtures("no_files_of_figures")
 def test_a_folder_of_another_study_is_refused(tmp_path, other):
     run(Toy().study, tmp_path)
     before = contents(tmp_path)

@@ -287,6 +287,7 @@ def test_damaged_and_foreign_databases():
 def test_what_a_database_names_is_not_imported(monkeypatch):
     """Import paths are for the user's own command line: whoever wrote the folder runs nothing."""
     monkeypatch.syspath_prepend(".")
+    monkeypatch.setattr("finitewidth.report.plots.save", lambda figure, path: path)
     fw.sweeps.run(PLAN, "out")
     Path("evil_of_a_test.py").write_text("open('imported', 'w').close()\n")
     with sqlite3.connect("out/results.sqlite") as db:
