@@ -133,7 +133,7 @@ class TestSeriesAgainstTensorQuadrature:
     def test_large_variances(self, name, c11, c22):
         phi = SERIES[name]
         for rho in [-0.999, 0.9, 1.0 - 1e-5]:
-            direct = tensor_quadrature(phi, phi, c11, rho, c22, step=0.125)
+            direct = tensor_quadrature(phi, phi, c11, rho, c22, step=0.25)
             assert activation_of(name).kappa(c11, rho * np.sqrt(c11 * c22), c22) == pytest.approx(direct, rel=1e-5)
 
     @pytest.mark.parametrize("rho", [-1.0, -0.5, 0.8, 1.0 - 1e-8])
@@ -171,7 +171,7 @@ class TestKinks:
     }
 
     @pytest.mark.parametrize("name", KINKED)
-    @pytest.mark.parametrize(("c11", "c22"), [(0.3, 0.3), (1.0, 2.0), (1.0, 100.0)])
+    @pytest.mark.parametrize(("c11", "c22"), [(0.3, 0.3), (1.0, 100.0)])
     def test_iterated_quadrature(self, name, c11, c22):
         phi, kinks = self.KINKED[name]
         dual = Activation.from_function(phi, kinks=kinks)

@@ -18,14 +18,12 @@ LOCAL = {"locally_connected": {"patch": [2, 2], "offset_precision": 5.0}}
 TOKENS = {"dense_per_token": {"weight_precision": 0.7}}
 STACKS = {
     "deep convolutional": ([CONV, "relu", STRIDED, "erf", "flatten", "dense"], (4, 4, 1)),
-    "pooled": ([CONV, "erf", CONV, "relu", "global_average_pool", "dense"], (3, 3, 2)),
     "windows pooled": (
         [CONV, "relu", {"average_pool": {"patch": [2, 2]}}, STRIDED, "relu", "flatten", "dense"],
         (4, 4, 1),
     ),
     "locally connected": ([LOCAL, "relu", CONV, "relu", "global_average_pool", "dense"], (3, 3, 1)),
-    "residual": ([CONV, {"residual": ["relu", CONV]}, "relu", "flatten", "dense"], (3, 3, 1)),
-    "layer norm": ([CONV, "layer_norm", "relu", "flatten", "dense"], (3, 3, 2)),
+    "residual": ([CONV, "layer_norm", {"residual": ["relu", CONV]}, "relu", "flatten", "dense"], (3, 3, 2)),
     "softmax attention": (
         [
             TOKENS,

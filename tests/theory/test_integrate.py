@@ -41,7 +41,7 @@ class TestScaleDensity:
         """E[s] = 1 and E[s^2] = prod (1 + 2/N): moments of chi-squares."""
         spread = sum(2.0 / n for n in widths) ** 0.5
         low = -60.0 if min(widths) < 5 else -14.0  # narrow layers: exp(N x / 2) to the left
-        x = np.linspace(low * spread, 9.0 * spread + 1.0 * (spread > 0.5), 6001)
+        x = np.linspace(low * spread, 9.0 * spread + 1.0 * (spread > 0.5), 1501)
         density = np.exp(log_scale_density(x, widths)) * (x[1] - x[0])
         assert density.sum() == pytest.approx(1.0, abs=1e-8)
         assert density @ np.exp(x) == pytest.approx(1.0, abs=1e-8)
@@ -141,8 +141,8 @@ class TestLimits:
             errors = fw.predict(solution, train.x).errors(train.y)
             assert errors.test_error == pytest.approx(errors.train_error, rel=1e-8)
 
-    @pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "quadratic", "leaky_relu"])
-    @pytest.mark.parametrize("width", [1, 2, 3, 10**12])
+    @pytest.mark.parametrize("activation", ["relu", "gelu", "quadratic"])
+    @pytest.mark.parametrize("width", [1, 2, 10**12])
     def test_activations_with_a_mean(self, activation, width, train, test_set):
         network = fw.FullyConnected(widths=(width,), activation=activation)
         solution = fw.solve(fw.theory_of(network, 0.1, method="integrate"), train)
@@ -167,10 +167,9 @@ class TestLimits:
         with pytest.raises(InputError, match="method='saddle'"):
             solution.evidence_gradient()
 
-    @pytest.mark.parametrize("activation", ["erf", "relu"])
-    def test_repeatable_and_nothing_mutated(self, activation, train, test_set):
+    def test_repeatable_and_nothing_mutated(self, train, test_set):
         before = train.fingerprint()
-        for widths in [(5,), (5, 7)]:
+        for widths, activation in [((5,), "relu"), ((5, 7), "erf")]:
             theory = fw.theory_of(fw.FullyConnected(widths=widths, activation=activation), 0.1, method="integrate")
             one, other = fw.solve(theory, train), fw.solve(theory, train)
             assert one.log_evidence == other.log_evidence

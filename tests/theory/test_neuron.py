@@ -12,7 +12,6 @@ import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError, MemoryCapError
 from finitewidth.linalg import RegularisedGram
-from finitewidth.theory.neuron.design import Design, whitened
 from theory.linear_neuron import linear_neuron
 
 jax = pytest.importorskip("jax")
@@ -55,9 +54,9 @@ LINEAR = fw.FullyConnected(widths=(15,), activation="linear", weight_precision=(
 
 
 @cache
-def linear():
+def linear(seed=0):
     train, _ = fw.data.digits(classes=(6, 9), n_train=12, n_test=60)
-    return solved(LINEAR, train, 0.1, QUICK)
+    return solved(LINEAR, train, 0.1, replace(QUICK, seed=seed))
 
 
 @pytest.mark.statistical
@@ -96,65 +95,50 @@ def test_linear_networks_have_gaussian_features(digits):
     assert got.train_error == pytest.approx(want.train_error, rel=0.02)
 
 
-NETWORKS = {
-    "fully connected": fw.FullyConnected(widths=(10**6,), activation="erf", weight_precision=(0.8, 1.4)),
-    "relu": fw.FullyConnected(widths=(10**6,), activation="relu", offset_precision=3.0),
-    "convolutional": fw.Convolutional(channels=10**6, patch=4, activation="tanh", weight_precision=(0.5, 0.6)),
-    "locally connected": fw.LocallyConnected(channels=10**6, patch=4),
-    "pooled": fw.Convolutional(channels=10**6, patch=4, pool="average", weight_precision=(0.5, 0.6)),
-}
+@pytest.mark.statistical
+def test_wide_networks_are_those_of_the_action(digits):
+    """Two outputs, rectified and with offsets."""
+    train, test = (fw.Dataset(part.x, np.stack([part.y, part.x[:, 2, 4]], axis=1), classes=()) for part in digits)
+    network = fw.FullyConnected(widths=(10**6,), activation="relu", offset_precision=3.0)
+    solution = near_infinite_width(network, train, test, QUICK)
+    np.testing.assert_allclose(solution.order_parameters.reshape(2, 2), np.eye(2), atol=0.05)
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize(
-    "name", [name if name == "fully connected" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
-)
-def test_wide_networks_are_those_of_the_action(name, digits):
-    train, test = digits
-    network = NETWORKS[name]
-    solution = solved(network, train, 0.1, QUICK)
+def test_wide_networks_with_a_population_for_each_patch(digits):
+    network = fw.LocallyConnected(channels=10**6, patch=4, weight_precision=(0.8, 1.4))
+    solution = near_infinite_width(network, digits[0][:6], digits[1], replace(QUICK, particles=600))
+    np.testing.assert_allclose(solution.order_parameters, np.ones(4), atol=0.05)
+    assert solution.q_map().grid_shape == (2, 2)
+
+
+def near_infinite_width(network, train, test, options):
+    solution = solved(network, train, 0.1, options)
     got = fw.predict(solution, test.x).errors(test.y)
     want = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test.x).errors(test.y)
     assert got.test_error == pytest.approx(want.test_error, rel=0.02)
     assert got.variance == pytest.approx(want.variance, rel=0.03)
-    q = solution.order_parameters
-    identity = np.eye(4).ravel() if name == "convolutional" else np.ones(q.size)
-    np.testing.assert_allclose(q, identity, atol=0.05)
-    if name in ("convolutional", "locally connected"):
-        assert solution.q_map().grid_shape == (2, 2)
+    return solution
 
 
-@pytest.mark.slow
-@pytest.mark.statistical
-def test_several_outputs(digits):
-    train, test = fw.data.digits(classes=(0, 1, 2), n_train=9, n_test=40)
-    network = fw.FullyConnected(widths=(10**5,))
-    solution = solved(network, train, 0.1, QUICK)
-    got = fw.predict(solution, test.x).errors(test.y)
-    want = fw.predict(fw.solve(fw.theory_of(network, 0.1), train), test.x).errors(test.y)
-    assert got.test_error == pytest.approx(want.test_error, rel=0.02)
-    assert got.accuracy == pytest.approx(want.accuracy, abs=0.02)
-    np.testing.assert_allclose(solution.order_parameters.reshape(3, 3), np.eye(3), atol=0.05)
+@cache
+def narrow():
+    train, _ = fw.data.digits(classes=(6, 9), n_train=12, n_test=60)
+    return solved(fw.FullyConnected(widths=(10,)), train, 0.02)
 
 
 @pytest.mark.statistical
 def test_narrow_networks_are_not(digits):
     """digits 6 / 9, erf, width 30, T = 0.01 (P 100 there): sampled test error .0171, the action's .0430."""
     train, test = digits
-    network = fw.FullyConnected(widths=(10,))
-    got = fw.predict(solved(network, train, 0.02), test.x).errors(test.y)
-    action = fw.predict(fw.solve(fw.theory_of(network, 0.02), train), test.x).errors(test.y)
-    assert got.test_error < 0.8 * action.test_error
+    action = fw.predict(fw.solve(fw.theory_of(narrow().theory.network, 0.02), train), test.x).errors(test.y)
+    assert fw.predict(narrow(), test.x).errors(test.y).test_error < 0.8 * action.test_error
 
 
 @pytest.mark.statistical
 def test_seeds_decide_every_number(digits):
-    train, test = digits
-    network = fw.FullyConnected(widths=(30,))
-    first, again, other = (
-        fw.predict(solved(network, train, 0.1, replace(QUICK, seed=seed)), test.x) for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(first.mean, again.mean)
+    _, test = digits
+    first, other = (fw.predict(solution, test.x) for solution in (linear(), linear(seed=1)))
     assert 0.0 < np.abs(first.mean - other.mean).max() < 0.3
 
 
@@ -169,20 +153,18 @@ def test_what_did_not_converge_shows_no_number(digits):
     assert "samples serve" in row.message
 
 
-@pytest.mark.statistical
-def test_a_curve_is_its_widths_one_by_one(digits):
+def test_a_row_of_a_curve_is_the_solution(digits):
+    """The same seed gives the same numbers."""
     train, test = digits
-    curve = fw.learning_curve(fw.FullyConnected(widths=(10,)), train, test, [20, 40], 0.1, method=QUICK)
-    alone = solved(fw.FullyConnected(widths=(40,)), train).errors(test)
-    assert [row.converged for row in curve] == [True, True]
-    assert curve[1].test_error == pytest.approx(alone.test_error)
-    assert curve[0].method == "neuron"
+    (row,) = fw.learning_curve(LINEAR, train, test, [15], 0.1, method=QUICK)
+    assert row.converged
+    assert row.test_error == pytest.approx(linear().errors(test).test_error)
+    assert row.method == "neuron"
 
 
 @pytest.mark.statistical
 def test_learned_features(digits):
-    train, _ = digits
-    features = solved(fw.FullyConnected(widths=(10,)), train, 0.02).features
+    features = narrow().features
     values, fields = features.receptive_fields(2)
     assert features.weight_covariance.shape == (64, 64)
     assert features.hidden_kernel.shape == (12, 12)
@@ -190,31 +172,16 @@ def test_learned_features(digits):
     assert values[0] > 1.5
     assert np.linalg.eigvalsh(features.weight_covariance)[32] == pytest.approx(1.0, abs=0.2)
     assert 0.0 <= features.specialised < 0.5
-    wide = solved(fw.FullyConnected(widths=(10**6,)), train, 0.1, QUICK)
-    assert wide.features.specialised < 0.02
-    want = kernels.nngp(fw.FullyConnected(widths=(10,)), train.x)
-    np.testing.assert_allclose(wide.features.hidden_kernel, want, atol=0.05)
+    wide = fw.FullyConnected(widths=(10**6,))
+    found = solved(wide, digits[0]).features
+    assert found.specialised < 0.02
+    np.testing.assert_allclose(found.hidden_kernel, kernels.nngp(wide, digits[0].x), atol=0.05)
 
 
 def test_other_theories_have_no_learned_features(digits):
     solution = fw.solve(fw.theory_of(fw.FullyConnected(widths=(30,)), 0.1), digits[0])
     with pytest.raises(InputError, match="method='neuron'"):
         _ = solution.features
-
-
-# --- the pieces ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_rotated_inputs_are_the_same_inputs(name):
-    train, test = fw.data.digits(classes=(0, 1), n_train=9, n_test=7)
-    network = NETWORKS[name]
-    design = Design.of(network, train.x)
-    rows, at = design.rows, design.at(test.x)
-    own, other = whitened(network, train.x), whitened(network, test.x)
-    np.testing.assert_allclose(rows @ rows.swapaxes(1, 2), own @ own.swapaxes(1, 2), atol=1e-12)
-    np.testing.assert_allclose(at @ at.swapaxes(1, 2), other @ other.swapaxes(1, 2), atol=1e-12)
-    np.testing.assert_allclose(at[..., : design.rank] @ rows.swapaxes(1, 2), other @ own.swapaxes(1, 2), atol=1e-12)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
