@@ -518,10 +518,12 @@ def test_what_takes_long_is_announced_beside_the_result(capsys, monkeypatch):
 
 
 def test_as_a_program():
-    """Refused; one that goes through: tests/sweeps/test_workers.py."""
-    command = [sys.executable, "-m", "finitewidth.cli", "predict", *QUICK, "--width", "-3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    command = [sys.executable, "-m", "finitewidth.cli", "predict"]
+    good = subprocess.run([*command, *QUICK, "--json"], capture_output=True, text=True, check=True)
+    assert len(json.loads(good.stdout)["rows"]) == 1
+    assert good.stderr == ""
+    bad = subprocess.run([*command, *QUICK, "--width", "-3"], capture_output=True, text=True, check=False)
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
 
 
 # --- what it refuses ----------------------------------------------------------------------------------
