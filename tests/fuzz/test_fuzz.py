@@ -36,7 +36,7 @@ def test_no_case_escapes(target, tmp_path):
 def test_no_case_that_hypothesis_finds_escapes(target, tmp_path):
     runner = Runner(target, tmp_path / "cases")
 
-    @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False))
     def search(rng):
         outcome, told = runner.judged(rng)

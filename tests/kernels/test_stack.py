@@ -97,12 +97,12 @@ def plain_deep_convolution(x, y, activation, geometry, w, b, end):
     ],
 )
 def test_deep_convolutions_against_direct_sums(activation, geometry, end):
-    x, w, b = images(4, 5, 4, 2), 1.3, 0.2
+    x, w, b = images(3, 5, 4, 2), 1.3, 0.2
     layers = [part for f, s, padding in geometry for part in (conv(f, s, padding, w, b), activation)]
     kernels = fw.kernels.from_layers([*layers, end, "dense"]).both(x[:2], x[2:])
-    for i, j in itertools.product(range(2), range(2)):
-        plain = plain_deep_convolution(x[i], x[2 + j], activation, geometry, w, b, end)
-        close((kernels.nngp[i, j], kernels.ntk[i, j]), plain)
+    for i in range(2):
+        plain = plain_deep_convolution(x[i], x[2], activation, geometry, w, b, end)
+        close((kernels.nngp[i, 0], kernels.ntk[i, 0]), plain)
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "identity"])

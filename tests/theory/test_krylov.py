@@ -44,12 +44,12 @@ def kernel(train, network=NETWORK, **options):
 )
 def test_a_learning_curve_from_one_space(network):
     """Test error within the accuracy, and every error within its estimate."""
-    train, test = data(400)
+    train, test = data(500)
     arguments = {"widths": WIDTHS[:3], "temperature": [0.05, 0.5]}
     closure = "product" if network.depth > 1 else None
     exact, found = (
         fw.learning_curve(network, train, test, **arguments, method=fw.Saddle(closure, way))
-        for way in ("exact", solver(most_dimensions=330))
+        for way in ("exact", solver(most_dimensions=400))
     )
     for row, truth in zip(found, exact, strict=True):
         assert (row.converged, row.solver, truth.solver) == (True, "krylov", "exact")

@@ -22,12 +22,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("n_points", [1, 9])
-def test_stationary_in_every_layer(case, n_points, dense, make_data):
-    network, train = fw.FullyConnected(**case), make_data(n_points)
+def test_stationary_in_every_layer(case, dense, make_data):
+    network, train = fw.FullyConnected(**case), make_data(9)
     solution = fw.solve(Nested(network, Gaussian(0.1)), train)
     assert solution.converged
-    assert np.abs(dense.slope(network, train, 0.1, solution.order_parameters, "nested")).max() < 3e-6 * n_points
+    assert np.abs(dense.slope(network, train, 0.1, solution.order_parameters, "nested")).max() < 2.7e-5
     exact = dense.action(network, train, 0.1, solution.order_parameters, "nested")
     assert solution.action == pytest.approx(exact, rel=1e-9, abs=1e-9)
     assert solution.log_evidence == -solution.action
@@ -94,13 +93,13 @@ def test_the_best_minimum_against_a_grid(activation, widths, scale, temperature,
     train = fw.Dataset(data.x, scale * np.array(data.y), classes=())
     network = fw.FullyConnected(widths=widths, activation=activation)
     solution = fw.solve(Nested(network, Gaussian(temperature)), train)
-    axis = np.linspace(-4.0, 5.0, 61)
+    axis = np.linspace(-4.0, 5.0, 41)
     F = np.array([[dense.action(network, train, temperature, np.exp([a, b]), "nested") for b in axis] for a in axis])
     k = np.unravel_index(F.argmin(), F.shape)
     assert solution.action <= F.min() + 1e-9
     np.testing.assert_allclose(np.log(solution.order_parameters), [axis[k[0]], axis[k[1]]], atol=0.5)
     inner = F[1:-1, 1:-1]
-    around = [F[1 + a : 60 + a, 1 + b : 60 + b] for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
+    around = [F[1 + a : 40 + a, 1 + b : 40 + b] for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
     assert len(solution.minima) == int((inner < np.min(around, axis=0)).sum())
 
 
