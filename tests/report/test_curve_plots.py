@@ -141,7 +141,7 @@ def test_one_panel_each_of_temperatures_and_sizes():
     assert [ax.get_title("left") for ax in figure.axes] == [f"({letter})" for letter in "abcdefg"]
 
 
-@pytest.mark.parametrize("name", ["three widths", "seven panels"])
+@pytest.mark.parametrize("name", ["three widths", "two temperatures"])
 def test_the_note_is_never_wider_than_its_axes(name):
     """Also of more sampled widths than anybody has."""
     many = f"samples at {', '.join(str(7 * k) for k in range(1, 60))}"

@@ -20,6 +20,8 @@ from finitewidth import FullyConnected, InputError, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.display.documents import json_ready
 from finitewidth.kernels import ntk
+from finitewidth.report.panels import draw_panel
+from finitewidth.report.plots import new_figure
 from finitewidth.studies import STUDIES, Work, run
 from finitewidth.studies.local_renormalisation import networks, permuted
 from finitewidth.studies.theory_and_samples import Line, correlation
@@ -63,9 +65,15 @@ def one_training(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_files_of_figures(monkeypatch):
-    """That PNG and PDF are written is tested once, in test_study.py; the page draws every panel all the same."""
+def nothing_is_rendered(monkeypatch):
+    """Panels are made, but no PNG, PDF or SVG of them: that is tested once, in test_study.py."""
+
+    def made(panel, name):
+        draw_panel(new_figure()[1][0], panel, apart=True, name=name)
+        return ""
+
     monkeypatch.setattr("finitewidth.report.plots.save", lambda figure, path: path)
+    monkeypatch.setattr("finitewidth.report.html.panel_svg", made)
 
 
 @pytest.mark.parametrize("name", [*NAMES[:-2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[-2:])])
