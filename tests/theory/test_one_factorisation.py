@@ -71,12 +71,18 @@ def test_several_outputs_too(factorised, monkeypatch, capsys):
 
 @pytest.mark.parametrize("figure", [False, True], ids=["", "figure"])
 def test_validity_adds_its_own(figure, factorised, monkeypatch, capsys, tmp_path):
-    """One for all widths and for the figure's tangent: A at infinite width, and the spectrum of two very wide networks
-    for the action's slopes."""
+    """One for all wide networks and for the figure's tangent: A at infinite width, and the spectrum of two very wide
+    networks for the action's slopes."""
     monkeypatch.setattr("finitewidth.theory.expansion.slopes._recent", {})
     more = []
     if figure:
         pytest.importorskip("matplotlib")
         more = ["--figure", str(tmp_path / "figure.png")]
-    assert cli.main(["predict", *DATA, "--width", "20,40", *more]) == 0
+    assert cli.main(["predict", *DATA, "--width", "2000,4000", *more]) == 0
     assert factorised == {"eigen": 2, "cholesky": 1}
+
+
+def test_validity_of_narrow_networks_adds_one_at_each_saddle(factorised, monkeypatch, capsys):
+    monkeypatch.setattr("finitewidth.theory.expansion.slopes._recent", {})
+    assert cli.main(["predict", *DATA, "--width", "20,40"]) == 0
+    assert factorised == {"eigen": 4, "cholesky": 3}
