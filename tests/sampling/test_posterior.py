@@ -9,6 +9,7 @@ jax = pytest.importorskip("jax")
 
 from finitewidth.networks import Convolutional, FullyConnected, LocallyConnected  # noqa: E402
 from finitewidth.sampling import posterior  # noqa: E402
+from finitewidth.sampling.langevin import Langevin  # noqa: E402
 from finitewidth.sampling.program import observe  # noqa: E402
 
 T = 0.3
@@ -138,3 +139,25 @@ def test_hidden_kernel_is_the_mean_of_phi_phi():
         _, terms = observe(target, theta, jax.random.key(0), arrays, ("hidden_kernel",), True)
         phi = np.tanh(x @ theta.reshape(4, 5).T / np.sqrt(5))
         np.testing.assert_allclose(terms["hidden_kernel"], phi @ phi.T / 4, rtol=1e-12)
+
+
+def test_a_langevin_step_by_hand():
+    """``theta - epsilon grad U + sqrt(2 epsilon) xi``; minus the log of the ratio of Metropolis and Hastings."""
+    network, epsilon = FullyConnected(widths=(3,), weight_precision=(2.0, 0.5)), 0.03
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 4)), rng.standard_normal((6, 1))
+    target = posterior.Target(network, (4,))
+    sampler, arrays = Langevin(target), posterior.Arrays(x, y, x, target.prior_deviation(), T)
+    theta, key = rng.standard_normal(4 * 3 + 3), jax.random.key(0)
+    start = sampler._state(theta, arrays)
+    new, change = sampler._propose(start, key, epsilon, arrays)
+    noise = np.asarray(jax.random.normal(key, theta.shape))
+    np.testing.assert_allclose(new.theta, theta - epsilon * start.gradient + np.sqrt(2.0 * epsilon) * noise, rtol=1e-12)
+
+    def log_joint(here, there):
+        """Of being at ``here`` and proposing ``there``."""
+        mean = here - epsilon * jax.grad(target.full_energy)(here, arrays)
+        return -target.full_energy(here, arrays) - ((there - mean) ** 2).sum() / (4.0 * epsilon)
+
+    assert change == pytest.approx(float(log_joint(theta, new.theta) - log_joint(new.theta, theta)), rel=1e-9)
+    assert abs(change) > 0.01
