@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.activations import names
+from finitewidth.activations import activation_of, names
 
 jax = pytest.importorskip("jax")
 
@@ -72,7 +72,17 @@ def test_every_layer(name):
 
 
 @pytest.mark.parametrize("activation", names())
-def test_every_activation(activation):
+def test_every_activation_is_in_jax_what_it_is_in_numpy(activation):
+    """With its slope, by differences; kernels are held to the function of NumPy in test_activations.py."""
+    phi, x, step = activation_of(activation), np.linspace(-4.0, 4.0, 30), 1e-5
+    with jax.enable_x64(True):
+        value, slope = jax.vmap(jax.value_and_grad(phi.jax_function))(x)
+    np.testing.assert_allclose(value, phi(x), rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(slope, (phi(x + step) - phi(x - step)) / (2.0 * step), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_activations_of_finite_networks(activation):
     network = fw.Network([{"dense": {"width": 512, "offset_precision": 5.0}}, activation, "dense"])
     x = points((4,))
     result = fw.kernels.empirical(lambda key: network.init(key, (4,), 8), network.apply, x, n_samples=40)
