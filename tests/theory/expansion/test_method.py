@@ -183,3 +183,20 @@ def test_command_line(capsys):
     assert text.count("Evidence slope") == 1
     assert cli.main(["compare", *words, "--methods", "saddle,first-order", "--neurons", "2000"]) == 0
     assert "first-order" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_the_sampled_network_approaches_infinite_width_along_the_slope():
+    """N (sampled - infinite) on real data, extrapolated from two widths."""
+    pytest.importorskip("jax")
+    train, test = fw.data.digits(classes=(3, 8), n_train=30, n_test=40)
+    network, T, found = fw.FullyConnected(widths=(40,)), 0.1, []
+    slopes = fw.first_order(network, train, test, T, tolerance=0.005)  # noise of the samples is larger
+    for width in (40, 80):
+        draws = fw.sample(network.with_width(width), train, test, temperature=T, chains=4, draws=250, seed=0)
+        errors = draws.errors(test.y)
+        found.append((width * (errors.test_error - slopes.test_error.infinite), width * errors.test_error_se))
+    (near, near_se), (far, far_se) = found
+    noise = math.hypot(2.0 * far_se, near_se, slopes.test_error.slope_se)
+    assert abs(2.0 * far - near - slopes.test_error.slope) < 3.0 * noise
