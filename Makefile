@@ -44,7 +44,7 @@ install: $(STAMP)  ## make .venv with the locked requirements and this package
 demo: install  ## error against width on real digits, from theory and a few samples: a table, and a picture in demo-output
 	@$(PY) -m finitewidth.cli demo --out demo-output
 
-test: install  ## run every test (11 minutes on two free cores)
+test: install  ## run every test (7 minutes on two free cores)
 	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 
 fast: install  ## run the tests that take next to no time, for daily use (tests/slow.txt holds the others)
