@@ -163,7 +163,8 @@ class Judgement:
     def too_much(self) -> str:
         """Why not, in words."""
         if self.apart > APART:
-            return "the first orders at infinite width and at the action's kernel are more than a factor of 1.5 apart"
+            where = "the first orders at infinite width and at the action's kernel"
+            return f"{where} are more than a factor of {math.exp(APART):g} apart"
         change = f"the first order in 1/N changes the test error by {100 * self.largest:.0f} %"
         return f"{change} and the log evidence by {abs(self.nats):.0f}, too much to stop there"
 

@@ -169,9 +169,14 @@ def functionals(state: InfiniteWidth) -> list[Functional]:
     return found if accuracy is None else [*found, accuracy]
 
 
+def _of_means(state: InfiniteWidth, vectors: Array, by_mean: Array) -> Form:
+    """Of F as a function of the means of points with vectors (n or P, q), with derivatives by_mean (q, D)."""
+    return Form(vectors @ by_mean, state.a, np.ones(state.n_outputs))
+
+
 def _bias(state: InfiniteWidth) -> Functional:
     r = state.residual
-    form = Form(state.test_vectors @ (-2.0 * r / r.size), state.a, np.ones(state.n_outputs))
+    form = _of_means(state, state.test_vectors, -2.0 * r / r.size)
     return Functional("bias", float(np.mean(r**2)), (form,), (form,))
 
 
@@ -184,7 +189,7 @@ def _variance(state: InfiniteWidth) -> Functional:
 
 def _train(state: InfiniteWidth) -> list[Functional]:
     vectors, residual, count = state.train_vectors, state.temperature * state.a, state.n_train
-    by_mean = Form(vectors @ (-2.0 * residual / residual.size), state.a, np.ones(state.n_outputs))
+    by_mean = _of_means(state, vectors, -2.0 * residual / residual.size)
     by_variance = Form(vectors, vectors, np.full(count, 1.0 / count))
     value = state.prediction.train_error
     bias = float(np.mean(residual**2))
@@ -212,10 +217,7 @@ def _accuracy(state: InfiniteWidth) -> Functional | None:
     mean = state.y_test - state.residual
     by_mean, by_variance, second = _right_derivatives(mean, state.variance, state.y_test)
     count, vectors = len(mean), state.test_vectors
-    forms = (
-        Form(vectors @ (by_mean / count), state.a, np.ones(state.n_outputs)),
-        Form(vectors, vectors, by_variance / count),
-    )
+    forms = (_of_means(state, vectors, by_mean / count), Form(vectors, vectors, by_variance / count))
     return Functional("accuracy", value, forms, forms, second=0.5 * second / count)
 
 
