@@ -1,9 +1,9 @@
 """Cases that judge the validity statement and the first order, in two sets.
 
 None of them is among the forty of ``cases.py``, on which the statement's bounds were chosen. SEEN was fixed on
-2026-11-30 and judged an earlier statement, at the kernel of infinite width; that the statement of today is made at the
-saddle's kernel was decided with that look in mind. FRESH was fixed on 2026-12-01, before anything was run on it. Between
-its fixing and its run one thing changed, on the forty alone: when a statement draws more neurons.
+2026-11-30 and judged an earlier statement, at the kernel of infinite width; that today's is made at the saddle's
+kernel was decided with that look in mind. FRESH was fixed on 2026-12-01, before anything was run on it. Between its
+fixing and its run one thing changed, on the forty alone: when a statement draws more neurons.
 ``python benchmarks/fresh_cases.py FOLDER`` samples what is missing (half an hour) and writes ``fresh_cases.json``.
 """
 
