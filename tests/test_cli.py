@@ -382,7 +382,6 @@ def test_several_methods_side_by_side(capsys):
         (("predict", "--method", "train", "--chains", "2"), "use method sample"),
         (("sample", "--steps", "30"), "--steps"),
         (("train", "--draws", "30"), "--draws"),
-        (("train", "--temperature", "0", "--optimiser", "langevin"), "temperature"),
         (("train", "--momentum", "0.9"), "a setting of sgd"),
         (("compare", "--methods", "saddle,infinite", "--draws", "30"), "use method sample"),
         (("compare", "--methods", "saddle"), "two of them at least"),

@@ -65,9 +65,9 @@ def draws() -> fw.Draws:
 
 
 def ensemble() -> fw.Ensemble:
-    history = History(np.arange(3), *np.ones((4, 2, 3)))
+    history = History(np.arange(3), *np.ones((3, 2, 3)))
     settings = {"optimiser": "adam", "temperature": 0.05, "learning_rate": 0.01}
-    return fw.Ensemble(NETWORK, TRAIN, TEST, np.arange(2), {}, {}, history, np.zeros(2, bool), settings, complete=False)
+    return fw.Ensemble(NETWORK, TRAIN, TEST, np.arange(2), {}, {}, history, settings, complete=False)
 
 
 def compared(width: int) -> ComparedRow:

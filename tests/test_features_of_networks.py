@@ -34,9 +34,9 @@ def made_up(network, shape, features, data=None, count=4, learned=1.3):
     w = deviations[0] * r.standard_normal((count, *shape))
     v = deviations[1] * r.standard_normal((count, data.n_outputs, features))
     ends = [{"hidden": {"weights": [scale * w], "offsets": []}, "readout": scale * v} for scale in (learned, 1.0)]
-    history = History(np.arange(2), *[np.ones((count, 2))] * 4)
+    history = History(np.arange(2), *[np.ones((count, 2))] * 3)
     settings = {"optimiser": "sgd", "temperature": 0.0, "learning_rate": 0.1}
-    return fw.Ensemble(network, data, data, np.arange(count), *ends, history, np.zeros(count, bool), settings, True)
+    return fw.Ensemble(network, data, data, np.arange(count), *ends, history, settings, True)
 
 
 @pytest.fixture(scope="module")

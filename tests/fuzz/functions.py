@@ -460,7 +460,6 @@ _TRAINING: dict[str, tuple[Any, ...]] = {
     "steps": (0, -1, 2.5, "x", None),
     "seeds": (0, -1, [], [1, 1], [2**70], "x", None),
     "learning_rate": (0.0, -1.0, math.nan, "x"),
-    "hold_out": (0.0, 1.0, 5.0, "x", math.nan),
     "momentum": (1.0, -0.5, "x"),
     "batch": (0, 10**6, "x", 1.5),
 }

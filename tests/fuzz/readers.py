@@ -392,7 +392,7 @@ def read_drawn(rng: random.Random, folder: Path, valid: Path) -> None:
 
 @lru_cache(maxsize=1)
 def long_runs() -> Any:
-    """A sampler's and a training's, never started."""
+    """A sampler's and a training's, neither gone on with."""
     from finitewidth.sampling.method import SamplingRun
     from finitewidth.training.method import TrainingRun
 
@@ -425,8 +425,9 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
     settings = sampler.sampler.before(sampler.stages[-1], sampler.sampler.settings(), {})
     meta = {"stage": len(sampler.stages), "chunk": 0, "iterations": iterations, "settings": settings, "scores": {}}
     found = [{"fingerprint": sampling.fingerprint(), "meta": meta, "arrays": arrays}]
-    states, records = trainer.shapes
-    arrays = arrays_of({"states": filled(states, 2), "records": filled(records, 2, 21)})
+    first = trainer.start()
+    records = {name: np.ones((2, 21)) for name in first.records}
+    arrays = arrays_of({"states": first.states, "records": records})
     found.append({"fingerprint": training.fingerprint(), "meta": {"steps": 20}, "arrays": arrays})
     for number, one in enumerate(found):
         file = RunFile(folder / f"{number}.npz", one["fingerprint"])

@@ -37,7 +37,7 @@ class Errors(Displayed):
 
 ERRORS = ("test_error", "bias", "variance", "train_error")
 DEVIATIONS = 1.645  # standard deviations from the middle of a Gaussian to either end of its 90 % interval
-_SQUARED = (*ERRORS, "held_out_error", "sampled_test_error")
+_SQUARED = (*ERRORS, "sampled_test_error")
 _Errors = TypeVar("_Errors", bound=Any)
 
 

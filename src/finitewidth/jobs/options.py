@@ -145,15 +145,11 @@ class TrainingOptions:
     """Settings of method train; temperature 0 is no weight decay."""
 
     seeds: str | None = _text("K", "Networks, started from seeds 0, 1, ... Default: 8.", WHOLE)
-    optimiser: str | None = _text("NAME", "adam, sgd or langevin. Default: adam.")
+    optimiser: str | None = _text("NAME", "adam or sgd. Default: adam.")
     learning_rate: str | None = _text("X", "Step size of training. Default: chosen.", NUMBER)
     momentum: str | None = _text("X", "Of sgd. Default: 0.", NUMBER_FROM_ZERO)
     batch: str | None = _text("B", "Points of a mini-batch. Default: all.", WHOLE)
     steps: str | None = _text("K", "Of training. Default: 2000.", WHOLE)
-    hold_out: str | None = _text(
-        "X", "Part of the training points kept for early stopping. Default: none.", NUMBER_FROM_ZERO
-    )
-    patience: str | None = _text("K", "Steps without a smaller held-out error before a network stops.", WHOLE)
 
 
 @dataclass(frozen=True)

@@ -11,64 +11,54 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
 from finitewidth.linalg import n_threads
 from finitewidth.networks import Network
 from finitewidth.runs import durations
 from finitewidth.runs.checkpoints import RunFile, arrays_of
-from finitewidth.runs.jax_runs import Leaf, Tree, compiled, lanes, on_cpu, single_thread
+from finitewidth.runs.jax_runs import Leaf, Tree, compiled, lanes, on_cpu
 
 _LANES = 16
 _Lanes = Callable[[Callable[[slice], Tree], Iterable[slice]], list[Tree]]
 
 
 class Arrays(NamedTuple):
-    """What the compiled functions read: x (points, ...), targets (points, D); the held-out part may have no points."""
+    """What the compiled functions read: x (points, ...), targets (points, D)."""
 
     train: Leaf
     y: Leaf
-    held_out: Leaf
-    y_held_out: Leaf
     test: Leaf
     y_test: Leaf
 
 
 class Settings(NamedTuple):
-    """Numbers that may change without compiling anew. rate: the step. patience: records without improvement."""
+    """Numbers that may change without compiling anew. rate: the step."""
 
     rate: Leaf
     momentum: Leaf
     temperature: Leaf
-    patience: Leaf
 
 
 class State(NamedTuple):
-    """One network in training. best: parameters of the smallest held-out error so far, () without early stopping."""
+    """One network in training."""
 
     parameters: Tree
     optimiser: Tree
-    best: Tree
-    best_error: Leaf
-    waited: Leaf
-    stopped: Leaf
 
 
 @dataclass(frozen=True)
 class Program:
     """How networks of one kind are trained: no data, no seed; equal programs share compiled code.
 
-    batch: points a step, 0 for all. early: stop on the held-out part.
+    batch: points a step, 0 for all.
     """
 
     network: Network
     optimiser: str
     batch: int
-    early: bool
 
     def start(self, seeds: np.ndarray, arrays: Arrays) -> State:
         """Networks drawn from the prior, (seeds, ...)."""
@@ -88,39 +78,24 @@ class Program:
         """What a state is, without making one: a pytree of shapes."""
         return jax.eval_shape(self._start, 0, arrays)
 
-    def shapes(self, settings: Settings, arrays: Arrays) -> tuple[State, dict[str, Array]]:
-        """What ``advance`` gives of one network, without doing anything: pytrees of shapes."""
-        found: tuple[State, dict[str, Array]] = jax.eval_shape(
-            self._advance, self.structure(arrays), 0, 0, 0, settings, arrays
-        )
-        return found
-
     def _start(self, seed: Array, arrays: Arrays) -> State:
         parameters = self.network.init(_key(seed), arrays.train.shape[1:], arrays.y.shape[1])
-        best = parameters if self.early else ()
-        zero = jnp.zeros((), int)
-        return State(parameters, self._rule(0.0).init(parameters), best, jnp.array(jnp.inf), zero, jnp.array(False))
+        return State(parameters, self._rule(0.0).init(parameters))
 
     def _rule(self, momentum: Array | float) -> optax.GradientTransformation:
-        """From a gradient to a direction; Langevin follows the gradient and adds noise."""
-        if self.optimiser == "adam":
-            return optax.scale_by_adam()
-        return optax.trace(momentum) if self.optimiser == "sgd" else optax.identity()
+        """From a gradient to a direction."""
+        return optax.scale_by_adam() if self.optimiser == "adam" else optax.trace(momentum)
 
     def _advance(
         self, state: State, seed: Array, first: Array, count: Array, settings: Settings, arrays: Arrays
     ) -> tuple[State, dict[str, Array]]:
-        def one(index: Array, carry: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
-            return self._step(*carry, jax.random.fold_in(_key(seed), 1), first + index, settings, arrays)
+        def one(index: Array, state: State) -> State:
+            return self._step(state, jax.random.fold_in(_key(seed), 1), first + index, settings, arrays)
 
-        parameters, optimiser = jax.lax.fori_loop(0, count, one, (state.parameters, state.optimiser))
-        record = self._record(parameters, settings, arrays)
-        state = state._replace(parameters=parameters, optimiser=optimiser)
-        return (self._check(state, record["held_out_error"], settings) if self.early else state), record
+        state = jax.lax.fori_loop(0, count, one, state)
+        return state, self._record(state.parameters, settings, arrays)
 
-    def _step(
-        self, parameters: Tree, optimiser: Tree, key: Array, step: Array, settings: Settings, arrays: Arrays
-    ) -> tuple[Tree, Tree]:
+    def _step(self, state: State, key: Array, step: Array, settings: Settings, arrays: Arrays) -> State:
         x, y = arrays.train, arrays.y
         if self.batch:
             chosen = self._batch(key, step, len(x))
@@ -131,12 +106,9 @@ class Program:
             misfit = 0.5 * share * ((y - self.network.apply(parameters, x)) ** 2).sum()
             return misfit - settings.temperature * self.network.log_prior(parameters)
 
-        gradient = jax.grad(loss)(parameters)
-        direction, optimiser = self._rule(settings.momentum).update(gradient, optimiser, parameters)
-        moved = jax.tree.map(lambda w, d: w - settings.rate * d, parameters, direction)
-        if self.optimiser == "langevin":
-            moved = _noisy(moved, jax.random.fold_in(key, step), jnp.sqrt(2.0 * settings.rate * settings.temperature))
-        return moved, optimiser
+        gradient = jax.grad(loss)(state.parameters)
+        direction, optimiser = self._rule(settings.momentum).update(gradient, state.optimiser, state.parameters)
+        return State(jax.tree.map(lambda w, d: w - settings.rate * d, state.parameters, direction), optimiser)
 
     def _batch(self, key: Array, step: Array, points: int) -> Array:
         """Without replacement in every epoch, which leaves out what does not fill a batch: other points each time."""
@@ -146,7 +118,7 @@ class Program:
 
     def _record(self, parameters: Tree, settings: Settings, arrays: Arrays) -> dict[str, Array]:
         def error(x: Array, y: Array) -> Array:
-            return ((y - self.network.apply(parameters, x)) ** 2).mean() if len(x) else jnp.array(jnp.nan)
+            return ((y - self.network.apply(parameters, x)) ** 2).mean()
 
         train_error = error(arrays.train, arrays.y)
         prior = settings.temperature * self.network.log_prior(parameters)
@@ -154,23 +126,7 @@ class Program:
             "objective": 0.5 * train_error * arrays.y.size - prior,
             "train_error": train_error,
             "test_error": error(arrays.test, arrays.y_test),
-            "held_out_error": error(arrays.held_out, arrays.y_held_out),
         }
-
-    def _check(self, state: State, error: Array, settings: Settings) -> State:
-        """Keep the best parameters; stopped networks keep theirs, whatever comes."""
-        better = (error < state.best_error) & ~state.stopped
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.parameters, state.best)
-        waited = jnp.where(better, 0, state.waited + 1)
-        stopped = state.stopped | (waited >= settings.patience)
-        return state._replace(
-            best=best, best_error=jnp.where(better, error, state.best_error), waited=waited, stopped=stopped
-        )
-
-
-def _noisy(parameters: Tree, key: Array, scale: Array) -> Tree:
-    flat, restored = ravel_pytree(parameters)  # one generator for all weights, which compiles in half the time
-    return restored(flat + scale * jax.random.normal(key, flat.shape, flat.dtype))
 
 
 def _key(seed: Array) -> Array:
@@ -211,12 +167,6 @@ class Engine:
     steps: int
     every: int
 
-    @cached_property
-    def shapes(self) -> tuple[State, dict[str, Any]]:
-        """State and record of one network, without making any: pytrees of shapes."""
-        with single_thread():
-            return self.program.shapes(self.settings, self.arrays)
-
     def start(self) -> Progress:
         """Networks from the prior, and their errors; once, for an ensemble remembers them."""
         return self._first
@@ -236,7 +186,7 @@ class Engine:
     def run(self, done: Progress) -> Iterator[Progress]:
         """Do what is left, record by record; every state yielded is whole and stays as it is."""
         with lanes(n_threads()) as do:
-            while done.steps < self.steps and not done.states.stopped.all():
+            while done.steps < self.steps:
                 done = self._advanced(done, min(self.every, self.steps - done.steps), do)
                 yield done
 
@@ -262,15 +212,9 @@ class Engine:
         steps = file.whole(meta, "steps", self.steps)
         if steps % self.every and steps != self.steps:
             raise file.misfit("steps")
-        count = 1 - (-steps // self.every)
-
-        def like(tree: Any, *sizes: int) -> Any:
-            """Those of one network, of all, with those sizes behind."""
-            front = (len(self.seeds), *sizes)
-            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*front, *leaf.shape), leaf.dtype), tree)
-
-        states, records = self.shapes
-        return Progress(steps, **file.fitting(arrays, {"states": like(states), "records": like(records, count)}))
+        size, first = (len(self.seeds), 1 - (-steps // self.every)), self.start()
+        records = {name: np.broadcast_to(value, size) for name, value in first.records.items()}
+        return Progress(steps, **file.fitting(arrays, {"states": first.states, "records": records}))
 
     def _advanced(self, done: Progress, count: int, do: _Lanes) -> Progress:
         def work(part: slice) -> Tree:

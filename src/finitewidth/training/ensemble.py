@@ -51,7 +51,7 @@ class TrainedErrors(Errors):
 class TrainedRow(TrainedErrors, Row):
     """Errors of trained networks of one width, as a line of a learning curve.
 
-    n_train: without the held-out points. method: the optimiser. steps: done. learning_rate: as given or chosen.
+    method: the optimiser. steps: done. learning_rate: as given or chosen.
     """
 
     steps: int
@@ -62,23 +62,21 @@ class TrainedRow(TrainedErrors, Row):
 class History(Displayed):
     """Training as it went: ``step`` (H,), from 0; all else (networks, H).
 
-    objective: ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2`` on the points trained on. train_error, test_error,
-    held_out_error: mean of (y - f)^2 over points and outputs, in the unit of ``Errors``; the last is NaN without a
-    held-out part.
+    objective: ``1/2 sum (y - f)^2 + T/2 sum lambda |theta|^2``. train_error, test_error: mean of (y - f)^2 over points
+    and outputs, in the unit of ``Errors``.
     """
 
     step: Array
     objective: Array
     train_error: Array
     test_error: Array
-    held_out_error: Array
 
     def to_dicts(self) -> list[dict[str, float]]:
         """One row a step: means over networks and standard errors; ``pandas.DataFrame(history.to_dicts())``."""
         rows = []
         for index, step in enumerate(self.step):
             row: dict[str, float] = {"step": int(step)}
-            for name in ("objective", "train_error", "test_error", "held_out_error"):
+            for name in ("objective", "train_error", "test_error"):
                 values = getattr(self, name)[:, index]
                 row |= {name: _mean(values), f"{name}_se": standard_error(values)}
             rows.append(row)
@@ -91,11 +89,11 @@ class Ensemble(Displayed):
 
     Attributes
     ----------
-    network, train, test: what was trained, on what. ``train`` is the part without the held-out points.
+    network, train, test: what was trained, on what.
     seeds: (S,). parameters, initial: after and before training, pytrees of arrays (S, ...) as ``network.apply`` takes
-        them. With early stopping, those of the smallest held-out error.
-    history: errors against steps. stopped: whether early stopping ended the training of each network, (S,).
-    settings: optimiser, temperature, learning rate, steps. complete: False where the run was interrupted.
+        them.
+    history: errors against steps. settings: optimiser, temperature, learning rate, steps. complete: False where the run
+        was interrupted.
     """
 
     network: Network
@@ -105,12 +103,11 @@ class Ensemble(Displayed):
     parameters: dict[str, Any]
     initial: dict[str, Any]
     history: History
-    stopped: Array
     settings: dict[str, Any]
     complete: bool
 
     def _facts(self) -> dict[str, Any]:
-        done = {"networks": len(self.seeds), "stopped_early": int(self.stopped.sum()), "complete": self.complete}
+        done = {"networks": len(self.seeds), "complete": self.complete}
         return {"network": self.network, "train": self.train} | self.settings | {"steps": self.steps} | done
 
     @property
@@ -214,11 +211,8 @@ class Ensemble(Displayed):
             return False, f"{int(self.diverged.sum())} of {len(self.seeds)} networks diverged; {remedy}"
         if not self.complete:
             return False, f"interrupted after {self.steps} of {self.settings['steps']} steps"
-        if self.settings["optimiser"] == "langevin":
-            return self._stationary()
-        moving = self._falling & ~self.stopped
-        if moving.any():
-            where = f"the objective of {int(moving.sum())} of {len(self.seeds)} networks moved by more than 1 %"
+        if self._falling.any():
+            where = f"the objective of {int(self._falling.sum())} of {len(self.seeds)} networks moved by more than 1 %"
             return False, f"{where} in the second half of the run; train for more steps"
         return True, ""
 
@@ -242,17 +236,6 @@ class Ensemble(Displayed):
         before = objective[:, np.searchsorted(step, 0.5 * step[-1])]
         floor = np.maximum(objective[:, -1], 1e-3 * objective[:, 0])
         return np.abs(before - objective[:, -1]) > _STILL * floor
-
-    def _stationary(self) -> tuple[bool, str]:
-        """Langevin: the objective over the last quarter against the one before, in standard errors over seeds."""
-        objective = self.history.objective
-        quarter = objective.shape[1] // 4
-        if quarter == 0 or len(objective) < 2:
-            return False, "one network or too few steps cannot show that Langevin has come to rest; use more seeds"
-        change = objective[:, -quarter:].mean(1) - objective[:, -2 * quarter : -quarter].mean(1)
-        if abs(_mean(change)) > 4.0 * standard_error(change):
-            return False, "the objective still drifts, by more than 4 standard errors; train for more steps"
-        return True, ""
 
     def _accuracy(self, y: Array, outputs: Array) -> Array | None:
         """Of every network, (S,); NaN where it diverged, None for regression."""

@@ -18,9 +18,9 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.data.dataset import same_targets, split
+from finitewidth.data.dataset import same_targets
 from finitewidth.inference.likelihoods import Gaussian, LeastSquares, Likelihood
-from finitewidth.inference.methods import Noise, Problem
+from finitewidth.inference.methods import Noise
 from finitewidth.inference.prediction import in_own_units
 from finitewidth.linalg import Spectrum
 from finitewidth.networks import Network
@@ -31,12 +31,11 @@ from finitewidth.training.ensemble import Ensemble, History
 if TYPE_CHECKING:
     from finitewidth.training.engine import Arrays, Engine, Program, Progress
 
-OPTIMISERS = ("sgd", "adam", "langevin")
+OPTIMISERS = ("sgd", "adam")
 _MOST_SEEDS = 10**6
-_RECORDS = 100  # of a run: looks at the errors, for the history, early stopping and checkpoints
+_RECORDS = 100  # of a run: looks at the errors, for the history and checkpoints
 _ADAM_RATE = 0.01
-# step times the largest curvature; 2 diverges, and Langevin's bias is linear in it
-_SAFETY = {"sgd": 0.5, "langevin": 0.05}
+_SAFETY = 0.5  # of sgd: step times the largest curvature; 2 diverges
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,12 @@ class Train(MethodOfRuns):
     T is the temperature of the likelihood; with ``LeastSquares`` (temperature 0) there is no weight decay.
 
     optimiser: "sgd": gradient descent, with ``momentum`` (default 0) and mini-batches of ``batch`` points (default: all
-        points, which is full-batch descent). "adam": Optax's, on all points or mini-batches. "langevin":
-        ``theta <- theta - eta grad loss + sqrt(2 eta T) xi`` on all points, whose law tends, for small eta, to the
-        posterior of ``fw.sample`` at that temperature (docs/theory.md section 7).
+        points, which is full-batch descent). "adam": Optax's, on all points or mini-batches.
     learning_rate: eta. With the mean-field readout, sgd steps N_L eta, so that one eta serves all widths (Mei,
-        Montanari and Nguyen 2018). Default: 0.01 (adam), or the largest curvature's inverse at infinite width times 0.5
-        (sgd) or 0.05 (langevin).
+        Montanari and Nguyen 2018). Default: 0.01 (adam), or half the inverse of the largest curvature at infinite width
+        (sgd).
     steps: of training. seeds: how many networks (seeds 0, 1, ...), or the seeds themselves. The same call gives the
         same bits on one machine.
-    hold_out: part of the training points held out (drawn from the first seed) for early stopping: every network ends at
-        its smallest held-out error, and stops after ``patience`` steps (default: a tenth) without a smaller one.
 
     Raises InputError for settings that cannot be.
     """
@@ -69,41 +64,21 @@ class Train(MethodOfRuns):
     batch: int | None = None
     steps: int = 2000
     seeds: int | Sequence[int] = 8
-    hold_out: float | None = None
-    patience: int | None = None
 
     def __post_init__(self) -> None:
         checks.choice("optimiser", self.optimiser, OPTIMISERS)
-        number, whole = checks.optional(checks.positive), checks.optional(checks.positive_integer)
-        checks.put(self, learning_rate=number, hold_out=number, momentum=checks.optional(checks.not_negative))
-        checks.put(self, batch=whole, patience=whole, steps=checks.positive_integer, seeds=_seeds)
-        self._refuse_together()
-
-    def _refuse_together(self) -> None:
-        """InputError for settings that do not go together."""
-        for name, others, why in (
-            ("momentum", ("adam", "langevin"), "it is a setting of sgd"),
-            ("batch", ("langevin",), "its noise would not be that of the temperature"),
-            ("hold_out", ("langevin",), "its law has no best moment"),
-        ):
-            if getattr(self, name) is not None and self.optimiser in others:
-                given = f"{name} with optimiser {self.optimiser!r}, but {why}"
-                raise InputError(given, f"no {name}", f"leave {name} out")
+        checks.put(self, learning_rate=checks.optional(checks.positive), momentum=checks.optional(checks.not_negative))
+        checks.put(self, batch=checks.optional(checks.positive_integer), steps=checks.positive_integer, seeds=_seeds)
+        if self.momentum is not None and self.optimiser != "sgd":
+            given = f"momentum with optimiser {self.optimiser!r}, but it is a setting of sgd"
+            raise InputError(given, "no momentum", "leave momentum out")
         if self.momentum is not None and self.momentum >= 1.0:
             raise InputError(f"momentum = {self.momentum}", "a number below 1", "write momentum=0.9, for example")
-        if self.patience is not None and self.hold_out is None:
-            wanted = "hold_out and patience together"
-            raise InputError("patience without held-out points", wanted, "write hold_out=0.2 as well")
 
     @property
     def each_seed(self) -> np.ndarray:
         """The seeds themselves, (S,)."""
         return np.arange(self.seeds) if isinstance(self.seeds, int) else np.array(self.seeds, dtype=np.int64)
-
-    @property
-    def steps_to_wait(self) -> int | None:
-        """Steps without a smaller held-out error; None without early stopping."""
-        return None if self.hold_out is None else self.patience or max(1, self.steps // 10)
 
     def likelihood(self, noise: Noise) -> Likelihood:
         """What a temperature stands for: of 0, least squares."""
@@ -111,16 +86,6 @@ class Train(MethodOfRuns):
             return noise
         temperature = checks.not_negative("temperature", noise)
         return Gaussian(temperature) if temperature else LeastSquares()
-
-    def checked_temperature(self, temperature: float) -> float:
-        """Positive for Langevin, else 0 at least; raises InputError."""
-        check = checks.positive if self.optimiser == "langevin" else checks.not_negative
-        return check("temperature", temperature)
-
-    def serves(self, problem: Problem, n_outputs: int = 1) -> None:
-        """Raise InputError unless the likelihood is Gaussian or ``LeastSquares``, and the network has weights."""
-        super().serves(problem, n_outputs)
-        self.checked_temperature(problem.likelihood.temperature)
 
     def _run(self, network: Network, train: Dataset, test: Dataset | None, temperature: float) -> TrainingRun:
         """Errors as training goes are those on the training points where no test set is known."""
@@ -145,7 +110,7 @@ def train(
     ----------
     network: any architecture, with its own ``readout`` (standard or mean-field). It starts from its prior,
         ``network.init(jax.random.key(seed), ...)``. train, test: data sets; nothing is learned from ``test``.
-    temperature: T, which sets the weight decay T lambda of every weight. 0: none (sgd, adam).
+    temperature: T, which sets the weight decay T lambda of every weight. 0: none.
     checkpoint: a file that the run is saved to, and resumed from to the same result. An interrupt (Ctrl-C) gives the
         networks as they are with ``complete=False``.
     progress: a bar on stderr with the time left; a text stands in front of it.
@@ -194,17 +159,11 @@ class TrainingRun(LongRun["Progress"]):
     def __post_init__(self) -> None:
         super().__post_init__()
         same_targets(self.train, self.test)
-        object.__setattr__(self, "temperature", self.settings.checked_temperature(self.temperature))
-        hold_out, batch = self.settings.hold_out, self.settings.batch
-        if hold_out is not None and not 1 <= self._held_out < len(self.train):
+        checks.put(self, temperature=checks.not_negative)
+        batch = self.settings.batch
+        if batch is not None and batch > len(self.train):
             raise InputError(
-                f"hold_out = {hold_out} of {len(self.train)} points",
-                "a part that leaves at least one point on either side",
-                "write hold_out=0.2, for example",
-            )
-        if batch is not None and batch > len(self.parts[0]):
-            raise InputError(
-                f"batch = {batch} with {len(self.parts[0])} training points",
+                f"batch = {batch} with {len(self.train)} training points",
                 "a batch of at most all points",
                 "leave batch out to use all points in every step",
             )
@@ -213,18 +172,6 @@ class TrainingRun(LongRun["Progress"]):
         return f"training {len(self.settings.each_seed)} networks on {len(self.train)} points"
 
     # --- what follows from the settings ---------------------------------------------------------------------------
-
-    @property
-    def _held_out(self) -> int:
-        """Points held out."""
-        return round((self.settings.hold_out or 0.0) * len(self.train))
-
-    @cached_property
-    def parts(self) -> tuple[Dataset, Dataset | None]:
-        """The points trained on, and those held out."""
-        if self.settings.hold_out is None:
-            return self.train, None
-        return split(self.train, len(self.train) - self._held_out, self._held_out, int(self.settings.each_seed[0]))
 
     @property
     def every(self) -> int:
@@ -239,12 +186,12 @@ class TrainingRun(LongRun["Progress"]):
             return settings.learning_rate
         if settings.optimiser == "adam":
             return _ADAM_RATE
-        return _SAFETY[settings.optimiser] / (self._curvature() * self._width_factor)
+        return _SAFETY / (self._curvature() * self._width_factor)
 
     def _curvature(self) -> float:
         """The largest of the loss at infinite width: that of the NTK, and of the weight decay."""
         precisions = [*self.network.weight_precision, self.network.offset_precision or 0.0]
-        largest = Spectrum.of(kernels.ntk(self.network, self.parts[0].x)).values[-1]
+        largest = Spectrum.of(kernels.ntk(self.network, self.train.x)).values[-1]
         return float(largest) + self.temperature * max(precisions)
 
     @property
@@ -260,7 +207,7 @@ class TrainingRun(LongRun["Progress"]):
         with single_thread():
             one = sum(leaf.size for leaf in jax.tree.leaves(program.structure(arrays)))
         hidden = self.network.n_features(arrays.train.shape[1:]) * self.network.depth
-        points = sum(len(x) for x in (arrays.train, arrays.held_out, arrays.test))
+        points = len(arrays.train) + len(arrays.test)
         inputs = arrays.train[0].size
         patches = self.network.n_features(arrays.train.shape[1:]) // self.network.widths[-1]
         # states before and after a step, here and in JAX, with gradients; activations forward and backward
@@ -271,20 +218,15 @@ class TrainingRun(LongRun["Progress"]):
         require_jax(self.network, "training", "optax")
         from finitewidth.training.engine import Program
 
-        points = len(self.parts[0])
-        batch = 0 if self.settings.batch is None or self.settings.batch == points else self.settings.batch
-        early = self.settings.hold_out is not None
-        return Program(self.network, self.settings.optimiser, batch, early)
+        batch = self.settings.batch or 0
+        return Program(self.network, self.settings.optimiser, 0 if batch == len(self.train) else batch)
 
     def arrays(self) -> Arrays:
         """What it reads."""
         from finitewidth.training.engine import Arrays
 
-        kept, held_out = self.parts
-        empty = kept.x[:0], kept.y[:0]
-        sets = [(kept.x, kept.y), empty if held_out is None else (held_out.x, held_out.y), (self.test.x, self.test.y)]
-        outputs = self.train.n_outputs
-        return Arrays(*(part for x, y in sets for part in (x, y.reshape(len(y), outputs))))
+        y, y_test = (part.y.reshape(len(part), -1) for part in (self.train, self.test))
+        return Arrays(self.train.x, y, self.test.x, y_test)
 
     @property
     def cost(self) -> float:
@@ -292,11 +234,14 @@ class TrainingRun(LongRun["Progress"]):
         return sum(self.network.widths)
 
     @property
+    def _chosen(self) -> dict[str, Any]:
+        """The settings, with the learning rate that was chosen."""
+        names = ("optimiser", "momentum", "batch", "steps")
+        return {name: getattr(self.settings, name) for name in names} | {"learning_rate": self.rate}
+
+    @property
     def decided_by(self) -> dict[str, Any]:
-        settings = self.settings
-        names = ("optimiser", "momentum", "batch", "steps", "hold_out")
-        chosen = {"learning_rate": self.rate, "seeds": settings.each_seed.tolist(), "patience": settings.steps_to_wait}
-        return {name: getattr(settings, name) for name in names} | chosen
+        return self._chosen | {"seeds": self.settings.each_seed.tolist()}
 
     # --- as a long run --------------------------------------------------------------------------------------------
 
@@ -306,8 +251,7 @@ class TrainingRun(LongRun["Progress"]):
         from finitewidth.training.engine import Engine, Settings
 
         given = self.settings
-        patience = -(-(given.steps_to_wait or 0) // self.every)
-        settings = Settings(self.rate * self._width_factor, given.momentum or 0.0, self.temperature, patience)
+        settings = Settings(self.rate * self._width_factor, given.momentum or 0.0, self.temperature)
         return Engine(self.program(), self.arrays(), settings, given.each_seed, given.steps, self.every)
 
     def usable(self, state: Progress) -> bool:
@@ -315,28 +259,17 @@ class TrainingRun(LongRun["Progress"]):
         return state.steps > 0
 
     def solution(self, done: Progress, /) -> Ensemble:
-        state, settings = done.states, self.settings
-        early = settings.hold_out is not None
+        settings = self.settings
         recorded = {k: np.where(np.isfinite(v), v, np.nan) for k, v in done.records.items()}
         steps = np.minimum(np.arange(recorded["objective"].shape[1]) * self.every, settings.steps)
         return Ensemble(
             network=self.network,
-            train=self.parts[0],
+            train=self.train,
             test=self.test,
             seeds=settings.each_seed,
-            parameters=state.best if early else state.parameters,
+            parameters=done.states.parameters,
             initial=self.engine.start().states.parameters,
             history=in_own_units(History(step=steps, **recorded), self.train.encoding),
-            stopped=state.stopped,
-            settings={
-                "optimiser": settings.optimiser,
-                "temperature": self.temperature,
-                "learning_rate": self.rate,
-                "momentum": settings.momentum or 0.0,
-                "batch": settings.batch,
-                "steps": settings.steps,
-                "hold_out": settings.hold_out,
-                "patience": settings.steps_to_wait,
-            },
-            complete=done.steps >= settings.steps or bool(state.stopped.all()),
+            settings=self._chosen | {"temperature": self.temperature},
+            complete=done.steps >= settings.steps,
         )
