@@ -138,7 +138,7 @@ class TestOwnUnits:
         given, bare, factor = parts
         ours, plain = (fw.lazy_training(NETWORK, d[0]).curve(d[1], times=[1.0]) for d in (given, bare))
         self.same(ours[0], plain[0], factor)
-        self.same(ours.bayesian, plain.bayesian, factor)
+        self.same(ours.limit, plain.limit, factor)
         self.same(*(frozen(NETWORK, *d, 0.1).errors for d in (given, bare)), factor)
         self.same(*(sample_frozen(NETWORK, *d, 0.1, networks=3) for d in (given, bare)), factor)
 

@@ -422,7 +422,7 @@ def blocks(rng: random.Random) -> None:
 def linearised(rng: random.Random) -> None:
     train = dataset(rng, (3,))
     flow = fw.lazy_training(often(rng, (network(rng, dense=tame(rng)),), 0.97), often(rng, (train,), 0.97))
-    options = some(rng, 0.5, times=([0.1, 1.0], [0.0], 1.0), temperature=(0.0, 0.1))
+    options = some(rng, 0.5, times=([0.1, 1.0], [0.0], 1.0))
     flow.curve(often(rng, (train[:2],), 0.9), **options)
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from finitewidth.theory import SpectralCurve
     from finitewidth.training import LazyCurve
 
-_DASHED, _DOTTED = (0, (4, 2.2)), (0, (1, 1.5))
+_DASHED = (0, (4, 2.2))
 
 
 def lazy_training(curve: LazyCurve, ax: Axes | None = None) -> Axes:
-    """Train and test error of linearised networks against time, the limit t -> infinity, the Bayesian posterior.
+    """Train and test error of linearised networks against time, and the limit t -> infinity.
 
     Raises InputError for a curve without rows, MissingExtraError without matplotlib.
     """
@@ -29,19 +29,15 @@ def lazy_training(curve: LazyCurve, ax: Axes | None = None) -> Axes:
         raise InputError("a curve without times above 0", "at least one", "give times")
     times = np.array([row.time for row in rows])
     test, train = [row.test_error for row in rows], [row.train_error for row in rows]
-    t = curve.temperature
     with drawing(ax) as ax:
         ax.plot(times, test, color=COLOURS[0], label="test error")
         ax.plot(times, train, color=COLOURS[1], label="train error")
-        for error, colour, dashes, label in (
-            (curve.limit.test_error, COLOURS[0], _DASHED, r"test error, $t \to \infty$"),
-            (curve.bayesian.test_error, COLOURS[2], _DOTTED, f"Bayesian test error, $T = {t:g}$"),
-        ):
-            ax.axhline(error, color=colour, ls=dashes, lw=1.2, label=label)
+        end = curve.limit.test_error
+        ax.axhline(end, color=COLOURS[0], ls=_DASHED, lw=1.2, label=r"test error, $t \to \infty$")
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlim(times[0], times[-1])
-        ax.set_ylim(bottom=max(0.3 * min(*test, curve.bayesian.test_error), min(e for e in train if e > 0.0)))
+        ax.set_ylim(bottom=max(0.3 * min(test), min(e for e in train if e > 0.0)))
         ax.set_xlabel("time $t$ (learning rate × steps)")
         ax.set_ylabel("error")
     return ax

@@ -23,38 +23,27 @@ from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Rows, shortened
-from finitewidth.inference.likelihoods import GaussianPosterior
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.kernels import Kernels, StackKernel
-from finitewidth.linalg import RegularisedGram, Spectrum, memory_cap, require_memory
+from finitewidth.linalg import Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LazyRow(Displayed):
-    """Errors of the ensemble at one time (learning rate times steps); see ``Errors``."""
+class LazyRow(Errors):
+    """Errors of the ensemble at one time (learning rate times steps)."""
 
     time: float
-    train_error: float
-    test_error: float
-    bias: float
-    variance: float
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
 class LazyCurve(Rows[LazyRow]):
-    """Rows in the order of the given times.
-
-    limit: errors at t -> infinity. bayesian: errors of the posterior of the same network (NNGP) at ``temperature``.
-    """
+    """Rows in the order of the given times. limit: errors at t -> infinity."""
 
     rows: tuple[LazyRow, ...]
     limit: Errors
-    bayesian: Errors
-    temperature: float
 
     def _parts(self, quick: bool) -> Iterator[Any]:
         from finitewidth.display.tables import filled, number
@@ -66,7 +55,6 @@ class LazyCurve(Rows[LazyRow]):
         yield filled("Lazy training, errors against time (learning rate times steps)", columns, cells)
         yield from left_out
         yield f"At the end of training: {self.limit!r}"
-        yield f"Bayesian, T = {self.temperature:g}: {self.bayesian!r}"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
@@ -88,32 +76,23 @@ class LazyTraining(Displayed):
     def _facts(self) -> dict[str, Any]:
         return {"kernel": self.kernel, "train": self.train, "eigenvalues": self.spectrum.values}
 
-    def predict(self, x: Any, time: float = math.inf, step: float = 0.0) -> Prediction:
+    def predict(self, x: Any, time: float = math.inf) -> Prediction:
         """Mean and variance over initialisations at points ``x`` (points, ...) after training for ``time``.
 
         time: learning rate times steps; 0 is initialisation, ``math.inf`` the end of training.
-        step: learning rate of gradient descent, 0 for gradient flow. InputError where it would diverge.
         ``train_error`` of the result is the ensemble's mean of (1/P) sum (y - f)^2.
         """
-        return self._predict(self._points(x), _time(time), step)
+        return self._predict(self._points(x), _time(time))
 
-    def covariance(self, x: Any, time: float = math.inf, step: float = 0.0) -> Array:
+    def covariance(self, x: Any, time: float = math.inf) -> Array:
         """Covariance over initialisations between the points ``x``, (points, points); its diagonal is the variance."""
-        points, (gain, _) = self._points(x), self._gain(_time(time), step)
+        points, (gain, _) = self._points(x), self._gain(_time(time))
         through = points.ntk * gain
         mixed = through @ points.rotated_nngp.T
         return kernels.both(self.kernel, x).nngp + through @ self._rotated_nngp @ through.T - mixed - mixed.T
 
-    def posterior(self, x: Any, temperature: float) -> Prediction:
-        """The Bayesian posterior of the same network at infinite width, NNGP with noise ``temperature``.
-
-        InputError where a temperature of 0 meets a singular kernel.
-        """
-        temperature = checks.not_negative("temperature", temperature)
-        return self._posterior(self._points(x), temperature)
-
-    def curve(self, test: Dataset, times: Sequence[float] | None = None, temperature: float = 0.05) -> LazyCurve:
-        """Train and test errors against time, with the limit and the Bayesian posterior.
+    def curve(self, test: Dataset, times: Sequence[float] | None = None) -> LazyCurve:
+        """Train and test errors against time, and the limit.
 
         ``times=None``: 25 of them, from before the fastest mode moves to after the slowest has come to rest, at most
         12 decades.
@@ -122,20 +101,17 @@ class LazyTraining(Displayed):
         usual = _usual_times(values) if len(values) else np.zeros(1)  # of a kernel that is zero nothing moves
         checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
         chosen = usual if times is None else [_time(time) for time in checks.one_or_more("times", times)]
-        points, rows = self._points(test.x), []
-        for time in chosen:
-            rows.append(LazyRow(float(time), **asdict(self._predict(points, float(time), 0.0).errors(test))))
-        temperature = checks.not_negative("temperature", temperature)
-        limit = self._predict(points, math.inf, 0.0).errors(test)
-        return LazyCurve(tuple(rows), limit, self._posterior(points, temperature).errors(test), temperature)
+        points = self._points(test.x)
+        rows = [LazyRow(**vars(self._predict(points, time).errors(test)), time=float(time)) for time in chosen]
+        return LazyCurve(tuple(rows), self._predict(points, math.inf).errors(test))
 
     def _points(self, x: Any) -> _Points:
         cross = kernels.both(self.kernel, x, self.train.x)
         prior = kernels.both_diagonal(self.kernel, x).nngp
-        return _Points(self.spectrum.project(cross.ntk), cross.nngp, cross.nngp @ self.spectrum.vectors, prior)
+        return _Points(self.spectrum.project(cross.ntk), cross.nngp @ self.spectrum.vectors, prior)
 
-    def _predict(self, points: _Points, time: float, step: float) -> Prediction:
-        gain, decay = self._gain(time, step)
+    def _predict(self, points: _Points, time: float) -> Prediction:
+        gain, decay = self._gain(time)
         through = points.ntk * gain  # Theta_xX A_t in the eigenbasis
         mean = through @ self.spectrum.rotate(self.train.y)
         variance = points.prior - 2.0 * np.einsum("pi,pi->p", through, points.rotated_nngp)
@@ -145,38 +121,19 @@ class LazyTraining(Displayed):
             variance = np.broadcast_to(variance[:, None], mean.shape).copy()
         return Prediction(mean, variance, self._train_error(decay), encoding=self.train.encoding)
 
-    def _posterior(self, points: _Points, temperature: float) -> Prediction:
-        posterior = GaussianPosterior(_regularised(self.gram.nngp, temperature), self.train.y)
-        mean, variance = posterior.predict(points.nngp, points.prior)
-        return Prediction(mean, variance, posterior.train_error, encoding=self.train.encoding)
-
     @cached_property
     def _rotated_nngp(self) -> Array:
         """U^T K U."""
         return self.spectrum.rotate(self.spectrum.rotate(self.gram.nngp).T)
 
-    def _gain(self, time: float, step: float) -> tuple[Array, Array]:
-        """``(1 - d) / theta`` and d of every mode, d what is left of it: exp(-theta t), or (1 - eta theta)^steps."""
-        theta, step = self.spectrum.values, checks.not_negative("step", step)
-        if step * theta[-1] >= 2.0:
-            raise InputError(
-                f"gradient descent with step {step:.3g} where the largest NTK eigenvalue is {theta[-1]:.3g}",
-                f"a step below {2.0 / theta[-1]:.3g}",
-                "take a smaller step; it diverges above that",
-            )
+    def _gain(self, time: float) -> tuple[Array, Array]:
+        """``(1 - d) / theta`` and d of every mode, d = exp(-theta t) what is left of it."""
+        theta = self.spectrum.values
         moves = theta > 0.0  # what the network cannot express stays as it was
         if math.isinf(time):
             return np.divide(1.0, theta, out=np.zeros_like(theta), where=moves), (~moves).astype(float)
-        if step == 0.0:
-            decay, lost = np.exp(-theta * time), -np.expm1(-theta * time)
-        else:
-            steps = round(time / step)
-            if abs(time / step - steps) > 1e-6 * max(steps, 1):
-                raise InputError(f"time = {time} with step = {step}", "whole steps", "give time as steps times step")
-            decay = (1.0 - step * theta) ** steps
-            slow = np.minimum(step * theta, 0.5)  # 1 - d without cancellation
-            lost = np.where(step * theta < 0.5, -np.expm1(steps * np.log1p(-slow)), 1.0 - decay)
-        return np.divide(lost, theta, out=np.full_like(theta, time), where=moves), decay
+        lost = -np.expm1(-theta * time)
+        return np.divide(lost, theta, out=np.full_like(theta, time), where=moves), np.exp(-theta * time)
 
     def _train_error(self, decay: Array) -> float:
         residual = (self.spectrum.rotate(self.train.y).T * decay).T
@@ -186,10 +143,9 @@ class LazyTraining(Displayed):
 
 @dataclass(frozen=True)
 class _Points:
-    """Kernels between test and training points: Theta U and K U in the eigenbasis of Theta, K, and K(x, x)."""
+    """Kernels between test and training points: Theta U and K U in the eigenbasis of Theta, and K(x, x)."""
 
     ntk: Array
-    nngp: Array
     rotated_nngp: Array
     prior: Array
 
@@ -226,13 +182,3 @@ def lazy_training(network: Network | StackKernel, train: Dataset, memory: str | 
     )
     gram = kernels.both(network, train.x)
     return LazyTraining(network, train, gram, Spectrum.of(gram.ntk))
-
-
-def _regularised(gram: Array, ridge: float) -> RegularisedGram:
-    if ridge == 0.0 and Spectrum.of(gram).values[0] == 0.0:
-        raise InputError(
-            "a temperature of 0 on a singular kernel",
-            "a temperature above 0, or points whose kernel has full rank",
-            "write temperature=1e-6, for example, or drop repeated points",
-        )
-    return RegularisedGram(gram, ridge)
