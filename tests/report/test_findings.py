@@ -46,12 +46,6 @@ def test_three_standard_errors_decide(value, error, bound, verdict):
     assert Claim.below("s", "w", value, error, bound).verdict == opposite[verdict]
 
 
-def test_equality_is_refuted_and_never_without_an_error():
-    assert Claim.equal("s", "w", 0.29, 0.1).verdict == "supported"
-    assert Claim.equal("s", "w", -0.31, 0.1).verdict == "contradicted"
-    assert Claim.equal("s", "w", 0.31, 0.0).verdict == "undecided"
-
-
 def test_a_contradicted_claim_says_so_plainly():
     sentence = Claim.above("wider is better", "difference", -0.5, 0.1).sentence
     assert sentence.startswith("Contradicted on these data: wider is better (difference: -0.5 ± 0.1, 5.0 standard")

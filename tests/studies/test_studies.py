@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.linalg import expm
 
 pytest.importorskip("jax")
 pytest.importorskip("matplotlib")
@@ -19,49 +17,25 @@ from tests.studies.tiny import tiny
 from finitewidth import FullyConnected, InputError, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.display.documents import json_ready
-from finitewidth.kernels import ntk
 from finitewidth.report.panels import draw_panel
 from finitewidth.report.plots import new_figure
 from finitewidth.studies import STUDIES, Work, run
 from finitewidth.studies.local_renormalisation import networks, permuted
-from finitewidth.studies.theory_and_samples import Line, correlation
-from finitewidth.studies.trained import distance_from_lazy, exponent
+from finitewidth.studies.theory_and_samples import correlation
 from finitewidth.studies.transfer import PROTOCOLS, _limit, tasks
 from finitewidth.theory.transfer import transfer
-from finitewidth.training import Train
-from finitewidth.training import train as fit
-from finitewidth.training.linearised import lazy_training
-from finitewidth.training.method import TrainingRun
 
-NAMES = ("fully-connected", "local-renormalisation", "outputs", "transfer", "trained")
+NAMES = ("fully-connected", "local-renormalisation", "transfer")
 
 
 def test_registry():
     assert set(STUDIES) == set(NAMES)
     for study in STUDIES.values():
         assert study.question.endswith("?")
-        assert study.images == (study.name in ("local-renormalisation", "trained"))
+        assert study.images == (study.name == "local-renormalisation")
         for plan in (study.small, study.full):
             assert set(plan.sampled) <= {*plan.widths, *plan.sampled}
             assert study.images is False or plan.patch <= 8
-
-
-@pytest.fixture
-def one_training(monkeypatch):
-    """Study ``trained`` compiles a program a run: here the arguments of every run are checked, and those of one
-    architecture and width share the first's networks."""
-    done = {}
-
-    def shared(network, train, test, checkpoint, **options):
-        settings = {name: value for name, value in options.items() if name != "temperature"}
-        temperature = options.get("temperature", 0.0)
-        TrainingRun(settings=Train(**settings), network=network, train=train, test=test, temperature=temperature)
-        key = type(network), network.widths
-        if key not in done:
-            done[key] = fit(network, train, test, checkpoint=checkpoint, **options)
-        return done[key]
-
-    monkeypatch.setattr("finitewidth.studies.trained.train", shared)
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +50,7 @@ def nothing_is_rendered(monkeypatch):
     monkeypatch.setattr("finitewidth.report.html.panel_svg", made)
 
 
-@pytest.mark.parametrize("name", [*NAMES[:-2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[-2:])])
-@pytest.mark.usefixtures("one_training")
+@pytest.mark.parametrize("name", [*NAMES[:-1], pytest.param("transfer", marks=pytest.mark.slow)])
 def test_study(name, tmp_path):
     """Whole findings and a page of them; every claim is one of three verdicts; again it comes to the same."""
     study = tiny(STUDIES[name])
@@ -196,43 +169,12 @@ def test_transfer_at_infinite_width(tmp_path):
     train, test = digits(classes=(6, 9), n_train=20, n_test=5)
     here = work(train, test, "digits", tmp_path, n_target=6)
     target, sources = tasks(here)
-    for protocol in PROTOCOLS:
+    for protocol in PROTOCOLS.values():
         for width, near in ((10**9, True), (10, False)):
-            coupled = protocol.of(FullyConnected(widths=width, activation="erf"), 0.8)
+            coupled = protocol.of_correlation(FullyConnected(widths=width, activation="erf"), 0.8)
             found = transfer(coupled, sources["same task"], target, here.plan.temperature)
             error = found.predict(test.x).errors(test.y).test_error
             assert (abs(error / _limit(here, coupled, target).test_error - 1.0) < 1e-6) == near
-
-
-def test_kernel_exponent(rng):
-    """Of distances that fall as N^-0.8, its error against the spread of redrawn distances."""
-
-    def line(noise):
-        values = {width: width**-0.8 * (1.0 + 0.05 * noise[i]) for i, width in enumerate((10, 20, 80))}
-        rows = {width: SimpleNamespace(distance=v, distance_se=0.05 * v) for width, v in values.items()}
-        return exponent(Line("SGD", {}, rows), "distance")
-
-    value, error = line(np.zeros(3))
-    assert value == pytest.approx(-0.8)
-    assert error == pytest.approx(np.std([line(rng.standard_normal(3))[0] for _ in range(2000)]), rel=0.1)
-
-
-def test_distance_from_lazy_training():
-    """Against the formula, dense; after many steps of a wide network it is far smaller than what training changed."""
-    train, test = digits(classes=(3, 8), n_train=8, n_test=5)
-    network = FullyConnected(widths=400)
-    lazy = lazy_training(network, train)
-    rate = 0.1 / float(lazy.spectrum.values[-1])
-    ensemble = fit(network, train, test, optimiser="sgd", momentum=0.9, learning_rate=rate, steps=60, seeds=2)
-    time = rate * 60 / 0.1
-    theta, cross = ntk(network, train.x), ntk(network, test.x, train.x)
-    gain = cross @ np.linalg.solve(theta, np.eye(8) - expm(-theta * time))
-    before = [ensemble.outputs(part.x, initial=True) for part in (test, train)]
-    expected = before[0] + (train.y - before[1]) @ gain.T
-    found = distance_from_lazy(ensemble, lazy, time)
-    np.testing.assert_allclose(found, np.mean((ensemble.outputs(test.x) - expected) ** 2, 1), rtol=1e-6)
-    changed = np.mean((ensemble.outputs(test.x) - before[0]) ** 2, 1)
-    assert (found < 0.1 * changed).all()
 
 
 def test_correlation_and_its_error(rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -124,7 +126,7 @@ def test_wide_networks_are_lazy():
     for width in (24, 384):
         network = fw.FullyConnected(widths=(width,))
         ensemble = fw.train(network, TRAIN, TEST, optimiser="sgd", learning_rate=step, steps=steps, seeds=160)
-        start = ensemble.outputs(x, initial=True)
+        start = replace(ensemble, parameters=ensemble.initial).outputs(x)
         linear = start + (TRAIN.y - start[:, :6]) @ gain.T @ kernel[:6]
         each = ((ensemble.outputs(x) - linear) ** 2).mean(1)
         squares.append((each.mean(), each.std(ddof=1) / np.sqrt(len(each))))

@@ -49,15 +49,6 @@ class Claim:
         opposite = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED, UNDECIDED: UNDECIDED}
         return cls(statement, opposite[turned.verdict], turned.evidence)
 
-    @classmethod
-    def equal(cls, statement: str, what: str, difference: float, error: float) -> Claim:
-        """ "``what`` is zero": not contradicted while ``difference`` is within three standard errors of it."""
-        text = f"{what}: {difference:.2g} ± {error:.2g}"
-        if not (math.isfinite(difference) and error > 0.0):
-            return cls(statement, UNDECIDED, f"{text}, no standard error")
-        text += f", {abs(difference) / error:.1f} standard errors from zero"
-        return cls(statement, SUPPORTED if abs(difference) < SURE * error else CONTRADICTED, text)
-
 
 @dataclass(frozen=True)
 class Table:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from finitewidth import checks
-from finitewidth.studies import fully_connected, local_renormalisation, outputs, trained, transfer
+from finitewidth.studies import fully_connected, local_renormalisation, transfer
 from finitewidth.studies.study import Plan, Report, Study, Work, run
 
 __all__ = ["STUDIES", "Plan", "Report", "Study", "Work", "run", "study_of"]
 
-_MODULES = (fully_connected, local_renormalisation, outputs, transfer, trained)
+_MODULES = (fully_connected, local_renormalisation, transfer)
 STUDIES: dict[str, Study] = {module.STUDY.name: module.STUDY for module in _MODULES}
 
 

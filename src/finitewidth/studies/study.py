@@ -1,7 +1,7 @@
 """What every study is: a question, two plans, a computation, and a folder with all that comes of it.
 
 A folder holds one study: ``study.json`` (plan, data, findings), ``report.html``, the figures, and ``checkpoints/`` of
-what is sampled or trained. The same command goes on where it was; anything else is refused, and nothing is overwritten.
+what is sampled. The same command goes on where it was; anything else is refused, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Plan:
     """What a study computes. Only the fields that a study uses count.
 
     classes: of the built-in data. widths: where the theory is solved. sampled: widths that are sampled as well.
-    chains, draws, warmup: of every sampled network. networks: frozen, trained, or followed by others; steps: of
-    training. patch, stride: of local ones, for images of that ``side``; others keep the proportions.
+    chains, draws, warmup: of every sampled network. networks: frozen, or followed by others. patch, stride: of local
+    ones, for images of that ``side``; others keep the proportions.
     n_target: training points of a target task; related: classes of another source task; correlations: of coupled
     layers, where the theory is solved; sampled_correlations: where that is held to samples.
     """
@@ -67,7 +67,6 @@ class Plan:
     draws: int = 600
     warmup: int = 200
     networks: int = 200
-    steps: int = 1000
     n_target: int = 10
     related: tuple[int, ...] = (5, 6)
     correlations: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
@@ -101,7 +100,7 @@ FULL = Plan(  # what the plans of scale "full" start from
 class Study:
     """A claim of the thesis that anyone can put to the test on their own data.
 
-    compute: from the work in hand to the findings. images: whether points need a shape. outputs: "one", or "several".
+    compute: from the work in hand to the findings. images: whether points need a shape.
     """
 
     name: str
@@ -110,7 +109,6 @@ class Study:
     full: Plan
     compute: Callable[[Work], Findings]
     images: bool = False
-    outputs: str = "one"
 
     def plan(self, scale: str) -> Plan:
         """The plan of a scale, "small" or "full"."""
@@ -161,18 +159,23 @@ def run(
     data: str | None = None,
     data_options: dict[str, Any] | None = None,
     say: Callable[[str], Any] = lambda text: None,
-    plan: Plan | None = None,
 ) -> Report:
-    """Run or resume a study in the folder ``out``; what is sampled or trained there is not sampled or trained again.
+    """Run or resume a study in the folder ``out``; what is sampled there is not sampled again.
 
     data: a name or file as for ``fw.data.load``; None is scikit-learn's digits, at scale "small" only. data_options:
-    classes, n_train, n_test, seed in place of the plan's. plan: in place of the one of that scale.
-    Raises InputError for data without image shape where the study needs one, too few points, the wrong number of
-    outputs, and a folder that holds anything else; MissingExtraError without matplotlib.
+    classes, n_train, n_test, seed in place of the plan's.
+    Raises InputError for data without image shape where the study needs one, too few points, several outputs, and a
+    folder that holds anything else; MissingExtraError without matplotlib.
     """
     require_matplotlib()
     options = data_options or {}
-    plan = _planned(plan or study.plan(scale), scale, data, options)
+    plan = replace(study.plan(scale), **options)
+    if data is None and scale == "full":
+        raise InputError(
+            "scale 'full' without data",
+            "28 x 28 grey images of two classes, as an npz file",
+            "make the file as docs/studies.md shows and give --data FILE.npz",
+        )
     train, test = _load(study, plan, data, options)
     plan = plan.fitted(train) if study.images else plan
     identity = {
@@ -216,40 +219,19 @@ def command(name: str, scale: str, data: str | None, options: dict[str, Any], ou
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def _planned(plan: Plan, scale: str, data: str | None, options: dict[str, Any]) -> Plan:
-    if data is None and scale == "full":
-        raise InputError(
-            "scale 'full' without data",
-            "28 x 28 grey images of two classes, as an npz file",
-            "make the file as docs/studies.md shows and give --data FILE.npz",
-        )
-    return replace(plan, **options)
-
-
 def _load(study: Study, plan: Plan, data: str | None, options: dict[str, Any]) -> tuple[Dataset, Dataset]:
-    wanted = {"classes": plan.classes, "n_train": plan.n_train, "n_test": plan.n_test, "seed": plan.seed}
     source = data or "digits"
-    if source.lower().endswith(".npz"):  # used as given: nothing is drawn, and no class is chosen
-        for name in ("classes", "seed"):
-            if name in options:
-                raise InputError(f"--{name} for the npz file {source!r}", "no such option", "an npz is used as given")
-        wanted = {name: wanted[name] for name in ("n_train", "n_test")}
-    elif source not in BUILT_IN and "classes" not in options:
-        del wanted["classes"]  # the plan's are those of digits
-    train, test = load(source, **wanted)
+    drawn = {"classes": plan.classes, "seed": plan.seed} if source in BUILT_IN else {}
+    train, test = load(source, **{"n_train": plan.n_train, "n_test": plan.n_test} | drawn | options)
     if study.images and train.input_shape is None:
         raise InputError(
             f"study {study.name!r} on {source!r}, whose points have {train.n_inputs} inputs and no shape",
             "images, points x height x width [x channels]",
             "reshape x_train and x_test in the file, or choose a study without patches",
         )
-    several = train.n_outputs > 1
-    if several != (study.outputs == "several"):
-        raise InputError(
-            f"study {study.name!r} on data with {train.n_outputs} outputs",
-            "three classes or more" if study.outputs == "several" else "one output, or two classes",
-            f"choose {'more' if study.outputs == 'several' else 'two'} classes",
-        )
+    if train.n_outputs > 1:
+        given = f"study {study.name!r} on data with {train.n_outputs} outputs"
+        raise InputError(given, "one output, or two classes", "choose two classes")
     return train, test
 
 

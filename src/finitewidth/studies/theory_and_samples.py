@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -38,15 +37,14 @@ class Sampled(SampledRow):
 class Line:
     """Rows by their place along x, mostly the width: theory, samples, the limit of infinite width, as far as known.
 
-    diagonal: whether order parameters are the diagonal of Q, one a patch or layer. points: what samples are called.
+    diagonal: whether order parameters are the diagonal of Q, one a patch or layer.
     """
 
     name: str
-    theory: dict[Any, Any] = field(default_factory=dict)
+    theory: dict[Any, Any]
     sampled: dict[Any, Any] = field(default_factory=dict)
     limit: dict[Any, Any] = field(default_factory=dict)
     diagonal: bool = False
-    points: str = "sampled"
 
     @property
     def narrowest(self) -> int:
@@ -86,7 +84,7 @@ def _sampled(work: Work, job: Job) -> Iterator[Sampled]:
 
 
 def whole(run: Any) -> Any:
-    """What was sampled or trained; KeyboardInterrupt where it was cut short: the same command goes on."""
+    """What was sampled; KeyboardInterrupt where it was cut short: the same command goes on."""
     if not run.complete:
         raise KeyboardInterrupt
     return run
@@ -187,18 +185,16 @@ def error_panel(
     title: str = "",
     x: str = "width N",
     log_x: bool = True,
-    log_y: bool = False,
-    colours: Iterable[int] | None = None,
 ) -> Panel:
-    """A quantity along x: theory, limit and samples of each line, and more curves. colours: default 0, 1, ..."""
+    """A quantity along x: theory, limit and samples of each line, and more curves."""
     series: list[Series] = []
-    for colour, one in zip(count() if colours is None else colours, found, strict=False):
+    for colour, one in enumerate(found):
         parts = (("infinite width", "limit", one.limit), ("theory", "line", one.theory))
-        for what, kind, rows in (*parts, (one.points, "points", one.sampled)):
+        for what, kind, rows in (*parts, ("sampled", "points", one.sampled)):
             series.append(Series.of(f"{one.name}, {what}", kind, colour, rows, quantity))
     shown = (curve for curve in (*series, *more) if any(y is not None for y in curve.y))
     words = quantity.replace("_", " ")
-    return Panel(title or words.capitalize(), x, words, tuple(shown), log_x, log_y)
+    return Panel(title or words.capitalize(), x, words, tuple(shown), log_x)
 
 
 def entries_panel(found: Iterable[Line]) -> Panel:
@@ -207,34 +203,30 @@ def entries_panel(found: Iterable[Line]) -> Panel:
     for colour, one in enumerate(found):
         of_widths = zip(*(entries(one, width) for width in one.sampled), strict=True)
         x, y, se = (tuple(map(float, np.concatenate(part))) for part in of_widths)
-        series.append(Series(f"{one.name}, {one.points}", "points", colour, x, y, se))
+        series.append(Series(f"{one.name}, sampled", "points", colour, x, y, se))
     return Panel("Entries of Q - 1", "Q - 1, theory", "Q - 1, sampled", tuple(series), log_x=False, diagonal=True)
 
 
 def error_table(found: Iterable[Line], title: str, *more: str, x: str = "width") -> Table:
     """One row a sample: theory, sample and limit. more: further quantities, of theory and sample."""
-    found, rows = list(found), []
-    quantities = ("test_error", "train_error", *more)
-    solved = any(one.theory for one in found)
+    rows, quantities = [], ("test_error", "train_error", *more)
     for one in found:
         for place, sampled in one.sampled.items():
             theory = one.theory.get(place)
             known = theory if getattr(theory, "converged", True) else None
             cells: list[Cell] = [one.name, place]
             for name in quantities:
-                cells += [getattr(known, name, None)] if solved else []
-                cells.append(measured(sampled, name))
+                cells += [getattr(known, name, None), measured(sampled, name)]
             rows.append((*cells, one.limit[place].test_error if one.limit else None))
-    points = found[0].points
     names = [name.removesuffix("_error").replace("_", " ") for name in quantities]
-    columns = [f"{name} {side}" for name in names for side in (*(["theory"] if solved else []), points)]
+    columns = [f"{name} {side}" for name in names for side in ("theory", "sampled")]
     return Table(title, ("network", x, *columns, "infinite width"), tuple(rows))
 
 
 def remarks(found: Iterable[Line], x: str = "width") -> Iterator[str]:
     """What did not converge, and the validity of the theory where it is held to samples."""
     for one in found:
-        for who, rows in (("theory", one.theory), (one.points, one.sampled)):
+        for who, rows in (("theory", one.theory), ("sampled", one.sampled)):
             for place, row in rows.items():
                 if not getattr(row, "converged", True):
                     where = f"{one.name}, {x} {place}, {who}"

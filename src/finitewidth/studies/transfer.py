@@ -8,7 +8,7 @@ changes the prior of the target's weights too, so that the control is what a sou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -42,27 +42,8 @@ from finitewidth.studies.theory_and_samples import (
 from finitewidth.theory.transfer import transfer
 
 SAME, SHUFFLED = "same task", "shuffled labels"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How two tasks are learned. of: the coupled networks of a prior correlation."""
-
-    name: str
-    title: str
-    of: Callable[[Network, float], Coupled]
-
-
-def _at_fixed_variance(network: Network, correlation: float) -> Joint:
-    """Learned together, at a precision that keeps the prior variance of the weights what it is without coupling."""
-    inner, readout = network.weight_precision
-    return Joint.of_correlation(network.with_precision((inner / (1.0 - correlation**2), readout)), correlation)
-
-
-TOGETHER = Protocol("together", "Learned together", Joint.of_correlation)
-FIXED_VARIANCE = Protocol("variance kept", "Together, prior variance kept", _at_fixed_variance)
-FIRST = Protocol("source first", "Source first", SourceFirst.of_correlation)
-PROTOCOLS = (TOGETHER, FIXED_VARIANCE, FIRST)
+TOGETHER, FIRST = "together", "source first"
+PROTOCOLS: dict[str, type[Joint] | type[SourceFirst]] = {TOGETHER: Joint, FIRST: SourceFirst}
 
 
 @dataclass(frozen=True)
@@ -88,9 +69,6 @@ class SampledTarget(SampledErrors):
         return cls(**own, overlap=overlap, overlap_se=overlap_se)
 
 
-Lines = dict[Protocol, dict[str, Line]]  # over the prior correlation, by source
-
-
 def compute(work: Work) -> Findings:
     """All protocols with all sources, at the first sampled width."""
     plan = work.plan
@@ -98,7 +76,7 @@ def compute(work: Work) -> Findings:
     target, sources = tasks(work)
     alone = _alone(work, network, target)
     found = {p: {name: _line(work, p, network, sources, name, target) for name in sources} for p in PROTOCOLS}
-    lines = [replace(line, name=f"{p.name}, {name}") for p in PROTOCOLS for name, line in found[p].items()]
+    lines = [replace(line, name=f"{p}, {name}") for p in PROTOCOLS for name, line in found[p].items()]
     without = Line("alone", {0.0: lines[0].theory[0.0]}, {0.0: alone})
     x = "prior correlation"
     return Findings(
@@ -145,9 +123,9 @@ def _design(target: Dataset, sources: dict[str, Dataset]) -> str:
     counts = ", ".join(f"{name}: {len(source)} points" for name, source in sources.items())
     return (
         f"Target: the first {len(target)} training points. Sources: {counts}; the same task has the other training "
-        "points. Together: fixed precision, so that the coupling also raises the prior variance of the weights, by "
-        "1/(1 - correlation^2); variance kept: together, at a precision that undoes this. At infinite width no source "
-        "has an effect: that line shows what the coupling does to the prior alone."
+        "points. The precision is fixed, so that the coupling of tasks learned together also raises the prior variance "
+        "of the weights, by 1/(1 - correlation^2). At infinite width no source has an effect: that line shows what the "
+        "coupling does to the prior alone."
     )
 
 
@@ -171,14 +149,12 @@ def _limit(work: Work, coupled: Coupled, target: Dataset) -> Row:
     return learning_curve(network, target, work.test, None, work.plan.temperature, method="infinite")[0]
 
 
-def _line(
-    work: Work, protocol: Protocol, network: Network, sources: dict[str, Dataset], name: str, target: Dataset
-) -> Line:
+def _line(work: Work, protocol: str, network: Network, sources: dict[str, Dataset], name: str, target: Dataset) -> Line:
     plan = work.plan
-    work.say(f"Solving: {protocol.name}, source {name}")
+    work.say(f"Solving: {protocol}, source {name}")
     line = Line(name, {})
     for rho in sorted({*plan.correlations, *plan.sampled_correlations}):
-        coupled = protocol.of(network, rho)
+        coupled = PROTOCOLS[protocol].of_correlation(network, rho)
         line.theory[rho] = _theory(work, coupled, sources[name], target)
         line.limit[rho] = _limit(work, coupled, target)
     line.sampled.update(_samples(work, protocol, network, sources[name], name, target))
@@ -193,25 +169,25 @@ def _theory(work: Work, coupled: Coupled, source: Dataset, target: Dataset) -> T
 
 
 def _samples(
-    work: Work, protocol: Protocol, network: Network, source: Dataset, name: str, target: Dataset
+    work: Work, protocol: str, network: Network, source: Dataset, name: str, target: Dataset
 ) -> dict[float, SampledTarget]:
     """Target networks at the sampled correlations: learned with the source, or following layers that it has learned."""
     plan, found = work.plan, {}
     data: tuple[Any, ...] = (source, target, work.test, plan.temperature)
     options: dict[str, Any] = {"warmup": plan.warmup, "seed": plan.seed}
-    if protocol is FIRST:
+    if protocol == FIRST:
         work.say(f"Sampling: source {name} alone")
         place = work.checkpoint("layers", name)
         layers = sample_source(network, *data, sources=plan.networks, chains=plan.chains, checkpoint=place, **options)
     for rho in plan.sampled_correlations:
-        work.say(f"Sampling: {protocol.name}, source {name}, correlation {rho:g}")
-        coupled, place = protocol.of(network, rho), work.checkpoint(protocol.name, name, f"{rho:g}")
+        work.say(f"Sampling: {protocol}, source {name}, correlation {rho:g}")
+        coupled = PROTOCOLS[protocol].of_correlation(network, rho)
+        place = work.checkpoint(protocol, name, f"{rho:g}")
         if isinstance(coupled, SourceFirst):
             following = sample_following(coupled, layers, seed=plan.seed, checkpoint=place)
             overlap = following.order_parameter("cross")
             found[rho] = SampledTarget.of(following.errors(work.test.y), *overlap)
             continue
-        assert isinstance(coupled, Joint)
         joint = sample_joint(coupled, *data, chains=plan.chains, draws=plan.draws, checkpoint=place, **options)
         q = whole(joint).observable("order_parameter")
         overlap = float(q.mean[0, 1]), float(q.standard_error[0, 1])
@@ -222,13 +198,13 @@ def _samples(
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def _claims(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget) -> Iterator[Claim]:
+def _claims(protocol: str, lines: dict[str, Line], alone: SampledTarget) -> Iterator[Claim]:
     strongest = max(lines[SAME].sampled)
     control = lines[SHUFFLED].sampled[strongest]
     for name, line in lines.items():
         for rho, sampled in line.sampled.items():
             gain = difference(alone, sampled)
-            where = f"{protocol.name}, correlation {rho:g}, test error sampled, without - with the source"
+            where = f"{protocol}, correlation {rho:g}, test error sampled, without - with the source"
             if name == SHUFFLED and rho == strongest:
                 yield Claim.below("a source with shuffled labels does not help", where, *gain)
             elif name != SHUFFLED:
@@ -236,29 +212,29 @@ def _claims(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget) ->
             if name != SHUFFLED and rho == strongest:
                 yield Claim.above(
                     f"the labels of the source help, not the change of the prior alone: {name}",
-                    f"{protocol.name}, correlation {rho:g}, sampled, shuffled labels - its own",
+                    f"{protocol}, correlation {rho:g}, sampled, shuffled labels - its own",
                     *difference(control, sampled),
                 )
     same = lines[SAME]
     yield Claim.above(
         "the theory is nearer to the sampled network than infinite width is, where no source has an effect",
-        f"{protocol.name}, {SAME}, correlation {strongest:g}, distance of the limit - distance of the theory",
+        f"{protocol}, {SAME}, correlation {strongest:g}, distance of the limit - distance of the theory",
         *nearer(same.theory[strongest], same.limit[strongest], same.sampled[strongest]),
     )
     every = [(name, *both) for name, line in lines.items() for both in line.both()]
     name, rho, theory, sampled = max(every, key=lambda part: off(part[2], part[3])[0])
-    where = f"{protocol.name}, farthest: {name}, correlation {rho:g}"
+    where = f"{protocol}, farthest: {name}, correlation {rho:g}"
     yield right("the theory gives the test error", where, theory, sampled)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def _panel(protocol: Protocol, lines: dict[str, Line], alone: SampledTarget, x: str) -> Panel:
+def _panel(protocol: str, lines: dict[str, Line], alone: SampledTarget, x: str) -> Panel:
     """One limit for all sources, which have no effect on it."""
     shown = [replace(line, sampled={0.0: alone, **line.sampled}, limit={}) for line in lines.values()]
     limit = Series.of("infinite width", "limit", len(lines), lines[SAME].limit)
-    return error_panel(shown, "test_error", limit, title=protocol.title, x=x, log_x=False)
+    return error_panel(shown, "test_error", limit, title=f"Learned {protocol}", x=x, log_x=False)
 
 
 STUDY = Study(

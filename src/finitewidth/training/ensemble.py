@@ -139,12 +139,12 @@ class Ensemble(Displayed):
 
     # --- prediction and errors --------------------------------------------------------------------------------
 
-    def outputs(self, x: Any, initial: bool = False) -> Array:
-        """f(x) of every network at points (P, ...): (S, P), or (S, P, D) as the targets are. initial: before training.
+    def outputs(self, x: Any) -> Array:
+        """f(x) of every network at points (P, ...): (S, P), or (S, P, D) as the targets are.
 
         Raises InputError for points of another shape.
         """
-        outputs = self._map(_apply, self.initial if initial else self.parameters, points_like(x, self.train))
+        outputs = self._map(_apply, self.parameters, points_like(x, self.train))
         return outputs[..., 0] if self.train.y.ndim == 1 else outputs
 
     def prediction(self, x: Any = None) -> Prediction:
