@@ -59,7 +59,7 @@ LEARNED = (
 )
 STORE = Path(__file__).with_name("neuron_judged.json")
 LIMIT = 60  # processor seconds of the theory; samples have none
-ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "FINITEWIDTH_COMPILATION_CACHE": "off"}
+ALONE = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 AT_ONCE = 540.0  # seconds of one call
 ARMS: dict[str, Any] = {
     "truth": fw.Sample(accuracy=0.01),

@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 
 from finitewidth import InputError
-from finitewidth.runs.checkpoints import RunFile, now_and_then, save_arrays
+from finitewidth.runs.checkpoints import RunFile, save_arrays
 from finitewidth.runs.fingerprints import versions
 from finitewidth.runs.progress import progress_bar
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
 
 ONE, TWO = json.dumps({"seed": 1}), json.dumps({"seed": 2})
 
 
-def test_a_state_is_read_back_and_the_one_before_when_the_last_is_cut_short(tmp_path):
+def test_a_state_is_read_back_and_stays_where_the_next_is_cut_short(tmp_path, monkeypatch):
     file = RunFile(tmp_path / "run.npz", ONE)
     assert file.read() is None
     for step in (1, 2):
@@ -24,9 +29,12 @@ def test_a_state_is_read_back_and_the_one_before_when_the_last_is_cut_short(tmp_
     assert meta["step"] == 2
     assert list(arrays) == ["weights"]
     np.testing.assert_array_equal(arrays["weights"], [0.0, 2.0, 4.0])
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        file.write({"step": 3}, {})
+    assert file.read()[0]["step"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
     file.path.write_bytes(file.path.read_bytes()[:-30])
-    assert file.read()[0]["step"] == 1
-    file.previous.write_bytes(b"")
     with pytest.raises(InputError, match="cannot be read"):
         file.read()
 
@@ -37,16 +45,6 @@ def test_other_runs_and_places_are_refused(tmp_path):
         RunFile(tmp_path / "run.npz", TWO).read()
     with pytest.raises(InputError, match="a folder that exists"):
         RunFile(tmp_path / "nowhere" / "run.npz", ONE)
-
-
-def test_saves_now_and_then(monkeypatch):
-    saved = []
-    for seconds, expected in ((1e6, []), (-1.0, [1, 2])):
-        monkeypatch.setattr("finitewidth.runs.checkpoints.SAVE_EVERY", seconds)
-        save = now_and_then(saved.append)
-        save(1)
-        save(2)
-        assert saved == expected
 
 
 def test_a_bar_only_where_it_is_wanted(capsys):

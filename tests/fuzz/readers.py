@@ -467,7 +467,7 @@ def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
             del arrays[rng.choice(list(arrays))]
         RunFile(path, one["fingerprint"]).write(mutate.other_json(rng, one["meta"]), arrays)
     elif kind == 3:  # meta data that are no JSON, or of another kind
-        meta = {"format": 1, "fingerprint": one["fingerprint"], **one["meta"]}
+        meta = {"fingerprint": one["fingerprint"], **one["meta"]}
         text = mutate.json_text(rng, meta)
         odd = rng.choice((np.array(text), np.array(text), np.array([text]), np.array(3.0), np.array(encoded(text))))
         np.savez(path, meta=odd, **one["arrays"])
@@ -475,10 +475,8 @@ def read_checkpoint(rng: random.Random, folder: Path, valid: Any) -> None:
         path.write_bytes(npy_bytes(np.ones(3)) if rng.random() < 0.5 else rng.randbytes(60))
     else:
         members = {f"{name}.npy": npy_bytes(array) for name, array in one["arrays"].items()}
-        meta = json.dumps({"format": 1, "fingerprint": one["fingerprint"], **one["meta"]})
+        meta = json.dumps({"fingerprint": one["fingerprint"], **one["meta"]})
         mutate.archive(rng, path, members | {"meta.npy": npy_bytes(np.array(meta))})
-    if rng.random() < 0.2:
-        path.rename(path.with_name("run.npz.previous"))
     read_run(long_runs()[which], path)
     read_arrays(path)
 

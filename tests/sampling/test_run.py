@@ -281,14 +281,6 @@ def checkpoint(train, test_set, tmp_path_factory):
     return path
 
 
-def test_truncated_checkpoint_falls_back_to_the_last_whole_one(checkpoint, draws, train, test_set, tmp_path):
-    path = tmp_path / "run.npz"
-    previous = checkpoint.with_name("run.npz.previous")
-    path.write_bytes(checkpoint.read_bytes()[:-500])
-    path.with_name("run.npz.previous").write_bytes(previous.read_bytes())
-    assert same(draws, sample(NETWORK, train, test_set, **SHORT, observables=EVERYTHING, checkpoint=path))
-
-
 def test_no_whole_checkpoint(train, test_set, tmp_path):
     path = tmp_path / "run.npz"
     path.write_bytes(b"PK nothing")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from finitewidth.checks.json_input import parse_json
 from finitewidth.data.npz_file import read_archive
 from finitewidth.linalg import available_memory
 
-_FORMAT = 1
 SAVE_EVERY = 15.0  # seconds between two states that are saved
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """The last whole state of a run at ``path``, the one before it at ``path`` + ".previous"; arrays and JSON only.
+    """The last whole state of a run at ``path``; arrays and JSON only.
 
     fingerprint: JSON of all that decides the numbers; a file of another run is refused.
     """
@@ -40,39 +38,28 @@ class RunFile:
                 "create the folder first, or give another path",
             )
 
-    @property
-    def previous(self) -> Path:
-        """Where the state before the last is stored."""
-        return self.path.with_name(self.path.name + ".previous")
-
     def write(self, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Write beside, then rename: whenever this is cut short, one whole state is left."""
-        meta = {"format": _FORMAT, "fingerprint": self.fingerprint, **meta}
-        draft = self.path.with_name(self.path.name + ".part")
-        draft.unlink(missing_ok=True)  # a link there would lead elsewhere
-        with open(draft, "xb") as file:
-            save_arrays(file, meta=np.array(json.dumps(meta)), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.path.exists():
-            os.replace(self.path, self.previous)
-        os.replace(draft, self.path)
+        """Whenever this is cut short, the last whole state is left."""
+        text = np.array(json.dumps({"fingerprint": self.fingerprint, **meta}))
+
+        def write(draft: Path) -> None:
+            with open(draft, "xb") as file:
+                save_arrays(file, meta=text, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+
+        write_whole(self.path, write)
 
     def read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """The last whole state, or None where there is none.
-
-        Raises InputError for a file of another run, and where files exist and none can be read.
-        """
-        found = [path for path in (self.path, self.previous) if path.exists()]
-        for path in found:
-            arrays = read_arrays(path)
-            meta = None if arrays is None else _meta(arrays)
-            if arrays is not None and meta is not None:
-                self._refuse_other(path, meta)
-                return meta, arrays
-        if found:
+        """The last whole state, or None where there is none; InputError for a file of anything else."""
+        if not self.path.exists():
+            return None
+        arrays = read_arrays(self.path)
+        meta = None if arrays is None else _meta(arrays)
+        if arrays is None or meta is None:
             raise self._unusable("which cannot be read")
-        return None
+        self._refuse_other(meta)
+        return meta, arrays
 
     def misfit(self, what: str) -> InputError:
         """Of a file whose fingerprint is right and whose contents are not those of this run."""
@@ -107,13 +94,13 @@ class RunFile:
             raise self.misfit(name)
         return values
 
-    def _refuse_other(self, path: Path, meta: dict[str, Any]) -> None:
+    def _refuse_other(self, meta: dict[str, Any]) -> None:
         ours: Any = json.loads(self.fingerprint)
         theirs: Any = parse_json(meta["fingerprint"])
         differ = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if differ:
             raise InputError(
-                f"checkpoint {path} of another run ({', '.join(differ)} differ)",
+                f"checkpoint {self.path} of another run ({', '.join(differ)} differ)",
                 "a checkpoint of this very run",
                 "give another path, or delete the checkpoint to start afresh",
             )
@@ -189,21 +176,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let ``write`` fill a draft beside ``path``, then rename it: the file is whole or not there at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        draft.unlink(missing_ok=True)  # a link there would lead elsewhere
         write(draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     return path
-
-
-def now_and_then(save: Callable[[Any], None]) -> Callable[[Any], None]:
-    """``save``, at most every 15 seconds."""
-    saved = time.monotonic()
-
-    def save_if_due(state: Any) -> None:
-        nonlocal saved
-        if time.monotonic() - saved > SAVE_EVERY:
-            save(state)
-            saved = time.monotonic()
-
-    return save_if_due

@@ -17,9 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from finitewidth.checks.exceptions import InputError
-
-VARIABLE = "FINITEWIDTH_COMPILATION_CACHE"
 LARGEST = 256 * 2**20  # bytes that it may hold when it is opened
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _lock = threading.Lock()
@@ -31,8 +28,8 @@ _before: dict[str, Any] = {}  # JAX's settings, to be restored when the last of 
 def kept_programs() -> Iterator[None]:
     """JAX looks for compiled programs on disk, and leaves them there, for as long as the context lasts.
 
-    Does nothing where the user has set a cache of their own, or switched it off (``FINITEWIDTH_COMPILATION_CACHE=off``;
-    a path there is the folder). Raises InputError for a folder given so that is not safe.
+    Does nothing where the user has set a cache of their own (``JAX_COMPILATION_CACHE_DIR``), or switched it off
+    (``JAX_ENABLE_COMPILATION_CACHE=false``), and where there is no safe place for one.
     """
     try:
         _open()
@@ -42,16 +39,7 @@ def kept_programs() -> Iterator[None]:
 
 
 def folder() -> Path | None:
-    """Where compiled programs are kept; None where they are not: switched off, or no safe place for them."""
-    given = os.environ.get(VARIABLE, "")
-    if given.lower() in ("off", "0", "no", "false"):
-        return None
-    if given:
-        found = Path(given).expanduser().absolute()
-        if _is_safe(found):
-            return found / _processor()
-        wanted = "a folder of your own that nobody else can write to"
-        raise InputError(f"{VARIABLE}={given}", wanted, f"choose another, or write {VARIABLE}=off")
+    """Where compiled programs are kept; None where there is no safe place for them."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     found = (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "finitewidth" / "jax"
     return found / _processor() if found.is_absolute() and _is_safe(found) else None

@@ -93,11 +93,6 @@ def require_jax(network: Any, purpose: str, *others: str) -> None:
             importlib.import_module(library)
         except ImportError as error:
             raise MissingExtraError(library, "sample", purpose) from error
-    refuse_numpy_only(network)
-
-
-def refuse_numpy_only(network: Any) -> None:
-    """An activation that JAX cannot differentiate is refused before anything is compiled."""
     import jax
 
     try:

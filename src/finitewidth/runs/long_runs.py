@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from finitewidth.inference.methods import Control, Method, Problem, Solution, ga
 from finitewidth.linalg import memory_cap, require_memory
 from finitewidth.networks import Network
 from finitewidth.networks.scale import warn_of_scale
-from finitewidth.runs import durations
-from finitewidth.runs.checkpoints import RunFile, folder_of, now_and_then
+from finitewidth.runs import checkpoints, durations
+from finitewidth.runs.checkpoints import RunFile, folder_of
 from finitewidth.runs.fingerprints import network_fingerprint, versions
 from finitewidth.runs.jax_runs import memory_errors
 from finitewidth.runs.progress import progress_bar
@@ -162,9 +163,8 @@ def carry_out(
         if durations.wanted():
             durations.refuse_beyond(min(engine.least_seconds(start), run.most_seconds), str(run), run.remedy)
         try:
-            with _watched(run, start, save, progress) as watch:
-                for state in engine.run(start):
-                    watch(state)
+            for state in _states(run, start, save, progress):  # noqa: B007  the last one counts
+                pass
         except KeyboardInterrupt:
             if not run.usable(state):
                 save(state)
@@ -173,22 +173,18 @@ def carry_out(
     return state
 
 
-@contextlib.contextmanager
-def _watched(
-    run: LongRun[State], state: State, save: Callable[[State], None], progress: bool | str
-) -> Iterator[Callable[[State], None]]:
-    """Called after every state: moves the bar, saves now and then, and requires the time of the rest."""
-    save_if_due = now_and_then(save)
-    label, done, total = run.engine.where(state)
-    pace = durations.Pace(str(run), run.remedy, run.paced, run.most_seconds)
+def _states(run: LongRun[State], start: State, save: Callable[[State], None], progress: bool | str) -> Iterator[State]:
+    """What it goes through after ``start``: moves the bar, saves now and then, and requires the time of the rest."""
+    label, done, total = run.engine.where(start)
+    pace, saved = durations.Pace(str(run), run.remedy, run.paced, run.most_seconds), time.monotonic()
     with reporting(pace, progress, label, total, done) as report:
-
-        def watch(state: State) -> None:
+        for state in run.engine.run(start):
+            yield state  # first: whatever ends the run below, it is not lost
             label, _, total = run.engine.where(state)
             report(label, run.engine.effort(state), total)
-            save_if_due(state)
-
-        yield watch
+            if time.monotonic() - saved > checkpoints.SAVE_EVERY:
+                save(state)
+                saved = time.monotonic()
 
 
 @contextlib.contextmanager
