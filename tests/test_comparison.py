@@ -156,7 +156,7 @@ def test_each_row_is_that_of_its_method_alone(data):
         curve = fw.learning_curve(LINEAR, *data, [3, 4], [0.1, 0.2], method=method)
         assert [row.rows[name].test_error for row in found] == curve.column("test_error").tolist()
     row = found[0]
-    assert (row.theory, row.sample, row.reference) == (row.rows["sample"], row.rows["integrate"], row.rows["integrate"])
+    assert (row.theory, row.sample) == (row.rows["sample"], row.rows["integrate"])
     assert list(row.others) == ["sample", "infinite"]
     assert not row.converged  # so few draws: no difference from them
     assert row.difference == row.difference_of("test_error", "sample") == Difference(None, None)
@@ -173,7 +173,7 @@ def test_two_methods_of_one_name_are_told_apart(data):
     deep = fw.FullyConnected(widths=(5, 5))
     (row,) = fw.compare(deep, *data, methods=(fw.Saddle("product"), fw.Saddle("nested")))
     assert list(row.rows) == ["Saddle(closure='product')", "Saddle(closure='nested')"]
-    gap = row.theory.test_error / row.reference.test_error - 1.0
+    gap = row.theory.test_error / row.sample.test_error - 1.0
     assert row.difference.in_se is None
     assert row.difference.percent == pytest.approx(100.0 * gap)
     assert math.isnan(fw.Comparison((row,), True).largest_difference)

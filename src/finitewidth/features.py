@@ -319,9 +319,7 @@ def learned(source: Draws | Ensemble, network: Network | None = None, train: Dat
 def _network(source: Source, network: Network | None) -> Network:
     if isinstance(source, Ensemble):
         if source.diverged.any():
-            raise InputError(
-                source.verdict[1].partition(";")[0], "networks that did not", "take a smaller learning_rate"
-            )
+            raise InputError(source.message.partition(";")[0], "networks that did not", "take a smaller learning_rate")
         return source.network
     if isinstance(source, TheorySolution):
         return source.theory.network

@@ -127,7 +127,7 @@ class TestOwnUnits:
         given, bare, factor = parts
         ours, plain = (fw.train(NETWORK, *d, **TRAINING) for d in (given, bare))
         self.same(ours.errors(), plain.errors(), factor)
-        self.same(ours.prediction().errors(given[1].y), plain.prediction().errors(given[1].y), factor)
+        self.same(ours.predict(given[1]).errors(given[1].y), plain.predict(bare[1]).errors(given[1].y), factor)
         np.testing.assert_allclose(ours.history.test_error, factor * plain.history.test_error)
         np.testing.assert_array_equal(ours.history.objective, plain.history.objective)
 

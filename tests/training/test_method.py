@@ -65,13 +65,13 @@ def test_what_a_solution_says():
     assert isinstance(solution, Solution)
     assert set(Row.__annotations__) <= set(solution.row(TEST, 0.0).to_dict())
     assert (solution.network, solution.likelihood, solution.train) == (NETWORK, Gaussian(0.1), TRAIN)
-    assert (solution.converged, solution.message) == ensemble.verdict
+    assert (solution.converged, solution.message) == (ensemble.converged, ensemble.message)
     assert solution.complete
     assert np.isnan(solution.log_evidence)
     assert solution.order_parameters == pytest.approx(ensemble.order_parameter.ravel())
     # without a test set it predicts, and errs, anywhere
-    np.testing.assert_array_equal(solution.predict(TEST).mean, ensemble.prediction().mean)
-    np.testing.assert_array_equal(solution.predict(TEST.x).variance, ensemble.prediction().variance)
+    np.testing.assert_array_equal(solution.predict(TEST).mean, ensemble.predict(TEST).mean)
+    np.testing.assert_array_equal(solution.predict(TEST.x).variance, ensemble.predict(TEST).variance)
     assert solution.errors(TEST) == ensemble.errors()
 
 
@@ -93,7 +93,7 @@ def test_without_weight_decay():
 def test_errors_by_hand():
     ensemble = fw.train(NETWORK, TRAIN, TEST, **SHORT)
     f, y = ensemble.outputs(TEST.x), TEST.y
-    errors, prediction = ensemble.errors(), ensemble.prediction()
+    errors, prediction = ensemble.errors(), ensemble.predict(TEST)
     own = ((y - f) ** 2).mean(1)
     assert errors.test_error == pytest.approx(own.mean(), rel=1e-12)
     assert errors.test_error_se == pytest.approx(own.std(ddof=1) / np.sqrt(3), rel=1e-12)
@@ -103,9 +103,8 @@ def test_errors_by_hand():
     np.testing.assert_allclose(prediction.mean, f.mean(0), rtol=1e-12)
     np.testing.assert_allclose(prediction.variance, f.var(0, ddof=1), rtol=1e-12)
     assert prediction.train_error == errors.train_error == pytest.approx(ensemble.history.train_error[:, -1].mean())
-    last = ensemble.history.to_dicts()[-1]
-    assert last["step"] == 20
-    assert last["test_error"] == pytest.approx(errors.test_error, rel=1e-9)
+    assert ensemble.history.step[-1] == 20
+    assert ensemble.history.test_error[:, -1].mean() == pytest.approx(errors.test_error, rel=1e-9)
     with pytest.raises(fw.InputError, match=r"targets of shape \(5,\)"):
         ensemble.errors(np.zeros(5))
     with pytest.raises(fw.InputError, match=r"x of shape \(2,\)"):

@@ -268,7 +268,7 @@ def test_divergence_is_never_a_number():
         errors.test_error_se,
     ]
     assert np.isnan(values).all()
-    assert np.isnan(ensemble.prediction().mean).all()
+    assert np.isnan(ensemble.predict(test).mean).all()
     with pytest.raises(fw.InputError, match="diverged"):
         fw.features.information(ensemble)
     row = ensemble.row(test, 0.0)

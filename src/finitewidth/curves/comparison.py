@@ -59,11 +59,6 @@ class ComparedRow(Displayed):
     rows: dict[str, Row]
 
     @property
-    def reference(self) -> Row:
-        """The last one."""
-        return [*self.rows.values()][-1]
-
-    @property
     def others(self) -> dict[str, Row]:
         """All but the last one."""
         return dict([*self.rows.items()][:-1])
@@ -75,18 +70,18 @@ class ComparedRow(Displayed):
 
     @property
     def sample(self) -> Row:
-        """What it is compared with: ``reference``."""
-        return self.reference
+        """The last one, with which the others are compared."""
+        return [*self.rows.values()][-1]
 
     @property
     def width(self) -> int | tuple[int, ...]:
         """Neurons of every hidden layer, or one width a layer."""
-        return self.reference.width
+        return self.sample.width
 
     @property
     def temperature(self) -> float:
         """T."""
-        return self.reference.temperature
+        return self.sample.temperature
 
     @property
     def converged(self) -> bool:
@@ -105,7 +100,7 @@ class ComparedRow(Displayed):
 
     def difference_of(self, quantity: str, name: str | None = None) -> Difference:
         """Of "test_error", "train_error", "bias" or "variance", of a method (default: the first) from the last."""
-        return Difference.of(self.theory if name is None else self.rows[name], self.reference, quantity)
+        return Difference.of(self.theory if name is None else self.rows[name], self.sample, quantity)
 
     def to_dict(self, plain: Callable[[Row], dict[str, Any]] = lambda row: row.to_dict()) -> dict[str, Any]:
         """Plain data: ``{"width", "theory", "sample", "difference", "train_difference", "validity"}`` of two methods.

@@ -26,12 +26,10 @@ _NAMES = (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0))
 
 @dataclass(frozen=True)
 class _Watch:
-    """limit: seconds, None for none. say: prints a line. settled: nobody estimates any more. jobs, weight: this is one
-    of several jobs."""
+    """limit: seconds, None for none. say: prints a line. jobs, weight: this is one of several jobs."""
 
     limit: float | None = LIMIT
     say: Callable[[str], Any] | None = None
-    settled: bool = False
     jobs: Jobs | None = None
     weight: float = 1.0
 
@@ -72,7 +70,7 @@ def announced(say: Callable[[str], Any]) -> contextlib.AbstractContextManager[No
 
 def settled() -> contextlib.AbstractContextManager[None]:
     """Nothing is estimated in here: the caller has estimated the whole."""
-    return _watching(replace(_watch.get(), settled=True))
+    return _watching(_Watch(limit=None))
 
 
 def parse_time(text: str | float) -> float:
@@ -97,9 +95,8 @@ def format_time(seconds: float) -> str:
 def wanted() -> bool:
     """Whether an estimate would lead to anything: there is a limit, or somebody who reads it."""
     watch = _watch.get()
-    if watch.settled or (watch.jobs is not None and watch.jobs.estimated):
-        return False
-    return watch.limit is not None or watch.say is not None
+    estimated = watch.jobs is not None and watch.jobs.estimated
+    return not estimated and (watch.limit is not None or watch.say is not None)
 
 
 def require_time(seconds: float, what: str, remedy: str) -> None:

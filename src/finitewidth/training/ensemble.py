@@ -71,17 +71,6 @@ class History(Displayed):
     train_error: Array
     test_error: Array
 
-    def to_dicts(self) -> list[dict[str, float]]:
-        """One row a step: means over networks and standard errors; ``pandas.DataFrame(history.to_dicts())``."""
-        rows = []
-        for index, step in enumerate(self.step):
-            row: dict[str, float] = {"step": int(step)}
-            for name in ("objective", "train_error", "test_error"):
-                values = getattr(self, name)[:, index]
-                row |= {name: _mean(values), f"{name}_se": standard_error(values)}
-            rows.append(row)
-        return rows
-
 
 @dataclass(frozen=True, eq=False)
 class Ensemble(Displayed):
@@ -147,20 +136,16 @@ class Ensemble(Displayed):
         outputs = self._map(_apply, self.parameters, points_like(x, self.train))
         return outputs[..., 0] if self.train.y.ndim == 1 else outputs
 
-    def prediction(self, x: Any = None) -> Prediction:
-        """Mean and variance over networks at points ``x`` (default: the test points); NaN where a network diverged.
+    def predict(self, x: ArrayLike | Dataset) -> Prediction:
+        """Mean and variance over networks at points ``x``, an array or a ``Dataset``; NaN where a network diverged.
 
         The variance is unbiased (S - 1), and 0 for one network.
         """
-        outputs = np.array(self._at_test if x is None else self.outputs(x))
+        outputs = self.outputs(x)
         outputs[self.diverged] = np.nan
         mean = outputs.mean(0)
         variance = outputs.var(0, ddof=1) if len(outputs) > 1 else np.zeros_like(mean)
         return Prediction(mean, variance, float(self._train_errors.mean()), encoding=self.train.encoding)
-
-    def predict(self, x: ArrayLike | Dataset) -> Prediction:
-        """``prediction`` at points ``x``, an array or a ``Dataset``."""
-        return self.prediction(x)
 
     def row(self, test: Dataset, seconds: float) -> TrainedRow:
         """The line of a learning curve."""
@@ -185,7 +170,6 @@ class Ensemble(Displayed):
         # to first order the bias errs as the mean of this (delta method)
         slope = (-2.0 * (y - mean) * (outputs - mean)).reshape(count, -1).mean(1)
         test_error, accuracy = _mean(own), self._accuracy(y, outputs)
-        converged, message = self.verdict
         errors = TrainedErrors(
             test_error=test_error,
             bias=test_error - variance,
@@ -198,33 +182,28 @@ class Ensemble(Displayed):
             variance_se=standard_error(own - slope),
             accuracy_se=None if accuracy is None else standard_error(accuracy),
             networks=count,
-            converged=converged,
-            message=message,
+            converged=self.converged,
+            message=self.message,
         )
         return in_own_units(errors, self.train.encoding)
 
     @property
-    def verdict(self) -> tuple[bool, str]:
-        """Whether the networks have come to rest, and what is wrong if not."""
+    def message(self) -> str:
+        """Why the networks have not come to rest, and what to do; empty where they have."""
         if self.diverged.any():
             remedy = "take a smaller learning_rate"
-            return False, f"{int(self.diverged.sum())} of {len(self.seeds)} networks diverged; {remedy}"
+            return f"{int(self.diverged.sum())} of {len(self.seeds)} networks diverged; {remedy}"
         if not self.complete:
-            return False, f"interrupted after {self.steps} of {self.settings['steps']} steps"
+            return f"interrupted after {self.steps} of {self.settings['steps']} steps"
         if self._falling.any():
             where = f"the objective of {int(self._falling.sum())} of {len(self.seeds)} networks moved by more than 1 %"
-            return False, f"{where} in the second half of the run; train for more steps"
-        return True, ""
+            return f"{where} in the second half of the run; train for more steps"
+        return ""
 
     @property
     def converged(self) -> bool:
         """Whether the networks have come to rest."""
-        return self.verdict[0]
-
-    @property
-    def message(self) -> str:
-        """What is wrong, and what to do."""
-        return self.verdict[1]
+        return not self.message
 
     @property
     def _falling(self) -> Array:
