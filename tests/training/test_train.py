@@ -145,7 +145,7 @@ def test_an_epoch_meets_every_point_once():
 
     from finitewidth.training.engine import Program
 
-    program = Program(LINEAR, "sgd", 3)
+    program = Program(LINEAR, "sgd", 3, (3,), 1)
     batches = np.array([program._batch(jax.random.key(0), step, 7) for step in range(40)]).reshape(20, 2, 3)
     for epoch in batches:
         assert len(set(epoch.ravel())) == 6
@@ -156,16 +156,16 @@ def test_an_epoch_meets_every_point_once():
 def test_the_batches_of_an_epoch_add_up_to_the_full_gradient():
     import jax
 
-    from finitewidth.training.engine import Arrays, Program, Settings, State
+    from finitewidth.training.engine import Arrays, Program, State
 
     y = TRAIN.y[:, None]
-    arrays = Arrays(TRAIN.x, y, TEST.x, TEST.y[:, None])
+    arrays = Arrays(TRAIN.x, y, TEST.x, TEST.y[:, None], 0.1, 0.0, 0.2)
     start = {"hidden": {"weights": [np.full((4, 3), 0.3)], "offsets": []}, "readout": np.full((1, 4), 0.7)}
 
     def moves(batch, steps):
-        program = Program(LINEAR, "sgd", batch)
-        state, settings = State(start, program._rule(0.0).init(start)), Settings(0.1, 0.0, 0.2)
-        moved = jax.jit(lambda step, data: program._step(state, jax.random.key(3), step, settings, data).parameters)
+        program = Program(LINEAR, "sgd", batch, (3,), 1)
+        state = State(start, program._rule(0.0).init(start))
+        moved = jax.jit(lambda step, data: program._step(state, jax.random.key(3), step, data).parameters)
         return [np.asarray(moved(step, arrays)["hidden"]["weights"][0]) - 0.3 for step in range(steps)]
 
     with jax.enable_x64(True):

@@ -26,17 +26,12 @@ _Lanes = Callable[[Callable[[slice], Tree], Iterable[slice]], list[Tree]]
 
 
 class Arrays(NamedTuple):
-    """What the compiled functions read: x (points, ...), targets (points, D)."""
+    """What the compiled functions read: x (points, ...), targets (points, D), and numbers. rate: the step."""
 
     train: Leaf
     y: Leaf
     test: Leaf
     y_test: Leaf
-
-
-class Settings(NamedTuple):
-    """Numbers that may change without compiling anew. rate: the step."""
-
     rate: Leaf
     momentum: Leaf
     temperature: Leaf
@@ -53,33 +48,34 @@ class State(NamedTuple):
 class Program:
     """How networks of one kind are trained: no data, no seed; equal programs share compiled code.
 
-    batch: points a step, 0 for all.
+    batch: points a step, 0 for all. input_shape: of a point.
     """
 
     network: Network
     optimiser: str
     batch: int
+    input_shape: tuple[int, ...]
+    n_outputs: int
 
-    def start(self, seeds: np.ndarray, arrays: Arrays) -> State:
+    def start(self, seeds: np.ndarray) -> State:
         """Networks drawn from the prior, (seeds, ...)."""
-        state: State = compiled(_start_each, self)(seeds, arrays)
+        state: State = compiled(_start_each, self)(seeds)
         return state
 
     def advance(
-        self, states: State, seeds: np.ndarray, first: int, count: int, settings: Settings, arrays: Arrays
+        self, states: State, seeds: np.ndarray, first: int, count: int, arrays: Arrays
     ) -> tuple[State, dict[str, Array]]:
         """``count`` steps after the first ``first`` ones, and what is recorded after them, (seeds,) each."""
-        found: tuple[State, dict[str, Array]] = compiled(_advance_together, self)(
-            states, seeds, first, count, settings, arrays
-        )
+        together = compiled(_advance_together, self)
+        found: tuple[State, dict[str, Array]] = together(states, seeds, first, count, arrays)
         return found
 
-    def structure(self, arrays: Arrays) -> Tree:
+    def structure(self) -> Tree:
         """What a state is, without making one: a pytree of shapes."""
-        return jax.eval_shape(self._start, 0, arrays)
+        return jax.eval_shape(self._start, 0)
 
-    def _start(self, seed: Array, arrays: Arrays) -> State:
-        parameters = self.network.init(_key(seed), arrays.train.shape[1:], arrays.y.shape[1])
+    def _start(self, seed: Array) -> State:
+        parameters = self.network.init(_key(seed), self.input_shape, self.n_outputs)
         return State(parameters, self._rule(0.0).init(parameters))
 
     def _rule(self, momentum: Array | float) -> optax.GradientTransformation:
@@ -87,15 +83,15 @@ class Program:
         return optax.scale_by_adam() if self.optimiser == "adam" else optax.trace(momentum)
 
     def _advance(
-        self, state: State, seed: Array, first: Array, count: Array, settings: Settings, arrays: Arrays
+        self, state: State, seed: Array, first: Array, count: Array, arrays: Arrays
     ) -> tuple[State, dict[str, Array]]:
         def one(index: Array, state: State) -> State:
-            return self._step(state, jax.random.fold_in(_key(seed), 1), first + index, settings, arrays)
+            return self._step(state, jax.random.fold_in(_key(seed), 1), first + index, arrays)
 
         state = jax.lax.fori_loop(0, count, one, state)
-        return state, self._record(state.parameters, settings, arrays)
+        return state, self._record(state.parameters, arrays)
 
-    def _step(self, state: State, key: Array, step: Array, settings: Settings, arrays: Arrays) -> State:
+    def _step(self, state: State, key: Array, step: Array, arrays: Arrays) -> State:
         x, y = arrays.train, arrays.y
         if self.batch:
             chosen = self._batch(key, step, len(x))
@@ -104,11 +100,11 @@ class Program:
 
         def loss(parameters: Tree) -> Array:
             misfit = 0.5 * share * ((y - self.network.apply(parameters, x)) ** 2).sum()
-            return misfit - settings.temperature * self.network.log_prior(parameters)
+            return misfit - arrays.temperature * self.network.log_prior(parameters)
 
         gradient = jax.grad(loss)(state.parameters)
-        direction, optimiser = self._rule(settings.momentum).update(gradient, state.optimiser, state.parameters)
-        return State(jax.tree.map(lambda w, d: w - settings.rate * d, state.parameters, direction), optimiser)
+        direction, optimiser = self._rule(arrays.momentum).update(gradient, state.optimiser, state.parameters)
+        return State(jax.tree.map(lambda w, d: w - arrays.rate * d, state.parameters, direction), optimiser)
 
     def _batch(self, key: Array, step: Array, points: int) -> Array:
         """Without replacement in every epoch, which leaves out what does not fill a batch: other points each time."""
@@ -116,12 +112,12 @@ class Program:
         order = jax.random.permutation(jax.random.fold_in(key, step // batches), points)
         return jax.lax.dynamic_slice(order, ((step % batches) * self.batch,), (self.batch,))
 
-    def _record(self, parameters: Tree, settings: Settings, arrays: Arrays) -> dict[str, Array]:
+    def _record(self, parameters: Tree, arrays: Arrays) -> dict[str, Array]:
         def error(x: Array, y: Array) -> Array:
             return ((y - self.network.apply(parameters, x)) ** 2).mean()
 
         train_error = error(arrays.train, arrays.y)
-        prior = settings.temperature * self.network.log_prior(parameters)
+        prior = arrays.temperature * self.network.log_prior(parameters)
         return {
             "objective": 0.5 * train_error * arrays.y.size - prior,
             "train_error": train_error,
@@ -133,14 +129,14 @@ def _key(seed: Array) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def _start_each(program: Program, seeds: Array, arrays: Arrays) -> State:
+def _start_each(program: Program, seeds: Array) -> State:
     """One after another: vmapped generators compile slowly."""
-    state: State = jax.lax.map(lambda seed: program._start(seed, arrays), seeds)
+    state: State = jax.lax.map(program._start, seeds)
     return state
 
 
 def _advance_together(program: Program, *arguments: Any) -> tuple[State, dict[str, Array]]:
-    found: tuple[State, dict[str, Array]] = jax.vmap(program._advance, (0, 0, None, None, None, None))(*arguments)
+    found: tuple[State, dict[str, Array]] = jax.vmap(program._advance, (0, 0, None, None, None))(*arguments)
     return found
 
 
@@ -162,7 +158,6 @@ class Engine:
 
     program: Program
     arrays: Arrays
-    settings: Settings
     seeds: np.ndarray
     steps: int
     every: int
@@ -175,7 +170,7 @@ class Engine:
     def _first(self) -> Progress:
         """On one thread, or each would compile what all of them share."""
         with lanes(1) as do:
-            states = _joined(do(lambda part: self.program.start(self.seeds[part], self.arrays), self._parts))
+            states = _joined(do(lambda part: self.program.start(self.seeds[part]), self._parts))
             return self._advanced(Progress(0, states, {}), 0, do)
 
     def step_seconds(self, at: Progress) -> float:
@@ -219,7 +214,7 @@ class Engine:
     def _advanced(self, done: Progress, count: int, do: _Lanes) -> Progress:
         def work(part: slice) -> Tree:
             states = jax.tree.map(lambda leaf: leaf[part], done.states)
-            return self.program.advance(states, self.seeds[part], done.steps, count, self.settings, self.arrays)
+            return self.program.advance(states, self.seeds[part], done.steps, count, self.arrays)
 
         states, record = _joined(do(work, self._parts))
         columns = {name: value[:, None] for name, value in record.items()}

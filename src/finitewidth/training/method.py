@@ -29,7 +29,7 @@ from finitewidth.runs.long_runs import LongRun, MethodOfRuns, carry_out_alone
 from finitewidth.training.ensemble import Ensemble, History
 
 if TYPE_CHECKING:
-    from finitewidth.training.engine import Arrays, Engine, Program, Progress
+    from finitewidth.training.engine import Engine, Program, Progress
 
 OPTIMISERS = ("sgd", "adam")
 _MOST_SEEDS = 10**6
@@ -201,32 +201,25 @@ class TrainingRun(LongRun["Progress"]):
         return self.network.widths[-1] if mean_field else 1
 
     def bytes(self) -> float:
-        program, arrays = self.program(), self.arrays()
+        program = self.program()
         import jax
 
         with single_thread():
-            one = sum(leaf.size for leaf in jax.tree.leaves(program.structure(arrays)))
-        hidden = self.network.n_features(arrays.train.shape[1:]) * self.network.depth
-        points = len(arrays.train) + len(arrays.test)
-        inputs = arrays.train[0].size
-        patches = self.network.n_features(arrays.train.shape[1:]) // self.network.widths[-1]
+            one = sum(leaf.size for leaf in jax.tree.leaves(program.structure()))
+        features, points = self.network.n_features(program.input_shape), len(self.train) + len(self.test)
+        patched = self.train.n_inputs * (features // self.network.widths[-1])
+        active = 6.0 * features * self.network.depth + 2.0 * patched
         # states before and after a step, here and in JAX, with gradients; activations forward and backward
-        return 8.0 * len(self.settings.each_seed) * (5.0 * one + points * (6.0 * hidden + 2.0 * inputs * patches)) + 2e8
+        return 8.0 * len(self.settings.each_seed) * (5.0 * one + points * active) + 2e8
 
     def program(self) -> Program:
         """What is compiled. Raises MissingExtraError."""
         require_jax(self.network, "training", "optax")
         from finitewidth.training.engine import Program
 
-        batch = self.settings.batch or 0
-        return Program(self.network, self.settings.optimiser, 0 if batch == len(self.train) else batch)
-
-    def arrays(self) -> Arrays:
-        """What it reads."""
-        from finitewidth.training.engine import Arrays
-
-        y, y_test = (part.y.reshape(len(part), -1) for part in (self.train, self.test))
-        return Arrays(self.train.x, y, self.test.x, y_test)
+        batch, points = self.settings.batch or 0, len(self.train)
+        shape, outputs = self.train.x.shape[1:], self.train.n_outputs
+        return Program(self.network, self.settings.optimiser, 0 if batch == points else batch, shape, outputs)
 
     @property
     def cost(self) -> float:
@@ -248,11 +241,13 @@ class TrainingRun(LongRun["Progress"]):
     @cached_property
     def engine(self) -> Engine:
         """The program on this data, nothing compiled yet."""
-        from finitewidth.training.engine import Engine, Settings
+        from finitewidth.training.engine import Arrays, Engine
 
-        given = self.settings
-        settings = Settings(self.rate * self._width_factor, given.momentum or 0.0, self.temperature)
-        return Engine(self.program(), self.arrays(), settings, given.each_seed, given.steps, self.every)
+        given, program = self.settings, self.program()
+        y, y_test = (part.y.reshape(len(part), -1) for part in (self.train, self.test))
+        rate, momentum = self.rate * self._width_factor, given.momentum or 0.0
+        arrays = Arrays(self.train.x, y, self.test.x, y_test, rate, momentum, self.temperature)
+        return Engine(program, arrays, given.each_seed, given.steps, self.every)
 
     def usable(self, state: Progress) -> bool:
         """Whether any step was done."""
