@@ -6,13 +6,11 @@ import contextlib
 import itertools
 import math
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,6 +75,7 @@ class Refinement:
     ) -> None:
         self.method, self.accuracy = method, method.accuracy
         self.train, self.test, self.temperature, self.control = train, test, temperature, control
+        self._folder = None if control.checkpoints is None else folder_of(control.checkpoints)
         self.asked = sorted({network.widths[0] for network in networks})
         stored = self._of_earlier_calls(networks[0])
         self._networks = {network.widths[0]: network for network in networks} | stored
@@ -87,6 +86,7 @@ class Refinement:
         self.complete = False
         self._ends = math.inf  # by time.perf_counter
         self._samples_taken: Counter[int] = Counter()
+        self._states: dict[int, Any] = {}  # of sampled widths, from which the next samples there go on
         self._measured = self._expected = 0.0  # seconds of the samples that were taken
         self._known: dict[str, tuple[Mixture, list[Array]]] = {}  # of errors, with the samples that there are
         for width in stored:
@@ -150,11 +150,11 @@ class Refinement:
         """Sample one width after another until the accuracy is reached, or the time is over."""
         self._ends = time.perf_counter() + seconds
         plan = self.plan()
-        with self._folder() as folder, durations.settled():
+        with durations.settled():
             for done in itertools.count(1):
                 if not plan:
                     break
-                self._sample(plan[0], folder, f"{done} of about {done + len(plan) - 1}")
+                self._sample(plan[0], f"{done} of about {done + len(plan) - 1}")
                 plan = self.plan()
         self.complete = True
 
@@ -162,13 +162,15 @@ class Refinement:
         """Of samples at these widths; they usually say more than was expected, so that fewer are taken."""
         return _TAKEN * sum(map(self._seconds, plan))
 
-    def _sample(self, width: int, folder: Path, place: str) -> None:
+    def _sample(self, width: int, place: str) -> None:
         """A width, better than before where it was sampled already; KeyboardInterrupt where that is cut short."""
         run = self._run(width)
         self._samples_taken[width] += 1
         expected, started = self._guess(width), time.perf_counter()
         label = f"width {width}, sample {place}" if self.control.progress else False
-        draws = run.collect(carry_out(run, folder / self._file(run.network), label))
+        file = None if self._folder is None else self._folder / self._file(run.network)
+        self._states[width] = carry_out(run, file, label, self._states.get(width))
+        draws = run.collect(self._states[width])
         errors = self._errors(draws)
         self._known.clear()
         if errors.converged:
@@ -233,9 +235,8 @@ class Refinement:
     def _read(self, width: int) -> None:
         """The sample of an earlier call, as it is; one that is too short is gone on with where that is planned."""
         run = self._run(width)
-        folder = self.control.checkpoints
-        assert folder is not None
-        file = RunFile(folder / self._file(run.network), run.fingerprint())
+        assert self._folder is not None
+        file = RunFile(self._folder / self._file(run.network), run.fingerprint())
         saved = file.read()
         if saved is None:
             return
@@ -255,25 +256,15 @@ class Refinement:
         except MemoryCapError as error:
             self.failed[width] = str(error)
 
-    @contextlib.contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """Where samples are saved: the folder of checkpoints, or one that goes with the call."""
-        if self.control.checkpoints is not None:
-            yield folder_of(self.control.checkpoints)
-            return
-        with tempfile.TemporaryDirectory() as name:
-            yield Path(name)
-
     def _file(self, network: Network) -> str:
         widths = "-".join(map(str, network.widths))
         return f"curve-width-{widths}-temperature-{self.temperature}-n-train-{self.train.n_points}.npz"
 
     def _of_earlier_calls(self, network: Network) -> dict[int, Network]:
         """Networks of this family that earlier calls sampled, by the width of their first layer."""
-        folder = self.control.checkpoints
-        names = [] if folder is None else sorted(path.name for path in folder.glob("curve-width-*.npz"))
+        files = () if self._folder is None else self._folder.glob("curve-width-*.npz")
         found = {}
-        for name in names:
+        for name in sorted(path.name for path in files):
             widths = [int(width) for width in re.findall(r"\d{1,9}", name.partition("-temperature-")[0])]
             if len(widths) == network.depth and all(widths):
                 one = network.with_widths(widths)

@@ -20,9 +20,7 @@ from finitewidth.studies.study import FULL, Plan, Study, Work
 from finitewidth.studies.theory_and_samples import (
     Line,
     agreement,
-    along,
     difference,
-    entries,
     entries_panel,
     error_panel,
     error_table,
@@ -74,11 +72,6 @@ def _learned(found: dict[str, Line]) -> Iterator[Claim]:
     """What each architecture learns, at the narrowest sampled width."""
     convolutional = found["convolutional"]
     width = convolutional.narrowest
-    yield Claim.above(
-        "the convolutional network correlates patches, along the pattern that the theory predicts",
-        f"width {width}, sampled Q between patches along the predicted one",
-        *along(*entries(convolutional, width, between=True)),
-    )
     yield Claim.above(
         "finite width lowers the test error of the convolutional network below that of infinite width",
         f"width {width}, relative gain in test error",

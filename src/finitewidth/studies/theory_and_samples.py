@@ -117,14 +117,6 @@ def nearer(theory: Any, limit: Any, sampled: Any) -> tuple[float, float]:
     return distances[0] - distances[1], 2.0 * sampled.test_error_se  # the largest slope in the sampled error
 
 
-def along(predicted: Array, sampled: Array, error: Array) -> tuple[float, float]:
-    """Sampled entries projected on the direction of the predicted ones; NaN where those are zero."""
-    norm = float(np.linalg.norm(predicted))
-    if norm == 0.0:
-        return math.nan, math.nan
-    return float(predicted @ sampled) / norm, float(np.linalg.norm(predicted * error)) / norm
-
-
 def correlation(theory: Array, sampled: Array, error: Array) -> tuple[float, float]:
     """Pearson's correlation of two sets of entries, and its standard error from the errors of the sampled ones.
 
@@ -139,18 +131,17 @@ def correlation(theory: Array, sampled: Array, error: Array) -> tuple[float, flo
     return float(np.corrcoef(theory, sampled)[0, 1]), float(spread)
 
 
-def entries(one: Line, width: int, between: bool = False) -> tuple[Array, Array, Array]:
+def entries(one: Line, width: int) -> tuple[Array, Array, Array]:
     """Q - 1 of the theory, of the samples, and the errors of the latter: the entries that are free.
 
-    between: those off the diagonal only. Infinite width is taken off: beside its ones and zeros any two matrices would
-    look alike.
+    Infinite width is taken off: beside its ones and zeros any two matrices would look alike.
     """
     row, sampled = one.theory[width], one.sampled[width]
     q, s, se = (np.array(part, dtype=float) for part in (row.order_parameters, sampled.order_parameters, sampled.q_se))
     if len(q) == 1 or one.diagonal:
         return q - 1.0, s - 1.0, se
     size = math.isqrt(len(q))
-    free, identity = np.triu_indices(size, int(between)), np.eye(size)
+    free, identity = np.triu_indices(size), np.eye(size)
     q, s, se = (part.reshape(size, size) for part in (q, s, se))
     return (q - identity)[free], (s - identity)[free], se[free]
 
