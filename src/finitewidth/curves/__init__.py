@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import needed
 from finitewidth.data import Dataset
 from finitewidth.display import Rows, shortened
 from finitewidth.inference.methods import Method, Noise, Row
@@ -19,7 +18,6 @@ from finitewidth.networks import Network
 from finitewidth.theory.rows import as_far_as_known, pending, without_validity
 
 if TYPE_CHECKING:
-    import pandas
     from rich.console import RenderableType
 
 _ASSESSED = 12  # rows up to which each has a validity
@@ -42,18 +40,8 @@ class LearningCurve(Rows[Row]):
         return np.array([getattr(row, name) for row in self.rows])
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data: ``pandas.DataFrame(curve.to_dicts())``."""
+        """Plain data: ``pandas.json_normalize(curve.to_dicts())`` is a data frame, one line a row."""
         return [row.to_dict() for row in self.rows]
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A pandas.DataFrame with one line a row; the validity is in ``expected_relative_error`` and ``validity``,
-        the evidence slope of method "first-order" in ``evidence_slope`` and ``evidence_slope_se``.
-
-        Raises MissingExtraError without pandas.
-        """
-        with needed("pandas", "table", "a data frame"):
-            import pandas
-        return pandas.DataFrame([_flat(row) for row in self.to_dicts()])
 
     def _parts(self, quick: bool) -> Iterator[RenderableType]:
         from finitewidth.display import tables
@@ -113,14 +101,3 @@ def curve_of(job: Job, train: Dataset, test: Dataset) -> LearningCurve:
     if planned > _ASSESSED:
         rows = [without_validity(row) for row in rows]
     return LearningCurve(tuple(rows), len(rows) == planned and all(row.complete for row in rows))
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """With the validity and the evidence slope in two columns each."""
-    if "validity" in row:
-        found = row["validity"] or {"expected_relative_error": None, "statement": None}
-        row |= {"expected_relative_error": found["expected_relative_error"], "validity": found["statement"]}
-    if "evidence_slope" in row:
-        slope = row["evidence_slope"] or {"total": None, "total_se": None}
-        row |= {"evidence_slope": slope["total"], "evidence_slope_se": slope["total_se"]}
-    return row

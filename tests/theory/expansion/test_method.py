@@ -69,16 +69,6 @@ def test_the_log_evidence_is_matched_too(digits):
     assert row.to_dict()["evidence_slope"]["total"] == row.evidence_slope.total
 
 
-def test_evidence_slopes_in_a_data_frame(digits):
-    pytest.importorskip("pandas")
-    found = fw.learning_curve(fw.FullyConnected(widths=(100,)), *digits, temperature=0.1, method=QUICK)
-    (line,) = found.to_pandas().to_dict("records")
-    assert (line["evidence_slope"], line["evidence_slope_se"]) == (
-        found[0].evidence_slope.total,
-        found[0].evidence_slope.total_se,
-    )
-
-
 def at_infinite_width(method, network, train, test):
     """N (error - infinite) for N -> infinity, from two widths."""
     (infinite,) = fw.learning_curve(network, train, test, temperature=0.1, method="infinite")
