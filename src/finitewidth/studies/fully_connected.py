@@ -30,8 +30,7 @@ def compute(work: Work) -> Findings:
     found = [_learned(work, 1, t) for t in plan.temperatures]
     learned = found[-1]
     found += [_learned(narrow, depth, hot) for depth in plan.depths if depth > 1]
-    solutions = _solutions(work, learned, hot)
-    control = _control(work, learned, solutions, hot)
+    control, solutions = _control(work, learned, hot)
     every = (*found, control)
     return Findings(
         claims=(*(claim for one in found for claim in _claims(one)), *_of_control(learned, control, solutions)),
@@ -46,21 +45,18 @@ def _learned(work: Work, depth: int, temperature: float) -> Line:
     return over_widths(work, f"L = {depth}, T = {temperature:g}", network, temperature)
 
 
-def _solutions(work: Work, learned: Line, temperature: float) -> dict[int, FrozenSolution]:
-    """Theory of frozen networks at the widths of the others."""
-    network = FullyConnected(widths=work.plan.widths[0], activation=work.plan.activation)
-    return {n: frozen(network.with_width(n), work.train, work.test, temperature) for n in learned.theory}
-
-
-def _control(work: Work, learned: Line, solutions: dict[int, FrozenSolution], temperature: float) -> Line:
-    plan = work.plan
-    line = Line(f"frozen, T = {temperature:g}", {width: one.errors for width, one in solutions.items()})
-    line.limit.update(learned.limit)
+def _control(work: Work, learned: Line, temperature: float) -> tuple[Line, dict[int, FrozenSolution]]:
+    """Frozen networks, and their theory, at the widths of the others."""
+    plan, data = work.plan, (work.train, work.test)
+    network = FullyConnected(widths=plan.widths[0], activation=plan.activation)
+    solutions = {width: frozen(network.with_width(width), *data, temperature) for width in learned.theory}
+    errors = {width: one.errors for width, one in solutions.items()}
+    line = Line(f"frozen, T = {temperature:g}", errors, limit=learned.limit)
     for width in plan.sampled:
         work.say(f"Drawing: {plan.networks} frozen networks, width {width}")
-        network = FullyConnected(widths=width, activation=plan.activation)
-        line.sampled[width] = sample_frozen(network, work.train, work.test, temperature, plan.networks, plan.seed)
-    return line
+        drawn = sample_frozen(network.with_width(width), *data, temperature, plan.networks, plan.seed)
+        line.sampled[width] = drawn
+    return line, solutions
 
 
 def _claims(one: Line) -> Iterator[Claim]:

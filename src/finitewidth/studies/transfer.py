@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,14 +59,8 @@ class Target(Errors):
 class SampledTarget(SampledErrors):
     """Samples of the target network; overlap of the readouts between the tasks, unknown without a source."""
 
-    overlap: float
-    overlap_se: float
-
-    @classmethod
-    def of(cls, errors: Any, overlap: float = math.nan, overlap_se: float = math.nan) -> SampledTarget:
-        """Of sampled errors."""
-        own = {one.name: getattr(errors, one.name) for one in fields(SampledErrors)}
-        return cls(**own, overlap=overlap, overlap_se=overlap_se)
+    overlap: float = math.nan
+    overlap_se: float = math.nan
 
 
 def compute(work: Work) -> Findings:
@@ -139,7 +133,7 @@ def _alone(work: Work, network: Network, target: Dataset) -> SampledTarget:
     method = Sample(chains=plan.chains, draws=2 * plan.draws, warmup=plan.warmup, seed=plan.seed)
     job = Job.of(network, plan.temperature, method, checkpoint=work.checkpoint("target alone"))
     (solution,) = job.solutions(target, work.test)
-    return SampledTarget.of(whole(solution).errors(work.test))
+    return SampledTarget(**vars(whole(solution).errors(work.test)))
 
 
 def _limit(work: Work, coupled: Coupled, target: Dataset) -> Row:
@@ -185,13 +179,13 @@ def _samples(
         place = work.checkpoint(protocol, name, f"{rho:g}")
         if isinstance(coupled, SourceFirst):
             following = sample_following(coupled, layers, seed=plan.seed, checkpoint=place)
-            overlap = following.order_parameter("cross")
-            found[rho] = SampledTarget.of(following.errors(work.test.y), *overlap)
+            overlap, error = following.order_parameter("cross")
+            found[rho] = SampledTarget(**vars(following.errors(work.test.y)), overlap=overlap, overlap_se=error)
             continue
         joint = sample_joint(coupled, *data, chains=plan.chains, draws=plan.draws, checkpoint=place, **options)
         q = whole(joint).observable("order_parameter")
-        overlap = float(q.mean[0, 1]), float(q.standard_error[0, 1])
-        found[rho] = SampledTarget.of(joint.errors(work.test.y), *overlap)
+        overlap, error = float(q.mean[0, 1]), float(q.standard_error[0, 1])
+        found[rho] = SampledTarget(**vars(joint.errors(work.test.y)), overlap=overlap, overlap_se=error)
     return found
 
 
