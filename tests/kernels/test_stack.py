@@ -244,7 +244,7 @@ def test_pooling_and_flattening_the_inputs_is_exact():
 def test_a_window_may_be_larger_than_a_padded_image_only(padding):
     kernel = fw.kernels.from_layers([conv(5, 1, padding), "relu", "flatten", "dense"])
     if padding == "none":
-        with pytest.raises(fw.InputError, match="window of at most 2 x 2"):
+        with pytest.raises(fw.InputError, match="patch of at most 2 x 2"):
             kernel.nngp(images(2, 2, 2, 1))
     else:
         close(kernel.nngp(images(1, 2, 2, 1))[0, 0], (images(1, 2, 2, 1) ** 2).sum() / 50.0)

@@ -170,11 +170,11 @@ def _(layer: L.Conv, step: Step, state: State, sides: Sides) -> None:
 
 def convolve(layer: L.Conv, space: tuple[int, ...], K: Array, full: bool) -> Array:
     """Mean over places d of a patch, K_{p+d,q+d}, zero outside the image."""
-    geometry, directions = layer.geometry(space), len(space)
+    windows, directions = layer.grid(space).windows, len(space)
     K = K.reshape(*space, *(space if full else ()), *K.shape[2 if full else 1 :])
-    for axis, windows in enumerate(geometry):
-        K = window_sum(K, (axis, directions + axis) if full else (axis,), *windows)
-    K *= 1.0 / math.prod(size for _, _, size, _ in geometry)
+    for axis, window in enumerate(windows):
+        K = window_sum(K, (axis, directions + axis) if full else (axis,), *window)
+    K *= 1.0 / math.prod(size for _, _, size, _ in windows)
     return _flat(K, directions, full)
 
 
@@ -190,26 +190,13 @@ def window_sum(K: Array, axes: tuple[int, ...], count: int, before: int, size: i
     if (size, step) == (1, 1):
         return K.copy()
     length = K.shape[axes[0]]
-    parts = []
+    out = np.zeros([count if axis in axes else full for axis, full in enumerate(K.shape)])
     for d in range(size):
         first = max(0, -((d - before) // step))
         last = min(count, (length - 1 + before - d) // step + 1)
         if first < last:
             source = slice(first * step + d - before, (last - 1) * step + d - before + 1, step)
-            parts.append((slice(first, last), source))
-    parts.sort(key=lambda part: part[0].start - part[0].stop)  # one that covers everything, if any, comes first
-    shape = list(K.shape)
-    for axis in axes:
-        shape[axis] = count
-    out = np.empty(shape)
-    for k, (target, source) in enumerate(parts):
-        into, take = _at(K.ndim, axes, target), K[_at(K.ndim, axes, source)]
-        if k:
-            out[into] += take
-        else:
-            if target != slice(0, count):
-                out[...] = 0.0
-            out[into] = take
+            out[_at(K.ndim, axes, slice(first, last))] += K[_at(K.ndim, axes, source)]
     return out
 
 
@@ -231,13 +218,13 @@ def _on_diagonal(K: Array) -> Array:
 
 @rule.register
 def _(layer: L.AveragePool, step: Step, state: State, sides: Sides) -> None:
-    geometry, directions = layer.geometry(step.space), len(step.space)
-    scale = 1.0 / math.prod(size for _, _, size, _ in geometry) ** 2
+    windows, directions = layer.grid(step.space).windows, len(step.space)
+    scale = 1.0 / math.prod(size for _, _, size, _ in windows) ** 2
 
     def pool(K: Array) -> Array:
         K = K.reshape(*step.space, *step.space, *K.shape[2:])
-        for axis, windows in enumerate(geometry):
-            K = window_sum(window_sum(K, (axis,), *windows), (directions + axis,), *windows)
+        for axis, window in enumerate(windows):
+            K = window_sum(window_sum(K, (axis,), *window), (directions + axis,), *window)
         K *= scale
         return _needed_pairs(_flat(K, directions, True), step)
 

@@ -22,7 +22,7 @@ from finitewidth.kernels.blocks import rectangle, slices, triangle
 from finitewidth.kernels.rules import State, Step
 from finitewidth.networks import layers as L
 from finitewidth.networks.base import Network
-from finitewidth.networks.patches import PatchGrid, times
+from finitewidth.networks.patches import times
 from finitewidth.networks.stack import LayeredNetwork, layers_of
 
 Array = np.ndarray
@@ -182,8 +182,7 @@ class _Program:
         for layer in self.before:
             x = _apply_to_inputs(layer, x)
         if isinstance(self.first, L.Conv):
-            patch = self.first.patch_in(x.shape[1:-1])
-            x = PatchGrid(x.shape[1:], patch, self.first.stride, self.first.padding).extract(x)
+            x = self.first.grid(x.shape[1:-1], x.shape[-1]).extract(x)
         x = x.reshape(len(x), -1, x.shape[-1])
         return np.ascontiguousarray(x.swapaxes(0, 1)) / math.sqrt(x.shape[-1])
 
@@ -240,7 +239,7 @@ class _Program:
         work = 3 * arrays * max(linalg.n_threads() * self.largest * block[0] * block[1], own)
         depth = 1 + max((len(step.inner) for step in _every(self.steps)), default=0)
         first = self.first
-        inputs = self.n * (math.prod(first.patch_in(self.steps[0].space)) if isinstance(first, L.Conv) else 9)
+        inputs = self.n * (first.grid(self.steps[0].space).patch_size if isinstance(first, L.Conv) else 9)
         return 8.0 * (arrays * n1 * n2 + (n1 + n2) * (kept + 3 * inputs) + work * depth)
 
 
@@ -280,20 +279,12 @@ def _needs_pairs(layer: L.Layer, behind: bool) -> bool:
     return behind
 
 
-# --- inputs ----------------------------------------------------------------------------------------------------------
-
-
 def _apply_to_inputs(layer: L.Layer, x: Array) -> Array:
     """Flatten and pooling of the inputs themselves."""
-    if isinstance(layer, L.Flatten):
-        return x.reshape(len(x), -1)
-    if isinstance(layer, L.GlobalAveragePool):
-        return x.mean(axis=tuple(range(1, x.ndim - 1)))
-    assert isinstance(layer, L.AveragePool)
-    geometry = layer.geometry(x.shape[1:-1])
-    for axis, windows in enumerate(geometry):
-        x = rules.window_sum(x, (1 + axis,), *windows)
-    return x / math.prod(size for _, _, size, _ in geometry)
+    if not isinstance(layer, L.AveragePool):
+        return layer.apply((), x)
+    grid = layer.grid(x.shape[1:-1], x.shape[-1])
+    return grid.extract(x).reshape(len(x), *grid.grid_shape, -1, x.shape[-1]).mean(axis=-2)
 
 
 # --- points with themselves ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from finitewidth.activations import Activation, activation_of, name_or_self
 from finitewidth.checks.exceptions import InputError
 from finitewidth.checks.keywords import CheckedKeywords
 from finitewidth.display import Settings
-from finitewidth.networks.patches import Padding, padding_of, per_direction, sizes_of, times, windows
+from finitewidth.networks.patches import Padding, PatchGrid, padding_of, per_direction, sizes_of, times
 
 if TYPE_CHECKING:
     from jax import Array as JaxArray
@@ -70,8 +70,8 @@ class Layer(CheckedKeywords, Settings):
         """Parameters drawn from the prior."""
         return ()
 
-    def apply(self, params: Tree, x: JaxArray) -> JaxArray:
-        """The layer on JAX arrays (points, *space, channels)."""
+    def apply(self, params: Tree, x: Any) -> Any:
+        """The layer on JAX arrays (points, *space, channels); flatten and global pooling on NumPy's as well."""
         raise NotImplementedError
 
     def log_prior(self, params: Tree) -> JaxArray | float:
@@ -227,31 +227,12 @@ class Windowed(Layer):
             )
         checks.put(self, patch=sizes_of, stride=sizes_of, padding=padding_of)
 
-    def patch_in(self, space: Space) -> Space:
-        """Size of a window in every direction of the space."""
-        return per_direction("patch", self.patch, space)
-
-    def geometry(self, space: Space) -> list[tuple[int, int, int, int]]:
-        """(positions out, zeros in front, size, stride) of every direction of the space."""
-        sizes, steps = self.patch_in(space), per_direction("stride", self.stride, space)
-        counts = windows(space, sizes, steps, self.padding)
-        if any(count < 1 for count, _ in counts):
-            raise InputError(
-                f"a window of {times(sizes)} on an input of {times(space)}",
-                f"a window of at most {times(space)}",
-                'make it smaller, or write padding "same"',
-            )
-        return [(*count, size, step) for count, size, step in zip(counts, sizes, steps, strict=True)]
-
-    def margins(self, space: Space) -> list[tuple[int, int]]:
-        """Zeros before and behind in every direction; what no window sees is left as it is."""
-        return [
-            (before, max(0, (count - 1) * step + size - full - before))
-            for full, (count, before, size, step) in zip(space, self.geometry(space), strict=True)
-        ]
+    def grid(self, space: Space, channels: int = 1) -> PatchGrid:
+        """The windows of inputs of that space; InputError where they do not fit."""
+        return PatchGrid((*space, channels), per_direction("patch", self.patch, space), self.stride, self.padding)
 
     def output_space(self, space: Space) -> Space:
-        return tuple(count for count, *_ in self.geometry(space))
+        return self.grid(space).grid_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,20 +250,15 @@ class Conv(Windowed, Weighted):
 
     def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
         out = self.output_channels(space, channels)
-        return (*self.patch_in(space), channels, out), (out,)
+        return (*self.grid(space).patch, channels, out), (out,)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         from jax import lax
 
-        space = x.shape[1:-1]
-        patch, letters = self.patch_in(space), "HW"[: len(space)]
+        grid, letters = self.grid(x.shape[1:-1], x.shape[-1]), "HW"[: x.ndim - 2]
         numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
-        where = per_direction("stride", self.stride, space), self.margins(space)
-        if self.shared:
-            product = lax.conv_general_dilated(x, weights, *where, dimension_numbers=numbers)
-        else:
-            product = lax.conv_general_dilated_local(x, weights, *where, patch, dimension_numbers=numbers)
-        return product, math.prod(patch) * x.shape[-1]
+        product = lax.conv_general_dilated(x, weights, grid.stride, grid.margins, dimension_numbers=numbers)
+        return product, grid.patch_size
 
     def neurons(self, params: Tree) -> JaxArray:
         return params[0].reshape(-1, params[0].shape[-1]).T
@@ -296,13 +272,15 @@ class LocallyConnected(Conv):
 
     def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
         out, positions = self.output_channels(space, channels), self.output_space(space)
-        return (*positions, channels * math.prod(self.patch_in(space)), out), (*positions, out)
+        return (*positions, self.grid(space, channels).patch_size, out), (*positions, out)
+
+    def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
+        grid = self.grid(x.shape[1:-1], x.shape[-1])
+        product = grid.extract(x).swapaxes(0, 1) @ weights.reshape(-1, *weights.shape[-2:])
+        return product.swapaxes(0, 1).reshape(len(x), *grid.grid_shape, -1), grid.patch_size
 
     def neurons(self, params: Tree) -> JaxArray:
-        *positions, inputs, out = params[0].shape
-        patch = math.prod(self.patch_in(tuple(positions)))
-        by_channel = params[0].reshape(-1, inputs // patch, patch, out)  # as XLA has them: channels slowest
-        return by_channel.swapaxes(1, 2).reshape(-1, inputs, out).swapaxes(1, 2)
+        return params[0].reshape(-1, *params[0].shape[-2:]).swapaxes(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,10 +290,9 @@ class AveragePool(Windowed):
     def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         from jax import lax
 
-        space = x.shape[1:-1]
-        size, steps = self.patch_in(space), per_direction("stride", self.stride, space)
-        padding = [(0, 0), *self.margins(space), (0, 0)]
-        return lax.reduce_window(x, 0.0, lax.add, (1, *size, 1), (1, *steps, 1), padding) / math.prod(size)
+        grid = self.grid(x.shape[1:-1])
+        size, steps, padding = (1, *grid.patch, 1), (1, *grid.stride, 1), [(0, 0), *grid.margins, (0, 0)]
+        return lax.reduce_window(x, 0.0, lax.add, size, steps, padding) / grid.patch_size
 
 
 @dataclass(frozen=True)

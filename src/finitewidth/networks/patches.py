@@ -72,14 +72,33 @@ class PatchGrid:
     def n_channels(self) -> int:
         return self.input_shape[-1]
 
+    @cached_property
+    def windows(self) -> list[tuple[int, int, int, int]]:
+        """(patches, zeros in front, size, step) in every direction; of "same" zeros as XLA pads."""
+        found = []
+        for axis, (full, size, step) in enumerate(zip(self.space, self.patch, self.stride, strict=True)):
+            if self.padding == "same":
+                count = -(-full // step)
+                before = max(0, (count - 1) * step + size - full) // 2
+            else:
+                padding = 0 if self.padding == "none" else self.padding
+                before = per_direction("padding", padding, self.space)[axis]
+                count = (full + 2 * before - size) // step + 1
+            found.append((count, before, size, step))
+        return found
+
     @property
     def grid_shape(self) -> tuple[int, ...]:
         """Patches in every direction."""
-        return tuple(count for count, _ in self._windows)
+        return tuple(count for count, *_ in self.windows)
 
     @property
-    def _windows(self) -> list[tuple[int, int]]:
-        return windows(self.space, self.patch, self.stride, self.padding)
+    def margins(self) -> list[tuple[int, int]]:
+        """Zeros before and behind the input in every direction; what no patch sees is left as it is."""
+        return [
+            (before, max(0, (count - 1) * step + size - full - before))
+            for full, (count, before, size, step) in zip(self.space, self.windows, strict=True)
+        ]
 
     @property
     def n_patches(self) -> int:
@@ -91,18 +110,10 @@ class PatchGrid:
         """M: inputs in one patch, channels and padded zeros included."""
         return math.prod(self.patch) * self.n_channels
 
-    @property
-    def margin(self) -> tuple[int, ...]:
-        """Zeros before the input in every direction."""
-        return tuple(before for _, before in self._windows)
-
     @cached_property
     def positions(self) -> np.ndarray:
         """First corner of every patch in the input, (n, directions); negative where it is in the padding."""
-        corners = [
-            np.arange(count) * step - before
-            for count, step, before in zip(self.grid_shape, self.stride, self.margin, strict=True)
-        ]
+        corners = [np.arange(count) * step - before for count, before, _, step in self.windows]
         return np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(self.n_patches, -1)
 
     @cached_property
@@ -127,24 +138,6 @@ class PatchGrid:
             xp = x.__array_namespace__()
             flat = xp.concat([flat, xp.zeros((len(flat), 1), dtype=flat.dtype)], axis=1)
         return flat[:, self.indices]
-
-
-def windows(
-    space: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...], padding: Padding
-) -> list[tuple[int, int]]:
-    """How often windows fit into a space, and the zeros before the first of them, in every direction.
-
-    "same": ``ceil(full / step)`` windows, half of the zeros (rounded down) in front, as XLA pads.
-    """
-    found = []
-    for axis, (full, size, step) in enumerate(zip(space, sizes, steps, strict=True)):
-        if padding == "same":
-            count = -(-full // step)
-            found.append((count, max(0, (count - 1) * step + size - full) // 2))
-        else:
-            zeros = 0 if isinstance(padding, str) else per_direction("padding", padding, space)[axis]
-            found.append(((full + 2 * zeros - size) // step + 1, zeros))
-    return found
 
 
 def padding_of(name: str, value: Any) -> Padding:

@@ -187,7 +187,7 @@ class LayeredNetwork(Network):
     def field_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         *space, channels = self.point_shape(tuple(input_shape))
         first = self.layers[0]
-        return (*first.patch_in(tuple(space)), channels) if isinstance(first, L.Conv) else tuple(input_shape)
+        return (*first.grid(tuple(space)).patch, channels) if isinstance(first, L.Conv) else tuple(input_shape)
 
     # --- the finite network: JAX arrays in and out ------------------------------------------------------------------
 
