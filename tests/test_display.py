@@ -104,7 +104,11 @@ def shown() -> dict[str, object]:
         "selection": Selection(NETWORK, 0.1, solutions["saddle"], candidates),
         **{"lazy": lazy, "lazy curve": lazy.curve(TEST), "lazy row": lazy.curve(TEST)[0]},
         "spectral": fw.spectral_learning_curve(NETWORK, TRAIN, [5, 10], trials=2),
-        **{"kernel": Kernel(), "stack": fw.kernels.from_layers(LAYERS), "kernels": fw.kernels.both(NETWORK, X)},
+        **{
+            "kernel": Kernel(),
+            "stack": fw.kernels.from_layers(LAYERS),
+            "kernels": fw.kernels.from_layers(NETWORK).both(X),
+        },
         **{"solver": Solver("krylov"), "options": SingleNeuron()},
         "features": fw.features.hidden_features(solutions["saddle"]),
         "plan": fw.sweeps.Plan.of({"data": "digits", "grid": {"width": [10, 20]}}),

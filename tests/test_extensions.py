@@ -53,7 +53,7 @@ def test_each_is_short(name):
 @pytest.mark.statistical
 def test_the_network_states_the_covariance_that_it_has(own):
     network, x = own[0](40), np.random.default_rng(0).standard_normal((4, 6))
-    result = fw.kernels.empirical(lambda key: network.init(key, (6,), 8), network.apply, x, n_samples=100)
+    result = fw.kernels.empirical(lambda key, _: network.init(key, (6,), 8), network.apply, x, n_samples=100)
     expected = fw.kernels.nngp(network, x)
     off = np.abs(result.nngp - expected) / result.nngp_se
     assert off.max() < 4.0

@@ -60,45 +60,28 @@ def test_kernels_of_local_networks_written_out(name):
     network, x = ALL[name], points(5, 4, 4, 1)
     for parameters in ("weights", "whitened"):
         K, T = tangent(network, x, parameters == "whitened")
-        found = kernels.both(network, x, parameters=parameters)
+        stack = kernels.from_layers(network)
+        found = stack.both(x, parameters=parameters)
         close = {"rtol": 3e-8}  # relu at correlation one
         np.testing.assert_allclose(found.nngp, K, **close)
         np.testing.assert_allclose(found.ntk, T, **close)
-        np.testing.assert_allclose(kernels.both(network, x[:2], x[2:], parameters).ntk, T[:2, 2:], **close)
+        np.testing.assert_allclose(stack.both(x[:2], x[2:], parameters).ntk, T[:2, 2:], **close)
         np.testing.assert_allclose(kernels.ntk(network, x[:2], x[2:], parameters), T[:2, 2:], **close)
-        own = kernels.both_diagonal(network, x, parameters)
+        own = stack.diagonal(x, parameters)
         np.testing.assert_allclose(own.nngp, np.diagonal(K), **close)
         np.testing.assert_allclose(own.ntk, np.diagonal(T), **close)
         if parameters == "weights":  # what is meant where nothing is said
-            for default in (kernels.both(network, x).ntk, kernels.ntk(network, x)):
-                np.testing.assert_allclose(default, T, **close)
-            np.testing.assert_allclose(kernels.both_diagonal(network, x).ntk, np.diagonal(T), **close)
+            np.testing.assert_allclose(kernels.ntk(network, x), T, **close)
         np.testing.assert_allclose(kernels.nngp(network, x), K, **close)
         np.testing.assert_allclose(kernels.nngp(network, x[:2], x[2:]), K[:2, 2:], **close)
         np.testing.assert_allclose(kernels.nngp_diagonal(network, x), np.diagonal(K), rtol=1e-12)
 
 
-def test_of_layers_the_whitened_parameters_are_meant():
-    layers = [
-        {"dense": {"weight_precision": 0.5, "offset_precision": 3.0}},
-        "relu",
-        {"dense": {"weight_precision": 1.4}},
-    ]
-    stack, x = kernels.from_layers(layers), points(4, 3)
-    whitened, raw = (stack.ntk(x, parameters=p) for p in ("whitened", "weights"))
-    assert (np.abs(raw / whitened - 1.0) > 1e-3).all()
-    np.testing.assert_allclose(kernels.both(stack, x).ntk, whitened, rtol=1e-13)
-    np.testing.assert_allclose(kernels.both(stack, x, None, "weights").ntk, raw, rtol=1e-13)
-    np.testing.assert_allclose(kernels.both_diagonal(stack, x).ntk, np.diagonal(whitened), rtol=1e-12)
-    np.testing.assert_allclose(kernels.both_diagonal(stack, x, "weights").ntk, np.diagonal(raw), rtol=1e-12)
-    np.testing.assert_allclose(kernels.both(stack, x, x[:2]).ntk, whitened[:, :2], rtol=1e-12)
-
-
 def test_mean_field_divides_by_the_last_width():
     x = points(4, 3)
     standard = fw.FullyConnected((4, 3), weight_precision=(0.6, 1.2, 1.7))
-    for call in (kernels.both, kernels.both_diagonal):
-        one, other = call(standard, x), call(MEAN_FIELD, x)
+    for name in ("both", "diagonal"):
+        one, other = (getattr(kernels.from_layers(network), name)(x) for network in (standard, MEAN_FIELD))
         np.testing.assert_allclose(3.0 * other.nngp, one.nngp, rtol=1e-13)
         np.testing.assert_allclose(3.0 * other.ntk, one.ntk, rtol=1e-13)
 
@@ -118,7 +101,7 @@ def test_an_own_architecture_is_asked_for_its_covariance():
     network, x, y = Affine(widths=(5, 6)), points(4, 3), points(2, 3, seed=1)
     np.testing.assert_allclose(kernels.nngp(network, x, y), x @ y.T + 2.0)
     np.testing.assert_allclose(kernels.nngp(network, x), x @ x.T + 2.0)
-    for call in (kernels.both, kernels.ntk, kernels.nngp_diagonal):
+    for call in (kernels.ntk, kernels.nngp_diagonal):
         with pytest.raises(InputError, match=r"a Affine.*FullyConnected, Convolutional, Locally.*kernels.empirical"):
             call(network, x)
 
@@ -165,8 +148,6 @@ CALLS = {
     "nngp": kernels.nngp,
     "diagonal": kernels.nngp_diagonal,
     "ntk": kernels.ntk,
-    "both": kernels.both,
-    "both diagonal": kernels.both_diagonal,
     "mean": kernels.feature_mean,
 }
 
@@ -175,7 +156,7 @@ CALLS = {
 def test_points_of_two_to_four_dimensions_and_networks(name):
     call = CALLS[name]
     for x in (points(3, 16), points(3, 4, 4), points(3, 4, 4, 1)):
-        assert len(np.asarray(getattr(call(DENSE, x), "nngp", 0.0) if "both" in name else call(DENSE, x))) == 3
+        assert len(call(DENSE, x)) == 3
     for x in (points(3), points(2, 2, 2, 2, 2), 1.0):
         with pytest.raises(InputError, match=r"^x1? of shape .* an array of 2 or 3 or 4 dimensions"):
             call(DENSE, x)
@@ -196,7 +177,7 @@ def test_kernels_beyond_double_precision_are_refused(sign):
     network = fw.FullyConnected(5, activation="linear", weight_precision=1.0)
     x = np.array([[1e200], [1e200 * sign]])
     with np.errstate(over="ignore", invalid="ignore"):
-        for call in (kernels.nngp, kernels.both, kernels.ntk):
+        for call in (kernels.nngp, kernels.ntk):
             with pytest.raises(InputError, match=r"NaN, infinity.*finite.*rescale the inputs"):
                 call(network, x)
 

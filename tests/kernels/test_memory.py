@@ -12,6 +12,7 @@ from finitewidth import linalg
 from finitewidth.kernels import local, operator
 from finitewidth.kernels.local import LocalGram, LocalPoints, local_cross, local_kernels, memory_estimate
 from finitewidth.kernels.operator import GramOperator, stored_bytes, working_bytes
+from finitewidth.kernels.stack import _Program
 
 
 def points(count, *shape, seed=0):
@@ -61,7 +62,7 @@ def test_the_estimate_of_a_stack_is_near_the_peak(layers, shape, n1, n2, tangent
     kernel, x, y = fw.kernels.from_layers(layers), points(n1, *shape), None if n2 is None else points(n2, *shape)
     call = kernel.both if tangent else kernel.nngp
     call(x[:2])  # tables that are made once
-    estimate = kernel.memory_estimate(n1, n2 or n1, shape, tangent)
+    estimate = _Program.of(kernel.network.layers, shape).memory(n1, n2 or n1, tangent)
     assert 0.25 * estimate < peak(lambda: call(x, y)) < 1.2 * estimate
 
 

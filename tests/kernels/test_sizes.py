@@ -56,12 +56,11 @@ def test_diagonal_of_both_kernels(activation, size):
     c = (x**2).mean(1)
     value, slope = DIAGONALS[activation](c)
     network = fw.FullyConnected(widths=(5,), activation=activation)
-    both = kernels.both(network, x)
+    stack = kernels.from_layers(network)
+    both = stack.both(x, parameters="weights")
     np.testing.assert_allclose(np.diag(both.nngp), value, rtol=1e-12)
-    np.testing.assert_allclose(np.diag(both.ntk), value + c * slope, rtol=1e-12)
-    np.testing.assert_allclose(kernels.both_diagonal(network, x).ntk, value + c * slope, rtol=1e-12)
-    stack = kernels.from_layers([{"dense": {}}, activation, {"dense": {}}])
-    np.testing.assert_allclose(stack.diagonal(x).ntk, value + c * slope, rtol=1e-12)
+    for own in (np.diag(both.ntk), stack.diagonal(x, "weights").ntk, stack.diagonal(x).ntk):
+        np.testing.assert_allclose(own, value + c * slope, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [fw.Convolutional, fw.LocallyConnected])
@@ -73,7 +72,7 @@ def test_diagonal_of_local_networks(kind, activation):
     c = np.stack([(x[:, i : i + 2, j : j + 2] ** 2).mean((1, 2)) for i in (0, 2) for j in (0, 2)])
     safe = np.maximum(c, 1e-300)
     value, slope = (part.reshape(c.shape) for part in DIAGONALS[activation](safe.ravel()))
-    both = kernels.both(network, x)
+    both = kernels.from_layers(network).both(x, parameters="weights")
     np.testing.assert_allclose(np.diag(both.nngp), value.mean(0), rtol=1e-11)
     np.testing.assert_allclose(np.diag(both.ntk), (value + c * slope).mean(0), rtol=1e-11)
 

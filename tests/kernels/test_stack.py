@@ -145,10 +145,10 @@ LOCAL = {"weight_precision": (2.0, 0.5), "offset_precision": 3.0, "activation": 
 )
 def test_nngp_of_the_layers_of_a_network(network):
     x = images(7, 6, 5)
-    kernels = fw.kernels.both(network, x, x[:3])
-    close(kernels.nngp, fw.kernels.nngp(network, x, x[:3]), 1e-12)
-    close(fw.kernels.both(network, x).nngp, fw.kernels.nngp(network, x), 1e-12)
-    own = fw.kernels.both_diagonal(network, x)
+    kernel = fw.kernels.from_layers(network)
+    close(kernel.nngp(x, x[:3]), fw.kernels.nngp(network, x, x[:3]), 1e-12)
+    close(kernel.both(x).nngp, fw.kernels.nngp(network, x), 1e-12)
+    own = kernel.diagonal(x, "weights")
     close(own.nngp, fw.kernels.nngp_diagonal(network, x), 1e-12)
     close(own.ntk, np.diagonal(fw.kernels.ntk(network, x)), 1e-12)
 
@@ -263,29 +263,6 @@ def test_stack_of_a_network_keeps_the_shape():
     assert layers_of(fw.Convolutional(channels=4, patch=2, input_shape=(4, 4, 1))).input_shape == (4, 4, 1)
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------
-
-
-def test_memory_is_estimated_first():
-    kernel = fw.kernels.from_layers(DEEP["pooled"][0])
-    with pytest.raises(fw.MemoryCapError, match="which needs about"):
-        kernel.nngp(images(9, 5, 4, 2), memory=1e3)
-    need = kernel.memory_estimate(200, 200, (14, 14, 1))
-    assert need < 1e8  # 200^2 x 196^2 pairs would take 12 GB
-
-
-def test_estimate_covers_what_is_used():
-    import tracemalloc
-
-    for layers, shape, count in ((DEEP["pooled"][0], (10, 10, 1), 40), (DEEP["flat"][0], (12, 12, 1), 60)):
-        kernel, x = fw.kernels.from_layers(layers), images(count, *shape)
-        tracemalloc.start()
-        kernel.both(x)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 1.2 * kernel.memory_estimate(count, count, shape)
-
-
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -335,7 +312,7 @@ def test_layers_that_cannot_be(layers, message):
         ([conv(), "relu"], (4, 4, 1), "layers that end in 4 x 4 positions"),
         ([conv(), "relu", "flatten"], (5,), "points with 0 directions"),
         ([{"conv": {"patch": [3]}}, "relu", "flatten"], (4, 4, 1), "points with 2 directions"),
-        ([conv(5, padding="none"), "relu", "flatten"], (4, 4, 1), "a window of 5 x 5 on an input of 4 x 4"),
+        ([conv(5, padding="none"), "relu", "flatten"], (4, 4, 1), "a patch of 5 x 5 in an input of 4 x 4"),
         ([conv(), {"residual": ["relu", conv(stride=2)]}, "flatten"], (4, 4, 1), "ends in 2 x 2 beside 4 x 4"),
     ],
 )
@@ -354,17 +331,3 @@ def test_sets_and_shapes_that_do_not_fit():
         fw.kernels.from_layers(["dense"]).nngp(np.full((2, 3), math.nan))
     with pytest.raises(fw.InputError, match="whitened"):
         fw.kernels.from_layers(["dense"]).ntk(images(2, 4), parameters="raw")
-
-
-@pytest.mark.parametrize("parameters", ["weights", "whitened", None])
-def test_the_diagonal_alone_is_that_of_the_whole(parameters):
-    stack = fw.kernels.from_layers(
-        [{"dense": {"weight_precision": 0.5, "offset_precision": 3.0}}, "relu", {"dense": {}}]
-    )
-    network = fw.FullyConnected(widths=(20, 30), activation="relu", weight_precision=(0.5, 1.0, 2.0))
-    x = np.random.default_rng(0).standard_normal((7, 4))
-    for described in (stack, network):
-        whole = fw.kernels.both(described, x, parameters=parameters)
-        alone = fw.kernels.both_diagonal(described, x, parameters=parameters)
-        np.testing.assert_allclose(alone.nngp, np.diagonal(whole.nngp), rtol=1e-12)
-        np.testing.assert_allclose(alone.ntk, np.diagonal(whole.ntk), rtol=1e-12)

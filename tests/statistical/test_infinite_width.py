@@ -62,8 +62,8 @@ def standard_errors(difference, se):
 def test_every_layer(name):
     layers, shape = STACKS[name]
     network, x = fw.Network(layers).with_width(40), points(shape)
-    expected = fw.kernels.both(network, x)
-    result = fw.kernels.empirical(lambda key: network.init(key, shape, 4), network.apply, x, n_samples=24)
+    expected = fw.kernels.from_layers(network).both(x, parameters="weights")
+    result = fw.kernels.empirical(lambda key, _: network.init(key, shape, 4), network.apply, x, n_samples=24)
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
     # negative control: 60 % more would be seen
@@ -85,8 +85,8 @@ def test_every_activation_is_in_jax_what_it_is_in_numpy(activation):
 def test_activations_of_finite_networks(activation):
     network = fw.Network([{"dense": {"width": 512, "offset_precision": 5.0}}, activation, "dense"])
     x = points((4,))
-    result = fw.kernels.empirical(lambda key: network.init(key, (4,), 8), network.apply, x, n_samples=40)
-    expected = fw.kernels.both(network, x)
+    result = fw.kernels.empirical(lambda key, _: network.init(key, (4,), 8), network.apply, x, n_samples=40)
+    expected = fw.kernels.from_layers(network).both(x, parameters="weights")
     assert np.abs(standard_errors(result.nngp - expected.nngp, result.nngp_se)).max() < 3.0
     assert np.abs(standard_errors(result.ntk - expected.ntk, result.ntk_se)).max() < 3.0
 

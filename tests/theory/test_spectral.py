@@ -100,7 +100,7 @@ def test_any_kernel(pool):
     stack = fw.kernels.from_layers(["flatten", "dense", "erf", "dense"])
     curves = [
         fw.spectral_learning_curve(kernel, pool, [40], trials=0)
-        for kernel in (NETWORK, stack, lambda x: fw.kernels.nngp(NETWORK, x), fw.kernels.nngp(NETWORK, pool.x))
+        for kernel in (NETWORK, stack.nngp, lambda x: fw.kernels.nngp(NETWORK, x), fw.kernels.nngp(NETWORK, pool.x))
     ]
     for curve in curves:
         assert curve[0].test_error == pytest.approx(curves[0][0].test_error, rel=1e-9)

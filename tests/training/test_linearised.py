@@ -11,7 +11,7 @@ from scipy.linalg import expm, inv
 import finitewidth as fw
 
 NETWORK = fw.FullyConnected(widths=(30,), activation="erf", weight_precision=(0.5, 2.0), offset_precision=4.0)
-STACK = fw.kernels.from_layers([{"conv": {"patch": [2, 2]}}, "relu", "flatten", "dense"])
+STACK = fw.Network([{"conv": {"patch": [2, 2]}}, "relu", "flatten", "dense"])
 
 
 def data(n=7, seed=0, shape=(4,), outputs=None):
@@ -24,7 +24,7 @@ def data(n=7, seed=0, shape=(4,), outputs=None):
 @pytest.mark.parametrize(("kernel", "shape"), [(NETWORK, (4,)), (STACK, (3, 3, 1))])
 def test_mean_variance_and_train_error_by_the_formulas(kernel, shape, time):
     train, test = data(shape=shape), data(5, 1, shape)
-    joint = fw.kernels.both(kernel, np.concatenate([train.x, test.x]))
+    joint = fw.kernels.from_layers(kernel).both(np.concatenate([train.x, test.x]), parameters="weights")
     K, theta, n = joint.nngp, joint.ntk, train.n_points
     decay = np.zeros((n, n)) if math.isinf(time) else expm(-time * theta[:n, :n])
     A = inv(theta[:n, :n]) @ (np.eye(n) - decay)

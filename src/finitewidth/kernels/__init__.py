@@ -47,22 +47,7 @@ def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") 
     "whitened": sqrt(lambda) times these (docs/theory.md section 1). Equal at precision 1, far apart otherwise.
     The mean-field readout divides by N once more: its kernel is that of the network's own width, over N.
     """
-    return both(network, x1, x2, parameters).ntk
-
-
-def both(network: Network | StackKernel, x1: Any, x2: Any = None, parameters: str | None = None) -> Kernels:
-    """NNGP and NTK in one pass, of a network or of ``from_layers``.
-
-    ``parameters=None``: those of the finite network, "weights"; of ``from_layers`` those of its ``ntk``, "whitened".
-    """
-    kernel, usual = _layered(network)
-    return kernel.both(_points("x1", x1), x2, usual if parameters is None else parameters)
-
-
-def both_diagonal(network: Network | StackKernel, x: Any, parameters: str | None = None) -> Kernels:
-    """``both`` of every point with itself, (points,) each."""
-    kernel, usual = _layered(network)
-    return kernel.diagonal(_points("x", x), usual if parameters is None else parameters)
+    return _layered(network).ntk(x1, x2, parameters)
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
@@ -78,25 +63,22 @@ def feature_mean(network: Network, x: Any) -> Array:
 
     Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
     """
-    return _layered(network)[0].feature_mean(_points("x", x))
+    return _layered(network).feature_mean(x)
 
 
 # --- one way for each kind of network, the layers of any other -------------------------------------------------------
 
 
-def _layered(network: Any) -> tuple[StackKernel, str]:
-    """The kernel of a network's layers, and the parameters that its tangent kernel is of by default."""
-    if isinstance(network, StackKernel):
-        return network, "whitened"
+def _layered(network: Any) -> StackKernel:
     checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    return from_layers(network), "weights"
+    return from_layers(network)
 
 
 @singledispatch
 def _nngp(network: Any, x1: Array, x2: Array | None) -> Array:
     if isinstance(network, Network) and network.states_covariance:
         return network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2)
-    return _layered(network)[0].nngp(x1, x2)
+    return _layered(network).nngp(x1, x2)
 
 
 _nngp.register(FullyConnected, _dense.nngp)
@@ -104,7 +86,7 @@ _nngp.register(FullyConnected, _dense.nngp)
 
 @singledispatch
 def _diagonal(network: Any, x: Array) -> Array:
-    return _layered(network)[0].nngp_diagonal(x)
+    return _layered(network).nngp_diagonal(x)
 
 
 _diagonal.register(FullyConnected, _dense.nngp_diagonal)
@@ -112,7 +94,7 @@ _diagonal.register(FullyConnected, _dense.nngp_diagonal)
 
 @singledispatch
 def _pullback(network: Any, x: Any, cotangent: Array) -> Array:
-    precisions = _layered(network)[0].network.weight_precision
+    precisions = _layered(network).network.weight_precision
 
     def along(layer: int, sign: float) -> float:
         moved = tuple(p * np.exp(sign * _STEP) if k == layer else p for k, p in enumerate(precisions))
@@ -138,8 +120,6 @@ __all__ = [
     "LocalPoints",
     "NetworkKernel",
     "StackKernel",
-    "both",
-    "both_diagonal",
     "empirical",
     "feature_mean",
     "from_layers",

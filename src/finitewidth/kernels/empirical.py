@@ -6,10 +6,8 @@ params = init(key): NNGP = E[f f'], NTK = E[sum over parameters of df/dw df'/dw]
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,47 +42,45 @@ class EmpiricalKernels(Displayed):
 
 
 def empirical(
-    init: Callable[..., Any],
+    init: Callable[[Any, tuple[int, ...]], Any],
     apply: Callable[[Any, Any], Any],
     x1: Any,
     x2: Any = None,
     *,
     n_samples: int = 100,
     seed: int = 0,
-    block: int | None = None,
 ) -> EmpiricalKernels:
     """Monte Carlo estimate of both kernels of ``apply`` between the points x1 and x2 (None: x1).
 
-    init: ``init(key)`` or ``init(key, input_shape)``, input_shape that of one point -> parameters, any pytree of
-        arrays, drawn from the initial distribution. ``fw.FullyConnected(...).init`` is one.
+    init: ``init(key, input_shape)``, input_shape that of one point -> parameters, any pytree of arrays, drawn from the
+        initial distribution. ``fw.FullyConnected(...).init`` is one.
     apply: ``apply(params, x)`` -> outputs (points,) or (points, outputs), each of its own point alone. Kernels are
         averaged over outputs. Differentiable by JAX.
-    block: points whose derivatives (parameters each) are held at once; None: what a quarter of the free memory holds.
-        All pairs of blocks are worked through, so that small blocks take more time.
 
+    Derivatives, as many as parameters a point, are held of as many points at once as a quarter of the free memory
+    takes; all pairs of such blocks are worked through.
     Raises InputError for a function that is not batched, mixes points, or returns NaN or infinity;
     MissingExtraError without JAX. Works in double precision; JAX's settings stay as they are.
     """
-    jax = _jax()
+    with needed("jax", "sample", "Monte Carlo kernels"):
+        import jax
     one = checks.real_array("x1", x1, (1, 2, 3, 4, 5))
-    two = None if x2 is None else checks.real_array("x2", x2, (one.ndim,))
-    checks.same_shape(one.shape[1:], one.shape[1:] if two is None else two.shape[1:])
+    two = one[:0] if x2 is None else checks.real_array("x2", x2, (one.ndim,))
+    checks.same_shape(one.shape[1:], two.shape[1:])
     n_samples = checks.positive_integer("n_samples", n_samples)
     if n_samples < 2:
         raise InputError("n_samples = 1", "at least 2, for a standard error", "take 100, for example")
+    x, pairs = np.concatenate([one, two]), (slice(0, len(one)), slice(len(one) if len(two) else 0, None))
     with jax.enable_x64(True):
-        draw = _draw(init, one.shape[1:])
         keys = jax.random.split(jax.random.key(seed), n_samples)
-        _check(apply, draw(keys[0]), one)
-        size = sum(leaf.size for leaf in jax.tree.leaves(draw(keys[0])))
-        fits = linalg.available_memory() * _SHARE / (8.0 * 4 * size)
-        step = max(1, int(fits)) if block is None else checks.positive_integer("block", block)
-        sample = _Sampler(apply, one, two, step)
+        size = _checked_size(init, apply, keys[0], one)
+        step = max(1, int(linalg.available_memory() * _SHARE / (8.0 * 4 * size)))
+        sample = _sampler(apply, step)
         nngp, ntk = _Mean(), _Mean()
         for key in keys:
-            params = draw(key)
-            nngp.add(sample.nngp(params))
-            ntk.add(sample.ntk(params))
+            kernels = sample(init(key, one.shape[1:]), x)
+            nngp.add(kernels[0][pairs])
+            ntk.add(kernels[1][pairs])
     return EmpiricalKernels(nngp.mean, nngp.standard_error, ntk.mean, ntk.standard_error, n_samples)
 
 
@@ -105,53 +101,26 @@ class _Mean:
         return np.sqrt(self._spread / ((self.count - 1) * self.count))
 
 
-class _Sampler:
-    """Kernels of one network after the other, with functions that are compiled once."""
+def _sampler(apply: Callable[[Any, Any], Any], step: int) -> Callable[[Tree, Array], tuple[Array, Array]]:
+    """Both kernels of one network after the other, with functions that are compiled once."""
+    import jax
+    from jax.flatten_util import ravel_pytree
 
-    def __init__(self, apply: Callable[[Any, Any], Any], one: Array, two: Array | None, step: int) -> None:
-        import jax
-        from jax.flatten_util import ravel_pytree
+    @jax.jit
+    def outputs(params: Tree, x: JaxArray) -> JaxArray:
+        return apply(params, x).reshape(len(x), -1)
 
-        self.one, self.two, self.step = one, two, step
+    @jax.jit
+    def derivatives(params: Tree, x: JaxArray) -> JaxArray:
+        flat, restore = ravel_pytree(params)
 
-        def outputs(params: Tree, x: JaxArray) -> JaxArray:
-            f = apply(params, x)
-            return f.reshape(len(x), -1)
+        def own(point: JaxArray) -> JaxArray:
+            return jax.jacrev(lambda w: outputs(restore(w), point[None])[0])(flat)
 
-        def derivatives(params: Tree, x: JaxArray) -> JaxArray:
-            flat, restore = ravel_pytree(params)
+        return jax.vmap(own)(x)  # (points, outputs, parameters)
 
-            def own(point: JaxArray) -> JaxArray:
-                return jax.jacrev(lambda w: outputs(restore(w), point[None])[0])(flat)
-
-            return jax.vmap(own)(x)  # (points, outputs, parameters)
-
-        self._outputs, self._derivatives = jax.jit(outputs), jax.jit(derivatives)
-
-    def nngp(self, params: Tree) -> Array:
-        f = self._checked(self._outputs(params, self.one))
-        g = f if self.two is None else self._checked(self._outputs(params, self.two))
-        return f @ g.T / f.shape[1]
-
-    def ntk(self, params: Tree) -> Array:
-        columns = self.one if self.two is None else self.two
-        out = np.empty((len(self.one), len(columns)))
-        for i, rows in self._parts(params, self.one, 0):
-            if self.two is None:
-                out[i, i] = rows @ rows.T
-            for j, others in self._parts(params, columns, i.stop if self.two is None else 0):
-                out[i, j] = rows @ others.T
-                if self.two is None:
-                    out[j, i] = out[i, j].T
-        return out
-
-    def _parts(self, params: Tree, x: Array, start: int) -> Iterator[tuple[slice, Array]]:
-        for part in slices(start, len(x), self.step):
-            J = self._checked(self._derivatives(params, x[part]))
-            yield part, J.reshape(len(J), -1) / np.sqrt(J.shape[1])
-
-    @staticmethod
-    def _checked(values: Any) -> Array:
+    def scaled(values: Any) -> Array:
+        """(points, ...), so that products are means over outputs."""
         values = np.asarray(values, dtype=np.float64)
         if not np.isfinite(values).all():
             raise InputError(
@@ -159,37 +128,39 @@ class _Sampler:
                 "finite outputs and derivatives at every point and initial network",
                 "rescale the points or the initial parameters; look for 0/0 and for roots of 0",
             )
-        return values
+        return values.reshape(len(values), -1) / np.sqrt(values.shape[1])
+
+    def kernels(params: Tree, x: Array) -> tuple[Array, Array]:
+        f, ntk = scaled(outputs(params, x)), np.empty((len(x), len(x)))
+        for i in slices(0, len(x), step):
+            rows = scaled(derivatives(params, x[i]))
+            ntk[i, i] = rows @ rows.T
+            for j in slices(i.stop, len(x), step):
+                ntk[i, j] = rows @ scaled(derivatives(params, x[j])).T
+                ntk[j, i] = ntk[i, j].T
+        return f @ f.T, ntk
+
+    return kernels
 
 
-def _draw(init: Callable[..., Any], point_shape: tuple[int, ...]) -> Callable[[Any], Any]:
-    """init of a key alone, whichever of its two forms it has."""
-    needed = [
-        p
-        for p in inspect.signature(init).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(needed) > 2:
-        raise InputError(
-            f"an init with {len(needed)} arguments",
-            "init(key) or init(key, input_shape)",
-            "bind the others in a lambda",
-        )
-    return (lambda key: init(key, point_shape)) if len(needed) == 2 else init
+def _checked_size(init: Callable[..., Any], apply: Callable[[Any, Any], Any], key: Any, x: Array) -> int:
+    """How many parameters there are.
 
+    Refuses a function that is not batched, or whose output at a point depends on the other points.
+    """
+    import jax
 
-def _check(apply: Callable[[Any, Any], Any], params: Tree, x: Array) -> None:
-    """Refuse a function that is not batched, or whose output at a point depends on the other points."""
     probe = x[:3] if len(x) > 1 else np.concatenate([x, x])
     wanted = "a batched function: (points, ...) -> (points,) or (points, outputs)"
     try:
+        params = init(key, x.shape[1:])
         whole = np.asarray(apply(params, probe), dtype=np.float64)
     except InputError:
         raise
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(
-            f"a function that fails on points of shape {probe.shape} ({type(error).__name__}: {error})",
-            wanted,
+            f"functions that fail on points of shape {probe.shape} ({type(error).__name__}: {error})",
+            f"init(key, input_shape) and {wanted}",
             "wrap it in jax.vmap over points, or reshape the points",
         ) from error
     if whole.ndim not in (1, 2) or len(whole) != len(probe):
@@ -205,9 +176,4 @@ def _check(apply: Callable[[Any, Any], Any], params: Tree, x: Array) -> None:
             "outputs that depend on their own point alone",
             "leave batch normalisation out, or use its evaluation mode",
         )
-
-
-def _jax() -> ModuleType:
-    with needed("jax", "sample", "Monte Carlo kernels"):
-        import jax
-    return jax
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

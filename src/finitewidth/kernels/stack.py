@@ -61,26 +61,25 @@ class StackKernel(Settings):
 
     network: LayeredNetwork
 
-    def nngp(self, x1: Any, x2: Any = None, memory: str | float | None = None) -> Array:
+    def nngp(self, x1: Any, x2: Any = None) -> Array:
         """Covariance of an output at the points, (points1, points2); symmetric when ``x2`` is None.
 
-        ``memory``: what it may take, bytes or "8GB"; MemoryCapError before anything is computed where the
-        estimate is above.
-        Raises InputError for points that do not fit the layers or each other. Sources: ``kernels.rules``.
+        Raises InputError for points that do not fit the layers or each other; MemoryCapError, before anything is
+        computed, for more than the free memory. Sources: ``kernels.rules``.
         """
-        return self._pairs(x1, x2, None, memory)[0]
+        return self._pairs(x1, x2, None)[0]
 
-    def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Array:
+    def ntk(self, x1: Any, x2: Any = None, parameters: str = "whitened") -> Array:
         """Neural tangent kernel, (points1, points2): the sum over parameters of products of derivatives.
 
         parameters: "whitened": standard normal ones, variances outside; "weights": the weights themselves, whose
         variances are in their prior (docs/theory.md section 1). Otherwise as ``nngp``.
         """
-        return self.both(x1, x2, parameters, memory).ntk
+        return self.both(x1, x2, parameters).ntk
 
-    def both(self, x1: Any, x2: Any = None, parameters: str = "whitened", memory: str | float | None = None) -> Kernels:
+    def both(self, x1: Any, x2: Any = None, parameters: str = "whitened") -> Kernels:
         """NNGP and NTK in one pass."""
-        return Kernels(*self._pairs(x1, x2, checks.choice("parameters", parameters, PARAMETERS), memory))
+        return Kernels(*self._pairs(x1, x2, checks.choice("parameters", parameters, PARAMETERS)))
 
     def diagonal(self, x: Any, parameters: str = "whitened") -> Kernels:
         """NNGP and NTK of every point with itself, (points,) each."""
@@ -114,14 +113,10 @@ class StackKernel(Settings):
             means = _apply_to_inputs(layer, means)
         return means.reshape(len(x), -1).mean(1)
 
-    def memory_estimate(self, n1: int, n2: int, point_shape: tuple[int, ...], tangent: bool = True) -> float:
-        """Bytes that kernels between n1 and n2 points take, the results included."""
-        return _Program.of(self.network.layers, self.network.point_shape(tuple(point_shape))).memory(n1, n2, tangent)
-
     def _points(self, x: Any) -> Array:
         return self.network.points(checks.real_array("x", x, (2, 3, 4)))
 
-    def _pairs(self, x1: Any, x2: Any, tangent: str | None, memory: str | float | None) -> list[Array]:
+    def _pairs(self, x1: Any, x2: Any, tangent: str | None) -> list[Array]:
         one = self._points(x1)
         two = one if x2 is None else self._points(x2)
         checks.same_shape(one.shape[1:], two.shape[1:])
@@ -130,7 +125,6 @@ class StackKernel(Settings):
             program.memory(len(one), len(two), tangent is not None),
             f"a kernel between {len(one)} and {len(two)} points of {times(one.shape[1:])}",
             "give fewer points at a time",
-            linalg.memory_cap(memory),
         )
         left = _Points.of(program, one, tangent)
         found = _kernels(left, left if x2 is None else _Points.of(program, two, tangent))

@@ -26,7 +26,6 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.prediction import in_own_units
-from finitewidth.kernels import StackKernel
 from finitewidth.linalg import RegularisedGram, Spectrum, arithmetic, memory_cap, require_memory
 from finitewidth.networks import Network
 
@@ -145,7 +144,7 @@ class SpectralCurve(Rows[SpectralRow]):
 
 
 def spectral_learning_curve(
-    kernel: Network | StackKernel | Callable[[Any], Array] | Array,
+    kernel: Network | Callable[[Any], Array] | Array,
     pool: Dataset,
     sizes: Sequence[int],
     ridge: float = 0.1,
@@ -156,7 +155,7 @@ def spectral_learning_curve(
 ) -> SpectralCurve:
     """Predicted test error of kernel regression against the number of training points, beside the regression itself.
 
-    kernel: a network or a stack (their NNGP), a function ``kernel(x)`` -> (M, M), or the Gram matrix of the pool, which
+    kernel: a network (its NNGP), a function ``kernel(x)`` -> (M, M), or the Gram matrix of the pool, which
         gives any other, ``fw.kernels.ntk(network, pool.x)`` for one. pool: M points that stand for the distribution.
     sizes: training points P < M. ridge: T of the estimator ``k(x) (K + T)^-1 y``.
     trials: random subsets a size on which it is computed, errors being averaged over the whole pool; 0 for none.
@@ -200,8 +199,6 @@ def spectral_learning_curve(
 def _gram(kernel: Any, x: Array, count: int) -> Array:
     if isinstance(kernel, Network):
         gram = kernels.nngp(kernel, x)
-    elif isinstance(kernel, StackKernel):
-        gram = kernel.nngp(x)
     else:
         gram = checks.real_array("kernel", kernel(x) if callable(kernel) else kernel, (2,))
     if gram.shape != (count, count):

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth import checks, kernels
+from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed, Rows, shortened
 from finitewidth.inference.prediction import Errors, Prediction
-from finitewidth.kernels import Kernels, StackKernel
+from finitewidth.kernels import Kernels, StackKernel, from_layers
 from finitewidth.linalg import Spectrum, memory_cap, require_memory
 from finitewidth.networks import Network
 
@@ -65,10 +65,10 @@ class LazyCurve(Rows[LazyRow]):
 class LazyTraining(Displayed):
     """An ensemble of linearised networks on one training set; one eigendecomposition of Theta serves all times.
 
-    kernel: the network, or the stack of ``fw.kernels.from_layers``, whose parameters are trained.
+    kernel: of the layers of the network whose weights are trained.
     """
 
-    kernel: Network | StackKernel
+    kernel: StackKernel
     train: Dataset
     gram: Kernels
     spectrum: Spectrum
@@ -89,7 +89,7 @@ class LazyTraining(Displayed):
         points, (gain, _) = self._points(x), self._gain(_time(time))
         through = points.ntk * gain
         mixed = through @ points.rotated_nngp.T
-        return kernels.both(self.kernel, x).nngp + through @ self._rotated_nngp @ through.T - mixed - mixed.T
+        return self.kernel.nngp(x) + through @ self._rotated_nngp @ through.T - mixed - mixed.T
 
     def curve(self, test: Dataset, times: Sequence[float] | None = None) -> LazyCurve:
         """Train and test errors against time, and the limit.
@@ -106,8 +106,8 @@ class LazyTraining(Displayed):
         return LazyCurve(tuple(rows), self._predict(points, math.inf).errors(test))
 
     def _points(self, x: Any) -> _Points:
-        cross = kernels.both(self.kernel, x, self.train.x)
-        prior = kernels.both_diagonal(self.kernel, x).nngp
+        cross = self.kernel.both(x, self.train.x, "weights")
+        prior = self.kernel.nngp_diagonal(x)
         return _Points(self.spectrum.project(cross.ntk), cross.nngp @ self.spectrum.vectors, prior)
 
     def _predict(self, points: _Points, time: float) -> Prediction:
@@ -165,13 +165,12 @@ def _time(time: Any) -> float:
         raise InputError(error.given, "a number of at least 0, or math.inf", "give learning rate times steps") from None
 
 
-def lazy_training(network: Network | StackKernel, train: Dataset, memory: str | float | None = None) -> LazyTraining:
+def lazy_training(network: Network, train: Dataset, memory: str | float | None = None) -> LazyTraining:
     """Gradient flow of infinitely wide networks on ``train``, from their initial distribution (Lee et al. 2019).
 
-    network: a network, whose weights are trained; or ``fw.kernels.from_layers([...])``, whose whitened parameters are.
     Several outputs are independent. Raises MemoryCapError above ``memory`` (bytes, or "8GB").
     """
-    checks.instance("network", network, (Network, StackKernel), "write fw.FullyConnected(widths=100), for example")
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
     checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
     count = train.n_points
     require_memory(
@@ -180,5 +179,6 @@ def lazy_training(network: Network | StackKernel, train: Dataset, memory: str | 
         "use fewer training points, or raise the memory",
         memory_cap(memory),
     )
-    gram = kernels.both(network, train.x)
-    return LazyTraining(network, train, gram, Spectrum.of(gram.ntk))
+    kernel = from_layers(network)
+    gram = kernel.both(train.x, parameters="weights")
+    return LazyTraining(kernel, train, gram, Spectrum.of(gram.ntk))
