@@ -151,12 +151,27 @@ def load(case: Case, folder: Path) -> tuple[fw.Dataset, fw.Dataset]:
     if name == "digits":
         return fw.data.digits(classes=case.classes, n_train=case.n_train, n_test=case.n_test)
     if name == "teacher":
-        return fw.data.linear_teacher(case.n_train, case.n_test, 100)
+        return gaussian(case.n_train, case.n_test, 100)
     if name == "noise":
-        return fw.data.random_labels(case.n_train, case.n_test, 50)
+        return gaussian(case.n_train, case.n_test, 50, random_labels=True)
     if name == "diabetes":
         return diabetes(case.n_train, case.n_test)
     return recipe(folder, name, int(side), case.n_train, case.n_test, case.classes)
+
+
+def gaussian(
+    n_train: int, n_test: int, n_inputs: int, random_labels: bool = False, seed: int = 0
+) -> tuple[fw.Dataset, fw.Dataset]:
+    """Gaussian inputs; their product with a random direction as target, or random signs."""
+    rng, *streams = np.random.default_rng(seed).spawn(5)
+    direction = rng.standard_normal(n_inputs)
+    direction /= np.linalg.norm(direction)
+
+    def part(count: int, at: np.random.Generator, labels: np.random.Generator) -> fw.Dataset:
+        x = at.standard_normal((count, n_inputs))
+        return fw.Dataset(x, labels.choice((-1, 1), count)) if random_labels else fw.Dataset(x, x @ direction)
+
+    return part(n_train, *streams[:2]), part(n_test, *streams[2:])
 
 
 def recipe(

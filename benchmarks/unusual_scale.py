@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
+from cases import gaussian
 from sklearn.datasets import load_diabetes
 
 import finitewidth as fw
@@ -60,7 +61,7 @@ def sizes() -> None:
 
 def large_q() -> Iterator[tuple[str, Parts, int, float, str]]:
     ours, digits = diabetes(100, 100), fw.data.digits(classes=(3, 8), n_train=100, n_test=100)
-    noise = fw.data.random_labels(100, 100, 20, seed=3)
+    noise = gaussian(100, 100, 20, random_labels=True, seed=3)
     yield "diabetes", scaled(ours), 40, 0.05, "erf"
     yield "diabetes, y times 3", scaled(ours, targets=9.0), 40, 0.3, "relu"
     yield "digits 3/8, y times 3", scaled(digits, targets=9.0), 40, 0.05, "erf"

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from environments import ROOT, Environment
 
@@ -44,6 +45,7 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
     from tests.fuzz import readers
 
     import finitewidth as fw
+    from finitewidth.data import images
 
     valid = folder / "valid"
     valid.mkdir()
@@ -77,7 +79,8 @@ def reader(name: str, folder: Path) -> tuple[Callable[[bytes], object], list[byt
 
     def read_picture(data: bytes) -> None:
         (root / "b" / "1.png").write_bytes(data)
-        fw.data.image_folder(root, n_train=2, max_pixels=2**16, max_bytes=readers.SMALL)
+        with mock.patch.object(images, "MAX_PIXELS", 2**16):
+            fw.data.image_folder(root, n_train=2, max_bytes=readers.SMALL)
 
     return read_picture, pictures
 

@@ -401,16 +401,9 @@ def of_solutions(rng: random.Random) -> None:
 def teachers(rng: random.Random) -> None:
     from finitewidth.data import synthetic
 
-    kind = rng.randrange(3)
     sizes = {"n_train": often(rng, (3, 5)), "n_test": often(rng, (2, 4)), "n_inputs": often(rng, (2, 3))}
-    more = some(rng, 0.3, seed=(0, 1))
-    if kind == 0:
-        synthetic.linear_teacher(**sizes, **more, **some(rng, 0.3, noise=(0.0, 0.1)))
-    elif kind == 1:
-        teacher = some(rng, 0.3, noise=(0.0, 0.1), activation=("erf", "relu", "quadratic"))
-        synthetic.one_hidden_layer_teacher(**sizes, width=often(rng, (2, 5)), **teacher, **more)
-    else:
-        synthetic.random_labels(**sizes, **more)
+    more = some(rng, 0.3, seed=(0, 1), noise=(0.0, 0.1), activation=("erf", "relu", "quadratic"))
+    synthetic.one_hidden_layer_teacher(**sizes, width=often(rng, (2, 5)), **more)
 
 
 def blocks(rng: random.Random) -> None:

@@ -9,11 +9,7 @@ from finitewidth.data.loaders import load
 from finitewidth.data.npz_file import npz
 from finitewidth.data.openml_set import openml
 from finitewidth.data.scaling import Standardiser, TargetScaling
-from finitewidth.data.synthetic import (
-    linear_teacher,
-    one_hidden_layer_teacher,
-    random_labels,
-)
+from finitewidth.data.synthetic import one_hidden_layer_teacher
 
 __all__ = [
     "Dataset",
@@ -24,13 +20,11 @@ __all__ = [
     "csv",
     "digits",
     "image_folder",
-    "linear_teacher",
     "load",
     "mnist",
     "npz",
     "one_hidden_layer_teacher",
     "openml",
-    "random_labels",
     "split",
     "standardise",
     "standardise_target",

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from finitewidth.checks import shown
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data.encoding import Label
-from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, parts, refuse_above
+from finitewidth.data.files import MAX_BYTES, PathLike, TrainTest, existing, located, refuse_above
 from finitewidth.data.table import Selection, Table, number_of, option, targets
 
 DELIMITERS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # those that are guessed, by their names
@@ -68,8 +68,7 @@ def csv(
     with located(what):
         selection = Selection.of(target, columns, drop, encode, impute)
         table, unnamed = _read(file, selection, delimiter, task, max_bytes)
-        rows = table.rows(task, classes)
-        train, test = parts(rows, n_train, n_test, seed, standardise, standardise_target, table.prepare)
+        train, test = table.parts(task, classes, n_train, n_test, seed, standardise, standardise_target)
     if unnamed:
         warnings.warn(
             f"{what}: column {unnamed[0]!r} has no name and is not used as an input "

@@ -197,13 +197,6 @@ def split(dataset: Dataset, n_train: int, n_test: int | None, seed: int) -> tupl
     where a class has none in the training part.
     """
     count, n_train = len(dataset), positive_integer("n_train", n_train)
-    if n_test is None and n_train >= count > 1:
-        some = 2 * count // 3
-        raise InputError(
-            f"n_train = {n_train} with {count} points available, which leaves none to test on",
-            f"fewer than {count} training points",
-            f"lower n_train, to {some} for example (--n-train {some})",
-        )
     n_test = max(count - n_train, 1) if n_test is None else positive_integer("n_test", n_test)
     if n_train + n_test > count:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,10 @@ def of_classes(x: Any, labels: np.ndarray, classes: Sequence[Label] | None) -> D
     return Dataset(x if kept.all() else x[kept], labels[kept], classes=wanted)
 
 
-def parts(
-    dataset: Dataset,
-    n_train: int,
-    n_test: int | None,
-    seed: int,
-    kind: str,
-    targets: bool = False,
-    prepare: Callable[[Dataset, Dataset], TrainTest] | None = None,
-) -> TrainTest:
-    """Split by the recipe, ``prepare`` the two parts, then standardise by the training part."""
-    train, test = split(dataset, n_train, n_test, seed)
-    if prepare is not None:
-        train, test = prepare(train, test)
-    return standardised(train, test, kind, targets)
+def parts(dataset: Dataset, n_train: int, n_test: int | None, seed: int, kind: str) -> TrainTest:
+    """Split by the recipe, then standardise by the training part."""
+    train, test, _ = standardise(*split(dataset, n_train, n_test, seed), kind)
+    return train, test
 
 
 def standardised(train: Dataset, test: Dataset, kind: str | None, targets: bool) -> TrainTest:

@@ -48,7 +48,6 @@ def image_folder(
     standardise: str = "global",
     side: int | None = None,
     grey: bool = True,
-    max_pixels: int = MAX_PIXELS,
     max_bytes: float = MAX_BYTES,
 ) -> TrainTest:
     """Pictures of 8 bits, a subfolder a class (its name the label); needs Pillow (extra ``data``).
@@ -58,18 +57,18 @@ def image_folder(
     x is (P, height, width), the mean of the channels, or (P, height, width, 3) with ``grey=False``; pixels
     are divided by 255. ``side`` resizes every picture to side x side by area averages; without it all must be
     equally large. Hidden files are passed over; any other file that is no picture is an InputError that names
-    it, and so is a picture that declares more than ``max_pixels`` (nothing of it is decoded).
+    it, and so is a picture that declares more than 2^26 pixels (nothing of it is decoded).
     The points come in the order of the sorted names; the rest as for ``digits``.
     """
     root = existing(path, folder=True)
     files = [(file, folder.name) for folder in _class_folders(root) for file in _visible(folder)]
     if not files:
         raise InputError(f"folder {str(path)!r} without pictures", "a subfolder of pictures a class", "add pictures")
-    shape = _declared_shape(files[0][0], side, grey, max_pixels)
+    shape = _declared_shape(files[0][0], side, grey)
     refuse_above(8.0 * len(files) * np.prod(shape), max_bytes, f"{len(files)} pictures of shape {shape}")
     x = np.empty((len(files), *shape))
     for place, (file, _) in enumerate(files):
-        x[place] = _read(file, shape, side, grey, max_pixels)
+        x[place] = _read(file, shape, side, grey)
     labels = np.array([name for _, name in files])
     return parts(of_classes(x, labels, classes), n_train, n_test, seed, standardise)
 
@@ -94,16 +93,16 @@ def _visible(folder: Path) -> list[Path]:
         ) from error
 
 
-def _declared_shape(file: Path, side: int | None, grey: bool, max_pixels: int) -> tuple[int, ...]:
-    with _opened(file, max_pixels) as picture:
+def _declared_shape(file: Path, side: int | None, grey: bool) -> tuple[int, ...]:
+    with _opened(file) as picture:
         width, height = picture.size
     if side is not None:
         height = width = positive_integer("side", side)
     return (height, width) if grey else (height, width, 3)
 
 
-def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_pixels: int) -> np.ndarray:
-    with _opened(file, max_pixels) as picture:
+def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool) -> np.ndarray:
+    with _opened(file) as picture:
         if side is None and picture.size != (shape[1], shape[0]):
             raise InputError(
                 f"{picture.size[1]} x {picture.size[0]} pixels among pictures of {shape[0]} x {shape[1]}",
@@ -116,7 +115,7 @@ def _read(file: Path, shape: tuple[int, ...], side: int | None, grey: bool, max_
 
 
 @contextmanager
-def _opened(file: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(file: Path) -> Iterator[Image.Image]:
     """The picture with its header read and nothing decoded; raises InputError, with the file, for what is none."""
     with needed("Pillow", "data", "a folder of images"):
         from PIL import Image
@@ -125,32 +124,22 @@ def _opened(file: Path, max_pixels: int) -> Iterator[Image.Image]:
         warnings.simplefilter("ignore")  # odd metadata, and Pillow's own limit on pixels: the cap below is lower
         try:
             with Image.open(file, formats=FORMATS) as picture:
-                _check_header(picture, file, max_pixels)
+                _check_header(picture, file)
                 yield picture
         except InputError:
             raise
-        except Image.DecompressionBombError as error:
-            raise _too_large("a huge number of", max_pixels) from error
         except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
             raise InputError("it is not a picture or is damaged", "pictures only", "mend or remove it") from error
 
 
-def _check_header(picture: Image.Image, file: Path, max_pixels: int) -> None:
+def _check_header(picture: Image.Image, file: Path) -> None:
     n_pixels = picture.size[0] * picture.size[1]
-    if n_pixels > max_pixels:
-        raise _too_large(str(n_pixels), max_pixels)
+    if n_pixels > MAX_PIXELS:
+        raise InputError(f"a picture that declares {n_pixels} pixels", f"at most {MAX_PIXELS}", "scale it down")
     if picture.mode not in EIGHT_BIT_MODES:
         raise InputError(f"a picture of mode {picture.mode!r}", "8 bits a channel", "save it as an 8-bit PNG")
     if picture.format == "JPEG" and file.read_bytes().count(b"\xff\xda") > MOST_SCANS:
         raise InputError(f"more than {MOST_SCANS} scans", "a JPEG as cameras write it", "save it as PNG")
-
-
-def _too_large(pixels: str, max_pixels: int) -> InputError:
-    return InputError(
-        f"a picture that declares {pixels} pixels",
-        f"at most {max_pixels} pixels",
-        "scale it down, or raise max_pixels",
-    )
 
 
 def _area_average(image: np.ndarray, side: int) -> np.ndarray:

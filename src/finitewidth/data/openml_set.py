@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ import numpy as np
 from finitewidth.checks import one_or_more
 from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data.encoding import Label
-from finitewidth.data.files import MAX_BYTES, TrainTest, located, parts, refuse_above
+from finitewidth.data.files import MAX_BYTES, TrainTest, located, refuse_above
 from finitewidth.data.table import TEXT, Selection, Table, option, some, targets
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ def openml(
     classes: Sequence[Label] | None = None,
     target: str | Sequence[str] | None = None,
     version: int | str = "active",
-    timeout: float = 10.0,
     max_bytes: float = MAX_BYTES,
     standardise_target: bool = False,
     columns: str | Sequence[str] | None = None,
@@ -45,15 +42,14 @@ def openml(
 
     ``target``: the target column or columns, None for what OpenML names. ``task`` as for ``csv``, except that
     "auto" trusts OpenML: nominal targets are classes, numeric ones are numbers. ``standardise_target``, ``columns``,
-    ``drop``, ``encode`` (categorical columns are its texts) and ``impute`` as for ``csv``. ``timeout``: seconds for
-    each answer of the server.
+    ``drop``, ``encode`` (categorical columns are its texts) and ``impute`` as for ``csv``.
     Raises InputError for an unknown name, without network, and, unless they are encoded and filled, for categorical
     columns and missing values; MissingExtraError without pandas (extra ``table``).
     """
     with located(f"OpenML data set {name!r}"):
         selection = Selection.of(None, columns, drop, encode, impute)
         wanted = [] if target is None else one_or_more("target", target)
-        bunch = _fetch(name, version, wanted, timeout)
+        bunch = _fetch(name, version, wanted)
         shape = bunch.data.shape
         refuse_above(8.0 * shape[0] * shape[1], max_bytes, f"inputs of shape {shape}")
         inputs = _inputs(bunch.data, selection)
@@ -66,11 +62,10 @@ def openml(
         cells = [_cells(answers.iloc[:, d]) for d in range(answers.shape[1])]
         y = targets(cells, task, lambda d, row: f"target {d + 1}, row {row + 1}")
         table = Table(inputs, y, impute, max_bytes)
-        rows = table.rows(task, classes)
-        return parts(rows, n_train, n_test, seed, standardise, standardise_target, table.prepare)
+        return table.parts(task, classes, n_train, n_test, seed, standardise, standardise_target)
 
 
-def _fetch(name: str, version: int | str, targets: list[str], timeout: float) -> Bunch:
+def _fetch(name: str, version: int | str, targets: list[str]) -> Bunch:
     with needed("pandas", "table", "a data set of OpenML"):
         import pandas  # noqa: F401  which scikit-learn makes tables of
     from sklearn.datasets import fetch_openml
@@ -79,7 +74,7 @@ def _fetch(name: str, version: int | str, targets: list[str], timeout: float) ->
     if targets:
         options["target_column"] = targets[0] if len(targets) == 1 else targets
     try:
-        with _socket_timeout(timeout), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a retry, and of several versions
             return fetch_openml(name, version=version, as_frame=True, n_retries=1, delay=0.1, **options)
     except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
@@ -94,17 +89,6 @@ def _fetch(name: str, version: int | str, targets: list[str], timeout: float) ->
             "the exact name of a data set on openml.org, and one of its columns as target",
             "look it up at https://www.openml.org/search?type=data",
         ) from error
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    # scikit-learn passes no timeout on; without one a silent server would hold the caller for minutes.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _inputs(frame: pandas.DataFrame, selection: Selection) -> dict[str, np.ndarray]:

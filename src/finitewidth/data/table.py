@@ -13,9 +13,9 @@ import numpy as np
 
 from finitewidth.checks import choice, one_or_more, shown
 from finitewidth.checks.exceptions import InputError
-from finitewidth.data.dataset import Dataset
+from finitewidth.data.dataset import Dataset, split
 from finitewidth.data.encoding import Label
-from finitewidth.data.files import of_classes, refuse_above
+from finitewidth.data.files import TrainTest, of_classes, refuse_above, standardised
 
 STRATEGIES = ("mean", "median", "most_frequent")
 TASKS = ("auto", "regression", "classification")
@@ -194,6 +194,20 @@ class Table:
     impute: str | None
     max_bytes: float
 
+    def parts(
+        self,
+        task: str,
+        classes: Sequence[Label] | None,
+        n_train: int,
+        n_test: int | None,
+        seed: int,
+        kind: str,
+        standardise_target: bool,
+    ) -> TrainTest:
+        """Split by the recipe, then encoded, filled and standardised by the training part."""
+        train, test = self.prepare(*split(self.rows(task, classes), n_train, n_test, seed))
+        return standardised(train, test, kind, standardise_target)
+
     def rows(self, task: str, classes: Sequence[Label] | None) -> Dataset:
         """The targets, with row numbers (rows, 1) to stand for the inputs while the data set is split."""
         x = np.arange(len(self.y), dtype=np.float64)[:, None]
@@ -210,7 +224,7 @@ class Table:
             )
         return of_classes(x, dataset.labels, classes)
 
-    def prepare(self, train: Dataset, test: Dataset) -> tuple[Dataset, Dataset]:
+    def prepare(self, train: Dataset, test: Dataset) -> TrainTest:
         """Two data sets of row numbers, with the inputs of these rows in their place.
 
         Missing values are filled and texts one-hot encoded by what scikit-learn's SimpleImputer and OneHotEncoder learn
