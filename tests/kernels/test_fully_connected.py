@@ -8,8 +8,6 @@ import pytest
 import finitewidth as fw
 from finitewidth import kernels
 from finitewidth.activations import Activation, activation_of, names
-from finitewidth.checks.exceptions import InputError
-from finitewidth.linalg import RegularisedGram, Spectrum
 
 USER = Activation.from_function(lambda x: x / (1.0 + abs(x)), "user")
 ALL = [*names(), USER]
@@ -59,19 +57,6 @@ def test_two_layers_of_erf_written_out(rng):
         s = 1.0 + 2.0 * np.diag(K)
         K = 2.0 / np.pi * np.arcsin(2.0 * K / np.sqrt(np.outer(s, s)))
     np.testing.assert_allclose(kernels.nngp(fw.FullyConnected(widths=(5, 5)), x), K, rtol=1e-14)
-
-
-@pytest.mark.parametrize("activation", ["erf", "relu", "linear", "quadratic", "tanh"])
-def test_blocks_fit_together(activation, rng):
-    """Gram and cross take other ways through the blocks (96 x 256, symmetric half): 300 points need several."""
-    x = rng.standard_normal((300, 6))
-    network = fw.FullyConnected(widths=(9, 9), activation=activation)
-    gram, cross = kernels.nngp(network, x), kernels.nngp(network, x, x.copy())
-    assert (gram == gram.T).all()
-    np.testing.assert_allclose(gram, cross, rtol=2e-7, atol=1e-13)  # relu at correlation one: sqrt(eps)
-    np.testing.assert_allclose(np.diag(gram), kernels.nngp_diagonal(network, x), rtol=0)
-    off = ~np.eye(300, dtype=bool)
-    np.testing.assert_allclose(gram[off], cross[off], rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("activation", ALL, ids=str)
@@ -132,11 +117,6 @@ def test_inputs_are_not_changed(order, rng):
     assert (x == before).all()
 
 
-def test_unequal_input_sizes():
-    with pytest.raises(InputError, match="the same shape in both sets"):
-        kernels.nngp(fw.FullyConnected(widths=(5,)), np.ones((2, 3)), np.ones((2, 4)))
-
-
 @pytest.mark.parametrize("activation", ALL, ids=str)
 def test_pullback_against_differences(activation, rng):
     depth = 3
@@ -154,36 +134,6 @@ def test_pullback_against_differences(activation, rng):
     at, step = 0.1 * np.arange(depth + 1), 1e-5
     numerical = [(contracted(at + d) - contracted(at - d)) / (2 * step) for d in step * np.eye(depth + 1)]
     np.testing.assert_allclose(kernels.nngp_pullback(network(at), x, G), numerical, rtol=3e-6, atol=1e-7)
-
-
-def test_pullback_in_several_blocks(rng):
-    """Blocks of the triangle against one dense sum; 300 points need several."""
-    x = rng.standard_normal((300, 4))
-    network = fw.FullyConnected(widths=(5, 5), activation="erf", weight_precision=(0.8, 1.1, 1.4))
-    G = np.outer(np.sin(x[:, 0]), np.cos(x[:, 1]))
-    G = G + G.T
-    step = 1e-5
-
-    def contracted(factor, layer):
-        precision = np.array(network.weight_precision)
-        precision[layer] *= factor
-        return np.vdot(G, kernels.nngp(network.with_precision(tuple(precision)), x))
-
-    numerical = [(contracted(np.exp(step), k) - contracted(np.exp(-step), k)) / (2 * step) for k in range(3)]
-    np.testing.assert_allclose(kernels.nngp_pullback(network, x, G), numerical, rtol=1e-6, atol=1e-5)
-
-
-def test_a_large_gram_can_be_factorised(rng):
-    x = rng.standard_normal((200, 3))
-    gram = kernels.nngp(fw.FullyConnected(widths=(5,), activation="linear"), x)
-    assert (Spectrum.of(gram.copy()).values > 0.0).sum() == 3
-    assert np.isfinite(RegularisedGram(gram, 1e-10).log_det)
-
-
-def test_feature_mean_of_relu(rng):
-    x = rng.standard_normal((4, 3))
-    network = fw.FullyConnected(widths=(5,), activation="relu", weight_precision=2.0)
-    np.testing.assert_allclose(kernels.feature_mean(network, x), np.sqrt((x**2).sum(1) / 6.0 / (2 * np.pi)))
 
 
 # --- the finite network itself ---------------------------------------------------------------------------------------

@@ -242,15 +242,3 @@ def test_what_does_not_fit_patches_is_named():
     for call, message in cases:
         with pytest.raises(InputError, match=message):
             call()
-
-
-def test_all_pairs_are_meant_where_nothing_is_said():
-    x, Q = points(6, 4, 4, 1), points(4, 4)
-    Q = Q @ Q.T
-    for network in (fw.Convolutional(5, patch=2), fw.LocallyConnected(5, patch=2, activation="relu")):
-        K = np.einsum("ij,ijab->ab", Q, local_kernels(network, x)) / 4.0
-        for gram in (LocalGram(LocalPoints.of(network, x)), LocalGram.of(network, x)):
-            assert gram.pairs == "all"
-            np.testing.assert_allclose(gram.contract(Q), K, atol=1e-12)
-        with pytest.raises(InputError, match="all pairs"):
-            LocalGram.of(network, x).contract(np.diagonal(Q))

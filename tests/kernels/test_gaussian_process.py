@@ -65,18 +65,6 @@ def test_fixed_hyperparameters():
     assert fixed(X, eval_gradient=True)[1].shape == (12, 12, 0)
 
 
-def test_precisions_set_in_the_layers_stay():
-    own = NetworkKernel(
-        [{"dense": {"weight_precision": 1.0}}, "erf", "dense"], weight_precision=3.0, offset_precision=0.5
-    )
-    layers = [
-        {"dense": {"weight_precision": 1.0, "offset_precision": 0.5}},
-        "erf",
-        {"dense": {"weight_precision": 3.0, "offset_precision": 0.5}},
-    ]
-    np.testing.assert_allclose(own(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
-
-
 def test_gaussian_process_fits_the_evidence():
     train, test = fw.data.digits(classes=(0, 1), n_train=60, n_test=5)
     start = NetworkKernel() + WhiteKernel(0.05, "fixed")
@@ -127,11 +115,6 @@ def test_callable_and_precomputed(name):
 def test_bad_input(settings, message):
     with pytest.raises(fw.InputError, match=message):
         NetworkKernel(**settings)(X)
-
-
-def test_gradient_of_two_sets_is_refused():
-    with pytest.raises(fw.InputError, match="leave Y out"):
-        NetworkKernel()(X, X, eval_gradient=True)
 
 
 # --- layers with hyperparameters filled in ---------------------------------------------------------------------------

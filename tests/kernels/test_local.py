@@ -5,9 +5,8 @@ import pytest
 
 import finitewidth as fw
 from finitewidth import linalg
-from finitewidth.checks.exceptions import InputError, MemoryCapError
-from finitewidth.kernels import local
-from finitewidth.kernels.fully_connected import nngp, nngp_diagonal
+from finitewidth.checks.exceptions import MemoryCapError
+from finitewidth.kernels import local, nngp, nngp_diagonal
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,
@@ -151,23 +150,6 @@ def test_one_patch_as_large_as_the_image_is_the_fully_connected_kernel(architect
     np.testing.assert_allclose(LocalGram.of(network, x).contract(Q), 1.7 * nngp(dense, x), atol=1e-10)
 
 
-@pytest.mark.parametrize("activation", ["erf", "relu"])
-def test_infinite_width_kernels(activation):
-    x, other = np.random.default_rng(0).standard_normal((2, 20, 6, 6, 1))
-    network = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0))
-    K, cross = local_kernels(network, x), local_kernels(network, x, other)
-    n = len(K)
-    np.testing.assert_allclose(fw.kernels.nngp(network, x), np.einsum("iiab->ab", K) / (2 * n), atol=1e-13)
-    np.testing.assert_allclose(fw.kernels.nngp(network, x, other), np.einsum("iiab->ab", cross) / (2 * n), atol=1e-13)
-    pooled = Convolutional(50, patch=2, activation=activation, weight_precision=(1.0, 2.0), pool="average")
-    np.testing.assert_allclose(fw.kernels.nngp(pooled, x), K.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    np.testing.assert_allclose(fw.kernels.nngp(pooled, x, other), cross.sum((0, 1)) / (2 * n**2), atol=1e-13)
-    for either in (network, pooled):
-        np.testing.assert_allclose(
-            fw.kernels.nngp_diagonal(either, x), np.diagonal(fw.kernels.nngp(either, x)), atol=1e-13
-        )
-
-
 def test_patches_without_any_light_do_no_harm():
     x = np.random.default_rng(0).standard_normal((5, 6, 6, 1))
     x[:, :2] = 0.0
@@ -191,42 +173,6 @@ def test_a_cap_decides_between_cached_streamed_and_refused():
     remedy = Convolutional(5, patch=2, stride=(2, 2))
     assert LocalGram.of(remedy, x, cap=streamed - 1).points.grid.n_patches == 16
     assert linalg.format_bytes(streamed) in str(caught.value)
-
-
-def test_the_streamed_estimate_holds(monkeypatch):
-    tracemalloc = pytest.importorskip("tracemalloc")
-    monkeypatch.setattr(linalg, "n_threads", lambda: 1)
-    x = np.random.default_rng(0).standard_normal((150, 16, 16, 1))
-    network = Convolutional(5, patch=4)
-    for cached in (True, False):
-        estimate = memory_estimate(150, 16, cached, 16)
-        tracemalloc.start()
-        gram = LocalGram.of(network, x, cap=estimate)
-        gram.project(gram.contract(np.eye(16)))
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert gram.storage == ("cached" if cached else "streamed")
-        assert peak < 1.2 * estimate
-
-
-def test_shapes_that_do_not_fit_are_refused():
-    x = np.ones((4, 4, 4))
-    network = Convolutional(5, patch=2)
-    gram = LocalGram.of(network, x)
-    for call in (
-        lambda: gram.contract(np.ones(4)),
-        lambda: gram.contract(np.ones((3, 3))),
-        lambda: gram.project(np.ones((3, 3))),
-        lambda: LocalGram.of(network, x, pairs="diagonal").contract(np.ones((4, 4))),
-        lambda: LocalGram.of(network, x, pairs="some"),
-        lambda: local_cross(network, x, np.ones((4, 6, 4)), np.ones(4)),
-        lambda: local_cross(network, x, x, np.ones(3)),
-        lambda: local_diagonal(network, x, np.ones((4, 3))),
-        lambda: fw.kernels.nngp(network, np.ones((4, 16))),
-        lambda: LocalGram.of(network, np.full((4, 4, 4), np.nan)),
-    ):
-        with pytest.raises(InputError, match="wanted"):
-            call()
 
 
 def test_every_dual_is_computed_once(monkeypatch):

@@ -141,8 +141,8 @@ def test_all_pairs_of_patches_are_refused_where_they_do_not_fit(monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", [fw.Convolutional, fw.LocallyConnected])
-@pytest.mark.parametrize(("tile", "block", "strip"), [(16, 700, 3), (9, 81, 1), (7, 20, 2)])
-def test_any_tiles_strips_and_blocks_give_the_same(architecture, tile, block, strip, monkeypatch):
+@pytest.mark.parametrize(("tile", "block"), [(16, 2000), (9, 81), (7, 20)])
+def test_any_tiles_and_blocks_give_the_same(architecture, tile, block, monkeypatch):
     """And no more duals at a time than a block holds, one pair of patches on one tile excepted."""
     x, y, network = points(35, 6, 4, 1), points(20, 6, 4, 1, seed=1), architecture(4, patch=2, activation="relu")
     half = points(6, 6, seed=2)
@@ -169,7 +169,6 @@ def test_any_tiles_strips_and_blocks_give_the_same(architecture, tile, block, st
 
     monkeypatch.setattr(local, "_TILE", tile)
     monkeypatch.setattr(local, "_BLOCK", block)
-    monkeypatch.setattr(local, "_STRIP", strip)
     monkeypatch.setattr(LocalPoints, "duals", watching)
     for a, b in zip(whole, everything(), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12)

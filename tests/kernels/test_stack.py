@@ -1,15 +1,13 @@
-"""Kernels of stacks: against slow direct sums, against the networks they describe, in any blocks, bad input."""
+"""Kernels of stacks: by hand, in any blocks, bad input; against a slow second implementation: ``test_rules``."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.activations import activation_of
 from finitewidth.kernels import stack as implementation
 from finitewidth.kernels.stack import StackKernel
 from finitewidth.networks import LayeredNetwork
@@ -31,126 +29,7 @@ def close(a, b, tolerance=1e-10):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-# --- direct sums -----------------------------------------------------------------------------------------------------
-
-
-def plain_deep_convolution(x, y, activation, geometry, w, b, end):
-    """K and Theta of one pair of images by the definition: position by position, offset by offset."""
-    phi = activation_of(activation)
-
-    def input_covariance(a, c):
-        return {
-            (p, q): float(a[p] @ c[q]) / a.shape[-1]
-            for p in itertools.product(*map(range, a.shape[:2]))
-            for q in itertools.product(*map(range, c.shape[:2]))
-        }
-
-    pairs = [(x, x), (x, y), (y, y)]
-    covariances, theta = [input_covariance(*pair) for pair in pairs], None
-    size = x.shape[:2]
-    for layer, (f, s, padding) in enumerate(geometry):
-        if layer:
-            kappa, slope = {}, {}
-            xx, xy, yy = covariances
-            for p, q in xy:
-                kappa[p, q], _, slope[p, q], _ = (float(v) for v in phi.kappa_gradient(xx[p, p], xy[p, q], yy[q, q]))
-            own = [{(p, q): float(phi.kappa(K[p, p], K[p, q], K[q, q])) for p, q in K} for K in (covariances[0], yy)]
-            theta = {pair: theta[pair] * slope[pair] for pair in theta}
-            covariances = [own[0], kappa, own[1]]
-        out = [-(-n // s) if padding == "same" else (n - f) // s + 1 for n in size]
-        before = [max(0, (o - 1) * s + f - n) // 2 if padding == "same" else 0 for o, n in zip(out, size, strict=True)]
-
-        def contract(K, out=out, before=before, f=f, s=s):
-            result = {}
-            for p in itertools.product(*map(range, out)):
-                for q in itertools.product(*map(range, out)):
-                    total = 0.0
-                    for d in itertools.product(range(f), range(f)):
-                        pp = tuple(p[k] * s + d[k] - before[k] for k in range(2))
-                        qq = tuple(q[k] * s + d[k] - before[k] for k in range(2))
-                        total += K.get((pp, qq), 0.0)
-                    result[p, q] = total / f**2
-            return result
-
-        covariances = [{k: w * v + b for k, v in contract(K).items()} for K in covariances]
-        share = contract(theta) if theta is not None else dict.fromkeys(covariances[1], 0.0)
-        theta = {k: covariances[1][k] + w * share[k] for k in share}
-        size = out
-    xx, xy, yy = covariances
-    result = []
-    for p, q in xy:
-        value, _, slope, _ = phi.kappa_gradient(xx[p, p], xy[p, q], yy[q, q])
-        result.append((p == q, float(value), theta[p, q] * float(slope)))
-    kept = [(v, t) for same, v, t in result if same or end == "global_average_pool"]
-    K, tangent = np.mean(kept, axis=0)
-    return K, K + tangent  # a readout of variance 1
-
-
-@pytest.mark.parametrize("end", ["flatten", "global_average_pool"])
-@pytest.mark.parametrize(
-    ("activation", "geometry"),
-    [
-        ("erf", [(3, 1, "same"), (3, 1, "same")]),
-        ("relu", [(3, 1, "same"), (2, 2, "same"), (3, 2, "same")]),
-        ("relu", [(2, 1, "none"), (3, 2, "same")]),
-        ("quadratic", [(4, 1, "same"), (2, 2, "none")]),
-    ],
-)
-def test_deep_convolutions_against_direct_sums(activation, geometry, end):
-    x, w, b = images(3, 5, 4, 2), 1.3, 0.2
-    layers = [part for f, s, padding in geometry for part in (conv(f, s, padding, w, b), activation)]
-    kernels = fw.kernels.from_layers([*layers, end, "dense"]).both(x[:2], x[2:])
-    for i in range(2):
-        plain = plain_deep_convolution(x[i], x[2], activation, geometry, w, b, end)
-        close((kernels.nngp[i, 0], kernels.ntk[i, 0]), plain)
-
-
-@pytest.mark.parametrize("mechanism", ["softmax", "identity"])
-def test_attention_against_direct_sums(mechanism):
-    x, s_qk, s_ov, b = images(2, 4, 3), 1.3, 0.7, 0.2
-    C = np.einsum("atc,buc->abtu", x, x) / 3.0
-
-    def weights(K):
-        e = np.exp(s_qk * K)
-        return e / e.sum(1, keepdims=True)
-
-    if mechanism == "softmax":
-        z = [weights(C[a, a]) for a in range(2)]
-        K = s_ov**2 * z[0] @ C[0, 1] @ z[1].T
-    else:
-        K = (s_qk * s_ov) ** 2 * C[0, 1] * (C[0, 1] ** 2).sum()
-    precisions = {"query_precision": 1.0 / s_qk**2, "value_precision": 1.0 / s_ov**2, "offset_precision": 1.0 / b}
-    settings = {"mechanism": mechanism, **precisions}
-    for end, value in (("flatten", np.trace(K) / 4), ("global_average_pool", K.mean())):
-        kernels = fw.kernels.from_layers([{"self_attention": settings}, end]).both(x)
-        close(kernels.nngp[0, 1], value + b)
-        factor = 2.0 if mechanism == "softmax" else 4.0
-        close(kernels.ntk[0, 1], factor * value + b)
-
-
-# --- the networks that they describe ---------------------------------------------------------------------------------
-
-LOCAL = {"weight_precision": (2.0, 0.5), "offset_precision": 3.0, "activation": "relu"}
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        fw.FullyConnected(widths=(5, 6, 7), weight_precision=(2.0, 0.5, 1.5, 3.0), offset_precision=2.0),
-        fw.FullyConnected(widths=(5,), activation="tanh", readout="mean-field"),
-        fw.Convolutional(channels=5, patch=3, stride=2, padding="same", **LOCAL),
-        fw.Convolutional(channels=5, patch=(2, 3), stride=1, pool="average", **LOCAL),
-        fw.LocallyConnected(channels=5, patch=2, stride=2, **LOCAL),
-    ],
-)
-def test_nngp_of_the_layers_of_a_network(network):
-    x = images(7, 6, 5)
-    kernel = fw.kernels.from_layers(network)
-    close(kernel.nngp(x, x[:3]), fw.kernels.nngp(network, x, x[:3]), 1e-12)
-    close(kernel.both(x).nngp, fw.kernels.nngp(network, x), 1e-12)
-    own = kernel.diagonal(x, "weights")
-    close(own.nngp, fw.kernels.nngp_diagonal(network, x), 1e-12)
-    close(own.ntk, np.diagonal(fw.kernels.ntk(network, x)), 1e-12)
+# --- by hand ---------------------------------------------------------------------------------------------------------
 
 
 def test_ntk_of_whitened_and_of_raw_weights_by_hand():
@@ -282,7 +161,7 @@ def test_stack_of_a_network_keeps_the_shape():
         ([{"dense": {"bias_variance": 0.0}}], "did you mean offset_precision"),
         ([{"conv": {"filter": 3}}], "did you mean patch"),
         ([{"conv": {"patch": 3, "strides": 2}}], "did you mean stride"),
-        ([{"conv": {"patch": 3, "padding": "valid"}}], "did you mean 'none'"),
+        ([{"conv": {"patch": 3, "padding": "valid"}}], "one of 'none', 'same'"),
         ([{"self_attention": {"key_variance": 2.0}}], "did you mean key_precision"),
         ([{"dense": 3}], "a mapping"),
         ([{"conv": {}}], "Conv without a patch"),

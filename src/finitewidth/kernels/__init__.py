@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finitewidth import checks, linalg
-from finitewidth.kernels import fully_connected as _dense
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
+from finitewidth.kernels.fully_connected import Recursion
 from finitewidth.kernels.local import (
     LocalGram,
     LocalPoints,
@@ -19,7 +18,7 @@ from finitewidth.kernels.local import (
     memory_estimate,
 )
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
-from finitewidth.networks import FullyConnected, Network
+from finitewidth.networks import Network
 
 if TYPE_CHECKING:
     from finitewidth.kernels.gaussian_process import NetworkKernel
@@ -30,14 +29,23 @@ _STEP = 1e-4  # of log lambda_0 in the central difference below: error of order 
 
 def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
     """Covariance of the outputs at infinite width, (points1, points2), readout precision included."""
-    kernel = _nngp(network, _points("x1", x1), None if x2 is None else _points("x2", x2))
+    if not (_network(network).kernel_recursion or network.states_covariance):
+        return from_layers(network).nngp(x1, x2)
+    x1, x2 = _points("x1", x1), None if x2 is None else _points("x2", x2)
+    if network.kernel_recursion:
+        rows = Recursion.of(network, x1)
+        kernel = rows.gram() if x2 is None else rows.cross(Recursion.of(network, x2))
+    else:
+        kernel = network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2)
     linalg.check_finite(kernel)
     return kernel
 
 
 def nngp_diagonal(network: Network, x: Any) -> Array:
     """Prior variance of the output at every point, (points,)."""
-    return _diagonal(network, _points("x", x))
+    if _network(network).kernel_recursion:
+        return Recursion.of(network, _points("x", x)).diagonals[-1]
+    return from_layers(network).nngp_diagonal(x)
 
 
 def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") -> Array:
@@ -47,7 +55,7 @@ def ntk(network: Network, x1: Any, x2: Any = None, parameters: str = "weights") 
     "whitened": sqrt(lambda) times these (docs/theory.md section 1). Equal at precision 1, far apart otherwise.
     The mean-field readout divides by N once more: its kernel is that of the network's own width, over N.
     """
-    return _layered(network).ntk(x1, x2, parameters)
+    return from_layers(_network(network)).ntk(x1, x2, parameters)
 
 
 def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
@@ -55,46 +63,9 @@ def nngp_pullback(network: Network, x: Any, cotangent: Array) -> Array:
 
     Analytic for fully connected networks; for others by central differences, but for the readout.
     """
-    return _pullback(network, x, cotangent)
-
-
-def feature_mean(network: Network, x: Any) -> Array:
-    """Prior mean of a readout feature (times sqrt(N)) at every point, (points,).
-
-    Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
-    """
-    return _layered(network).feature_mean(x)
-
-
-# --- one way for each kind of network, the layers of any other -------------------------------------------------------
-
-
-def _layered(network: Any) -> StackKernel:
-    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
-    return from_layers(network)
-
-
-@singledispatch
-def _nngp(network: Any, x1: Array, x2: Array | None) -> Array:
-    if isinstance(network, Network) and network.states_covariance:
-        return network.covariance(np.ones(network.depth), x1, x1 if x2 is None else x2)
-    return _layered(network).nngp(x1, x2)
-
-
-_nngp.register(FullyConnected, _dense.nngp)
-
-
-@singledispatch
-def _diagonal(network: Any, x: Array) -> Array:
-    return _layered(network).nngp_diagonal(x)
-
-
-_diagonal.register(FullyConnected, _dense.nngp_diagonal)
-
-
-@singledispatch
-def _pullback(network: Any, x: Any, cotangent: Array) -> Array:
-    precisions = _layered(network).network.weight_precision
+    if network.kernel_recursion:
+        return Recursion.of(network, x).pullback(cotangent)
+    precisions = from_layers(network).network.weight_precision
 
     def along(layer: int, sign: float) -> float:
         moved = tuple(p * np.exp(sign * _STEP) if k == layer else p for k, p in enumerate(precisions))
@@ -104,9 +75,17 @@ def _pullback(network: Any, x: Any, cotangent: Array) -> Array:
     return np.array([*inner, -np.vdot(cotangent, nngp(network, x))])
 
 
-@_pullback.register
-def _(network: FullyConnected, x: Any, cotangent: Array) -> Array:
-    return _dense.Recursion.of(network, x).pullback(cotangent)
+def feature_mean(network: Network, x: Any) -> Array:
+    """Prior mean of a readout feature (times sqrt(N)) at every point, (points,).
+
+    Fully connected: E[phi] of a neuron of the last hidden layer; average-pooled: its mean over patches.
+    """
+    return from_layers(_network(network)).feature_mean(x)
+
+
+def _network(network: Any) -> Network:
+    checks.instance("network", network, Network, "write fw.FullyConnected(widths=100), for example")
+    return network
 
 
 def _points(name: str, x: Any) -> Array:

@@ -21,24 +21,6 @@ Array = np.ndarray
 _BLOCK = (128, 256)  # doubles of a block: 262 kB, inside a second-level cache
 
 
-def nngp(network: Network, x1: Any, x2: Any = None) -> Array:
-    """K_L of shape (points1, points2), float64, symmetric when ``x2`` is None.
-
-    ``x1``, ``x2``: (points, inputs) or images (points, height, width [, channels]), flattened.
-    The readout precision is included: this is the covariance of f. Raises InputError for unequal input sizes.
-    """
-    rows = Recursion.of(network, x1)
-    if x2 is None:
-        return rows.gram()
-    columns = Recursion.of(network, x2)
-    return rows.cross(columns)
-
-
-def nngp_diagonal(network: Network, x: Any) -> Array:
-    """K_L(x, x) for every point, shape (points,)."""
-    return Recursion.of(network, x).diagonals[-1]
-
-
 @dataclass(frozen=True)
 class Recursion:
     """What every layer needs to know of each point by itself: its variance there, and the dual's preparation."""

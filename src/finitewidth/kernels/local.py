@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ Array = np.ndarray
 PAIRS = ("all", "diagonal")
 _TILE = 64  # points along the side of a tile: small products, which BLAS leaves on the calling thread
 _BLOCK = 131_072  # duals in work at a time: 1 MB; smaller blocks lose more to the interpreter than they gain in cache
-_STRIP = 16  # pairs of patches of one task
 _SHARE = 0.7  # of the free memory that a cached Gram may take when no cap is given
 
 
@@ -92,8 +91,8 @@ def memory_estimate(n_points: int, n_patches: int, cached: bool, patch_size: int
     """
     P, n = float(n_points), float(n_patches)
     rows = n * (n + 1) / 2 if pairs == "all" else n
-    work = linalg.n_threads() * (_STRIP * _TILE**2 + 3 * _BLOCK)
-    kept = rows * P * (P + 1) / 2 if cached else 0.0
+    work = linalg.n_threads() * 4 * _BLOCK
+    kept = rows * sum(_size(*tile) for tile in _tiles(n_points)) if cached else 0.0
     return 8.0 * (2 * P * n * patch_size + 3 * P**2 + 6 * rows + work + kept)
 
 
@@ -102,7 +101,7 @@ class LocalGram:
 
     Attributes
     ----------
-    storage: "cached": the symmetrised kernels are kept, half of the pairs of patches times half of the pairs of
+    storage: "cached": the symmetrised kernels are kept, half of the pairs of patches times half of the tiles of
         points, and a contraction is one matrix-vector product; "streamed": they are computed anew, tile by tile, at
         every call, with the same results.
     pairs: "all": order parameters (n, n); "diagonal": only i = j, order parameters (n,).
@@ -114,7 +113,8 @@ class LocalGram:
         n = points.grid.n_patches
         i, j = np.triu_indices(n, 1) if _all_pairs(points.network, pairs) else (np.empty(0, int),) * 2
         self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
-        self._strips = slices(0, n, _STRIP) + slices(n, len(self._first), _STRIP)
+        strip = max(1, _BLOCK // (2 * _TILE**2))  # pairs of patches whose duals on a tile fill the cache
+        self._strips = slices(0, n, strip) + slices(n, len(self._first), strip)
         self._tiles = _tiles(points.count)
         self._store: dict[int, Array] = {}  # of every tile, if they are kept: (pairs, entries)
 
@@ -156,11 +156,10 @@ class LocalGram:
 
         def work(t: int) -> None:
             rows, columns = self._tiles[t]
-            flat = np.zeros(_size(rows, columns))
-            flat[_different(rows, columns)] = sum(weights[pairs] @ kernels for pairs, kernels in self._kernels(t))
+            flat: Array = sum(weights[pairs] @ kernels for pairs, kernels in self._kernels(t))
             kernel = flat.reshape(rows.stop - rows.start, -1)
-            if rows == columns:
-                kernel += np.triu(kernel, 1).T
+            if rows == columns:  # rounding of a product need not be symmetric
+                kernel = np.triu(kernel) + np.triu(kernel, 1).T
             out[rows, columns], out[columns, rows] = kernel, kernel.T
 
         linalg.run_blocks(work, [(t,) for t in range(len(self._tiles))])
@@ -179,10 +178,10 @@ class LocalGram:
         if W.shape != (count, count):
             raise InputError(f"a cotangent of shape {W.shape}", f"shape {(count, count)}", "give one a kernel entry")
         doubled = W + W.T
-        doubled[np.diag_indices(count)] *= 0.5
 
         def work(t: int) -> Array:
-            w = doubled[self._tiles[t]].ravel()[_different(*self._tiles[t])]
+            rows, columns = self._tiles[t]
+            w = (0.5 if rows == columns else 1.0) * doubled[rows, columns].ravel()
             return np.concatenate([kernels @ w for _, kernels in self._kernels(t)])
 
         sums = np.sum(list(linalg.map_threads(work, range(len(self._tiles)), a_thread=4)), axis=0)
@@ -211,11 +210,13 @@ class LocalGram:
     # --- computing the kernels ----------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        self._store = {t: self._empty(t, len(self._first)) for t in range(len(self._tiles))}
-        linalg.run_blocks(
-            lambda t, pairs: self._fill(self._store[t][pairs], t, pairs),
-            [(t, pairs) for t in range(len(self._tiles)) for pairs in self._strips],
-        )
+        store = {t: np.empty((len(self._first), _size(*tile))) for t, tile in enumerate(self._tiles)}
+
+        def fill(t: int, pairs: slice) -> None:
+            store[t][pairs] = self._made(t, pairs)
+
+        linalg.run_blocks(fill, [(t, pairs) for t in store for pairs in self._strips])
+        self._store = store
 
     def _kernels(self, tile: int) -> Iterator[tuple[slice, Array]]:
         """Pairs of patches, and their kernels on a tile (pairs, entries): all that are kept, or strip by strip."""
@@ -223,33 +224,21 @@ class LocalGram:
             yield slice(None), self._store[tile]
             return
         for pairs in self._strips:
-            made = self._empty(tile, pairs.stop - pairs.start)
-            self._fill(made, tile, pairs)
-            yield pairs, made
+            yield pairs, self._made(tile, pairs)
 
-    def _empty(self, tile: int, pairs: int) -> Array:
-        """Room for entries that are not mirror images of others."""
-        rows, columns = self._tiles[tile]
-        height = rows.stop - rows.start
-        return np.empty((pairs, height * (height + 1) // 2 if rows == columns else _size(rows, columns)))
-
-    def _fill(self, out: Array, tile: int, pairs: slice) -> None:
-        """K_ii, or K_ij + K_ij^T, of some pairs on one tile, into ``out`` (pairs, entries)."""
-        where = self._tiles[tile]
-        for part in slices(pairs.start, pairs.stop, _pairs_at_once(2, *where)):
-            sums = self._sums(self._first[part], self._second[part], *where).reshape(part.stop - part.start, -1)
-            out[part.start - pairs.start : part.stop - pairs.start] = sums[:, _different(*where)]
-
-    def _sums(self, i: Array, j: Array, rows: slice, columns: slice) -> Array:
-        """K_ii of some patches, or K_ij + K_ij^T of some pairs i < j, on one tile: (pairs, rows, columns)."""
-        points = self.points
+    def _made(self, tile: int, pairs: slice) -> Array:
+        """K_ii of some patches, or K_ij + K_ij^T of some pairs i < j, on one tile: (pairs, entries)."""
+        points, (rows, columns) = self.points, self._tiles[tile]
+        i, j = self._first[pairs], self._second[pairs]
         if i[0] == j[0]:
-            return points.duals(i, rows, points, j, columns)
-        if rows == columns:
             kernels = points.duals(i, rows, points, j, columns)
-            return kernels + kernels.swapaxes(1, 2)
-        both = points.duals(np.append(i, j), rows, points, np.append(j, i), columns)
-        return both[: len(i)] + both[len(i) :]
+        elif rows == columns:
+            kernels = points.duals(i, rows, points, j, columns)
+            kernels = kernels + kernels.swapaxes(1, 2)
+        else:
+            both = points.duals(np.append(i, j), rows, points, np.append(j, i), columns)
+            kernels = both[: len(i)] + both[len(i) :]
+        return kernels.reshape(len(i), -1)
 
 
 # --- between two sets, and on the diagonal -----------------------------------------------------------------
@@ -267,7 +256,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
     out = np.zeros((one.count, two.count))
 
     def work(rows: slice, columns: slice) -> None:
-        for part in slices(0, len(i), _pairs_at_once(1, rows, columns)):
+        for part in slices(0, len(i), max(1, _BLOCK // _size(rows, columns))):
             kernels = one.duals(i[part], rows, two, j[part], columns)
             out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
 
@@ -375,11 +364,6 @@ def _off_diagonal(matrix: Array) -> Array:
 # --- memory and blocks -----------------------------------------------------------------------------------
 
 
-def _pairs_at_once(kernels_a_pair: int, rows: slice, columns: slice) -> int:
-    """Pairs of patches whose duals on a tile fill the cache."""
-    return max(1, _BLOCK // (kernels_a_pair * _size(rows, columns)))
-
-
 def _even(count: int) -> list[slice]:
     """Slices of equal length, at most ``_TILE``."""
     return slices(0, count, -(-count // max(1, -(-count // _TILE))))
@@ -389,18 +373,6 @@ def _tiles(count: int) -> list[tuple[slice, slice]]:
     """The upper triangle of (count, count), tile by tile: rows and columns."""
     parts = _even(count)
     return [(rows, columns) for a, rows in enumerate(parts) for columns in parts[a:]]
-
-
-def _different(rows: slice, columns: slice) -> Array | slice:
-    """Entries of a flat tile that are not mirror images of others: all, or the upper half on the diagonal."""
-    return _upper(rows.stop - rows.start) if rows == columns else slice(None)
-
-
-@lru_cache(maxsize=8)
-def _upper(size: int) -> Array:
-    """Flat indices of the upper triangle of a square."""
-    i, j = np.triu_indices(size)
-    return i * size + j
 
 
 def _size(rows: slice, columns: slice) -> int:

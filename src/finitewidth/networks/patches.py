@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jax import Array as JaxArray
 
 PADDINGS = ("none", "same")
-_ELSEWHERE = {"zero": "same", "zeros": "same", "valid": "none"}  # what else they are called
 Padding = str | int | tuple[int, ...]
 Points = TypeVar("Points", np.ndarray, "JaxArray")
 
@@ -142,12 +141,7 @@ class PatchGrid:
 
 def padding_of(name: str, value: Any) -> Padding:
     """Padding, checked: "none", "same", or zeros on either side, one number or one a direction."""
-    if not isinstance(value, str):
-        return sizes_of(name, value, least=0)
-    if value.lower() in _ELSEWHERE:
-        meant = f"did you mean {_ELSEWHERE[value.lower()]!r}?"
-        raise InputError(f"{name} = {value!r}", "one of 'none', 'same', or zeros on either side", meant)
-    return checks.choice(name, value, PADDINGS)
+    return checks.choice(name, value, PADDINGS) if isinstance(value, str) else sizes_of(name, value, least=0)
 
 
 def shape_of_input(value: Any) -> tuple[int, ...]:
