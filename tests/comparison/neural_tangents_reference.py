@@ -56,9 +56,7 @@ def layer(item):
     if name == "layer_norm":
         return stax.LayerNorm(eps=s["epsilon"])
     if name == "self_attention":
-        q, k, v, o = (deviation(s.get(f"{n}_precision", 1.0)) for n in ("query", "key", "value", "out"))
-        linear = s.get("scaling", "linear" if s["mechanism"] == "softmax" else "sqrt") == "linear"
-        return stax.GlobalSelfAttention(1, 1, 1, 1, linear, k, v, q, o, b, s["mechanism"].upper())
+        return stax.GlobalSelfAttention(1, 1, 1, 1, s["mechanism"] == "softmax", w, w, w, w, b, s["mechanism"].upper())
     assert name == "residual"
     shortcut = stax.serial(*map(layer, s["shortcut"])) if s["shortcut"] else stax.Identity()
     branch = stax.serial(*map(layer, s["branch"]))

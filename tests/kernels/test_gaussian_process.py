@@ -19,10 +19,10 @@ X = np.random.default_rng(0).standard_normal((12, 16))
 Y = np.sin(X[:, 0]) + 0.3 * X[:, 1]
 CONV = [{"conv": {"patch": [2, 2]}}, {"residual": ["relu", {"conv": {"patch": [1, 1]}}]}, "relu", "flatten", "dense"]
 KERNELS = {
-    "dense": NetworkKernel(depth=2, weight_precision=1 / 1.3, offset_precision=5.0, output_variance=0.7),
+    "dense": NetworkKernel(depth=2, weight_precision=1 / 1.3, offset_precision=5.0),
     "ntk": NetworkKernel(depth=1, activation="relu", kind="ntk"),
     "no bias": NetworkKernel(offset_precision=None),
-    "conv": NetworkKernel(CONV, input_shape=(4, 4, 1), output_variance=2.0),
+    "conv": NetworkKernel(CONV, input_shape=(4, 4, 1)),
 }
 
 
@@ -30,7 +30,7 @@ def test_the_kernel_is_that_of_the_network():
     network = fw.FullyConnected(widths=(1, 1), weight_precision=1 / 1.3, offset_precision=5.0)
     K = KERNELS["dense"](X)
     # the readout of a FullyConnected network has no offset; that of the layers has one
-    np.testing.assert_allclose(K, 0.7 * (fw.kernels.nngp(network, X) + 0.2), rtol=1e-12)
+    np.testing.assert_allclose(K, fw.kernels.nngp(network, X) + 0.2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -57,11 +57,9 @@ def test_gradient(name):
 
 
 def test_fixed_hyperparameters():
-    assert len(KERNELS["dense"].theta) == 3
-    assert len(KERNELS["no bias"].theta) == 2
-    fixed = NetworkKernel(
-        weight_precision_bounds="fixed", offset_precision_bounds="fixed", output_variance_bounds="fixed"
-    )
+    assert len(KERNELS["dense"].theta) == 2
+    assert len(KERNELS["no bias"].theta) == 1
+    fixed = NetworkKernel(weight_precision_bounds="fixed", offset_precision_bounds="fixed")
     assert fixed(X, eval_gradient=True)[1].shape == (12, 12, 0)
 
 
@@ -73,7 +71,7 @@ def test_gaussian_process_fits_the_evidence():
     mean, std = process.predict(test.flat, return_std=True)
     assert mean.shape == std.shape == (5,)
     _, gradient = process.log_marginal_likelihood(start.theta, eval_gradient=True)
-    more, less = (process.log_marginal_likelihood(start.theta + sign * np.array([0.0, 1e-4, 0.0])) for sign in (1, -1))
+    more, less = (process.log_marginal_likelihood(start.theta + sign * np.array([0.0, 1e-4])) for sign in (1, -1))
     assert gradient[1] == pytest.approx((more - less) / 2e-4, rel=1e-5)
 
 
@@ -108,7 +106,6 @@ def test_callable_and_precomputed(name):
         ({"kind": "ntkk"}, "did you mean 'ntk'"),
         ({"depth": 0}, "depth = 0"),
         ({"activation": "er"}, "did you mean 'erf'"),
-        ({"output_variance": -1.0}, "output_variance"),
         ({"input_shape": (3, 3, 1)}, "points of shape"),
     ],
 )
@@ -165,27 +162,19 @@ def full(name, **settings):
         ),
         (["self_attention", "flatten"], [full("self_attention"), "flatten"]),
         (
-            [{"self_attention": {"key_precision": 0.8}}, "flatten"],
-            [full("self_attention", key_precision=0.8), "flatten"],
-        ),
-        (
             [{"self_attention": {"mechanism": "identity", "offset_precision": 5.0}}, "flatten"],
             [full("self_attention", mechanism="identity", offset_precision=5.0), "flatten"],
-        ),
-        (
-            [{"self_attention": {"mechanism": "identity"}}, "flatten"],
-            [full("self_attention", mechanism="identity"), "flatten"],
         ),
     ],
 )
 @pytest.mark.parametrize("kind", ["nngp", "ntk"])
 def test_layers_take_what_they_leave_open(open_layers, filled, kind):
     shape = None if isinstance(filled[1], str) and filled[1] == "erf" else (4, 3)
-    kernel = NetworkKernel(open_layers, kind=kind, input_shape=shape, output_variance=3.0, **V)
+    kernel = NetworkKernel(open_layers, kind=kind, input_shape=shape, **V)
     plain = getattr(fw.kernels.from_layers(filled, shape), kind)
-    np.testing.assert_allclose(kernel(TOKENS), 3.0 * plain(TOKENS), rtol=1e-13)
-    np.testing.assert_allclose(kernel(TOKENS[:2], TOKENS), 3.0 * plain(TOKENS[:2], TOKENS), rtol=1e-13)
-    np.testing.assert_allclose(kernel.diag(TOKENS), 3.0 * np.diagonal(plain(TOKENS)), rtol=1e-12)
+    np.testing.assert_allclose(kernel(TOKENS), plain(TOKENS), rtol=1e-13)
+    np.testing.assert_allclose(kernel(TOKENS[:2], TOKENS), plain(TOKENS[:2], TOKENS), rtol=1e-13)
+    np.testing.assert_allclose(kernel.diag(TOKENS), np.diagonal(plain(TOKENS)), rtol=1e-12)
 
 
 def test_layers_that_cannot_be_are_refused_as_ever():
@@ -212,9 +201,9 @@ def test_what_is_meant_when_nothing_is_said():
     np.testing.assert_allclose(kernel(X), fw.kernels.from_layers(layers).nngp(X), rtol=1e-14)
     bounds = {h.name: 10.0 ** np.array([-3.0, 3.0]) for h in kernel.hyperparameters}
     bounds["offset_precision"][1] = 1e4
-    assert list(bounds) == ["offset_precision", "output_variance", "weight_precision"]  # scikit-learn sorts
+    assert list(bounds) == ["offset_precision", "weight_precision"]  # scikit-learn sorts
     np.testing.assert_allclose(kernel.bounds, np.log(list(bounds.values())), rtol=1e-12)
-    np.testing.assert_allclose(kernel.theta, np.log([10.0, 1.0, 1.0]), atol=1e-15)
+    np.testing.assert_allclose(kernel.theta, np.log([10.0, 1.0]), atol=1e-15)
     deep = NetworkKernel(depth=3)
     hidden = layers[:2] * 3
     np.testing.assert_allclose(deep(X), fw.kernels.from_layers([*hidden, layers[-1]]).nngp(X), rtol=1e-14)
@@ -223,20 +212,18 @@ def test_what_is_meant_when_nothing_is_said():
 
 
 def test_bounds_are_those_given():
-    for name in ("weight_precision", "offset_precision", "output_variance"):
+    for name in ("weight_precision", "offset_precision"):
         kernel = NetworkKernel(**{f"{name}_bounds": (0.02, 30.0)})
         place = [h.name for h in kernel.hyperparameters].index(name)
         np.testing.assert_allclose(np.exp(kernel.bounds[place]), (0.02, 30.0))
         assert all(h.value_type == "numeric" for h in kernel.hyperparameters)
-        assert len(NetworkKernel(**{f"{name}_bounds": "fixed"}).theta) == 2
+        assert len(NetworkKernel(**{f"{name}_bounds": "fixed"}).theta) == 1
 
 
 def test_the_call_without_a_gradient_returns_the_kernel_alone():
-    kernel = NetworkKernel(output_variance=2.0)
+    kernel = NetworkKernel()
     assert isinstance(kernel(X), np.ndarray)
-    K, gradient = kernel(X, None, True)
-    np.testing.assert_array_equal(K, kernel(X))
-    np.testing.assert_allclose(gradient[..., 1], K)  # of the output variance: the kernel itself
+    np.testing.assert_array_equal(kernel(X, None, True)[0], kernel(X))
     with pytest.raises(fw.InputError, match="one set; leave Y out"):
         kernel(X, X, True)
     with pytest.raises(fw.InputError, match="kind = 'nngpp'"):

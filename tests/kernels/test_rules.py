@@ -106,20 +106,18 @@ def through(layers, K, T, space, raw):
 
 
 def attention(layer, K, T, raw):
-    variances = {name: 1.0 / precision for name, precision in layer.precisions.items()}
-    qk, ov = variances["query"] * variances["key"], variances["value"] * variances["out"]
+    w, inverse = layer.weight_variance, 1.0 / layer.weight_variance if raw else 1.0
     b, shift = layer.offset_variance, float(layer.offset_variance > 0.0) if raw else layer.offset_variance
-    variances = tuple(variances.values())
-    if layer.scaling == "sqrt":
-        s, power = qk * ov, np.einsum("abkl,abkl->ab", K, K)[..., None, None]
-        own = s * power * K * (sum(1.0 / v for v in variances) if raw else 4.0) + shift
+    if layer.mechanism == "identity":
+        s, power = w**4, np.einsum("abkl,abkl->ab", K, K)[..., None, None]
+        own = s * power * K * 4.0 * inverse + shift
         if T is not None:
             own = own + s * (power * T + 2.0 * K * np.einsum("abkl,abkl->ab", K, T)[..., None, None])
         return s * power * K + b, own
-    logits = math.sqrt(qk) * np.einsum("aapk->apk", K)
-    z = np.exp(logits) / np.exp(logits).sum(2, keepdims=True) if layer.mechanism == "softmax" else logits
-    K, T = (None if A is None else ov * np.einsum("apk,abkl,bql->abpq", z, A, z) for A in (K, T))
-    own = K * (sum(1.0 / v for v in variances[2:]) if raw else 2.0) + shift
+    logits = w * np.einsum("aapk->apk", K)
+    z = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+    K, T = (None if A is None else w**2 * np.einsum("apk,abkl,bql->abpq", z, A, z) for A in (K, T))
+    own = 2.0 * inverse * K + shift
     return K + b, own if T is None else own + T
 
 
@@ -142,11 +140,8 @@ def precisions(w, b):
     return {"weight_precision": 1.0 / w, "offset_precision": 1.0 / b if b else None}
 
 
-VARIANCES = {"query": 1.4, "key": 0.6, "value": 0.7, "out": 1.9}
-FOUR = {f"{name}_precision": 1.0 / variance for name, variance in VARIANCES.items()}
-SOFTMAX = {"self_attention": {**FOUR, "offset_precision": 1.0 / 0.3}}
-LINEAR = {"self_attention": {**FOUR, "mechanism": "identity", "scaling": "linear"}}
-ROOT = {"self_attention": {**FOUR, "mechanism": "identity", "offset_precision": 1.0 / 0.3}}
+SOFTMAX = {"self_attention": precisions(1.4, 0.3)}
+ROOT = {"self_attention": {**precisions(0.7, 0.3), "mechanism": "identity"}}
 PER_TOKEN = dense(1.3, 0.2, "dense_per_token")
 FIRST = conv([3, 2], [2, 1], w=1.7, b=0.2)
 LOCAL = conv([2, 3], w=0.6, b=0.4, name="locally_connected")
@@ -218,11 +213,12 @@ STACKS = {
     "tokens": ([PER_TOKEN, "relu", PER_TOKEN, "erf", "global_average_pool", dense(0.7, 0.1)], TOKENS),
     "softmax": ([SOFTMAX, "relu", SOFTMAX, "global_average_pool", "dense"], TOKENS),
     "softmax flat": ([PER_TOKEN, "relu", SOFTMAX, "erf", "flatten", "dense"], TOKENS),
-    "identity": ([LINEAR, "relu", LINEAR, "global_average_pool", "dense"], TOKENS),
-    "identity flat": ([PER_TOKEN, "relu", LINEAR, "flatten"], TOKENS),
     "root": ([ROOT, "relu", ROOT, "global_average_pool", "dense"], TOKENS),
     "root flat": ([PER_TOKEN, "relu", ROOT, "erf", "flatten", "dense"], TOKENS),
-    "root without biases": ([{"self_attention": {**FOUR, "mechanism": "identity"}}, "flatten"], TOKENS),
+    "root without biases": (
+        [{"self_attention": {"weight_precision": 0.6, "mechanism": "identity"}}, "flatten"],
+        TOKENS,
+    ),
     "attention to pixels": ([FIRST, "erf", SOFTMAX, "relu", "global_average_pool"], (3, 4, 1)),
     "signal": ([conv([3], [2], b=0.2), "relu", conv([2], [1], "none"), "erf", "flatten", "dense"], SIGNAL),
     "signal pooled": ([conv([4], w=1.4), "relu", pool([2], [2], "same"), "global_average_pool", "dense"], SIGNAL),
@@ -260,7 +256,7 @@ def test_equals_the_slow_implementation(name):
 
 def test_the_two_kinds_of_parameters_differ():
     """Else the test above would say nothing of the default."""
-    for name in ("dense", "pooled", "softmax", "root", "identity"):
+    for name in ("dense", "pooled", "softmax", "root"):
         layers, shape = STACKS[name]
         kernel, x = fw.kernels.from_layers(layers), points(3, *shape)
         assert (np.abs(kernel.ntk(x, parameters="weights") / kernel.ntk(x) - 1.0) > 0.01).all()

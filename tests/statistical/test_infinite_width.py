@@ -28,7 +28,7 @@ STACKS = {
         [
             TOKENS,
             "relu",
-            {"self_attention": {"query_precision": 0.5, "offset_precision": 10.0}},
+            {"self_attention": {"weight_precision": 0.7, "offset_precision": 10.0}},
             "relu",
             "flatten",
             "dense",

@@ -32,10 +32,8 @@ def test_a_closure_of_any_kind_is_refused(closure):
 
 @pytest.mark.parametrize("parameters", ODD, ids=kind_of)
 def test_parameters_of_any_kind_are_refused(parameters):
-    stack = fw.kernels.from_layers([{"dense": {}}, "erf", {"dense": {}}])
-    for network in (NETWORK, stack):
-        with pytest.raises(InputError, match="parameters"):
-            fw.kernels.ntk(network, X, parameters=parameters)
+    with pytest.raises(InputError, match="parameters"):
+        fw.kernels.ntk(NETWORK, X, parameters=parameters)
 
 
 @pytest.mark.parametrize("value", ODD, ids=kind_of)
@@ -59,13 +57,11 @@ def test_widths_of_uneven_lists_are_refused():
 
 @pytest.mark.parametrize("memory", [*ODD, -(10**5000), np.inf], ids=kind_of)
 def test_a_cap_that_is_no_size_is_refused_wherever_one_is_taken(memory):
-    stack = fw.kernels.from_layers([{"dense": {}}, "erf", {"dense": {}}])
     for call in (
         lambda: fw.solve(fw.theory_of(NETWORK, 0.1), TRAIN, memory=memory),
         lambda: fw.learning_curve(NETWORK, TRAIN, TRAIN, memory=memory),
         lambda: fw.lazy_training(NETWORK, TRAIN, memory=memory),
         lambda: fw.spectral_learning_curve(NETWORK, TRAIN, [2], memory=memory),
-        lambda: stack.nngp(X, memory=memory),
     ):
         with pytest.raises(InputError, match="memory"):
             call()
@@ -143,10 +139,9 @@ def test_labels_and_layers_too_long_to_print_are_refused():
         fw.Dataset(X, [0, 1, 0, 1, 0, 1], classes=(10**5000, 10**5000))
     with pytest.raises(InputError, match="layers"):
         fw.kernels.from_layers(10**5000)
-    for name in ("mechanism", "scaling"):
-        for value in ODD:
-            with pytest.raises(InputError, match=name):
-                fw.kernels.from_layers([{"self_attention": {name: value}}, "flatten", {"dense": {}}])
+    for value in ODD:
+        with pytest.raises(InputError, match="mechanism"):
+            fw.kernels.from_layers([{"self_attention": {"mechanism": value}}, "flatten", {"dense": {}}])
 
 
 def test_times_of_any_kind_are_refused():

@@ -24,10 +24,6 @@ _ALSO_CALLED = {
     "activation": ("nonlinearity", "activation_function", "phi", "activations"),
     "weight_precision": ("weight_variance", "precision", "precisions", "prior_precision", "weight_decay", "alpha"),
     "offset_precision": ("bias_variance", "bias_precision", "offset_variance", "bias", "offset"),
-    **{
-        f"{name}_precision": (f"{name}_variance", f"{name}_weight_variance")
-        for name in ("query", "key", "value", "out")
-    },
     "temperature": ("T",),
     "x": ("X", "inputs", "data"),
     "y": ("Y", "targets", "target", "labels"),

@@ -7,7 +7,7 @@ For ``GaussianProcessRegressor``, which fits their hyperparameters; and, as a ca
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
@@ -20,7 +20,7 @@ from finitewidth.kernels.stack import StackKernel, from_layers
 
 Array = np.ndarray
 KINDS = ("nngp", "ntk")
-_HYPERPARAMETERS = ("weight_precision", "offset_precision", "output_variance")
+_HYPERPARAMETERS = ("weight_precision", "offset_precision")
 _WEIGHTED = ("dense", "dense_per_token", "conv", "locally_connected", "self_attention")
 _STEP = 1e-4  # of a log hyperparameter in the central difference below: error of order 1e-8
 
@@ -36,12 +36,13 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
     depth, activation: hidden layers of the fully connected network; unused where ``layers`` are given.
     weight_precision, offset_precision: prior precision of weights and offsets of all layers; without an
         offset_precision (None) there are no offsets, and it stays so.
-    output_variance: multiplies the kernel.
     kind: "nngp", the covariance of Bayesian networks, or "ntk", that of networks trained by gradient descent
         (whitened parameters).
     input_shape: of one point, for the flat rows of scikit-learn: (height, width, channels) or (tokens, features).
-    weight_precision_bounds, offset_precision_bounds, output_variance_bounds: (low, high), or "fixed".
-        In relu networks the weight precision only rescales the kernel: fix it or the output variance.
+    weight_precision_bounds, offset_precision_bounds: (low, high), or "fixed".
+
+    scikit-learn's ``ConstantKernel() * NetworkKernel()`` has a variance of the output; in relu networks the weight
+    precision is one already.
 
     Raises InputError when called with layers or values that cannot be.
     """
@@ -51,12 +52,10 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
     activation: Any = "erf"
     weight_precision: float = 1.0
     offset_precision: float | None = 10.0
-    output_variance: float = 1.0
     kind: str = "nngp"
     input_shape: Any = None
     weight_precision_bounds: Any = (1e-3, 1e3)
     offset_precision_bounds: Any = (1e-3, 1e4)
-    output_variance_bounds: Any = (1e-3, 1e3)
 
     def _facts(self) -> dict[str, Any]:
         """Architecture, kind and variances always; the rest where it is not the default."""
@@ -77,21 +76,10 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
         bounds = "fixed" if self.offset_precision is None else self.offset_precision_bounds
         return Hyperparameter("offset_precision", "numeric", bounds)
 
-    @property
-    def hyperparameter_output_variance(self) -> Hyperparameter:
-        """Factor of the kernel."""
-        return Hyperparameter("output_variance", "numeric", self.output_variance_bounds)
-
-    @overload
-    def __call__(self, X: Any, Y: Any = None, eval_gradient: Literal[False] = False) -> Array: ...
-
-    @overload
-    def __call__(self, X: Any, Y: Any = None, *, eval_gradient: Literal[True]) -> tuple[Array, Array]: ...
-
-    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Array | tuple[Array, Array]:
+    def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
         """K (points1, points2); with ``eval_gradient`` also d K / d theta, (points1, points1, free hyperparameters).
 
-        theta are logarithms. The output variance is differentiated exactly, the others by central differences.
+        theta are logarithms, differentiated in by central differences.
         """
         K = self._kernel(X, Y)
         if not eval_gradient:
@@ -102,9 +90,6 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
         for hyperparameter in self.hyperparameters:
             if hyperparameter.fixed:
                 continue
-            if hyperparameter.name == "output_variance":
-                gradients.append(K)
-                continue
             more, less = (self._scaled(hyperparameter.name, sign * _STEP)._kernel(X) for sign in (1.0, -1.0))
             gradients.append((more - less) / (2.0 * _STEP))
         return K, np.stack(gradients, axis=-1) if gradients else np.empty((*K.shape, 0))
@@ -112,7 +97,7 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
     def diag(self, X: Any) -> Array:
         """K(x, x) of every point, (points,)."""
         own = self._stack().diagonal(_rows(X))
-        return self.output_variance * (own.nngp if self._is_nngp else own.ntk)
+        return own.nngp if self._is_nngp else own.ntk
 
     def is_stationary(self) -> bool:
         """No: it depends on the length of the inputs."""
@@ -125,9 +110,7 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
     def _kernel(self, X: Any, Y: Any = None) -> Array:
         stack = self._stack()
         one, two = _rows(X), None if Y is None else _rows(Y)
-        K = stack.nngp(one, two) if self._is_nngp else stack.ntk(one, two)
-        K *= checks.positive("output_variance", self.output_variance)
-        return K
+        return stack.nngp(one, two) if self._is_nngp else stack.ntk(one, two)
 
     def _scaled(self, name: str, log_factor: float) -> NetworkKernel:
         values = self.get_params()

@@ -279,9 +279,7 @@ def _(layer: L.SelfAttention, step: Step, state: State) -> Array:
 @prepare.register
 def _(layer: L.SelfAttention, observed: Array) -> Array:
     """Attention of position p to k at infinite width, (positions, positions, points)."""
-    logits = layer.s_qk * observed
-    if layer.mechanism == "identity":
-        return logits
+    logits = layer.weight_variance * observed
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
@@ -290,13 +288,13 @@ def _(layer: L.SelfAttention, observed: Array) -> Array:
 
 @rule.register
 def _(layer: L.SelfAttention, step: Step, state: State, sides: Sides) -> None:
-    if layer.scaling == "sqrt":
+    if not layer.softmax:
         _identity_attention(layer, step, state)
         return
     z1, z2 = sides.of(step, state)
     state.map(lambda K: _attend(z1, K, z2, step))
-    w, b = layer.s_ov**2, layer.offset_variance
-    inverse = layer.precisions["value"] + layer.precisions["out"] if state.raw else 2.0
+    w, b = layer.weight_variance**2, layer.offset_variance
+    inverse = 2.0 * (layer.weight_precision if state.raw else 1.0)
     K = state.nngp
     K *= w
     if state.tangent:
@@ -315,11 +313,11 @@ def _attend(z1: Array, K: Array, z2: Array, step: Step) -> Array:
 
 def _identity_attention(layer: L.SelfAttention, step: Step, state: State) -> None:
     """Independent queries and keys, 1/sqrt(d): K_pq sum_kl K_kl^2, a product of three factors linear in the input."""
-    K, s, b = state.nngp, (layer.s_qk * layer.s_ov) ** 2, layer.offset_variance
+    K, s, b = state.nngp, layer.weight_variance**4, layer.offset_variance
     square = np.einsum("kl...,kl...->...", K, K)
     kept = _needed_pairs(K, step)
     if state.tangent:
-        own = (sum(layer.precisions.values()) if state.raw else 4.0) * kept * square
+        own = 4.0 * (layer.weight_precision if state.raw else 1.0) * kept * square
         if state.ntk is not None:
             own += 2.0 * kept * np.einsum("kl...,kl...->...", K, state.ntk)
             own += _needed_pairs(state.ntk, step) * square

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Space = tuple[int, ...]
 MECHANISMS = ("softmax", "identity")
-SCALINGS = ("linear", "sqrt")
 
 
 class Layer(CheckedKeywords, Settings):
@@ -143,9 +142,13 @@ class Weighted(Layer):
             )
         return self.units
 
-    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
-        """Shapes of W and of b."""
+    def _shapes(self, space: Space, channels: int) -> tuple[list[Space], Space]:
+        """Shapes of its matrices of weights and of b."""
         raise NotImplementedError
+
+    def _parts(self, params: Tree) -> tuple[list[JaxArray], list[JaxArray]]:
+        """The matrices of weights, and [b] or []."""
+        return (params, []) if self.offset_precision is None else (params[:-1], params[-1:])
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         """W x and the fan-in."""
@@ -154,21 +157,24 @@ class Weighted(Layer):
     def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
         import jax
 
-        one, two = jax.random.split(key)
         weights, offsets = self._shapes(space, channels)
-        params = [jax.random.normal(one, weights) / math.sqrt(self.weight_precision)]
+        *keys, last = jax.random.split(key, len(weights) + 1)
+        drawn = [jax.random.normal(k, shape) for k, shape in zip(keys, weights, strict=True)]
+        params = [weight / math.sqrt(self.weight_precision) for weight in drawn]
         if self.offset_precision is not None:
-            params.append(jax.random.normal(two, offsets) / math.sqrt(self.offset_precision))
+            params.append(jax.random.normal(last, offsets) / math.sqrt(self.offset_precision))
         return params
 
     def apply(self, params: Tree, x: JaxArray) -> JaxArray:
-        product, fan_in = self._product(params[0], x)
+        (weights,), offsets = self._parts(params)
+        product, fan_in = self._product(weights, x)
         out = product / math.sqrt(fan_in)
-        return out if self.offset_precision is None else out + params[1]
+        return out + offsets[0] if offsets else out
 
     def log_prior(self, params: Tree) -> JaxArray | float:
-        total = -0.5 * self.weight_precision * (params[0] ** 2).sum()
-        return total if self.offset_precision is None else total - 0.5 * self.offset_precision * (params[1] ** 2).sum()
+        weights, offsets = self._parts(params)
+        total = -0.5 * self.weight_precision * sum((weight**2).sum() for weight in weights)
+        return total - 0.5 * (offsets[0] ** 2).sum() / self.offset_variance if offsets else total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +192,9 @@ class Dense(Weighted):
             )
         return space
 
-    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+    def _shapes(self, space: Space, channels: int) -> tuple[list[Space], Space]:
         width = self.output_channels(space, channels)
-        return (width, channels), (width,)
+        return [(width, channels)], (width,)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         return x @ weights.T, weights.shape[1]
@@ -248,9 +254,9 @@ class Conv(Windowed, Weighted):
         Windowed.__post_init__(self)
         Weighted.__post_init__(self)
 
-    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+    def _shapes(self, space: Space, channels: int) -> tuple[list[Space], Space]:
         out = self.output_channels(space, channels)
-        return (*self.grid(space).patch, channels, out), (out,)
+        return [(*self.grid(space).patch, channels, out)], (out,)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         from jax import lax
@@ -270,9 +276,9 @@ class LocallyConnected(Conv):
 
     shared = False
 
-    def _shapes(self, space: Space, channels: int) -> tuple[Space, Space]:
+    def _shapes(self, space: Space, channels: int) -> tuple[list[Space], Space]:
         out, positions = self.output_channels(space, channels), self.output_space(space)
-        return (*positions, self.grid(space, channels).patch_size, out), (*positions, out)
+        return [(*positions, self.grid(space, channels).patch_size, out)], (*positions, out)
 
     def _product(self, weights: JaxArray, x: JaxArray) -> tuple[JaxArray, int]:
         grid = self.grid(x.shape[1:-1], x.shape[-1])
@@ -386,88 +392,36 @@ class LayerNorm(Layer):
         return centred / jnp.sqrt(self.epsilon + (centred**2).mean(axis=-1, keepdims=True))
 
 
-_ATTENTION = ("query", "key", "value", "out")
-
-
 @dataclass(frozen=True, kw_only=True)
 class SelfAttention(Weighted):
     """Self-attention over all positions, heads concatenated and mapped by W_out (Hron et al. 2020).
 
     width: heads, keys of a head, and outputs; values have one dimension.
-    mechanism: "softmax" or "identity", what the products of queries and keys go through.
-    scaling: "linear": products are divided by the key dimension, and queries and keys share their weights (else
-        the products would vanish at infinite width); "sqrt": by its root, independent weights; only "identity" has
-        a closed form then, and uses it by default; "softmax" is always "linear".
-    query_precision, key_precision, value_precision, out_precision: of the four weight matrices, None: weight_precision;
-        only the products query x key and value x out matter. offset_precision: of the output's offset.
+    mechanism: what the products of queries and keys go through. "softmax": divided by the key dimension; queries and
+        keys share their weights, else the products would vanish at infinite width. "identity": divided by its root,
+        independent weights.
+    weight_precision: of all weight matrices. offset_precision: of the output's offset.
     """
 
     sequence_only = "self_attention"
 
     width: int | None = None
     mechanism: str = "softmax"
-    scaling: str | None = None
-    query_precision: float | None = None
-    key_precision: float | None = None
-    value_precision: float | None = None
-    out_precision: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_field = object.__setattr__
-        mechanism: Any = self.mechanism
-        named = mechanism.lower() if isinstance(mechanism, str) else mechanism
-        set_field(self, "mechanism", checks.choice("mechanism", named, MECHANISMS))
-        default = "linear" if self.mechanism == "softmax" else "sqrt"
-        scaling = default if self.scaling is None else self.scaling
-        set_field(self, "scaling", checks.choice("scaling", scaling, SCALINGS))
-        if self.mechanism == "softmax" and self.scaling == "sqrt":
-            raise InputError(
-                'softmax attention with scaling "sqrt"',
-                'scaling "linear": the other has no closed form at infinite width (Hron et al. 2020)',
-                'leave scaling out, or use mechanism "identity"',
-            )
-        checks.put(self, **{f"{name}_precision": checks.optional(checks.positive) for name in _ATTENTION})
+        checks.choice("mechanism", self.mechanism, MECHANISMS)
 
     @property
-    def precisions(self) -> dict[str, float]:
-        """Of queries, keys, values and outputs."""
-        own = {name: getattr(self, f"{name}_precision") for name in _ATTENTION}
-        return {name: self.weight_precision if value is None else value for name, value in own.items()}
+    def softmax(self) -> bool:
+        """Whether queries and keys share their weights."""
+        return self.mechanism == "softmax"
 
-    def with_precision(self, precision: float) -> Self:
-        """Another ``weight_precision``, those of the four matrices in the same ratio to it as before."""
-        ratio = precision / self.weight_precision
-        own = {f"{name}_precision": getattr(self, f"{name}_precision") for name in _ATTENTION}
-        return replace(self, weight_precision=precision, **{k: v * ratio for k, v in own.items() if v is not None})
-
-    @property
-    def s_qk(self) -> float:
-        """Product of the standard deviations of queries and keys."""
-        return 1.0 / math.sqrt(self.precisions["query"] * self.precisions["key"])
-
-    @property
-    def s_ov(self) -> float:
-        """Product of the standard deviations of values and outputs."""
-        return 1.0 / math.sqrt(self.precisions["value"] * self.precisions["out"])
-
-    def init(self, key: JaxArray, space: Space, channels: int) -> Tree:
-        import jax
-
+    def _shapes(self, space: Space, channels: int) -> tuple[list[Space], Space]:
+        """Of keys, values, outputs, and of queries where they have weights of their own."""
         width = self.output_channels(space, channels)
         into = (width, channels, width)
-        shapes = {"key": into, "value": (width, channels, 1), "out": (width, width), "offset": (width,), "query": into}
-        keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
-        deviations = self._deviations()
-        return {name: deviations[name] * jax.random.normal(keys[name], shapes[name]) for name in deviations}
-
-    def _deviations(self) -> dict[str, float]:
-        """Prior deviation of each parameter: queries share the keys' weights, both of precision sqrt(l_q l_k)."""
-        deviations = {name: 1.0 / math.sqrt(precision) for name, precision in self.precisions.items()}
-        if self.scaling == "linear":
-            del deviations["query"]
-            deviations["key"] = math.sqrt(self.s_qk)
-        return deviations | ({} if self.offset_precision is None else {"offset": math.sqrt(self.offset_variance)})
+        return [into, (width, channels, 1), (width, width), *([] if self.softmax else [into])], (width,)
 
     def apply(self, params: Tree, x: JaxArray) -> JaxArray:
         import jax
@@ -475,20 +429,18 @@ class SelfAttention(Weighted):
 
         space, channels = x.shape[1:-1], x.shape[-1]
         tokens = x.reshape(len(x), -1, channels)
-        keys = jnp.einsum("ptc,hck->phtk", tokens, params["key"])
-        queries = jnp.einsum("ptc,hck->phtk", tokens, params["query"]) if "query" in params else keys
-        size = keys.shape[-1] if self.scaling == "linear" else math.sqrt(keys.shape[-1])
+        (key, value, out, *query), offsets = self._parts(params)
+        keys = jnp.einsum("ptc,hck->phtk", tokens, key)
+        queries = jnp.einsum("ptc,hck->phtk", tokens, query[0]) if query else keys
+        size = keys.shape[-1] if self.softmax else math.sqrt(keys.shape[-1])
         weights = jnp.einsum("phqk,phtk->phqt", queries, keys) / (channels * size)
-        if self.mechanism == "softmax":
+        if self.softmax:
             weights = jax.nn.softmax(weights, axis=-1)
-        heads = jnp.einsum("phqt,ptc,hcv->pqhv", weights, tokens, params["value"], optimize=True)
+        heads = jnp.einsum("phqt,ptc,hcv->pqhv", weights, tokens, value, optimize=True)
         heads = heads.reshape(*heads.shape[:2], -1)
-        out = heads @ params["out"] / math.sqrt(channels * heads.shape[-1])
-        out = out + params["offset"] if "offset" in params else out
-        return out.reshape(len(x), *space, -1)
-
-    def log_prior(self, params: Tree) -> JaxArray | float:
-        return sum(-0.5 * (params[name] ** 2).sum() / deviation**2 for name, deviation in self._deviations().items())
+        result = heads @ out / math.sqrt(channels * heads.shape[-1])
+        result = result + offsets[0] if offsets else result
+        return result.reshape(len(x), *space, -1)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,7 @@ class LayeredNetwork(Network):
         - ``{"conv": {"channels": 40, "patch": [3, 3], "stride": [1, 1], "padding": "none"|"same"|1,
           "weight_precision": 1.0}}``; ``{"locally_connected": {...}}``: the same without shared weights
         - ``{"average_pool": {"patch": [2, 2], "stride": [2, 2]}}``
-        - ``{"self_attention": {"width": 20, "mechanism": "softmax"|"identity", "weight_precision": 1.0}}``, or
-          ``query_precision``, ``key_precision``, ``value_precision``, ``out_precision``; ``"scaling": "linear"|"sqrt"``
+        - ``{"self_attention": {"width": 20, "mechanism": "softmax"|"identity", "weight_precision": 1.0}}``
         - ``{"layer_norm": {"epsilon": 1e-12}}``, ``{"activation": "erf"}``
         - ``{"residual": [layers]}``, or ``{"residual": {"branch": [layers], "shortcut": [layers]}}``
 
@@ -175,7 +174,6 @@ class LayeredNetwork(Network):
         return self._changed(lambda layer: layer.with_units(next(rest)), hidden=True)
 
     def with_precision(self, weight_precision: Any) -> Self:
-        """Other prior precisions; the four of self_attention stay in the same ratio."""
         values = iter(checks.positive_sequence("weight_precision", weight_precision, self.depth + 1))
         return self._changed(lambda layer: layer.with_precision(next(values)))
 
