@@ -77,15 +77,14 @@ class Sides(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Step:
-    """One layer in a place: its space before and behind, and whether all pairs of positions are there (``full``)."""
+    """One layer in a place: its space in front, and whether all pairs of positions are there, and behind it."""
 
     layer: Any
     space: tuple[int, ...]
     full: bool
     full_out: bool
-    slot: int
     inner: list[list[Step]] = field(default_factory=list)
 
 

@@ -146,7 +146,6 @@ class _Program:
     full: bool  # whether the first covariance holds all pairs of positions
     n: int  # its positions
     steps: list[Step]
-    n_slots: int
 
     @classmethod
     def of(cls, layers: tuple[L.Layer, ...], point_shape: tuple[int, ...], single: bool = True) -> _Program:
@@ -161,7 +160,7 @@ class _Program:
         start = 0
         while start < len(layers) and isinstance(layers[start], (L.Flatten, L.GlobalAveragePool, L.AveragePool)):
             start += 1
-        steps, slots = _place(layers[start:], spaces[start], False, 0)
+        steps = _place(layers[start:], spaces[start], False)
         first = layers[start] if start < len(layers) and isinstance(layers[start], (L.Conv, L.Dense)) else None
         if first is not None and steps:
             step = steps[0]
@@ -169,7 +168,7 @@ class _Program:
             n = math.prod(first.output_space(step.space))
         else:
             full, n = steps[0].full if steps else False, math.prod(spaces[start])
-        return cls(layers[:start], first, full, n, steps, slots)
+        return cls(layers[:start], first, full, n, steps)
 
     def features(self, x: Array) -> Array:
         """(positions, P, M) whose products are the first covariance: inputs, or windows of the first convolution."""
@@ -194,7 +193,7 @@ class _Program:
         """Of the last layer's outputs at every position of points with themselves, (positions, P)."""
         features, ends = self.features(x), []
         for part in slices(0, len(x), max(1, _WORK[self.pairwise] // self.largest)):
-            ends.append(self.through(_own_gram(features[:, part], self.full), None, _Own(self.n_slots)).nngp)
+            ends.append(self.through(_own_gram(features[:, part], self.full), None, _Own()).nngp)
         return np.concatenate(ends, axis=-1)
 
     @property
@@ -241,17 +240,13 @@ def _every(steps: list[Step]) -> list[Step]:
     return [s for step in steps for s in (step, *(i for inner in step.inner for i in _every(inner)))]
 
 
-def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool, slot: int) -> tuple[list[Step], int]:
+def _place(layers: tuple[L.Layer, ...], space: tuple[int, ...], full_out: bool) -> list[Step]:
     """Steps of the layers, each with all pairs of positions where the layers behind need them."""
     spaces, needs, steps = L.walk(layers, space), _needs(layers, full_out), []
     for layer, before, full, behind in zip(layers, spaces, needs, needs[1:], strict=False):
-        step = Step(layer, before, full, behind, slot)
-        slot += 1
-        for part in layer.parts if isinstance(layer, L.Residual) else ():
-            inner, slot = _place(part, before, behind, slot)
-            step.inner.append(inner)
-        steps.append(step)
-    return steps, slot
+        parts = layer.parts if isinstance(layer, L.Residual) else ()
+        steps.append(Step(layer, before, full, behind, [_place(part, before, behind) for part in parts]))
+    return steps
 
 
 def _needs(layers: tuple[L.Layer, ...], behind: bool) -> list[bool]:
@@ -291,7 +286,7 @@ class _Points:
     program: _Program
     tangent: str | None
     features: Array
-    prepared: list[Any]
+    prepared: dict[Step, Array]
     nngp: Array
     ntk: Array
 
@@ -300,15 +295,14 @@ class _Points:
         features = program.features(x)
         passes, ends = [], []
         for part in slices(0, len(x), max(1, _WORK[program.pairwise] // program.largest)):
-            own = _Own(program.n_slots)
+            own = _Own()
             ends.append(program.through(_own_gram(features[:, part], program.full), tangent, own))
             passes.append(own)
         prepared = passes[0].prepared
         if len(passes) > 1:  # what is prepared together may be of another length than in parts
-            for step in _every(program.steps):
-                if passes[0].observed[step.slot] is not None:
-                    seen = np.concatenate([own.observed[step.slot] for own in passes], axis=-1)
-                    prepared[step.slot] = rules.prepare(step.layer, seen)
+            for step in prepared:
+                seen = np.concatenate([own.observed[step] for own in passes], axis=-1)
+                prepared[step] = rules.prepare(step.layer, seen)
         nngp = np.concatenate([end.nngp.reshape(-1) for end in ends])
         ntk = np.concatenate([_zero_if_none(end).reshape(-1) for end in ends])
         return cls(program, tangent, features, prepared, nngp, ntk)
@@ -321,13 +315,13 @@ def _zero_if_none(state: State) -> Array:
 class _Own:
     """Sides of pairs (x, x): what a step observes of the points serves both, and is stored."""
 
-    def __init__(self, n_slots: int) -> None:
-        self.observed: list[Any] = [None] * n_slots
-        self.prepared: list[Any] = [None] * n_slots
+    def __init__(self) -> None:
+        self.observed: dict[Step, Array] = {}
+        self.prepared: dict[Step, Array] = {}
 
     def of(self, step: Step, state: State) -> tuple[Array, Array]:
-        self.observed[step.slot] = seen = rules.observe(step.layer, step, state)
-        self.prepared[step.slot] = ready = rules.prepare(step.layer, seen)
+        self.observed[step] = seen = rules.observe(step.layer, step, state)
+        self.prepared[step] = ready = rules.prepare(step.layer, seen)
         return ready, ready
 
 
@@ -352,7 +346,7 @@ class _Between:
     j: slice
 
     def of(self, step: Step, state: State) -> tuple[Array, Array]:
-        one, two = self.left.prepared[step.slot], self.right.prepared[step.slot]
+        one, two = self.left.prepared[step], self.right.prepared[step]
         return one[..., self.i, None], two[..., None, self.j]
 
     def block(self, columns: Array) -> State:
