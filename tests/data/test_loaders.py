@@ -240,18 +240,6 @@ class TestNpz:
             with pytest.raises(InputError, match="damaged or truncated"):
                 npz(tmp_path / "cut.npz")
 
-    def test_damaged_anywhere(self, tmp_path):
-        np.savez_compressed(tmp_path / "c.npz", **arrays())
-        whole = (tmp_path / "c.npz").read_bytes()
-        noticed = 0
-        for place in range(0, len(whole), 5):
-            (tmp_path / "bad.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-            try:
-                npz(tmp_path / "bad.npz")
-            except InputError:
-                noticed += 1
-        assert noticed > 100  # the rest are bytes that mean nothing, such as dates
-
     @pytest.mark.parametrize(
         "content",
         [
