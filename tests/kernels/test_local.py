@@ -47,6 +47,11 @@ def scale(network, n):
     return 1.0 / (network.readout_precision * n)
 
 
+def order_parameter(network, Q):
+    """Of pairs of patches, or of patches that share no weights."""
+    return Q if network.shares_weights else np.diagonal(Q)
+
+
 def test_reference_kernels_by_their_definition(case):
     network, x, _, _ = case
     x = x[:4]
@@ -66,13 +71,11 @@ def test_reference_kernels_by_their_definition(case):
 
 def test_contract_is_the_sum_over_pairs(case):
     network, x, Q, _ = case
-    gram, K = LocalGram.of(network, x), local_kernels(network, x)
-    result = gram.contract(Q)
+    K = local_kernels(network, x)
+    result = LocalGram.of(network, x).contract(order_parameter(network, Q))
+    Q = Q if network.shares_weights else np.diag(np.diagonal(Q))
     np.testing.assert_allclose(result, scale(network, len(Q)) * np.einsum("ij,ijab->ab", Q, K), atol=1e-12)
     np.testing.assert_array_equal(result, result.T)
-    diagonal = LocalGram.of(network, x, pairs="diagonal").contract(np.diagonal(Q))
-    on_patches = np.einsum("i,iiab->ab", np.diagonal(Q), K)
-    np.testing.assert_allclose(diagonal, scale(network, len(Q)) * on_patches, atol=1e-12)
 
 
 def test_project_is_the_sum_over_points(case):
@@ -80,26 +83,20 @@ def test_project_is_the_sum_over_points(case):
     K, factor = local_kernels(network, x), scale(network, len(Q))
     G = factor * np.einsum("ab,ijab->ij", W, K)
     result = LocalGram.of(network, x).project(W)
-    np.testing.assert_allclose(result, 0.5 * (G + G.T), atol=1e-11)
+    np.testing.assert_allclose(result, order_parameter(network, 0.5 * (G + G.T)), atol=1e-11)
     np.testing.assert_array_equal(result, result.T)
-    diagonal = LocalGram.of(network, x, pairs="diagonal").project(W)
-    np.testing.assert_allclose(diagonal, np.diagonal(G), atol=1e-11)
 
 
-@pytest.mark.parametrize("pairs", ["all", "diagonal"])
-def test_project_is_the_adjoint_of_contract(case, pairs):
+def test_project_is_the_adjoint_of_contract(case):
     network, x, Q, W = case
-    gram = LocalGram.of(network, x, pairs=pairs)
-    Q = Q if pairs == "all" else np.diagonal(Q)
+    gram, Q = LocalGram.of(network, x), order_parameter(network, Q)
     assert np.sum(W * gram.contract(Q)) == pytest.approx(np.sum(Q * gram.project(W)), rel=1e-11)
 
 
-@pytest.mark.parametrize("pairs", ["all", "diagonal"])
-def test_streamed_equals_cached(case, pairs):
+def test_streamed_equals_cached(case):
     network, x, Q, W = case
-    Q = Q if pairs == "all" else np.diagonal(Q)
-    cached = LocalGram.of(network, x, pairs=pairs)
-    streamed = LocalGram(LocalPoints.of(network, x), pairs)
+    Q = order_parameter(network, Q)
+    cached, streamed = LocalGram.of(network, x), LocalGram(LocalPoints.of(network, x))
     assert (cached.storage, streamed.storage) == ("cached", "streamed")
     np.testing.assert_allclose(streamed.contract(Q), cached.contract(Q), atol=1e-13)
     np.testing.assert_allclose(streamed.project(W), cached.project(W), atol=1e-11)
@@ -129,7 +126,7 @@ def test_cross_and_diagonal_agree_with_the_reference(case):
 
 def test_covariances_are_positive_semidefinite(case):
     network, x, Q, _ = case
-    for gram in (LocalGram.of(network, x).contract(Q), fw.kernels.nngp(network, x)):
+    for gram in (LocalGram.of(network, x).contract(order_parameter(network, Q)), fw.kernels.nngp(network, x)):
         values = np.linalg.eigvalsh(gram)
         assert values[0] > -1e-12 * values[-1]
 
@@ -146,7 +143,7 @@ def test_one_patch_as_large_as_the_image_is_the_fully_connected_kernel(architect
     np.testing.assert_allclose(fw.kernels.nngp(network, x), nngp(dense, x), rtol=0, atol=1e-10)
     np.testing.assert_allclose(fw.kernels.nngp(network, x, other), nngp(dense, x, other), rtol=0, atol=1e-10)
     np.testing.assert_allclose(fw.kernels.nngp_diagonal(network, x), nngp_diagonal(dense, x), rtol=0, atol=1e-10)
-    Q = np.array([[1.7]])
+    Q = order_parameter(network, np.array([[1.7]]))
     np.testing.assert_allclose(LocalGram.of(network, x).contract(Q), 1.7 * nngp(dense, x), atol=1e-10)
 
 
@@ -154,7 +151,7 @@ def test_patches_without_any_light_do_no_harm():
     x = np.random.default_rng(0).standard_normal((5, 6, 6, 1))
     x[:, :2] = 0.0
     for network in (Convolutional(5, patch=2, activation="relu"), LocallyConnected(5, patch=2)):
-        assert np.isfinite(LocalGram.of(network, x).contract(np.ones((9, 9)))).all()
+        assert np.isfinite(LocalGram.of(network, x).contract(order_parameter(network, np.ones((9, 9))))).all()
 
 
 # --- what is refused ---------------------------------------------------------------------------------------

@@ -66,19 +66,19 @@ def test_the_estimate_of_a_stack_is_near_the_peak(layers, shape, n1, n2, tangent
     assert 0.25 * estimate < peak(lambda: call(x, y)) < 1.2 * estimate
 
 
+KINDS = (fw.Convolutional, fw.LocallyConnected)
+
 # --- patches ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pairs", ["all", "diagonal"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(6, 4), (5, 5)])
-def test_kept_pairs_are_counted_exactly(pairs, size):
-    x, network = points(70, *size, 2), fw.Convolutional(4, patch=2, stride=1)
-    n = network.grid(x).n_patches
-    gram = LocalGram.of(network, x, pairs=pairs)
-    more = memory_estimate(70, n, True, 8, pairs) - memory_estimate(70, n, False, 8, pairs)
+def test_kept_pairs_are_counted_exactly(kind, size):
+    x, network = points(70, *size, 2), kind(4, patch=2, stride=1)
+    n, shared = network.grid(x).n_patches, network.shares_weights
+    gram = LocalGram.of(network, x)
+    more = memory_estimate(70, n, True, 8, shared) - memory_estimate(70, n, False, 8, shared)
     assert more == sum(kept.nbytes for kept in gram._store.values())
-    if pairs == "all":
-        assert memory_estimate(70, n, True, 8) == memory_estimate(70, n, True, 8, "all")
 
 
 @pytest.mark.parametrize(("count", "image", "patch"), [(500, 8, 4), (80, 16, 2), (60, 40, 20)])
@@ -97,32 +97,22 @@ def test_the_estimate_of_patches_is_near_the_peak(count, image, patch, one_threa
 
 
 def test_without_a_cap_it_is_a_share_of_the_free_memory(monkeypatch):
-    x, network = points(30, 6, 6, 1), fw.Convolutional(4, patch=2)
-    for pairs in ("all", "diagonal"):
-        cached, streamed = (memory_estimate(30, 9, keep, 4, pairs) for keep in (True, False))
+    x = points(30, 6, 6, 1)
+    for network in (kind(4, patch=2) for kind in KINDS):
+        cached, streamed = (memory_estimate(30, 9, keep, 4, network.shares_weights) for keep in (True, False))
         for need, storage in ((cached, "cached"), (streamed, "streamed")):
             monkeypatch.setattr(linalg, "available_memory", lambda need=need: need / 0.7 * (1.0 + 1e-9))
-            assert LocalGram.of(network, x, pairs=pairs).storage == storage
+            assert LocalGram.of(network, x).storage == storage
             monkeypatch.setattr(linalg, "available_memory", lambda need=need: need / 0.7 * (1.0 - 1e-9))
             if storage == "cached":
-                assert LocalGram.of(network, x, pairs=pairs).storage == "streamed"
+                assert LocalGram.of(network, x).storage == "streamed"
             else:
                 with pytest.raises(fw.MemoryCapError):
-                    LocalGram.of(network, x, pairs=pairs)
+                    LocalGram.of(network, x)
         # exactly what is needed is enough, and a given cap is taken as it is
         monkeypatch.setattr(linalg, "available_memory", lambda: 0.0)
-        assert LocalGram.of(network, x, cached, pairs).storage == "cached"
-        assert LocalGram.of(network, x, streamed, pairs).storage == "streamed"
-
-
-def test_unshared_weights_are_counted_by_the_patch_alone(monkeypatch):
-    """Pairs of patches are products of means then, whatever is asked for."""
-    x, network = points(30, 6, 6, 1), fw.LocallyConnected(4, patch=2)
-    cap = memory_estimate(30, 9, True, 4, "diagonal")
-    for pairs in ("all", "diagonal"):
-        gram = LocalGram.of(network, x, cap, pairs)
-        assert gram.storage == "cached"
-        assert LocalGram.of(network, x, cap - 1.0, pairs).storage == "streamed"
+        assert LocalGram.of(network, x, cached).storage == "cached"
+        assert LocalGram.of(network, x, streamed).storage == "streamed"
 
 
 def test_all_pairs_of_patches_are_refused_where_they_do_not_fit(monkeypatch):
@@ -147,13 +137,13 @@ def test_any_tiles_and_blocks_give_the_same(architecture, tile, block, monkeypat
     x, y, network = points(35, 6, 4, 1), points(20, 6, 4, 1, seed=1), architecture(4, patch=2, activation="relu")
     half = points(6, 6, seed=2)
     Q, W = half @ half.T, points(35, 35, seed=3)
-    W = W + W.T
+    W, own = W + W.T, Q if network.shares_weights else np.diagonal(Q)
 
     def everything():
         streamed = LocalGram(LocalPoints.of(network, x))
         cached = LocalGram.of(network, x)
         return (
-            *(made.contract(Q) for made in (streamed, cached)),
+            *(made.contract(own) for made in (streamed, cached)),
             *(made.project(W) for made in (streamed, cached)),
             local_cross(network, x, y, Q),
             local_cross(network, x, y, np.diagonal(Q)),

@@ -28,7 +28,6 @@ from finitewidth.networks.local import LocalNetwork
 from finitewidth.networks.patches import PatchGrid
 
 Array = np.ndarray
-PAIRS = ("all", "diagonal")
 _TILE = 64  # points along the side of a tile: small products, which BLAS leaves on the calling thread
 _BLOCK = 131_072  # duals in work at a time: 1 MB; smaller blocks lose more to the interpreter than they gain in cache
 _SHARE = 0.7  # of the free memory that a cached Gram may take when no cap is given
@@ -83,14 +82,14 @@ class LocalPoints:
         return self.network.phi.dual.kappa(p1, p2, block, out=block)
 
 
-def memory_estimate(n_points: int, n_patches: int, cached: bool, patch_size: int = 1, pairs: str = "all") -> float:
+def memory_estimate(n_points: int, n_patches: int, cached: bool, patch_size: int = 1, shared: bool = True) -> float:
     """Bytes a ``LocalGram`` takes: patches, a (P, P) matrix in and one out, work space, the pairs if cached.
 
-    ``pairs`` is "all" of a convolutional network, and "diagonal" where K_ij of i != j are not computed.
+    ``shared``: whether patches share weights; without, K_ij of i != j are not computed.
     Activations without a closed-form dual take up to 8 kB a patch of every point on top.
     """
     P, n = float(n_points), float(n_patches)
-    rows = n * (n + 1) / 2 if pairs == "all" else n
+    rows = n * (n + 1) / 2 if shared else n
     work = linalg.n_threads() * 4 * _BLOCK
     kept = rows * sum(_size(*tile) for tile in _tiles(n_points)) if cached else 0.0
     return 8.0 * (2 * P * n * patch_size + 3 * P**2 + 6 * rows + work + kept)
@@ -104,14 +103,14 @@ class LocalGram:
     storage: "cached": the symmetrised kernels are kept, half of the pairs of patches times half of the tiles of
         points, and a contraction is one matrix-vector product; "streamed": they are computed anew, tile by tile, at
         every call, with the same results.
-    pairs: "all": order parameters (n, n); "diagonal": only i = j, order parameters (n,).
     points: the patches, LocalPoints.
+
+    Order parameters are (n, n), over pairs of patches, and (n,) without shared weights.
     """
 
-    def __init__(self, points: LocalPoints, pairs: str = "all") -> None:
-        self.points, self.pairs = points, checks.choice("pairs", pairs, PAIRS)
-        n = points.grid.n_patches
-        i, j = np.triu_indices(n, 1) if _all_pairs(points.network, pairs) else (np.empty(0, int),) * 2
+    def __init__(self, points: LocalPoints) -> None:
+        self.points, n = points, points.grid.n_patches
+        i, j = np.triu_indices(n, 1) if points.network.shares_weights else (np.empty(0, int),) * 2
         self._first, self._second = np.append(np.arange(n), i), np.append(np.arange(n), j)
         strip = max(1, _BLOCK // (2 * _TILE**2))  # pairs of patches whose duals on a tile fill the cache
         self._strips = slices(0, n, strip) + slices(n, len(self._first), strip)
@@ -119,7 +118,7 @@ class LocalGram:
         self._store: dict[int, Array] = {}  # of every tile, if they are kept: (pairs, entries)
 
     @classmethod
-    def of(cls, network: LocalNetwork, x: Any, cap: float | None = None, pairs: str = "all") -> LocalGram:
+    def of(cls, network: LocalNetwork, x: Any, cap: float | None = None) -> LocalGram:
         """The local kernels of points ``x``: cached if that takes at most ``cap`` bytes, else streamed.
 
         Without a cap, 0.7 of the free memory. Raises MemoryCapError, before anything is computed, where even
@@ -127,16 +126,15 @@ class LocalGram:
         """
         x = checks.real_array("x", x, (2, 3, 4))
         limit = _SHARE * linalg.available_memory() if cap is None else cap
-        grid = network.grid(x)
-        kept = "all" if _all_pairs(network, checks.choice("pairs", pairs, PAIRS)) else "diagonal"
+        grid, shared = network.grid(x), network.shares_weights
         linalg.require_memory(
-            memory_estimate(len(x), grid.n_patches, False, grid.patch_size, kept),
+            memory_estimate(len(x), grid.n_patches, False, grid.patch_size, shared),
             f"{len(x)} points of {grid.n_patches} patches, even where their kernels are not kept",
             "raise the memory, take fewer points or a larger stride",
             limit,
         )
-        gram = cls(LocalPoints.of(network, x), pairs)
-        if memory_estimate(len(x), grid.n_patches, True, grid.patch_size, kept) <= limit:
+        gram = cls(LocalPoints.of(network, x))
+        if memory_estimate(len(x), grid.n_patches, True, grid.patch_size, shared) <= limit:
             gram._keep()
         return gram
 
@@ -149,9 +147,10 @@ class LocalGram:
     def contract(self, order_parameter: Any) -> Array:
         """``K_R(Q) = (1/(lambda_1 n)) sum_ij Q_ij K_ij``, (P, P), exactly symmetric.
 
-        Q is symmetric (n, n), or (n,) with diagonal pairs: InputError for another shape.
+        Q is symmetric (n, n), or (n,) without shared weights: InputError for another shape.
         """
-        Q = _order_parameter(order_parameter, self.points.grid.n_patches, self.pairs)
+        n = self.points.grid.n_patches
+        Q = _order_parameter(order_parameter, (n, n) if self.points.network.shares_weights else (n,))
         out, weights = np.empty((self.points.count,) * 2), self._weights(Q)
 
         def work(t: int) -> None:
@@ -163,16 +162,12 @@ class LocalGram:
             out[rows, columns], out[columns, rows] = kernel, kernel.T
 
         linalg.run_blocks(work, [(t,) for t in range(len(self._tiles))])
-        means = self._means
-        if means is not None:
-            rest = self.points.scale * (means.T @ _off_diagonal(Q) @ means)
-            out += 0.5 * (rest + rest.T)
         return out
 
     def project(self, cotangent: Array) -> Array:
         """``G_ij = (1/(lambda_1 n)) sum_{mu,nu} W_{mu nu} (K_ij + K_ij^T)(mu, nu) / 2``, W symmetric (P, P).
 
-        (n, n), or (n,) with diagonal pairs. It is the adjoint: ``<W, contract(Q)> = sum(Q * project(W))``.
+        (n, n), or (n,) without shared weights. It is the adjoint: ``<W, contract(Q)> = sum(Q * project(W))``.
         """
         W, count = np.asarray(cotangent, dtype=float), self.points.count
         if W.shape != (count, count):
@@ -187,19 +182,11 @@ class LocalGram:
         sums = np.sum(list(linalg.map_threads(work, range(len(self._tiles)), a_thread=4)), axis=0)
         sums *= self.points.scale
         n = self.points.grid.n_patches
-        if self.pairs == "diagonal":
+        if not self.points.network.shares_weights:
             return sums
         G = np.diag(sums[:n])
         G[self._first[n:], self._second[n:]] = G[self._second[n:], self._first[n:]] = 0.5 * sums[n:]
-        means = self._means
-        if means is not None:
-            rest = self.points.scale * (means @ W @ means.T)
-            G += _off_diagonal(0.5 * (rest + rest.T))
         return G
-
-    @property
-    def _means(self) -> Array | None:
-        return self.points.means if self.pairs == "all" else None
 
     def _weights(self, Q: Array) -> Array:
         """What multiplies each stored kernel: K_ii, then K_ij + K_ij^T for i < j."""
@@ -251,7 +238,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
     Raises InputError for points or Q of other shapes.
     """
     one, two = _both(network, x1, x2)
-    Q = _order_parameter(order_parameter, one.grid.n_patches)
+    Q = _order_parameter(order_parameter, (one.grid.n_patches,) * 2, (one.grid.n_patches,))
     i, j, weights = _weighted_pairs(one, Q)
     out = np.zeros((one.count, two.count))
 
@@ -269,7 +256,7 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
 def local_diagonal(network: LocalNetwork, x: Any, order_parameter: Any) -> Array:
     """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, mu)`` of every point, (P,); Q is (n, n), or (n,) for i = j."""
     points = LocalPoints.of(network, x)
-    Q = _order_parameter(order_parameter, points.grid.n_patches)
+    Q = _order_parameter(order_parameter, (points.grid.n_patches,) * 2, (points.grid.n_patches,))
     on_patches = network.phi.dual.diagonal(points.variance)[0]
     own = Q if Q.ndim == 1 else np.diagonal(Q)
     out = points.scale * (own @ on_patches)
@@ -329,16 +316,14 @@ def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPo
     return one, two
 
 
-def _order_parameter(given: Any, n: int, pairs: str | None = None) -> Array:
-    """Q as an array: (n, n) of all pairs, (n,) of diagonal ones; InputError for another shape."""
+def _order_parameter(given: Any, *shapes: tuple[int, ...]) -> Array:
+    """Q as an array of one of the shapes, or InputError."""
     Q = np.asarray(given, dtype=float)
-    shapes = {"all": (n, n), "diagonal": (n,)}
-    wanted = list(shapes.values()) if pairs is None else [shapes[pairs]]
-    if Q.shape not in wanted:
+    if Q.shape not in shapes:
         raise InputError(
-            f"an order parameter of shape {Q.shape} for {n} patches" + (f" and {pairs} pairs" if pairs else ""),
-            f"shape {' or '.join(map(str, wanted))}",
-            "give one number a patch for diagonal pairs, a matrix for all of them",
+            f"an order parameter of shape {Q.shape} for {shapes[0][0]} patches",
+            f"shape {' or '.join(map(str, shapes))}",
+            "give a matrix over pairs of patches, or one number a patch where they share no weights",
         )
     return Q
 
@@ -350,11 +335,6 @@ def _weighted_pairs(points: LocalPoints, Q: Array) -> tuple[Array, Array, Array]
         return i, j, points.scale * Q[i, j]
     every = np.arange(len(Q))
     return every, every, points.scale * (Q if Q.ndim == 1 else np.diagonal(Q))
-
-
-def _all_pairs(network: LocalNetwork, pairs: str) -> bool:
-    """Whether kernels of i != j are computed: without shared weights they are products of means."""
-    return pairs == "all" and network.shares_weights
 
 
 def _off_diagonal(matrix: Array) -> Array:

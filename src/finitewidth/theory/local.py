@@ -130,7 +130,7 @@ class SymmetricPairs:
 
     def __init__(self, unit: LocalNetwork, train: Dataset, memory: float | None) -> None:
         self.shared_weights = unit.shares_weights
-        self.gram = LocalGram.of(unit, train.x, cap=memory, pairs="all" if self.shared_weights else "diagonal")
+        self.gram = LocalGram.of(unit, train.x, cap=memory)
 
     @property
     def n_patches(self) -> int:
