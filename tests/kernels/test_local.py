@@ -107,21 +107,12 @@ def test_cross_and_diagonal_agree_with_the_reference(case):
     network, x, Q, _ = case
     other = np.random.default_rng(6).standard_normal((9, *x.shape[1:]))
     factor, K = scale(network, len(Q)), local_kernels(network, x, other)
-    cross = local_cross(network, x, other, Q)
-    np.testing.assert_allclose(cross, factor * np.einsum("ij,ijab->ab", Q, K), atol=1e-12)
-    np.testing.assert_allclose(
-        local_cross(network, x, other, np.diagonal(Q)),
-        factor * np.einsum("i,iiab->ab", np.diagonal(Q), K),
-        atol=1e-12,
-    )
-    # a matrix that is not symmetric has a meaning between two outputs
-    skew = np.triu(Q)
-    np.testing.assert_allclose(
-        local_cross(network, x, other, skew), factor * np.einsum("ij,ijab->ab", skew, K), atol=1e-12
-    )
-    for weights in (Q, np.diagonal(Q)):
-        whole = local_cross(network, x, x, weights)
-        np.testing.assert_allclose(local_diagonal(network, x, weights), np.diagonal(whole), atol=1e-12)
+    for matrix in (Q, np.triu(Q)):  # one that is not symmetric has a meaning between two outputs
+        own = order_parameter(network, matrix)
+        sums = np.einsum("ij,ijab->ab" if own.ndim == 2 else "i,iiab->ab", own, K)
+        np.testing.assert_allclose(local_cross(network, x, other, own), factor * sums, atol=1e-12)
+        whole = local_cross(network, x, x, own)
+        np.testing.assert_allclose(local_diagonal(network, x, own), np.diagonal(whole), atol=1e-12)
 
 
 def test_covariances_are_positive_semidefinite(case):

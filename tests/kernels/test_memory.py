@@ -145,9 +145,8 @@ def test_any_tiles_and_blocks_give_the_same(architecture, tile, block, monkeypat
         return (
             *(made.contract(own) for made in (streamed, cached)),
             *(made.project(W) for made in (streamed, cached)),
-            local_cross(network, x, y, Q),
-            local_cross(network, x, y, np.diagonal(Q)),
-            local.local_diagonal(network, x, Q),
+            local_cross(network, x, y, own),
+            local.local_diagonal(network, x, own),
         )
 
     whole, sizes, duals = everything(), [], LocalPoints.duals

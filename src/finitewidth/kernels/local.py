@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,12 +65,17 @@ class LocalPoints:
         """1 / (lambda_1 n)."""
         return 1.0 / (self.network.readout_precision * self.grid.n_patches)
 
-    @cached_property
-    def means(self) -> Array | None:
-        """E[phi] of every patch, (n, P), where K_ij = m_i m_j^T; None where it needs a dual or is zero."""
-        if self.network.shares_weights or self.network.phi.odd:
-            return None
-        return self.network.phi.mean(self.variance)
+    def order_parameter(self, given: Any) -> Array:
+        """Q as an array, (n, n), or (n,) where patches share no weights; InputError for another shape."""
+        Q, n = np.asarray(given, dtype=float), self.grid.n_patches
+        wanted = (n, n) if self.network.shares_weights else (n,)
+        if Q.shape != wanted:
+            raise InputError(
+                f"an order parameter of shape {Q.shape} for {n} patches",
+                f"shape {wanted}",
+                "give a matrix over pairs of patches, or one number a patch where they share no weights",
+            )
+        return Q
 
     def duals(self, i: Array, rows: slice, other: LocalPoints, j: Array, columns: slice) -> Array:
         """K_ij of the pairs (i[k], j[k]) between some points of both sets, (pairs, rows, columns)."""
@@ -149,8 +153,7 @@ class LocalGram:
 
         Q is symmetric (n, n), or (n,) without shared weights: InputError for another shape.
         """
-        n = self.points.grid.n_patches
-        Q = _order_parameter(order_parameter, (n, n) if self.points.network.shares_weights else (n,))
+        Q = self.points.order_parameter(order_parameter)
         out, weights = np.empty((self.points.count,) * 2), self._weights(Q)
 
         def work(t: int) -> None:
@@ -234,12 +237,13 @@ class LocalGram:
 def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -> Array:
     """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, nu)`` between two sets of points, (P1, P2).
 
-    Q is (n, n), or (n,) for the pairs i = j alone. Nothing larger than P1 x P2 is stored.
+    Q is (n, n), or (n,) without shared weights. Nothing larger than P1 x P2 is stored.
     Raises InputError for points or Q of other shapes.
     """
     one, two = _both(network, x1, x2)
-    Q = _order_parameter(order_parameter, (one.grid.n_patches,) * 2, (one.grid.n_patches,))
-    i, j, weights = _weighted_pairs(one, Q)
+    Q = one.order_parameter(order_parameter)
+    i, j = np.nonzero(Q if network.shares_weights else np.diag(Q))  # zeros of Q need no duals
+    weights = one.scale * (Q[i, j] if network.shares_weights else Q[i])
     out = np.zeros((one.count, two.count))
 
     def work(rows: slice, columns: slice) -> None:
@@ -248,26 +252,18 @@ def local_cross(network: LocalNetwork, x1: Any, x2: Any, order_parameter: Any) -
             out[rows, columns] += np.einsum("k,kab->ab", weights[part], kernels)
 
     linalg.run_blocks(work, [(r, c) for r in _even(one.count) for c in _even(two.count)])
-    if Q.ndim == 2 and one.means is not None and two.means is not None:
-        out += one.scale * (one.means.T @ _off_diagonal(Q) @ two.means)
     return out
 
 
 def local_diagonal(network: LocalNetwork, x: Any, order_parameter: Any) -> Array:
-    """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, mu)`` of every point, (P,); Q is (n, n), or (n,) for i = j."""
+    """``(1/(lambda_1 n)) sum_ij Q_ij K_ij(mu, mu)`` of every point, (P,); Q as of ``local_cross``."""
     points = LocalPoints.of(network, x)
-    Q = _order_parameter(order_parameter, (points.grid.n_patches,) * 2, (points.grid.n_patches,))
+    Q = points.order_parameter(order_parameter)
     on_patches = network.phi.dual.diagonal(points.variance)[0]
-    own = Q if Q.ndim == 1 else np.diagonal(Q)
-    out = points.scale * (own @ on_patches)
-    if Q.ndim == 1:
-        return out
-    rest = points.scale * _off_diagonal(Q)
-    if points.means is not None:
-        out += np.einsum("ip,ij,jp->p", points.means, rest, points.means, optimize=True)
-    elif network.shares_weights:
-        out += _pairs_on_diagonal(points, rest)
-    return out
+    if not network.shares_weights:
+        return points.scale * (Q @ on_patches)
+    own = np.diagonal(Q)
+    return points.scale * (own @ on_patches) + _pairs_on_diagonal(points, points.scale * (Q - np.diag(own)))
 
 
 def _pairs_on_diagonal(points: LocalPoints, weights: Array) -> Array:
@@ -314,31 +310,6 @@ def _both(network: LocalNetwork, x1: Any, x2: Any) -> tuple[LocalPoints, LocalPo
     one, two = LocalPoints.of(network, x1), LocalPoints.of(network, x2)
     checks.same_shape(one.grid.input_shape, two.grid.input_shape)
     return one, two
-
-
-def _order_parameter(given: Any, *shapes: tuple[int, ...]) -> Array:
-    """Q as an array of one of the shapes, or InputError."""
-    Q = np.asarray(given, dtype=float)
-    if Q.shape not in shapes:
-        raise InputError(
-            f"an order parameter of shape {Q.shape} for {shapes[0][0]} patches",
-            f"shape {' or '.join(map(str, shapes))}",
-            "give a matrix over pairs of patches, or one number a patch where they share no weights",
-        )
-    return Q
-
-
-def _weighted_pairs(points: LocalPoints, Q: Array) -> tuple[Array, Array, Array]:
-    """Patches i, j and weights of the duals that Q needs; zeros of Q need none."""
-    if Q.ndim == 2 and points.network.shares_weights:
-        i, j = np.nonzero(Q)
-        return i, j, points.scale * Q[i, j]
-    every = np.arange(len(Q))
-    return every, every, points.scale * (Q if Q.ndim == 1 else np.diagonal(Q))
-
-
-def _off_diagonal(matrix: Array) -> Array:
-    return matrix - np.diag(np.diagonal(matrix))
 
 
 # --- memory and blocks -----------------------------------------------------------------------------------
