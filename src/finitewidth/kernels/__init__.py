@@ -9,14 +9,6 @@ import numpy as np
 from finitewidth import checks, linalg
 from finitewidth.kernels.empirical import EmpiricalKernels, empirical
 from finitewidth.kernels.fully_connected import Recursion
-from finitewidth.kernels.local import (
-    LocalGram,
-    LocalPoints,
-    local_cross,
-    local_diagonal,
-    local_kernels,
-    memory_estimate,
-)
 from finitewidth.kernels.stack import Kernels, StackKernel, from_layers
 from finitewidth.networks import Network
 
@@ -95,17 +87,11 @@ def _points(name: str, x: Any) -> Array:
 __all__ = [
     "EmpiricalKernels",
     "Kernels",
-    "LocalGram",
-    "LocalPoints",
     "NetworkKernel",
     "StackKernel",
     "empirical",
     "feature_mean",
     "from_layers",
-    "local_cross",
-    "local_diagonal",
-    "local_kernels",
-    "memory_estimate",
     "nngp",
     "nngp_diagonal",
     "nngp_pullback",

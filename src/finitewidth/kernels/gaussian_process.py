@@ -96,7 +96,7 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
 
     def diag(self, X: Any) -> Array:
         """K(x, x) of every point, (points,)."""
-        own = self._stack().diagonal(_rows(X))
+        own = self._stack().diagonal(X)
         return own.nngp if self._is_nngp else own.ntk
 
     def is_stationary(self) -> bool:
@@ -109,8 +109,7 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
 
     def _kernel(self, X: Any, Y: Any = None) -> Array:
         stack = self._stack()
-        one, two = _rows(X), None if Y is None else _rows(Y)
-        return stack.nngp(one, two) if self._is_nngp else stack.ntk(one, two)
+        return stack.nngp(X, Y) if self._is_nngp else stack.ntk(X, Y)
 
     def _scaled(self, name: str, log_factor: float) -> NetworkKernel:
         values = self.get_params()
@@ -138,7 +137,3 @@ class NetworkKernel(CheckedKeywords, Settings, Kernel):
             return layer
         open_precisions = {"weight_precision": self.weight_precision, "offset_precision": self.offset_precision}
         return {name: {**open_precisions, **settings}}
-
-
-def _rows(X: Any) -> Array:
-    return np.asarray(X, dtype=float)
