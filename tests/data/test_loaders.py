@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import zipfile
 from http.client import IncompleteRead
@@ -448,7 +449,7 @@ class TestImageFolder:
         chunk = b"IHDR" + size + size + header[24:29]
         forged = header[:12] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + header[33:]
         (folder / "dog" / "4.png").write_bytes(forged)
-        with pytest.raises(InputError, match=r"4\.png.*(declares 67125249 pixels|not a picture or is damaged)"):
+        with pytest.raises(InputError, match=r"4\.png.*declares.*pixels"):
             image_folder(folder)
 
     def test_caps(self, folder):
@@ -492,7 +493,7 @@ class TestOpenml:
 
         def install(answer):
             def fetch(name, **options):
-                self.called = {"name": name} | options
+                self.called = {"name": name, "timeout": socket.getdefaulttimeout()} | options
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
@@ -506,6 +507,8 @@ class TestOpenml:
         train, test = openml("some", n_train=12, classes=(1, 0))
         assert (train.classes, len(test)) == ((1, 0), 8)
         assert self.called["n_retries"] == 1
+        assert self.called["timeout"] == 10.0
+        assert socket.getdefaulttimeout() is None
 
     @pytest.mark.parametrize(
         ("target", "task", "classes"),

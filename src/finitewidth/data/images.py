@@ -128,6 +128,9 @@ def _opened(file: Path) -> Iterator[Image.Image]:
                 yield picture
         except InputError:
             raise
+        except Image.DecompressionBombError as error:
+            what = "a picture that declares far too many pixels"
+            raise InputError(what, f"at most {MAX_PIXELS}", "scale it down") from error
         except Exception as error:  # Pillow's decoders raise whatever a damaged file makes them
             raise InputError("it is not a picture or is damaged", "pictures only", "mend or remove it") from error
 

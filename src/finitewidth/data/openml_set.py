@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ from finitewidth.data.table import TEXT, Selection, Table, option, some, targets
 if TYPE_CHECKING:
     import pandas
     from sklearn.utils import Bunch
+
+_TIMEOUT = 10.0  # seconds for each answer of the server
 
 
 def openml(
@@ -74,7 +78,7 @@ def _fetch(name: str, version: int | str, targets: list[str]) -> Bunch:
     if targets:
         options["target_column"] = targets[0] if len(targets) == 1 else targets
     try:
-        with warnings.catch_warnings():
+        with _socket_timeout(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a retry, and of several versions
             return fetch_openml(name, version=version, as_frame=True, n_retries=1, delay=0.1, **options)
     except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
@@ -89,6 +93,17 @@ def _fetch(name: str, version: int | str, targets: list[str]) -> Bunch:
             "the exact name of a data set on openml.org, and one of its columns as target",
             "look it up at https://www.openml.org/search?type=data",
         ) from error
+
+
+@contextmanager
+def _socket_timeout() -> Iterator[None]:
+    # scikit-learn passes no timeout on; without one a silent server would hold the caller for ever.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _inputs(frame: pandas.DataFrame, selection: Selection) -> dict[str, np.ndarray]:
