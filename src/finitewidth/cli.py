@@ -424,25 +424,17 @@ def sweep_command(options: SweepOptions) -> None:
     """Predict, sample or train over a grid; the same command goes on where it was."""
     from finitewidth import sweeps
 
-    if options.schema:
-        _print_json(sweeps.json_schema())
-        return
     if options.plan is None or options.out is None:
         missing = "sweep without " + ("a plan" if options.plan is None else "--out")
         raise InputError(missing, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
     chosen = ("client", "workers", "retry_failed", "yes", "memory")
     settings = {name: value for name, value in given(options).items() if name in chosen}
-    read = sweeps.Plan.of(options.plan)
-    status = sweeps.run(read, options.out, progress=_watched(), **settings)
+    status = sweeps.run(options.plan, options.out, progress=_watched(), **settings)
     if options.json:
         _print_json(status.to_dict())
         return
-    from finitewidth.report import sweep_table
-
-    rows = list(sweeps.rows(options.out, read, most=sweep_table.SHOWN))
-    _console().print(sweep_table.sweep_table(rows, read.swept, status))
     _say_status(status)
-    _console().print(f"Results: {status.to_dict()['database']}")
+    _console().print(f"Results: {status.to_dict()['database']}; finitewidth report {options.out} makes a page of them")
 
 
 @app.command("status")
@@ -461,9 +453,7 @@ def status_command(
 
 
 def _say_status(status: Status) -> None:
-    from finitewidth.report.sweep_table import status_lines
-
-    for line in status_lines(status):
+    for line in status.lines():
         _console().print(line)
 
 

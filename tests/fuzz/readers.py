@@ -314,7 +314,6 @@ def odd_sql(rng: random.Random, path: Path, point: str) -> None:
 
 
 def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
-    from finitewidth.report.sweep_table import status_lines, sweep_table
     from finitewidth.sweeps.store import Store
 
     path, data = folder / valid["name"], valid["bytes"]
@@ -331,7 +330,7 @@ def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
         (folder / f"{path.name}{rng.choice(('-wal', '-journal', '-shm'))}").write_bytes(rng.randbytes(200))
     what = rng.randrange(5)
     if what == 0:
-        status_lines(fw.sweeps.status(folder))
+        fw.sweeps.status(folder).lines()
     elif what == 1:
         fw.sweeps.draws(folder, rng.choice((valid["id"], "x", "../x")))
     elif what == 2:
@@ -341,8 +340,7 @@ def read_database(rng: random.Random, folder: Path, valid: Any) -> None:
     elif what == 3 and rng.random() < 0.1:
         fw.sweeps.read(folder)
     else:
-        status = fw.sweeps.status(folder)
-        sweep_table(list(fw.sweeps.rows(folder)), ["width"], status)
+        list(fw.sweeps.rows(folder))
 
 
 # --- draws ------------------------------------------------------------------------------------------------------------

@@ -17,8 +17,6 @@ from tests.studies.tiny import tiny
 from finitewidth import FullyConnected, InputError, learning_curve
 from finitewidth.data import Dataset, digits
 from finitewidth.display.documents import json_ready
-from finitewidth.report.panels import draw_panel
-from finitewidth.report.plots import new_figure
 from finitewidth.studies import STUDIES, Work, run
 from finitewidth.studies.local_renormalisation import networks, permuted
 from finitewidth.studies.theory_and_samples import correlation
@@ -41,13 +39,8 @@ def test_registry():
 @pytest.fixture(autouse=True)
 def nothing_is_rendered(monkeypatch):
     """Panels are made, but no PNG, PDF or SVG of them: that is tested once, in test_study.py."""
-
-    def made(panel, name):
-        draw_panel(new_figure()[1][0], panel, apart=True, name=name)
-        return ""
-
     monkeypatch.setattr("finitewidth.report.plots.save", lambda figure, path: path)
-    monkeypatch.setattr("finitewidth.report.html.panel_svg", made)
+    monkeypatch.setattr("finitewidth.report.plots.svg_of", lambda figure: "")
 
 
 @pytest.mark.parametrize("name", [*NAMES[:-1], pytest.param("transfer", marks=pytest.mark.slow)])

@@ -27,12 +27,11 @@ _DIGITS = 18  # of a whole number: below 2^63
 class Kind:
     """What an option holds.
 
-    read: ``read(option, text)`` is its value, or raises InputError. schema: JSON schema of the key of a plan. join: the
-    text of several, where a plan may list them.
+    read: ``read(option, text)`` is its value, or raises InputError. join: the text of several, where a plan may list
+    them.
     """
 
     read: Callable[[str, Any], Any]
-    schema: dict[str, Any]
     join: Callable[[Iterable[str]], str] | None = None
 
     def of_plan(self, key: str, value: Any) -> Any:
@@ -155,7 +154,7 @@ def _quoted(names: Iterable[str]) -> str:
 
 def named(known: Sequence[str]) -> Kind:
     """One of the known names."""
-    return Kind(lambda option, text: checks.choice(option, text, known), {"type": "string", "enum": list(known)})
+    return Kind(lambda option, text: checks.choice(option, text, known))
 
 
 # --- classes of the user's own ----------------------------------------------------------------------------------------
@@ -225,29 +224,23 @@ def _memory(_: str, text: str) -> float:
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
 
-_ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0}
-_COUNT = {"type": "integer", "minimum": 1}
-_ITEMS = {"type": ["array", "string"], "items": {"type": ["integer", "string"]}}
-
-TEXT = Kind(lambda _, text: text, {"type": "string"})
-FLAG = _Switch(lambda _, value: value, {"type": "boolean"})
-WHOLE = Kind(lambda option, text: checks.positive_integer(option, _one(option, text)), _COUNT)
-WHOLE_FROM_ZERO = Kind(_whole_from_zero, {"type": "integer", "minimum": 0})
-WHOLES = Kind(_wholes, {"type": "array", "items": _COUNT}, ",".join)
-NUMBER = Kind(lambda option, text: checks.positive(option, _one(option, text)), _ABOVE_ZERO)
-NUMBER_FROM_ZERO = Kind(
-    lambda option, text: checks.not_negative(option, _one(option, text)), {"type": "number", "minimum": 0}
-)
-SHARE = Kind(_share, {"type": ["number", "string"]})
-NUMBERS = Kind(_numbers, {"type": "array", "items": {"type": "number"}}, ",".join)
-PRECISION = Kind(_precision, {"anyOf": [_ABOVE_ZERO, {"type": "array", "items": _ABOVE_ZERO}]}, ",".join)
-SIZES = Kind(sizes, {"type": ["integer", "string", "array"], "items": {"type": "integer"}}, "x".join)
-CLASSES = Kind(_classes, _ITEMS, ",".join)
-COLUMNS = Kind(_columns, _ITEMS, _quoted)
-DURATION = Kind(_duration, {"type": ["number", "string"]})
-MEMORY = Kind(_memory, {"type": ["string", "number"]})
+TEXT = Kind(lambda _, text: text)
+FLAG = _Switch(lambda _, value: value)
+WHOLE = Kind(lambda option, text: checks.positive_integer(option, _one(option, text)))
+WHOLE_FROM_ZERO = Kind(_whole_from_zero)
+WHOLES = Kind(_wholes, ",".join)
+NUMBER = Kind(lambda option, text: checks.positive(option, _one(option, text)))
+NUMBER_FROM_ZERO = Kind(lambda option, text: checks.not_negative(option, _one(option, text)))
+SHARE = Kind(_share)
+NUMBERS = Kind(_numbers, ",".join)
+PRECISION = Kind(_precision, ",".join)
+SIZES = Kind(sizes, "x".join)
+CLASSES = Kind(_classes, ",".join)
+COLUMNS = Kind(_columns, _quoted)
+DURATION = Kind(_duration)
+MEMORY = Kind(_memory)
 # of the command line alone: they may name code
-NETWORK = Kind(_network, {})
-METHOD = Kind(_method, {})
-METHOD_LIST = Kind(_methods, {})
-LIKELIHOOD = Kind(_likelihood, {})
+NETWORK = Kind(_network)
+METHOD = Kind(_method)
+METHOD_LIST = Kind(_methods)
+LIKELIHOOD = Kind(_likelihood)

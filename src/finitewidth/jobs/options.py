@@ -223,7 +223,6 @@ class SweepOptions:
     retry_failed: bool = _flag("Do points that failed once more.")
     yes: bool = _flag("More than a million points.")
     memory: str | None = _text("8GB", "Refuse points that would need more.", MEMORY)
-    schema: bool = _flag("Print the JSON schema of plans.")
     json: bool = _flag("Print one JSON document.")
 
 

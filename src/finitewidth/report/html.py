@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError
 from finitewidth.display.tables import NOTHING, number, with_error
 from finitewidth.report import plots
-from finitewidth.report.findings import Cell, Findings, Panel, Table
-from finitewidth.report.panels import labels_of_marks, panel_svg
+from finitewidth.report.findings import Cell, Claim, Findings, Table
 from finitewidth.runs.checkpoints import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE = "finitewidth: predicting the errors of finite-width Bayesian neural networks"  # as in CITATION.cff
 PAGE = "report.html"
 # what values that no study or sweep writes, in a damaged file, come to when they are drawn
 _UNDRAWABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 # no source but the page itself: a request would be refused by the browser
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-
-
-def page(findings: Findings, about: Mapping[str, Any]) -> str:
-    """The page of a study. about: ``study``, ``question``, ``scale``, ``source``, ``data``, ``command``, ``versions``,
-    as ``study.json`` holds them; all text from outside is escaped."""
-    return document(str(about["study"]), _sections(findings, about), findings)
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write(folder: Path, name: str, make: Callable[[], tuple[str, Figure | None]]) -> list[Path]:
@@ -52,11 +42,18 @@ def write(folder: Path, name: str, make: Callable[[], tuple[str, Figure | None]]
     return [place, *figures]
 
 
-def document(title: str, sections: Iterable[str], findings: Findings) -> str:
-    """A whole page of sections of HTML, which end with ``repeat``; ``title`` is plain text."""
-    style, script = (_asset(name) for name in ("page.css", "page.js"))
-    name = escape(f"{title} — finitewidth")
-    body = "\n".join(sections)
+def page(
+    kind: str,
+    title: str,
+    lines: Iterable[str],
+    findings: Findings,
+    figure: Figure | None,
+    command: str,
+    versions: Mapping[str, str],
+) -> str:
+    """A whole page: what it is of, claims, curves, tables, and how to repeat it; all text from outside is escaped."""
+    css = resources.files("finitewidth.report").joinpath("page.css").read_text(encoding="utf-8")
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -64,16 +61,22 @@ def document(title: str, sections: Iterable[str], findings: Findings) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
-<title>{name}</title>
+<title>{escape(kind)} — finitewidth</title>
 <style>
-{style}</style>
+{css}</style>
 </head>
 <body>
-<a class="skip" href="#main">Skip to the results</a>
-{body}
-<script type="application/json" id="marks">{_marks(findings)}</script>
-<script>
-{script}</script>
+<p class="quiet">{escape(kind)}</p>
+<h1>{escape(title)}</h1>
+{_paragraphs((*lines, *findings.notes))}
+{_claims(findings.claims)}
+{"" if figure is None else _curves(figure)}
+<h2>Numbers</h2>
+<p class="quiet">0.0391(6) stands for 0.0391 ± 0.0006, one standard error.</p>
+{"".join(map(_table, findings.tables))}
+<h2>To repeat it</h2>
+<pre>{escape(command)}</pre>
+<p class="quiet">With {escape(libraries)}.</p>
 </body>
 </html>
 """
@@ -90,71 +93,24 @@ def cell_text(cell: Cell) -> str:
     return str(cell) if isinstance(cell, int) else number(cell)
 
 
-def _sections(findings: Findings, about: Mapping[str, Any]) -> Iterator[str]:
-    yield header(f"Study {about['study']}, scale {about['scale']}", about["question"], [_data(about)])
-    yield "<section aria-labelledby='claims'><h2 id='claims'>What holds on these data</h2>\n<ul class='claims'>"
-    for claim in findings.claims:
-        yield f"<li class='{escape(claim.verdict)}'>{escape(claim.sentence)}</li>"
-    yield "</ul>\n<p class='quiet'>Decided at three standard errors; undecided below that.</p>"
-    yield from (f"<p>{escape(note)}</p>" for note in findings.notes)
-    yield "</section>"
-    yield curves(findings)
-    yield numbers(findings)
-    data = about["data"]
-    prints = f"training {data['train']['fingerprint'][:16]}…, test {data['test']['fingerprint'][:16]}…"
-    yield f"{repeat(about['command'], about['versions'], prints)}\n</main>"
+def _paragraphs(lines: Iterable[str]) -> str:
+    return "\n".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def header(kind: str, title: str, lines: Iterable[str]) -> str:
-    """The beginning of the page; the main part begins behind it."""
-    paragraphs = "\n".join(f"<p>{escape(line)}</p>" for line in lines)
-    return f"""<header>
-<p class='quiet'>{escape(kind)}</p>
-<h1>{escape(title)}</h1>
-{paragraphs}
-</header>
-<main id='main'>"""
+def _claims(claims: Iterable[Claim]) -> str:
+    found = "\n".join(f"<li class='{escape(claim.verdict)}'>{escape(claim.sentence)}</li>" for claim in claims)
+    if not found:
+        return ""
+    return f"""<h2>What holds on these data</h2>
+<ul class='claims'>{found}</ul>
+<p class='quiet'>Decided at three standard errors; undecided below that.</p>"""
 
 
-def curves(findings: Findings) -> str:
-    """The section of all panels."""
-    panels = "".join(_panel(panel, f"panel-{k}") for k, panel in enumerate(findings.panels))
-    return f"""<section aria-labelledby='curves'><h2 id='curves'>Curves</h2>
-<p class='quiet'>Lines are theory, circles samples with bars of two standard errors. Point at a mark, or reach it with
-the Tab key, to read its values.</p>
-<div class='panels'>{panels}</div></section>"""
-
-
-def numbers(findings: Findings) -> str:
-    """The section of all tables."""
-    tables = "".join(_table(table) for table in findings.tables)
-    return f"""<section aria-labelledby='tables'><h2 id='tables'>Numbers</h2>
-<p class='quiet'>0.0391(6) stands for 0.0391 ± 0.0006, one standard error.</p>
-{tables}</section>"""
-
-
-def _data(about: Mapping[str, Any]) -> str:
-    train, test = about["data"]["train"], about["data"]["test"]
-    classes = train.get("classes")
-    named = f", classes {', '.join(map(str, classes))}" if classes else ""
-    shape = f" of shape {' x '.join(map(str, train['shape']))}" if train.get("shape") else ""
-    return f"Data: {about['source']}{named}; {train['points']} training and {test['points']} test points{shape}."
-
-
-def _panel(panel: Panel, name: str) -> str:
-    boxes = "".join(
-        f"<label><input type='checkbox' checked data-hides='{name}-{k}'> "
-        f"<span style='color:{plots.COLOURS[series.colour % len(plots.COLOURS)]}' aria-hidden='true'>"
-        f"{_SIGNS[series.kind]}</span> {escape(series.name)}</label>"
-        for k, series in enumerate(panel.series)
-    )
-    return (
-        f"<figure class='panel'><figcaption>{escape(panel.title)}</figcaption>{panel_svg(panel, name)}"
-        f"<p class='readout' role='status'></p><div class='legend'>{boxes}</div></figure>"
-    )
-
-
-_SIGNS = {"line": "━", "limit": "╌", "points": "○"}
+def _curves(figure: Figure) -> str:
+    return f"""<h2>Curves</h2>
+<p class='quiet'>Lines are theory, circles samples with bars of two standard errors, gaps what failed or did
+not converge.</p>
+<figure role='img' aria-label='Curves'>{plots.svg_of(figure)}</figure>"""
 
 
 def _table(table: Table) -> str:
@@ -172,35 +128,3 @@ def _table(table: Table) -> str:
 
 def _prose(text: str) -> str:
     return " class='prose'" if len(text) > 40 else ""
-
-
-def repeat(command: str, versions: Mapping[str, str], fingerprints: str) -> str:
-    """The section on how to repeat and to cite it."""
-    used = versions.get("finitewidth", __version__)
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"""<section aria-labelledby="repeat"><h2 id="repeat">To repeat it</h2>
-<pre>{escape(command)}</pre>
-<p class="quiet">With {escape(named)}. Data fingerprints (SHA-256): {escape(fingerprints)}.</p>
-<h2>How to cite</h2>
-<pre>@software{{finitewidth,
-  author  = {{The finitewidth developers}},
-  title   = {{{escape(TITLE)}}},
-  version = {{{escape(used)}}}
-}}</pre></section>"""
-
-
-def _marks(findings: Findings) -> str:
-    """What the marks of every series show, by its group in a panel, as JSON.
-
-    No label can break out of it: in a script element only "<" could end it.
-    """
-    found = {
-        f"panel-{k}-{i}": list(labels_of_marks(panel, series))
-        for k, panel in enumerate(findings.panels)
-        for i, series in enumerate(panel.series)
-    }
-    return json.dumps(found).replace("<", "\\u003c").replace("&", "\\u0026")
-
-
-def _asset(name: str) -> str:
-    return resources.files("finitewidth.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,16 +1,12 @@
-"""Panels of studies and sweeps, drawn by matplotlib: as figures, and as SVG for a page."""
+"""Panels of studies and sweeps, drawn by matplotlib."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth.display.tables import with_error
 from finitewidth.report.findings import Findings, Panel, Series
 from finitewidth.report.plots import (
     COLOURS,
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LONGEST = 16  # characters of a name along the axis
-_NOT_IN_PAGES = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<!--.*?-->|\n *", re.DOTALL)
 
 
 def study_figure(findings: Findings) -> Figure:
@@ -62,43 +57,13 @@ def sweep_figure(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def panel_svg(panel: Panel, name: str) -> str:
-    """A panel as SVG inside a page. The marks of series k are in the group ``name``-k, its bars in ``name``-k-bars."""
-    import matplotlib as mpl
-
-    figure, (ax,) = new_figure(1, 4.8, 3.4)
-    text = io.StringIO()
-    with style(), mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": name}):  # letters as the reader has no font
-        draw_panel(ax, panel, apart=True, name=name)
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    label = escape(f"{panel.title}: {panel.y_label} against {panel.x_label}")
-    return _NOT_IN_PAGES.sub("", text.getvalue()).replace("<svg ", f'<svg id="{name}" aria-label="{label}" ', 1)
-
-
-def labels_of_marks(panel: Panel, series: Series) -> Iterator[str]:
-    """What each mark of a series shows, in words, in the order in which they are drawn."""
-    for x, y, se in zip(series.x, series.y, series.se or [None] * len(series.x), strict=True):
-        if y is not None and _has_place(panel, y):
-            place = panel.x_names[int(x)] if panel.x_names else f"{x:g}"
-            yield f"{series.name}: {panel.x_label} {place}, {panel.y_label} {with_error(y, se or 0.0)}"
-
-
-def _has_place(panel: Panel, y: float | None) -> bool:
-    return y is not None and (y > 0.0 or not panel.log_y)
-
-
-def draw_panel(ax: Axes, one: Panel, apart: bool = False, name: str = "") -> None:
+def draw_panel(ax: Axes, one: Panel, apart: bool = False) -> None:
     """All series of a panel, with its scales and labels.
 
-    apart: dashes and marks besides colours, a mark at every point of a line, as it may stand between gaps. name: of the
-    groups of an SVG; see ``panel_svg``.
+    apart: dashes and marks besides colours, a mark at every point of a line, as it may stand between gaps.
     """
-    for k, series in enumerate(one.series):
-        marks, *bars = _draw(ax, one, series, apart)
-        if name:
-            marks.set_gid(f"{name}-{k}")
-            for bar in bars:
-                bar.set_gid(f"{name}-{k}-bars")
+    for series in one.series:
+        _draw(ax, one, series, apart)
     if one.x_names:
         _name_places(ax, one.x_names)
     elif one.log_x:
@@ -125,16 +90,15 @@ def _name_places(ax: Axes, names: tuple[str, ...]) -> None:
     ax.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> list[Any]:
-    """The line that has the marks, and bars if there are any."""
+def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> None:
     colour, name, joined = COLOURS[series.colour % len(COLOURS)], _plain(series.name), not panel.x_names
-    y = np.array([value if _has_place(panel, value) else np.nan for value in series.y], dtype=float)
+    y = np.array([np.nan if value is None else value for value in series.y], dtype=float)
     look: dict[str, Any]
     if series.kind == "points":
         se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
         look = {"capsize": 0} if panel.diagonal else {}  # of many points
-        line, _, bars = error_bars(ax, series.x, y, se, colour, name, **look)
-        return [line, *bars]
+        error_bars(ax, series.x, y, se, colour, name, **look)
+        return
     look = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
     if series.kind == "limit":
         look = {"ls": LIMIT_DASHES, "lw": 1.0}
@@ -142,4 +106,4 @@ def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> list[Any]:
         look |= {"marker": MARKS[series.colour % len(MARKS)] if apart else "o", "ms": 3 if joined else 4}
     if not joined:
         look["ls"] = "none"
-    return ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)
+    ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,6 +90,16 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     with style():
         return write_whole(path, lambda draft: figure.savefig(draft, format=kind, metadata=metadata))
+
+
+def svg_of(figure: Figure) -> str:
+    """A figure for a page: letters as outlines, as the reader has no font; the same text in every run."""
+    import matplotlib
+
+    text = io.StringIO()
+    with style(), matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "finitewidth"}):
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def learning_curve(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import checks, sweeps
 from finitewidth.display.tables import NOTHING
 from finitewidth.report import html, plots
-from finitewidth.report.findings import Cell, Findings, Panel, Series, Table
+from finitewidth.report.findings import Findings, Panel, Series, Table
 from finitewidth.report.panels import sweep_figure
-from finitewidth.report.sweep_table import RESULTS, cell, number_of, short, status_lines
 from finitewidth.sweeps.point import compact
 from finitewidth.sweeps.results import plan_text
 
@@ -27,7 +27,8 @@ _MOST_POINTS = 20_000  # that a page looks at
 _MOST_ROWS, _MOST_PANELS, _MOST_LINES, _MOST_PLACES = 200, 12, 6, 200
 _FIRST = ("width", "widths", "depth", "temperature", "n_train", "method")  # columns and panels, then the other keys
 _NO_NUMBERS = ("seed",)  # keys that are numbers but have no order
-_REASON = 160  # characters
+_RESULTS = ("test_error", "bias", "variance", "train_error", "accuracy", "r_hat")  # columns
+_VALUE, _REASON = 24, 160  # characters
 Row = dict[str, Any]
 
 
@@ -38,13 +39,15 @@ def write_page(folder: str | os.PathLike[str]) -> list[Path]:
     """
     plots.require_matplotlib()
     place = checks.path("folder", folder)
-    status, rows = sweeps.status(place), list(sweeps.rows(place, most=_MOST_POINTS))
-    plan = plan_text(place)
+    status, rows = sweeps.status(place), list(islice(sweeps.rows(place), _MOST_POINTS))
+    command = f"finitewidth sweep plan.yaml --out {shlex.quote(str(place))}\n\n# plan.yaml\n{plan_text(place)}"
 
     def make() -> tuple[str, Figure | None]:
         found = findings_of(rows, status)
-        text = html.document("Sweep", _sections(found, status, rows, place, plan), found)
-        return text, sweep_figure(found.panels) if found.panels else None
+        figure = sweep_figure(found.panels) if found.panels else None
+        title = f"Sweep over {', '.join(map(_words, _swept(rows))) or 'one point'}"
+        versions = {str(k): str(v) for row in rows[-1:] for k, v in (row["versions"] or {}).items()}
+        return html.page("Sweep", title, status.lines(), found, figure, command, versions), figure
 
     return html.write(place, "sweep", make)
 
@@ -53,8 +56,10 @@ def findings_of(rows: Sequence[Row], status: Status) -> Findings:
     """Tables, curves and notes of the points, ``rows`` as ``fw.sweeps.rows`` gives them; there are no claims."""
     keys = _swept(rows)
     panels = [panel for key in keys if (panel := panel_over(key, rows, keys)) is not None]
-    tables = (_points(rows, keys, status), _shared(rows, keys)) if rows else ()
-    return Findings((), tables, tuple(panels[:_MOST_PANELS]), notes=tuple(_notes(rows, keys, panels, status)))
+    tables = (_points(rows, keys, status),) if rows else ()
+    cut = len(panels) > _MOST_PANELS or any(len(_values(rows, key)) > _MOST_PLACES for key in keys)
+    notes = (f"Curves show at most about {_MOST_PLACES} values of a key, and {_MOST_PANELS} keys.",) if cut else ()
+    return Findings((), tables, tuple(panels[:_MOST_PANELS]), notes)
 
 
 def panel_over(key: str, rows: Iterable[Row], keys: Sequence[str]) -> Panel | None:
@@ -63,7 +68,7 @@ def panel_over(key: str, rows: Iterable[Row], keys: Sequence[str]) -> Panel | No
     Up to six lines tell other keys apart; those beyond are held at the value with most results, which the title names.
     """
     rows = [row for row in rows if key in row["config"]]
-    if not any(_error(row) for row in rows):
+    if all(_result(row) is None for row in rows):
         return None
     rows, lines, held = _sliced(key, rows, [other for other in keys if other != key])
     values = _values(rows, key)
@@ -123,13 +128,25 @@ def _setting(key: str, value: Any) -> str:
     return short(value) if isinstance(value, str) else f"{_words(key)} {short(value)}"
 
 
-def _error(row: Row) -> tuple[float, float | None] | None:
-    """Test error and its standard error, of a result that converged."""
-    result = row["result"]
-    if row["status"] != "done" or result is None or row["converged"] is False:
+def short(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, list):
+        return ",".join(map(short, value))
+    text = f"{value:g}" if isinstance(value, float) or (isinstance(value, int) and value >= 1e6) else str(value)
+    return text if len(text) <= _VALUE else f"...{text[3 - _VALUE :]}"
+
+
+def _result(row: Row, name: str = "test_error") -> float | tuple[float, float] | None:
+    """A number of a result that converged, with its standard error where it has one."""
+    if _state(row) != "done" or row["result"] is None:
         return None
-    value = number_of(result.get("test_error"))
-    return None if value is None else (value, number_of(result.get("test_error_se")))
+    value, error = (_number(row["result"].get(key)) for key in (name, f"{name}_se"))
+    return value if value is None or error is None else (value, error)
+
+
+def _number(value: Any) -> float | None:
+    return value if _is_number(value) else None
 
 
 # --- curves ----------------------------------------------------------------------------------------------------------
@@ -146,7 +163,7 @@ def _sliced(key: str, rows: list[Row], others: Sequence[str]) -> tuple[list[Row]
         if len(_by_line(rows, [*lines, other])) <= _MOST_LINES:
             lines.append(other)
             continue
-        good = [row for row in rows if _error(row)]
+        good = [row for row in rows if _result(row) is not None]
         held[other] = max(_values(good, other) or [None], key=lambda value: len(_values(_at(good, other, value), key)))
         rows = _at(rows, other, held[other])
     return rows, lines, held
@@ -174,7 +191,8 @@ def _series(name: str, colour: int, key: str, rows: Iterable[Row], places: Mappi
         if place is not None:
             found.setdefault(place, row)
     x = sorted(found)
-    errors = [_error(found[place]) or (None, None) for place in x]
+    cells = [_result(found[place]) for place in x]
+    errors = [cell if isinstance(cell, tuple) else (cell, None) for cell in cells]
     sampled = any(se is not None for _, se in errors)
     infinite = all(row["config"].get("method") == "infinite" for row in found.values())
     kind = "points" if sampled else "limit" if infinite else "line"
@@ -188,65 +206,22 @@ def _series(name: str, colour: int, key: str, rows: Iterable[Row], places: Mappi
 def _points(rows: Sequence[Row], keys: Sequence[str], status: Status) -> Table:
     """One line a point, in the order of its keys."""
     ordered = sorted(rows, key=lambda row: [_rank(row["config"].get(key)) for key in keys])[:_MOST_ROWS]
-    results = [name for name in RESULTS if any(cell(row, name) != NOTHING for row in ordered if row["result"])]
-    reasons = any(row["reason"] for row in ordered)
+    results = [name for name in _RESULTS if any(_result(row, name) is not None for row in ordered)]
     title = f"The {len(rows)} points done so far" if status.left else f"All {len(rows)} points"
     if status.stored > len(ordered):
         title = f"The first {len(ordered)} of {status.stored} points; fw.sweeps.read(folder) gives all"
-    columns = ("status", *map(_words, keys), *results, *(["what to know"] if reasons else []))
-    lines: list[tuple[Cell, ...]] = []
-    for row in ordered:
-        config = [short(row["config"].get(key)) for key in keys]
-        values = [cell(row, name) if row["result"] else NOTHING for name in results]
-        lines.append((_state(row), *config, *values, *([_shortened(row["reason"] or "")] if reasons else [])))
+    columns = ("status", *map(_words, (*keys, *results)), "what to know")
+    lines = [
+        (
+            _state(row),
+            *(short(row["config"].get(key)) for key in keys),
+            *(_result(row, name) for name in results),
+            textwrap.shorten(row["reason"] or "", _REASON, placeholder="…"),
+        )
+        for row in ordered
+    ]
     return Table(title, columns, tuple(lines))
 
 
 def _state(row: Row) -> str:
     return "not converged" if row["status"] == "done" and row["converged"] is False else str(row["status"])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _REASON else f"{text[: _REASON - 1]}…"
-
-
-def _shared(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """What is the same for all points that use it."""
-    config: dict[str, Any] = {}
-    for row in rows:
-        config |= row["config"]
-    fixed = tuple((_words(key), short(config[key])) for key in sorted(config) if key not in keys)
-    return Table("The same for all points", ("key", "value"), fixed)
-
-
-def _notes(rows: Sequence[Row], keys: Sequence[str], panels: Sequence[Panel], status: Status) -> Iterator[str]:
-    states = [_state(row) for row in rows]
-    missing = [f"{states.count(state)} {text}" for state, text in _STATES.items() if state in states]
-    if missing:
-        yield f"Of {len(rows)} points {' and '.join(missing)}: gaps in the curves, marked in the table."
-    if status.stored > len(rows):
-        yield f"Only {len(rows)} of {status.stored} points are looked at here."
-    drawn = {panel.x_label for panel in panels}
-    if undrawn := [_words(key) for key in keys if _words(key) not in drawn]:
-        yield f"No converged result to draw over {', '.join(undrawn)}."
-    if any(len(_values(rows, key)) > _MOST_PLACES for key in keys) or len(panels) > _MOST_PANELS:
-        yield f"Curves show at most about {_MOST_PLACES} values of a key, and {_MOST_PANELS} keys."
-
-
-_STATES = {"failed": "failed", "not converged": "did not converge"}
-
-
-def _sections(found: Findings, status: Status, rows: Sequence[Row], folder: Path, plan: str) -> Iterator[str]:
-    over = ", ".join(map(_words, _swept(rows))) or "one point"
-    progress = status_lines(replace(status, not_converged=0, rate=None))
-    yield html.header("Sweep", f"Sweep over {over}", [*progress, *found.notes])
-    if found.panels:
-        yield html.curves(found)
-    if found.tables:
-        yield html.numbers(found)
-    command = f"finitewidth sweep plan.yaml --out {shlex.quote(str(folder))}\n\n# plan.yaml\n{plan}"
-    prints = sorted({row["data_fingerprint"] for row in rows if row["data_fingerprint"]})
-    named = [" and ".join(f"{part[:16]}…" for part in text.split()[:2]) for text in prints]
-    more = f", and {len(named) - 3} more" if len(named) > 3 else ""
-    versions = {str(k): str(v) for row in rows[-1:] for k, v in (row["versions"] or {}).items()}
-    yield f"{html.repeat(command, versions, '; '.join(named[:3]) + more or 'none')}\n</main>"

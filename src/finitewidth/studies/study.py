@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -33,6 +33,9 @@ from finitewidth.report.panels import study_figure
 from finitewidth.report.plots import require_matplotlib
 from finitewidth.runs.checkpoints import folder_of, refuse_links, write_whole
 from finitewidth.runs.fingerprints import versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILE = "study.json"
 SCALES = ("small", "full")
@@ -200,9 +203,18 @@ def run(
     started = time.perf_counter()
     findings = study.compute(Work(plan, train, test, folder / "checkpoints", say, data or "digits"))
     plain = json_ready(plain | {"findings": asdict(findings), "seconds": time.perf_counter() - started})
-    files = html.write(folder, study.name, lambda: (html.page(findings, plain), study_figure(findings)))
+    files = html.write(folder, study.name, lambda: _page(findings, plain))
     _write(folder, plain)
     return Report(findings, plain, files)
+
+
+def _page(findings: Findings, plain: dict[str, Any]) -> tuple[str, Figure]:
+    """The page and its figure. plain: as ``study.json`` holds it."""
+    figure, data = study_figure(findings), plain["data"]
+    points = f"{data['train']['points']} training and {data['test']['points']} test points"
+    kind, lines = f"Study {plain['study']}, scale {plain['scale']}", [f"Data: {plain['source']}; {points}."]
+    text = html.page(kind, plain["question"], lines, findings, figure, plain["command"], plain["versions"])
+    return text, figure
 
 
 def command(name: str, scale: str, data: str | None, options: dict[str, Any], out: Any) -> str:

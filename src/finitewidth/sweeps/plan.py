@@ -19,8 +19,8 @@ from finitewidth.display import Displayed
 from finitewidth.jobs.options import command_of
 from finitewidth.sweeps.document import Document, Place
 from finitewidth.sweeps.plan_keys import used
+from finitewidth.sweeps.plan_values import validated
 from finitewidth.sweeps.point import DATA, KERNEL, Point
-from finitewidth.sweeps.schema import validated
 
 MOST_POINTS = 1_000_000  # without saying yes
 _CHECKED = 5000  # points of which one must be possible

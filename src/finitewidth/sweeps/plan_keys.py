@@ -23,9 +23,6 @@ KINDS: dict[str, Kind] = {name: field.metadata["kind"] for name, field in _FIELD
     "method": named(tuple(METHODS)),  # a plan names no code
     "network": named(NETWORKS),
 }
-MEANINGS = {
-    name: field.metadata["help"].replace("--", "").replace(", or module:Class", "") for name, field in _FIELDS.items()
-}
 OF_THE_PLAN = {"memory": MEMORY, "keep_draws": FLAG}  # keys that are no setting of a point
 
 

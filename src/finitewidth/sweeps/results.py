@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import sqlite3
@@ -17,7 +16,6 @@ from finitewidth.checks.json_input import parse_json
 from finitewidth.data.files import existing
 from finitewidth.runs.checkpoints import refuse_links
 from finitewidth.sweeps.draws_file import read_draws
-from finitewidth.sweeps.plan import Plan
 from finitewidth.sweeps.store import DATABASE, DRAWS, damaged, reading
 
 if TYPE_CHECKING:
@@ -32,27 +30,15 @@ _NUMBERS: dict[str, Any] = {
 _JSON = ("config", "result", "versions")
 
 
-def rows(folder: str | os.PathLike[str], plan: Plan | None = None, most: int | None = None) -> Iterator[dict[str, Any]]:
-    """The points of a folder: the columns of the table ``points``, JSON read.
-
-    All of them in the order they were finished; with ``plan`` those of the plan that are there, in its order. At most
-    ``most``.
-    """
+def rows(folder: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The points of a folder in the order they were finished: the columns of the table ``points``, JSON read."""
     with reading(checks.path("folder", folder)) as db:
-        for row in itertools.islice(_stored_rows(db, plan), most):
+        for row in db.execute("SELECT * FROM points ORDER BY finished_at, point_id"):
             try:
                 plain = _plain(row)
             except ValueError as error:
                 raise damaged(Path(folder) / DATABASE, error) from error
             yield plain
-
-
-def _stored_rows(db: sqlite3.Connection, plan: Plan | None) -> Iterator[sqlite3.Row]:
-    if plan is None:
-        yield from db.execute("SELECT * FROM points ORDER BY finished_at, point_id")
-        return
-    for point in plan.points():
-        yield from db.execute("SELECT * FROM points WHERE point_id = ?", (point.id,))
 
 
 def _plain(row: sqlite3.Row) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from finitewidth import __version__, checks
 from finitewidth.checks.exceptions import InputError
+from finitewidth.runs.durations import format_time
 from finitewidth.sweeps.lock import is_locked
 from finitewidth.sweeps.store import DATABASE, damaged, reading
 
@@ -44,6 +45,23 @@ class Status:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return asdict(self) | {"database": str(Path(self.folder) / DATABASE), "version": __version__}
+
+    def lines(self) -> list[str]:
+        """The same for people, a line a fact."""
+        lines = [
+            f"{self.state}: {self.done} of {self.planned} points done"
+            + (f", {self.failed} failed" if self.failed else "")
+            + (f", {self.left} left" if self.left else "")
+        ]
+        if self.rate is not None:
+            left = f", {format_time(self.seconds_left)} left" if self.seconds_left and self.left else ""
+            lines.append(f"{self.rate:.3g} points/s over {format_time(self.seconds)}{left} ({self.client})")
+        if self.not_converged:
+            lines.append(f"NOT CONVERGED: {self.not_converged} points of this run; see column converged")
+        if self.stored > self.done + self.failed:
+            lines.append(f"{self.stored - self.done - self.failed} more points of other plans are in the folder")
+        lines += [f"failed ({count}): {reason}" for reason, count in self.failures.items()]
+        return lines
 
 
 def status(folder: str | os.PathLike[str]) -> Status:

@@ -1,47 +1,15 @@
-"""Checks what a plan holds, key by key, and describes it as JSON schema."""
+"""Checks what a plan holds, key by key."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.jobs.option_values import Kind
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.plan_keys import KINDS, MEANINGS, OF_THE_PLAN
-
-TITLE = "Plan of a finitewidth sweep"
-_OBJECT = {"type": "object", "title": TITLE, "additionalProperties": False}
-_GRID = {"$ref": "#/$defs/Grid"}
-_OF_THE_PLAN = {
-    "grid": "Keys that are swept, each with its values; or a list of grids.",
-    "memory": "Refuse points that would need more, for example 8GB.",
-    "keep_draws": "Whether the draws of sampled points are kept. Default: true.",
-}
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON schema of a plan."""
-    kinds = {name: kind.schema for name, kind in (KINDS | OF_THE_PLAN).items()}
-    kinds |= {"grid": {"oneOf": [_GRID, _listed(_GRID)]}}
-    swept = {name: _described(name, _listed(kind.schema)) for name, kind in KINDS.items()}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$defs": {"Grid": _OBJECT | {"minProperties": 1, "properties": swept}},
-        **_OBJECT,
-        "properties": {name: _described(name, schema) for name, schema in kinds.items()},
-    }
-
-
-def _listed(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema, "minItems": 1}
-
-
-def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    meaning = (MEANINGS | _OF_THE_PLAN)[name]
-    return schema | {"title": name.replace("_", " ").title(), "description": meaning}
+from finitewidth.sweeps.plan_keys import KINDS, OF_THE_PLAN
 
 
 def validated(document: Document) -> dict[str, Any]:
@@ -53,7 +21,7 @@ def validated(document: Document) -> dict[str, Any]:
         if key == "grid":
             found[key] = _grids(document, value)
         else:
-            kind = _known(document, (key,), (KINDS | OF_THE_PLAN), (*KINDS, *_OF_THE_PLAN))
+            kind = _known(document, (key,), KINDS | OF_THE_PLAN)
             found[key] = _read(document, (key,), kind, key, value)
     return found
 
@@ -74,7 +42,7 @@ def _grid(document: Document, place: Place, grid: Any) -> dict[str, list[Any]]:
         document.refuse(place, "an empty grid", "at least one key", "write width: [20, 40], say")
     found = {}
     for key, values in grid.items():
-        kind = _known(document, (*place, key), KINDS, KINDS)
+        kind = _known(document, (*place, key), KINDS)
         if not isinstance(values, list):
             given = f"{key}: {checks.shown(values)} in the grid"
             remedy = f"write {key}: [..], or move it out of the grid"
@@ -86,11 +54,11 @@ def _grid(document: Document, place: Place, grid: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _known(document: Document, place: Place, kinds: dict[str, Kind], known: Iterable[str]) -> Kind:
+def _known(document: Document, place: Place, kinds: dict[str, Kind]) -> Kind:
     key = str(place[-1])
     if key not in kinds:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}?" if near else "see docs/sweeps.md, or finitewidth sweep --schema"
+        near = difflib.get_close_matches(key, (*kinds, "grid"), n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]!r}?" if near else "see docs/sweeps.md"
         document.refuse(place, f"unknown key {checks.shown(key)}", "a key of the command line", remedy)
     return kinds[key]
 
