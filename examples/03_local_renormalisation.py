@@ -53,5 +53,5 @@ assert np.allclose(qmap.square, qmap.square.T)
 figure, (left, right) = plots.new_figure(2, width=7.0, height=3.0)
 with plots.style():
     feature_plots.q_matrix(qmap, ax=left)
-    feature_plots.q_on_image(qmap, train.x, ax=right)
+    feature_plots.q_on_image(qmap, ax=right)
 print("figure:", plots.save(figure, folder / "patches.svg"))
