@@ -9,7 +9,7 @@ import finitewidth as fw
 pytest.importorskip("matplotlib")
 
 from finitewidth.report import infinite_plots
-from finitewidth.report.plots import new_figure, save
+from finitewidth.report.plots import new_figure
 
 NETWORK = fw.FullyConnected(widths=(10,))
 
@@ -35,7 +35,7 @@ def test_lazy_training(data):
         infinite_plots.lazy_training(fw.lazy_training(NETWORK, train).curve(test, times=[0.0]))
 
 
-def test_spectral_figure(data, tmp_path):
+def test_spectral_curve(data):
     curve = fw.spectral_learning_curve(NETWORK, data[0], [5, 10, 20], trials=4)
     ax = infinite_plots.spectral_curve(curve)
     line = lines(ax)["from the spectrum"]
@@ -43,13 +43,10 @@ def test_spectral_figure(data, tmp_path):
     assert line.get_ydata()[-1] == pytest.approx(curve[-1].test_error)
     (bars,) = ax.containers
     assert list(bars[0].get_ydata()) == [row.sampled_test_error for row in curve]
-    figure = infinite_plots.spectral_figure(curve)
-    assert curve.assumption in [text.get_text() for text in figure.texts]
-    assert save(figure, tmp_path / "curve.png").stat().st_size > 10_000
+    assert ax.get_legend()
 
 
 def test_without_trials_and_with_one_size(data):
     curve = fw.spectral_learning_curve(NETWORK, data[0], [10], trials=0)
     ax = infinite_plots.spectral_curve(curve)
     assert not ax.containers
-    assert infinite_plots.spectral_modes(curve).get_xlabel() == "modes"

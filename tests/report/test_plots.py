@@ -60,7 +60,7 @@ def test_uses_the_axes_it_is_given(curve):
 
 
 def test_limit_is_a_dashed_line(curve, limit):
-    for given in (limit[0].test_error, limit[0], limit):
+    for given in (limit[0].test_error, limit):
         drawn = line(plots.learning_curve(curve, infinite=given), "infinite width")
         assert drawn.get_ydata()[0] == limit[0].test_error
         assert drawn.get_linestyle() == "--"

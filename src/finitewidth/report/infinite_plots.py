@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finitewidth.checks.exceptions import InputError
-from finitewidth.report.plots import COLOURS, PAGE, drawing, error_bars, log_axis, new_figure, panel, style
+from finitewidth.report.plots import COLOURS, LIMIT_DASHES, drawing, error_bars, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from finitewidth.theory import SpectralCurve
     from finitewidth.training import LazyCurve
 
-_DASHED = (0, (4, 2.2))
-
 
 def lazy_training(curve: LazyCurve, ax: Axes | None = None) -> Axes:
-    """Train and test error of linearised networks against time, and the limit t -> infinity.
+    """Train and test error of linearised networks against time, the limit t -> infinity, the Bayesian posterior.
 
     Raises InputError for a curve without rows, MissingExtraError without matplotlib.
     """
@@ -29,17 +26,16 @@ def lazy_training(curve: LazyCurve, ax: Axes | None = None) -> Axes:
         raise InputError("a curve without times above 0", "at least one", "give times")
     times = np.array([row.time for row in rows])
     test, train = [row.test_error for row in rows], [row.train_error for row in rows]
+    t = curve.temperature
     with drawing(ax) as ax:
         ax.plot(times, test, color=COLOURS[0], label="test error")
         ax.plot(times, train, color=COLOURS[1], label="train error")
-        end = curve.limit.test_error
-        ax.axhline(end, color=COLOURS[0], ls=_DASHED, lw=1.2, label=r"test error, $t \to \infty$")
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.axhline(curve.limit.test_error, color=COLOURS[0], ls=LIMIT_DASHES, label=r"test error, $t \to \infty$")
+        ax.axhline(curve.bayesian.test_error, color=COLOURS[2], ls=":", label=f"Bayesian test error, $T = {t:g}$")
+        ax.loglog()
         ax.set_xlim(times[0], times[-1])
-        ax.set_ylim(bottom=max(0.3 * min(test), min(e for e in train if e > 0.0)))
-        ax.set_xlabel("time $t$ (learning rate × steps)")
-        ax.set_ylabel("error")
+        ax.set_ylim(bottom=max(0.3 * min(*test, curve.bayesian.test_error), min(e for e in train if e > 0.0)))
+        ax.set(xlabel="time $t$ (learning rate × steps)", ylabel="error")
     return ax
 
 
@@ -60,36 +56,5 @@ def spectral_curve(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
             error_bars(ax, x, y, se, COLOURS[1], "random subsets")
         log_axis(ax, sizes)
         ax.set_yscale("log")
-        ax.set_xlabel("training points $P$")
-        ax.set_ylabel("test error")
+        ax.set(xlabel="training points $P$", ylabel="test error")
     return ax
-
-
-def spectral_modes(curve: SpectralCurve, ax: Axes | None = None) -> Axes:
-    """Share of the target's power in the leading modes, with the number of modes learned at each size marked."""
-    alignment = curve.theory.alignment
-    modes = np.arange(1, len(alignment) + 1)
-    with drawing(ax) as ax:
-        ax.plot(modes, alignment, color=COLOURS[0], label="target alignment")
-        learned = {row.n_train: row.modes_learned for row in sorted(curve, key=lambda row: row.n_train)}
-        x = list(learned.values())
-        y = np.interp(x, modes, alignment)
-        ax.plot(x, y, "o", mfc="white", mec=COLOURS[1], label="modes learned", zorder=5)
-        for size, place in zip(learned, zip(x, y, strict=True), strict=True):
-            ax.annotate(f"$P = {size}$", place, xytext=(4, -11), textcoords="offset points", fontsize=7)
-        ax.set_xscale("log")
-        ax.set_xlabel("modes")
-        ax.set_ylabel("share of the target")
-    return ax
-
-
-def spectral_figure(curve: SpectralCurve) -> Figure:
-    """Learning curve and modes side by side, a page wide, the assumption written below."""
-    figure, (left, right) = new_figure(2, PAGE, 3.0)
-    with style():
-        for draw, ax, letter in ((spectral_curve, left, "a"), (spectral_modes, right, "b")):
-            draw(curve, ax)
-            panel(ax, letter)
-            ax.legend()
-        figure.supxlabel(curve.assumption, fontsize=6, wrap=True)
-    return figure

@@ -43,12 +43,8 @@ def study_figure(findings: Findings) -> Figure:
 
 def sweep_figure(panels: Sequence[Panel]) -> Figure:
     """Two panels side by side, a page wide, each with its legend."""
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(columns, PAGE if columns == 2 else 4.5, 2.9 * rows, rows)
+    figure, axes = new_figure(len(panels), PAGE if len(panels) > 1 else 4.5, 2.9, columns=2)
     with style():
-        for ax in axes[len(panels) :]:
-            ax.remove()
         for ax, one, letter in zip(axes, panels, "abcdefghijkl", strict=False):
             draw_panel(ax, one, apart=True)
             ax.set_title(f"({letter}) {_plain(one.title)}", loc="left", wrap=True)

@@ -18,6 +18,7 @@ import numpy as np
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError
 from finitewidth.runs.checkpoints import write_whole
+from finitewidth.theory.expansion.slopes import proportions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,6 @@ QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_
 _LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
 _LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
-_NAMED = 5  # layers up to which each is in the legend
 INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
 _LABELS[INVERSE] = "width $N$ (axis linear in $1/N$)"
 _APART = 0.09  # of that axis, between the names of two widths
@@ -62,25 +62,33 @@ def style() -> Iterator[None]:
 
 
 def new_figure(
-    n_axes: int = 1, width: float = COLUMN, height: float = 2.6, lines: int = 1
+    n_axes: int = 1, width: float = COLUMN, height: float = 2.6, columns: int | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``n_axes`` axes side by side, in so many lines, in our style; sizes in inches."""
+    """A figure in our style. width: of the whole, in inches. height: of each line of ``columns`` axes (None: all)."""
     require_matplotlib()
     from matplotlib.figure import Figure
 
+    columns = min(n_axes, columns or n_axes)
+    lines = math.ceil(n_axes / columns)
     with style():
-        figure = Figure(figsize=(width, height))
-        return figure, list(np.ravel(figure.subplots(lines, n_axes)))
+        figure = Figure(figsize=(width, height * lines))
+        axes = list(np.ravel(figure.subplots(lines, columns)))
+    for ax in axes[n_axes:]:
+        ax.remove()
+    return figure, axes[:n_axes]
 
 
 @contextlib.contextmanager
 def drawing(ax: Axes | None, height: float = 2.6) -> Iterator[Axes]:
-    """The axes to draw into: those given, which keep the style of their owner, or new ones in ours."""
+    """The axes to draw into: those given, which keep the style of their owner, or new ones in ours, with a legend."""
     if ax is not None:
         yield ax
         return
     with style():
-        yield new_figure(1, COLUMN, height)[1][0]
+        (ours,) = new_figure(1, COLUMN, height)[1]
+        yield ours
+        if ours.get_legend_handles_labels()[1]:
+            ours.legend()
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -105,7 +113,7 @@ def svg_of(figure: Figure) -> str:
 def learning_curve(
     curve: Iterable[Any],
     ax: Axes | None = None,
-    infinite: Row | float | Iterable[Row] | None = None,
+    infinite: float | Iterable[Row] | None = None,
     sampled: Iterable[Any] | None = None,
     quantity: str = "test_error",
     split: bool = True,
@@ -116,7 +124,7 @@ def learning_curve(
 
     curve: rows of ``fw.learning_curve``; of theory they make a line, with a gap where one did not converge and a band
         where they have an interval; sampled or trained ones are points with bars of two standard errors.
-    infinite: the infinite-width limit (a number, a row, or rows), drawn dashed.
+    infinite: the infinite-width limit, a number or rows, drawn dashed.
     sampled: objects or mappings with the position on the axis, the quantity and ``<quantity>_se``, drawn with error
         bars of two standard errors; grey inside where ``converged`` is False.
     split: fill the test error with its two parts, bias and variance.
@@ -145,7 +153,7 @@ def learning_curve(
                 draw_line(ax, group, axis, quantity, split, label, own, DASHES[k % len(DASHES)])
                 _draw_interval(ax, group, axis, quantity, own)
             if axis in ("width", INVERSE):
-                _draw_limit(ax, _limit(infinite, group), quantity, own, axis)
+                draw_limit(ax, _limit(infinite, group[0], quantity), own, axis)
             draw_sampled(ax, _samples(sampled, group, axis), quantity, own, axis=axis, mark=mark)
         finish(ax, axis, quantity, rows, split, room=points or sampled is not None or rows[0].method == "curve")
         if tangent is not None and axis in ("width", INVERSE) and len(groups) == 1 and len(rows) > 1:
@@ -193,7 +201,7 @@ def two_panels(draw: Callable[..., Any], quantities: Sequence[str] = ("test_erro
     with style():
         for ax, quantity, letter in zip(axes, quantities, "ab", strict=True):
             draw(ax=ax, quantity=quantity)
-            panel(ax, letter)
+            ax.set_title(f"({letter})", loc="left")
         legend_of_figure(figure, axes)
     return figure
 
@@ -244,7 +252,7 @@ def log_axis(ax: Axes, places: Iterable[float]) -> None:
     """A logarithmic x axis, with ticks at some of the places where decades alone would leave it without labels."""
     found = sorted(set(places))
     ax.set_xscale("log")
-    if len(found) > 1 and found[-1] < 100 * found[0]:
+    if found and found[-1] < 100 * found[0]:
         ax.set_xticks(found[:: max(1, len(found) // 4)])
         ax.set_xticks([], minor=True)
     if found and found[0] >= 1 and found[-1] <= 1e5:
@@ -261,11 +269,6 @@ def legend_above(ax: Axes, **options: Any) -> None:
     low, high = turned(ax.get_ylim())
     ax.set_ylim(*back([low, low + (high - low) / (1.0 - share)]))
     ax.legend(loc="upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.1, **options)
-
-
-def panel(ax: Axes, letter: str) -> None:
-    """(a), (b), ... at the upper left, outside the axes."""
-    ax.set_title(f"({letter})", loc="left")
 
 
 # --- parts --------------------------------------------------------------------------------------------
@@ -397,8 +400,7 @@ def _require_one_line(rows: Sequence[Any], slopes: FirstOrderSlopes) -> None:
             raise InputError(what, f"that of the slopes, {getattr(slopes, name):g}", "draw them one by one")
     for row in rows:
         widths = row.width if isinstance(row.width, tuple) else (row.width,) * row.depth
-        ours, theirs = (tuple(n / layers[0] for n in layers) for layers in (widths, slopes.network.widths))
-        if ours != theirs:
+        if proportions(widths) != proportions(slopes.network.widths):
             given = f"widths {', '.join(map(str, widths))} with slopes of {', '.join(map(str, slopes.network.widths))}"
             raise InputError(given, "one proportion", "ask fw.first_order for a network of these proportions")
 
@@ -420,34 +422,24 @@ def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
 def _draw_q(ax: Axes, rows: list[Any], axis: str, layer: int | None, k: int, name: str) -> None:
     mean = [row.mean_order_parameter if layer is None else row.order_parameters[layer] for row in rows]
     y = np.where([row.converged for row in rows], mean, np.nan)
-    several = layer is not None and rows[0].depth > 1
-    labelled = not several or rows[0].depth <= _NAMED or layer in (0, rows[0].depth - 1)
-    parts = [name, f"$Q_{{{(layer or 0) + 1}}}$" if several else ""]
-    label = ", ".join(part for part in parts if part) or "theory"
+    of_layer = f"$Q_{{{layer + 1}}}$" if layer is not None and rows[0].depth > 1 else ""
+    label = ", ".join(filter(None, (name, of_layer))) or "theory"
     look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "ls": DASHES[k % len(DASHES)], "marker": "o"}
-    ax.plot([position(row, axis) for row in rows], y, label=label if labelled else None, ms=3, zorder=3, **look)
+    ax.plot([position(row, axis) for row in rows], y, label=label, ms=3, zorder=3, **look)
 
 
-def _limit(infinite: Any, group: list[Any]) -> Row | float | None:
-    """The row (or number) of the limit that belongs to a line."""
-    if infinite is None or isinstance(infinite, (int, float)) or hasattr(infinite, "converged"):
-        return infinite
-    keys = ("temperature", "n_train")
-    found = [row for row in infinite if all(getattr(row, k) == getattr(group[0], k) for k in keys)]
-    return found[0] if found else None
-
-
-def _draw_limit(ax: Axes, limit: Row | float | None, quantity: str, colour: str, axis: str) -> None:
-    """A dashed line, on an axis of 1/N a mark; the first one in the axes is named, others differ in colour."""
-    if limit is None:
-        return
-    value = limit if isinstance(limit, (int, float)) else values_of([limit], quantity)[0]
-    if np.isfinite(value):
-        draw_limit(ax, value, colour, axis)
+def _limit(infinite: float | Iterable[Row] | None, like: Any, quantity: str) -> float:
+    """The limit that belongs to a line, of which a row is given; NaN where there is none."""
+    if infinite is None or isinstance(infinite, (int, float)):
+        return math.nan if infinite is None else infinite
+    found = [row for row in infinite if (row.temperature, row.n_train) == (like.temperature, like.n_train)]
+    return float(values_of(found, quantity)[0]) if found else math.nan
 
 
 def draw_limit(ax: Axes, value: float, colour: str, axis: str, mark: str = "D") -> None:
-    """See ``_draw_limit``."""
+    """A dashed line, on an axis of 1/N a mark; the first one in the axes is named, others differ in colour."""
+    if not math.isfinite(value):
+        return
     label = None if LIMIT in ax.get_legend_handles_labels()[1] else LIMIT
     if axis == INVERSE:
         ax.plot([0.0], [value], color=colour, marker=mark, ls="none", clip_on=False, label=label, zorder=6)
