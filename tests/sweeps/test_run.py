@@ -16,7 +16,6 @@ import pytest
 import finitewidth as fw
 from finitewidth.report.sweep_page import write_page
 from finitewidth.sweeps import Plan, execute, lock
-from finitewidth.sweeps.spectra import Spectra
 from finitewidth.sweeps.store import Outcome, Store
 from finitewidth.sweeps.worker import StopSweepError, Worker
 from finitewidth.theory.rows import without_validity
@@ -94,12 +93,12 @@ def test_rows_are_those_of_predict_in_the_order_of_the_plan():
 
 def test_one_factorisation_for_all_points_that_share_it(monkeypatch):
     seen: list[int] = []
-    computed = Spectra.__call__
+    kept = Worker.spectrum
 
     def counted(self, unit, x, compute):
-        return computed(self, unit, x, lambda x: (seen.append(1), compute(x))[1])
+        return kept(self, unit, x, lambda x: (seen.append(1), compute(x))[1])
 
-    monkeypatch.setattr(Spectra, "__call__", counted)
+    monkeypatch.setattr(Worker, "spectrum", counted)
     fw.sweeps.run(QUICK | {"grid": {"seed": [0, 1], "method": ["infinite", "integrate"], "width": [7, 20]}}, "out")
     assert len(seen) == 2
     assert len(table()) == 8
