@@ -571,7 +571,7 @@ REFUSED = [
     (("--seed", "-1"), "at least 0"),
     (("--figure", "curve.jpeg"), ".png"),
     (("--figure", "nowhere/curve.png"), "folder"),
-    (("--widht", "10"), "did you mean --width?"),
+    (("--widht", "10"), "--width, --widths"),
     (("--temperature",), "--temperature"),
 ]
 # fmt: on
@@ -598,7 +598,7 @@ def test_refused_before_the_data_are_read(capsys, monkeypatch):
         (("predict", "--data", "none.npz"), "does not exist"),
         (("predct",), "predict"),
         (("predict", "digits"), "digits"),
-        (("--versoin",), "did you mean --version?"),
+        (("--versoin",), "--version"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
 )

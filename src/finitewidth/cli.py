@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # help has been printed
             return 2
         if hasattr(error, "format_message"):  # a usage error; its class is private to Typer
-            return _refused(_usage(error))
+            return _refused(f"{error.format_message() or 'no command'} See finitewidth --help")
         if os.environ.get(TRACEBACK):
             raise
         _say(_defect(error))
@@ -151,16 +151,6 @@ def _refused(message: str) -> int:
 
 def _say(message: str) -> None:
     print(f"finitewidth: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _usage(error: Any) -> str:
-    near, option = getattr(error, "possibilities", None), getattr(error, "option_name", None)
-    if near:  # of an option, with Click 8.4 and newer of a command too
-        given = f"option {option}" if option else f"command {getattr(error, 'command_name', '')}"
-        return f"no {given}; wanted: one that exists; did you mean {near[0]}?"
-    if option:
-        return f"{error.format_message()}; see finitewidth --help"
-    return f"{error.format_message() or 'no command'} See finitewidth --help"
 
 
 # --- commands -----------------------------------------------------------------------------------------
@@ -427,7 +417,7 @@ def sweep_command(options: SweepOptions) -> None:
     if options.plan is None or options.out is None:
         missing = "sweep without " + ("a plan" if options.plan is None else "--out")
         raise InputError(missing, "a plan and a folder", "write finitewidth sweep PLAN.yaml --out DIR")
-    chosen = ("client", "workers", "retry_failed", "yes", "memory")
+    chosen = ("client", "workers", "retry_failed", "memory")
     settings = {name: value for name, value in given(options).items() if name in chosen}
     status = sweeps.run(options.plan, options.out, progress=_watched(), **settings)
     if options.json:

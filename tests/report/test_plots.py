@@ -90,34 +90,10 @@ def test_axis_is_what_varies_most(data, network):
     assert len({one.get_linestyle() for one in ax.lines}) == 2
 
 
-def test_order_parameters_of_every_layer(data):
-    deep = fw.learning_curve(fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1)
-    ax = plots.order_parameters(deep)
-    for k in (0, 1):
-        drawn = line(ax, f"$Q_{{{k + 1}}}$")
-        assert list(drawn.get_ydata()) == [row.order_parameters[k] for row in deep]
-    same = fw.learning_curve(
-        fw.FullyConnected(widths=(20, 20)), *data, widths=[10, 30], temperature=0.1, method=fw.Saddle(closure="product")
-    )
-    ax = plots.order_parameters(same)
-    assert len(ax.lines) == 2  # one for all layers, and infinite width
-    assert list(line(ax, "theory").get_ydata()) == pytest.approx([row.order_parameters[0] for row in same])
-
-
-def test_order_parameters_of_patches_are_their_mean(data):
-    curve = fw.learning_curve(fw.Convolutional(channels=10, patch=4), *data, widths=[10, 30], temperature=0.1)
-    ax = plots.order_parameters(curve)
-    traces = [np.trace(np.reshape(row.order_parameters, (4, 4))) / 4 for row in curve]
-    assert list(line(ax, "theory").get_ydata()) == pytest.approx(traces)
-
-
-def test_order_parameters_that_are_not_there(curve, limit):
-    from dataclasses import replace
-
-    with pytest.raises(InputError, match="without order parameters"):
-        plots.order_parameters(limit)
-    rows = [curve[0], replace(curve[1], converged=False), curve[2]]
-    assert np.isnan(line(plots.order_parameters(rows), "theory").get_ydata()).tolist() == [False, True, False]
+def test_mean_order_parameter(curve):
+    ax = plots.learning_curve(curve, infinite=1.0, quantity="mean_order_parameter")
+    assert list(line(ax, "theory").get_ydata()) == [row.mean_order_parameter for row in curve]
+    assert ax.get_ylabel() == "mean of $Q$"
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])

@@ -92,11 +92,11 @@ def test_samples_infinite_width_and_keys_that_some_points_lack():
     assert over_method.x_names == ("infinite", "saddle", "sample")
 
 
-def test_keys_beyond_the_lines_are_held_and_named():
-    rows = [point(width=n, seed=s, depth=d) for n in (10, 20) for s in range(5) for d in (1, 2)]
-    panel = panel_over("width", [*rows, point(width=40, seed=3, depth=1)], ["width", "depth", "seed"])
-    assert panel.title == "Test error over width at seed 3"  # that of most results
-    assert list(drawn(panel)) == ["depth 1", "depth 2"]
+def test_the_first_lines_are_shown_of_all_methods():
+    rows = [point(width=n, seed=s, depth=d, method=m) for n in (10, 20) for s in range(5) for d in (1, 2) for m in "ab"]
+    panel = panel_over("width", rows, ["width", "depth", "method", "seed"])
+    lines = [f"{m}, depth {d}, seed {s}" for s, d in ((0, 1), (0, 2), (1, 1)) for m in "ab"]
+    assert list(drawn(panel)) == lines
 
 
 def test_keys_without_order_are_points_with_names():

@@ -15,7 +15,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.report.sweep_page import write_page
-from finitewidth.sweeps import Plan, execute, lock
+from finitewidth.sweeps import Plan, lock
 from finitewidth.sweeps.store import Outcome, Store
 from finitewidth.sweeps.worker import StopSweepError, Worker
 from finitewidth.theory.rows import without_validity
@@ -220,13 +220,6 @@ def test_refused_before_the_first_point(plan, words):
     with pytest.raises(fw.InputError, match=words):
         fw.sweeps.run(plan, "out")
     assert not Path("out/results.sqlite").exists() or table() == []
-
-
-def test_a_million_points_if_they_are_meant(monkeypatch):
-    monkeypatch.setattr(execute, "MOST_POINTS", 3)
-    with pytest.raises(fw.InputError, match="--yes"):
-        fw.sweeps.run(PLAN, "out")
-    assert fw.sweeps.run(PLAN, "out", yes=True).done == 8
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -171,16 +172,17 @@ def plus_minus(value: Any, error: Any) -> str:
 
 
 def _wrapped(name: str, items: dict[str, str]) -> str:
-    """``Name(a=1, b=2)``, broken between items where it is too long."""
-    lines, indent = [f"{name}("], " " * (len(name) + 1)
-    for part in [f"{key}={text}, " for key, text in items.items()]:
-        if len(lines[-1]) + len(part) > _WIDTH and lines[-1].strip() not in ("", f"{name}("):
-            lines.append(indent)
-        lines[-1] += part
-    lines[-1] = lines[-1].removesuffix(", ") + ")"
-    if len(lines) > _LINES:
-        lines[_LINES - 1 :] = [f"{indent}...)"]
-    return "\n".join(line.rstrip() for line in lines)
+    """``Name(a=1, b=2)``, in as many lines as it needs."""
+    text = ", ".join(f"{key}={text}" for key, text in items.items())
+    return textwrap.fill(
+        f"{name}({text})",
+        _WIDTH,
+        subsequent_indent=" " * (len(name) + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+        max_lines=_LINES,
+        placeholder=" ...)",
+    )
 
 
 def shortened(rows: Iterable[Any]) -> tuple[list[Any], list[str]]:

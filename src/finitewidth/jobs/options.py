@@ -221,7 +221,6 @@ class SweepOptions:
     client: str = _text("KIND", "serial, local, or a Dask scheduler: tcp://HOST:8786.", default="serial")
     workers: str | None = _text("N", "Of --client local. Default: one a processor.", WHOLE)
     retry_failed: bool = _flag("Do points that failed once more.")
-    yes: bool = _flag("More than a million points.")
     memory: str | None = _text("8GB", "Refuse points that would need more.", MEMORY)
     json: bool = _flag("Print one JSON document.")
 

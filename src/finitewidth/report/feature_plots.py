@@ -23,7 +23,6 @@ from finitewidth.report.plots import (
     learning_curve,
     legend_above,
     new_figure,
-    order_parameters,
     require_matplotlib,
     style,
 )
@@ -144,7 +143,7 @@ def figure_for(
     curve: predicted errors, one row or more. solution: that of the smallest width, where features are learned most.
     infinite: the limit, drawn where it is given. tangent: of ``fw.first_order``, drawn to a curve over widths.
     Patches: learning curve, Q, its diagonal and leading eigenvectors on their patches, kernels on test points before
-    and after. Others: learning curve, order parameters along it (or Q between outputs), kernels before and after.
+    and after. Others: learning curve, mean of Q along it (or Q between outputs), kernels before and after.
     Kernels are ordered by class, or by target.
     Without order parameters, or where the solution did not converge: errors and the kernel of infinite width.
     """
@@ -199,18 +198,14 @@ def _draw_patches(axes: Mapping[str, Axes], solution: TheorySolution) -> None:
 
 
 def _draw_q(ax: Axes, curve: LearningCurve, solution: TheorySolution) -> None:
-    """Q between outputs, or order parameters along the curve."""
+    """Q between outputs, or its mean along the curve."""
     outputs = solution.train.n_outputs
     if outputs > 1:
         q_of_outputs(solution.order_parameters.reshape(outputs, outputs), solution.train.classes, ax)
         ax.set_title(f"$Q-1$, {_at(solution)}", loc="left")
         return
-    rows = [row for row in curve if row.converged]
-    if solution.theory.network.depth > 1 and len({row.width for row in rows}) > 1:
-        rows = [row for row in rows if row.temperature == solution.theory.temperature]  # a line a layer is enough
-    order_parameters(rows, ax).set_title(_fixed(rows), loc="left")
-    if len(ax.get_legend_handles_labels()[1]) > 1:
-        legend_above(ax)
+    learning_curve(curve, ax, 1.0, quantity="mean_order_parameter").set_title(_fixed(list(curve)), loc="left")
+    legend_above(ax)
 
 
 def _at(solution: TheorySolution) -> str:

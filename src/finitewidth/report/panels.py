@@ -42,14 +42,14 @@ def study_figure(findings: Findings) -> Figure:
 
 
 def sweep_figure(panels: Sequence[Panel]) -> Figure:
-    """Two panels side by side, a page wide, each with its legend."""
-    figure, axes = new_figure(len(panels), PAGE if len(panels) > 1 else 4.5, 2.9, columns=2)
+    """Panels below one another, a page wide, each with its legend."""
+    figure, axes = new_figure(len(panels), PAGE, 2.9, columns=1)
     with style():
         for ax, one, letter in zip(axes, panels, "abcdefghijkl", strict=False):
             draw_panel(ax, one, apart=True)
             ax.set_title(f"({letter}) {_plain(one.title)}", loc="left", wrap=True)
             if len(one.series) > 1:
-                legend_above(ax, fontsize=7)
+                legend_above(ax, fontsize=7).set_in_layout(False)  # names of any length
     return figure
 
 

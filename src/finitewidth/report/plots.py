@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import ErrorbarContainer
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
     from finitewidth.inference.methods import Row
     from finitewidth.theory.expansion import FirstOrderSlopes, Slope
@@ -33,8 +34,13 @@ COLUMN, PAGE = 3.4, 7.0  # inches: one column of a journal, a full page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe, Ito 2008
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1, 1, 1)), (0, (1, 1)), (0, (9, 1.5)), (0, (5, 1, 1, 1, 1, 1)))
 MARKS = ("o", "s", "^", "D", "v")  # with dashes, lines and points differ in grey
-QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence")
-_LABELS = {"log_evidence": "log evidence (nats)", "n_train": "training points $P$", "width": "width $N$"}
+QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence", "mean_order_parameter")
+_LABELS = {
+    "log_evidence": "log evidence (nats)",
+    "mean_order_parameter": "mean of $Q$",
+    "n_train": "training points $P$",
+    "width": "width $N$",
+}
 _LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
 INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
@@ -162,26 +168,6 @@ def learning_curve(
     return ax
 
 
-def order_parameters(curve: Iterable[Any], ax: Axes | None = None) -> Axes:
-    """Q against what varies: of every layer, or the mean of its diagonal over patches and outputs.
-
-    The thin line is its value at infinite width, 1. Rows that did not converge leave a gap.
-    Raises InputError for rows without order parameters, MissingExtraError without matplotlib.
-    """
-    rows = [row for row in curve if row.order_parameters]
-    if not rows:
-        raise InputError("a curve without order parameters", "rows at finite width", "use method='saddle'")
-    axis, groups = _lines(rows)
-    layers, what = _layers(rows)
-    lines = [(name, group, layer) for name, group in groups for layer in layers]
-    with drawing(ax) as ax:
-        for k, (name, group, layer) in enumerate(lines):
-            _draw_q(ax, sorted(group, key=lambda row: position(row, axis)), axis, layer, k, name)
-        ax.axhline(1.0, color="0.5", lw=0.6, zorder=1)
-        finish(ax, axis, what, rows, from_zero=False, room=True)
-    return ax
-
-
 def learning_curve_figure(
     curve: Iterable[Any], infinite: Any = None, sampled: Any = None, tangent: FirstOrderSlopes | None = None
 ) -> Figure:
@@ -255,12 +241,11 @@ def log_axis(ax: Axes, places: Iterable[float]) -> None:
     if found and found[-1] < 100 * found[0]:
         ax.set_xticks(found[:: max(1, len(found) // 4)])
         ax.set_xticks([], minor=True)
-    if found and found[0] >= 1 and found[-1] <= 1e5:
-        ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter("")
 
 
-def legend_above(ax: Axes, **options: Any) -> None:
+def legend_above(ax: Axes, **options: Any) -> Legend:
     """A legend over the curves, inside the axes, which are made higher for it."""
     names = ax.get_legend_handles_labels()[1]
     columns = 2 if len(names) <= 6 else 3
@@ -268,7 +253,7 @@ def legend_above(ax: Axes, **options: Any) -> None:
     turned, back = (np.log, np.exp) if ax.get_yscale() == "log" else (np.asarray, np.asarray)
     low, high = turned(ax.get_ylim())
     ax.set_ylim(*back([low, low + (high - low) / (1.0 - share)]))
-    ax.legend(loc="upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.1, **options)
+    return ax.legend(loc="upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.1, **options)
 
 
 # --- parts --------------------------------------------------------------------------------------------
@@ -405,27 +390,7 @@ def _require_one_line(rows: Sequence[Any], slopes: FirstOrderSlopes) -> None:
             raise InputError(given, "one proportion", "ask fw.first_order for a network of these proportions")
 
 
-# --- order parameters and limits --------------------------------------------------------------------------------------
-
-
-def _layers(rows: Sequence[Any]) -> tuple[Sequence[int | None], str]:
-    """The layers that have an order parameter each (None: a mean is shown), and what the axis is called."""
-    first = next((row for row in rows if row.converged), rows[0])
-    q = first.order_parameters
-    if len(q) != first.depth or not np.isclose(np.mean(q), first.mean_order_parameter):  # a matrix, or one Q a patch
-        return [None], "mean of $Q_{ii}$"
-    if len(q) > 1 and all(np.allclose(row.order_parameters, row.order_parameters[0]) for row in rows if row.converged):
-        return [None], "$Q$ of every layer"  # the product closure at equal widths
-    return range(len(q)), "$Q$"
-
-
-def _draw_q(ax: Axes, rows: list[Any], axis: str, layer: int | None, k: int, name: str) -> None:
-    mean = [row.mean_order_parameter if layer is None else row.order_parameters[layer] for row in rows]
-    y = np.where([row.converged for row in rows], mean, np.nan)
-    of_layer = f"$Q_{{{layer + 1}}}$" if layer is not None and rows[0].depth > 1 else ""
-    label = ", ".join(filter(None, (name, of_layer))) or "theory"
-    look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "ls": DASHES[k % len(DASHES)], "marker": "o"}
-    ax.plot([position(row, axis) for row in rows], y, label=label, ms=3, zorder=3, **look)
+# --- limits and axes --------------------------------------------------------------------------------------------------
 
 
 def _limit(infinite: float | Iterable[Row] | None, like: Any, quantity: str) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finitewidth.sweeps import Status
 
 _MOST_POINTS = 20_000  # that a page looks at
-_MOST_ROWS, _MOST_PANELS, _MOST_LINES, _MOST_PLACES = 200, 12, 6, 200
+_MOST_ROWS, _MOST_PANELS, _MOST_LINES, _MOST_NAMES = 200, 12, 6, 30
 _FIRST = ("width", "widths", "depth", "temperature", "n_train", "method")  # columns and panels, then the other keys
 _NO_NUMBERS = ("seed",)  # keys that are numbers but have no order
 _RESULTS = ("test_error", "bias", "variance", "train_error", "accuracy", "r_hat")  # columns
@@ -57,32 +57,28 @@ def findings_of(rows: Sequence[Row], status: Status) -> Findings:
     keys = _swept(rows)
     panels = [panel for key in keys if (panel := panel_over(key, rows, keys)) is not None]
     tables = (_points(rows, keys, status),) if rows else ()
-    cut = len(panels) > _MOST_PANELS or any(len(_values(rows, key)) > _MOST_PLACES for key in keys)
-    notes = (f"Curves show at most about {_MOST_PLACES} values of a key, and {_MOST_PANELS} keys.",) if cut else ()
+    notes = (f"Curves show at most {_MOST_PANELS} keys, {_MOST_LINES} lines of each, and {_MOST_NAMES} names.",)
     return Findings((), tables, tuple(panels[:_MOST_PANELS]), notes)
 
 
 def panel_over(key: str, rows: Iterable[Row], keys: Sequence[str]) -> Panel | None:
-    """Test error against one key; None where no point with that key has a converged result.
+    """Test error against one key, a line for every value of the others, the first six of them: methods, then others.
 
-    Up to six lines tell other keys apart; those beyond are held at the value with most results, which the title names.
+    None where no point with that key has a converged result.
     """
     rows = [row for row in rows if key in row["config"]]
-    if all(_result(row) is None for row in rows):
-        return None
-    rows, lines, held = _sliced(key, rows, [other for other in keys if other != key])
+    others = sorted((other for other in keys if other != key), key=lambda other: (other == "seed", other != "method"))
     values = _values(rows, key)
-    values = values[:: -(-len(values) // _MOST_PLACES)]
     ordered = key not in _NO_NUMBERS and all(_is_number(value) for value in values)
+    values = values if ordered else values[:_MOST_NAMES]
     places = {compact(value): float(value) if ordered else float(k) for k, value in enumerate(values)}
-    drawn = [_series(name, k, key, group, places) for k, (name, group) in enumerate(_by_line(rows, lines).items())]
-    series = tuple(one for one in drawn if any(y is not None for y in one.y))
+    drawn = [_series(name, k, key, group, places) for k, (name, group) in enumerate(_by_line(rows, others).items())]
+    series = tuple(one for one in drawn if any(y is not None for y in one.y))[:_MOST_LINES]
     errors = [y for one in series for y in one.y if y is not None]
     if not errors:
         return None
-    at = f" at {', '.join(_setting(k, value) for k, value in held.items())}" if held else ""
     return Panel(
-        title=f"Test error over {_words(key)}{at}",
+        title=f"Test error over {_words(key)}",
         x_label=_words(key),
         y_label="test error",
         series=series,
@@ -152,30 +148,9 @@ def _number(value: Any) -> float | None:
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _sliced(key: str, rows: list[Row], others: Sequence[str]) -> tuple[list[Row], list[str], dict[str, Any]]:
-    """The rows of a panel, the keys that tell its lines apart, and the values at which the others are held.
-
-    The method comes first, then keys of few values; seeds last. A point without a key is at any value of it.
-    """
-    lines: list[str] = []
-    held: dict[str, Any] = {}
-    for other in sorted(others, key=lambda k: (k != "method", k == "seed", len(_values(rows, k)))):
-        if len(_by_line(rows, [*lines, other])) <= _MOST_LINES:
-            lines.append(other)
-            continue
-        good = [row for row in rows if _result(row) is not None]
-        held[other] = max(_values(good, other) or [None], key=lambda value: len(_values(_at(good, other, value), key)))
-        rows = _at(rows, other, held[other])
-    return rows, lines, held
-
-
-def _at(rows: Iterable[Row], key: str, value: Any) -> list[Row]:
-    return [row for row in rows if row["config"].get(key, value) == value]
-
-
 def _by_line(rows: Iterable[Row], keys: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows of each line by its name."""
-    order = sorted(rows, key=lambda row: [_rank(row["config"].get(key)) for key in keys])
+    """The rows of each line by its name; between neighbours the first key varies."""
+    order = sorted(rows, key=lambda row: [_rank(row["config"].get(key)) for key in reversed(keys)])
     found: dict[str, list[Row]] = {}
     for row in order:
         name = ", ".join(_setting(key, row["config"][key]) for key in keys if key in row["config"])

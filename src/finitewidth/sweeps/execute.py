@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -19,11 +18,10 @@ from finitewidth.runs.progress import progress_bar
 from finitewidth.sweeps.lock import FILE as LOCK
 from finitewidth.sweeps.lock import locked
 from finitewidth.sweeps.plan import MOST_POINTS, Plan
+from finitewidth.sweeps.point import DATA
 from finitewidth.sweeps.status import Status, status
 from finitewidth.sweeps.store import CHECKPOINTS, DATABASE, DRAWS, Outcome, Store
 from finitewidth.sweeps.worker import Setting, Task, Worker
-
-_TRIED = 8  # sets of data that are loaded before the first point, until one can be
 
 
 def run(
@@ -33,7 +31,6 @@ def run(
     client: str = "serial",
     workers: int | None = None,
     retry_failed: bool = False,
-    yes: bool = False,
     memory: str | float | None = None,
     progress: bool = False,
 ) -> Status:
@@ -41,8 +38,8 @@ def run(
 
     plan: a YAML file, the same keys in a mapping, or a Plan. client: "serial" (in this process), "local" (``workers``
     processes of one thread, default: one a processor), or the address of a Dask scheduler, tcp://HOST:8786.
-    retry_failed: points that failed once more. yes: more than a million points. memory: cap on what a point may take,
-    such as "8GB", in place of the plan's. progress: a bar on stderr.
+    retry_failed: points that failed once more. memory: cap on what a point may take, such as "8GB", in place of the
+    plan's. progress: a bar on stderr.
 
     A point that fails is recorded with its reason, and the sweep goes on. Warns once (ScaleWarning) where points have
     data far from the size that their prior expects. An interrupt (Ctrl-C) is passed on; whatever
@@ -51,11 +48,11 @@ def run(
     that takes no more; MissingExtraError without the extra "sweep".
     """
     plan = plan if isinstance(plan, Plan) else Plan.of(plan)
-    if plan.size > MOST_POINTS and not yes:
+    if plan.size > MOST_POINTS:
         raise InputError(
             f"{plan.document.where(('grid',))}: a grid of {plan.size:,} points",
             f"at most {MOST_POINTS:,} of them",
-            "take fewer values, or add --yes (yes=True) if you mean it",
+            "take fewer values, or several plans with one --out",
         )
     cap = plan.memory if memory is None else parse_memory(memory)
     _refuse_missing_extras(plan)
@@ -65,7 +62,7 @@ def run(
     with locked(folder), contextlib.closing(Store(folder)) as store:
         _prepare(folder)
         worker = Worker(Setting(str(folder.absolute()), _share(cap, client, count), plan.keep_draws))
-        _load_first_data(plan, worker, store)
+        _check_first_data(plan, worker, store)
         scaled = _work(plan, store, worker, client, count, retry_failed, progress)
     if scaled:
         warnings.warn(f"{scaled[0]} (points of this sweep concerned: {len(scaled)})", ScaleWarning, stacklevel=2)
@@ -90,7 +87,7 @@ def _work(
     todo, failed = len(wanted) - len(before), before.count("failed")
     left = (Task(point, plan.find(point.config["data"])) for point in plan.points() if point.id not in known)
     of_the_run = (plan.document.text, _name(client, workers), len(wanted), len(before) - failed, failed)
-    tally = _Tally()
+    scaled: list[str] = []
     with (
         _outcomes(left, todo, worker, client if todo else "serial", workers) as outcomes,
         _recorded(store, *of_the_run),
@@ -100,8 +97,10 @@ def _work(
             if found.data_fingerprint is not None:
                 store.refuse_changed(found.point, found.data_fingerprint)
             store.add(found)
-            advance(tally.add(found))
-    return tally.scaled
+            scaled += found.scale
+            failed += found.status == "failed"
+            advance(f"points, {failed} failed" if failed else "points")
+    return scaled
 
 
 @contextlib.contextmanager
@@ -173,34 +172,14 @@ def _refuse_missing_extras(plan: Plan) -> None:
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def _load_first_data(plan: Plan, worker: Worker, store: Store) -> None:
-    """Refuse data that no point can load, after a few sets, and those that have changed."""
-    tried: dict[str, InputError] = {}
-    for point in plan.points():
-        if point.data_key not in tried:
-            try:
-                fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
-            except InputError as error:
-                tried[point.data_key] = error
-            else:
-                store.refuse_changed(point, fingerprint)
-                return
-        if len(tried) == _TRIED:
-            break
-    first = next(iter(tried.values()))
-    raise InputError(f"{plan.document.where(plan.place('data'))}: {first.given}", first.wanted, first.remedy)
-
-
-class _Tally:
-    """What the bar says beside its counts, and what is to be said at the end."""
-
-    def __init__(self) -> None:
-        self._done, self._failed, self._started = 0, 0, time.monotonic()
-        self.scaled: list[str] = []
-
-    def add(self, outcome: Outcome) -> str:
-        self._done += 1
-        self._failed += outcome.status == "failed"
-        self.scaled += outcome.scale
-        rate = self._done / max(1e-9, time.monotonic() - self._started)
-        return f"{rate:.3g} points/s" + (f", {self._failed} failed" if self._failed else "")
+def _check_first_data(plan: Plan, worker: Worker, store: Store) -> None:
+    """Refuse data that cannot be loaded, where all points have the same, and those that have changed."""
+    point = next(plan.points())
+    try:
+        fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
+    except InputError as error:
+        if not set(plan.swept).isdisjoint(DATA):
+            return
+        where = plan.document.where(plan.place("data"))
+        raise InputError(f"{where}: {error.given}", error.wanted, error.remedy) from error
+    store.refuse_changed(point, fingerprint)

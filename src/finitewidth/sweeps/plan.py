@@ -22,7 +22,7 @@ from finitewidth.sweeps.plan_keys import used
 from finitewidth.sweeps.plan_values import validated
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 
-MOST_POINTS = 1_000_000  # without saying yes
+MOST_POINTS = 1_000_000
 _CHECKED = 5000  # points of which one must be possible
 _ORDER = (*DATA, *KERNEL, "widths", "method", "closure")  # swept slowly: their points share work
 _CALLED = {"precision": ("weight_precision",), "width": ("channels",)}
