@@ -230,9 +230,9 @@ def train(options: TrainOptions) -> None:
 
 
 def _one_method(options: PredictOptions | SampleOptions | TrainOptions) -> None:
-    command = command_of(given(options))
     figure = _figure_path(options.figure)
-    job = command.job(_watched(), options.checkpoint)  # refuses before the data are read
+    command = command_of(given(options), _watched(), options.checkpoint)
+    (job,) = command.jobs
     job = job.one_width() if job.method.name == "infinite" else job  # there, all widths are one
     from finitewidth.curves import curve_of
     from finitewidth.display import tables
@@ -288,22 +288,20 @@ def _draw(
 @_command(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Methods side by side, width by width: how far they are apart."""
-    command = command_of(given(options))
     figure = _figure_path(options.figure)
-    first = command.job(_watched(), options.checkpoint)
-    jobs = [first, *map(first.by, command.methods[1:])]  # which share what they can
+    command = command_of(given(options), _watched(), options.checkpoint)
     from finitewidth.curves.comparison import compared
     from finitewidth.curves.tangent import tangent_of
     from finitewidth.display import tables
     from finitewidth.report import plots
 
     data = command.load()
-    found = compared(jobs, *data)
+    found = compared(command.jobs, *data)
     if figure is not None:
-        plots.save(plots.comparison_figure(found, tangent_of(first, *data)), figure)
+        plots.save(plots.comparison_figure(found, tangent_of(command.jobs[0], *data)), figure)
     sides = [side for row in found for side in row.rows.values()]
     _report(options, command, data, found.rows, tables.comparison, tables.notes(sides), figure)
-    _end(found, jobs[-1])
+    _end(found, command.jobs[-1])
 
 
 def _figure_path(text: str | None) -> Path | None:
@@ -341,7 +339,7 @@ def _report(
     from finitewidth.display import tables
 
     console = _console()
-    title = tables.title(command.source, *data, options.network, command.network, command.temperatures)
+    title = tables.title(command.source, *data, options.network, command.jobs[0].problems)
     console.print(table(rows, title))
     if data[0].input_names is not None:
         console.print(tables.inputs(data[0].input_names))

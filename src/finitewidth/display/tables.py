@@ -14,8 +14,7 @@ from finitewidth.data import Dataset
 
 if TYPE_CHECKING:
     from finitewidth.curves.comparison import ComparedRow
-    from finitewidth.inference.methods import Row
-    from finitewidth.networks import Network
+    from finitewidth.inference.methods import Problem, Row
 
 NOTHING = "—"  # stands where there is no result
 _READING = "0.0391(6) stands for 0.0391 ± 0.0006, one standard error"
@@ -26,14 +25,12 @@ _FORMATS = {"Q": ".3g", "mean Q": ".3g", "log evidence": ".2f", "R-hat": ".3f", 
 _NAMES = {"fc": "fully connected", "cnn": "convolutional", "lcn": "locally connected"}
 
 
-def title(
-    source: str, train: Dataset, test: Dataset, kind: str, network: Network, temperatures: Sequence[float]
-) -> str:
+def title(source: str, train: Dataset, test: Dataset, kind: str, problems: Sequence[Problem]) -> str:
     """Data, architecture and temperature in two lines; in a third, how targets were standardised."""
-    names = train.classes or ()
+    network, names = problems[0].network, train.classes or ()
     classes = f", classes {_listed(names)}" if 0 < len(names) <= 4 else f", {len(names)} classes" * bool(names)
     layers = f"{network.depth} hidden layer" + ("s" if network.depth > 1 else "")
-    heat = _listed([f"{t:g}" for t in temperatures])
+    heat = _listed(list(dict.fromkeys(f"{problem.likelihood.temperature:g}" for problem in problems)))
     return (
         f"{source}{classes}: {train.n_points} training points, {test.n_points} test points\n"
         f"{_NAMES.get(kind, type(network).__name__)}, {layers}, {network.activation_names}, "

@@ -39,7 +39,7 @@ from finitewidth.jobs.option_values import (
 
 if TYPE_CHECKING:
     from finitewidth.data import Dataset
-    from finitewidth.inference.methods import Method, Noise
+    from finitewidth.inference.methods import Method
     from finitewidth.jobs.job import Job
     from finitewidth.networks import Network
 
@@ -244,26 +244,15 @@ def _option(name: str) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """Options that have passed their checks. layer_widths: given with --widths, None otherwise.
+    """Options that have passed their checks. jobs: one for each method; they share what they can.
 
-    noise: temperatures, or likelihoods of the user's own. methods: one, or those that are compared.
+    layer_widths: given with --widths, None otherwise.
     """
 
     source: str
     data_options: dict[str, Any]
-    network: Network
-    widths: list[int]
+    jobs: list[Job]
     layer_widths: list[int] | None
-    noise: list[Noise]
-    memory: float | None
-    methods: list[Method]
-
-    @property
-    def temperatures(self) -> list[float]:
-        """T of each."""
-        from finitewidth.inference.likelihoods import Likelihood
-
-        return [noise.temperature if isinstance(noise, Likelihood) else noise for noise in self.noise]
 
     def load(self) -> tuple[Dataset, Dataset]:
         """The training and the test part."""
@@ -271,29 +260,25 @@ class Command:
 
         return load(self.source, **self.data_options)
 
-    def job(self, progress: bool = False, checkpoint: str | None = None) -> Job:
-        """What is to be done with the data, by the first method. Raises InputError for what that does not serve."""
-        from finitewidth.jobs.job import Job
 
-        widths = None if self.layer_widths else self.widths
-        options: dict[str, Any] = {"memory": self.memory, "progress": progress, "checkpoint": checkpoint}
-        return Job.of(self.network, self.noise, self.methods[0], widths, **options)
-
-
-def command_of(given: dict[str, Any]) -> Command:
+def command_of(given: dict[str, Any], progress: bool = False, checkpoint: str | None = None) -> Command:
     """Check everything that can be checked without the data; raises InputError.
 
     given: values by the names of options (``given``), or those of a point of a sweep.
     """
+    from finitewidth.jobs.job import Job
+
     layers, widths = _layers(given)
     network = _network(given, layers)
-    source, data_options = _data(given)
-    temperatures = checks.one_or_more("temperature", given["temperature"])
-    noise = (
-        [given["likelihood"](temperature) for temperature in temperatures] if "likelihood" in given else temperatures
-    )
+    source, data_options = data_of(given)
+    noise = checks.one_or_more("temperature", given["temperature"])
+    if "likelihood" in given:
+        noise = [given["likelihood"](temperature) for temperature in noise]
     layer_widths = layers if "widths" in given else None
-    return Command(source, data_options, network, widths, layer_widths, noise, given.get("memory"), _methods(given))
+    first, *others = _methods(given)
+    options: dict[str, Any] = {"memory": given.get("memory"), "progress": progress, "checkpoint": checkpoint}
+    job = Job.of(network, noise, first, None if layer_widths else widths, **options)
+    return Command(source, data_options, [job, *map(job.by, others)], layer_widths)
 
 
 # --- methods ------------------------------------------------------------------------------------------
@@ -390,7 +375,8 @@ def data_options(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in OF_DATA if name in given}
 
 
-def _data(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def data_of(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Where the data are from, and the options of ``fw.data.load``; raises InputError."""
     from finitewidth.data.csv_file import checked_delimiter
     from finitewidth.data.loaders import BUILT_IN, loader_of, refuse_unknown
 

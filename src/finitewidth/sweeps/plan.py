@@ -139,7 +139,7 @@ class Plan(Displayed):
         first: InputError | None = None
         for point in itertools.islice(self.points(), _CHECKED):
             try:
-                command_of(point.values(self.find(point.config["data"]))).job()
+                command_of(point.values(self.find(point.config["data"])))
                 return
             except InputError as error:
                 first = first or error

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
 from finitewidth.checks.exceptions import InputError, ScaleWarning
-from finitewidth.data import Dataset
+from finitewidth.data import Dataset, load
 from finitewidth.display.documents import row_document
 from finitewidth.inference.methods import Control, Problem, Solution
-from finitewidth.jobs.job import Job
-from finitewidth.jobs.options import Command, command_of
+from finitewidth.jobs.options import Command, command_of, data_of
 from finitewidth.runs.durations import now, time_limit
 from finitewidth.runs.fingerprints import versions
 from finitewidth.sweeps.point import Point, compact
@@ -120,14 +119,17 @@ class Worker:
 
     def _solution(self, task: Task, train: Dataset, test: Dataset) -> Solution:
         """A long run goes on from its checkpoint; one that no longer fits (other versions, say) is left behind."""
-        point, command = task.point, self._command(task)
+        point, (job,) = task.point, self._command(task).jobs
         if self._group != point.group:
             self._group, self._shared = point.group, {}
         folder = Path(self.setting.folder) / CHECKPOINTS
         place = folder / point.id if folder.is_dir() else None
-        control = Control(self.setting.memory, checkpoints=place, shared=self._shared)
-        (method,), (noise,) = command.methods, command.noise
-        job = Job((Problem(command.network, method.likelihood(noise)),), method, control=control)
+        network = job.problems[0].network
+        network = network.with_width(point.config["width"]) if "width" in point.config else network
+        problem = Problem(network, job.method.likelihood(point.config["temperature"]))
+        job = replace(
+            job, problems=(problem,), control=Control(self.setting.memory, checkpoints=place, shared=self._shared)
+        )
         try:
             (solution,) = job.solutions(train, test)
         except InputError:
@@ -155,16 +157,15 @@ class Worker:
         others = {key: value for key, value in config.items() if key not in ("width", "temperature")}
         if self._checked is None or self._checked[0] != others:
             self._checked = (others, command_of(task.point.values(task.source, self.setting.memory)))
-        command = self._checked[1]
-        network = command.network.with_width(config["width"]) if "width" in config else command.network
-        return replace(command, network=network, noise=[config["temperature"]])
+        return self._checked[1]
 
     def data(self, task: Task) -> tuple[Dataset, Dataset, str]:
         """Training part, test part, and the fingerprint of both; the same objects for as long as points share them."""
         key = task.point.data_key
         if self._data is None or self._data[0] != key:
             self._data = None
-            train, test = self._command(task).load()
+            source, options = data_of(task.point.values(task.source, self.setting.memory))
+            train, test = load(source, **options)
             self._data = (key, (train, test, f"{train.fingerprint()} {test.fingerprint()}"))
         return self._data[1]
 
