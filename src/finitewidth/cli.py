@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from finitewidth import __version__, checks
-from finitewidth.checks.exceptions import InputError, MissingExtraError
+from finitewidth.checks.exceptions import InputError, MissingExtraError, located
 from finitewidth.jobs.options import (
     Command,
     CompareOptions,
+    DemoOptions,
+    FolderOptions,
     JobOptions,
     PredictOptions,
     SampleOptions,
@@ -136,12 +138,9 @@ def _in_three_parts(error: Exception) -> Exception:
 
 
 def _defect(error: Exception) -> str:
-    """One line about an error that should not be: what, where, and how to see more."""
-    import traceback
-
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"{type(error).__name__}: {str(error)[:300]} ({os.path.basename(last.filename)}, line {last.lineno})"
-    return str(InputError(what, "no such error: this is a defect", f"report it with the output of {TRACEBACK}=1"))
+    """One line about an error that should not be, and how to see more."""
+    what, remedy = located(error), f"report it with the output of {TRACEBACK}=1"
+    return str(InputError(what, "no such error: this is a defect", remedy))
 
 
 def _refused(message: str) -> int:
@@ -362,22 +361,19 @@ def _watched() -> bool:
     return sys.stderr.isatty()
 
 
-@app.command()
-def demo(
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where demo.png goes.")] = "demo-output",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
-) -> None:
+@_command(DemoOptions)
+def demo(options: DemoOptions) -> None:
     """One curve over widths on real digits, from theory and a few samples: a table and a picture, in a minute."""
     from finitewidth.report.plots import require_matplotlib
     from finitewidth.runs.checkpoints import folder_of
 
     require_matplotlib()
-    figure = folder_of(out, "--out") / "demo.png"
-    if not as_json:
+    figure = folder_of(options.out, "--out") / "demo.png"
+    if not options.json:
         words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in DEMO.items())
         _console().print(f"The same as\nfinitewidth predict {words}\n", soft_wrap=True)
     with _waiting(None):
-        _one_method(PredictOptions(**DEMO, figure=str(figure), json=as_json))
+        _one_method(PredictOptions(**DEMO, figure=str(figure), json=options.json))
 
 
 @_command(StudyOptions, "study")
@@ -425,16 +421,13 @@ def sweep_command(options: SweepOptions) -> None:
     _console().print(f"Results: {status.to_dict()['database']}; finitewidth report {options.out} makes a page of them")
 
 
-@app.command("status")
-def status_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a sweep, running or not.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
-) -> None:
+@_command(FolderOptions, "status")
+def status_command(options: FolderOptions) -> None:
     """How far a sweep is: points done, rate, time left."""
     from finitewidth import sweeps
 
-    status = sweeps.status(folder)
-    if as_json:
+    status = sweeps.status(options.folder)
+    if options.json:
         _print_json(status.to_dict())
     else:
         _say_status(status)
@@ -445,16 +438,13 @@ def _say_status(status: Status) -> None:
         _console().print(line)
 
 
-@app.command("report")
-def report_command(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a sweep, finished or not.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
-) -> None:
+@_command(FolderOptions, "report")
+def report_command(options: FolderOptions) -> None:
     """Make one HTML file of a sweep, with its figures beside it; it opens offline."""
     from finitewidth.report.sweep_page import write_page
 
-    files = write_page(folder)
-    if as_json:
+    files = write_page(options.folder)
+    if options.json:
         _print_json({"files": [str(path) for path in files], "version": __version__})
     else:
         _say_files(files)

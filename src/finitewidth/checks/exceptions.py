@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,14 @@ def _legible(text: str) -> str:
         text = f"{text[: _LONGEST - 200]} ... {text[-150:]}"
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def located(error: Exception) -> str:
+    """What an error says that was not written for people, and where it was raised."""
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {str(error)[:300]} ({os.path.basename(last.filename)}, line {last.lineno})"
 
 
 class KeywordError(InputError, TypeError):

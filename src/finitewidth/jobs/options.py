@@ -225,6 +225,22 @@ class SweepOptions:
     json: bool = _flag("Print one JSON document.")
 
 
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of ``finitewidth demo``."""
+
+    out: str = _text("DIR", "Where demo.png goes.", default="demo-output")
+    json: bool = _flag("Print one JSON document.")
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """The options of ``finitewidth status`` and ``report``."""
+
+    folder: str = _argument("DIR", "Folder of a sweep, finished or not.")
+    json: bool = _flag("Print one JSON document.")
+
+
 def given(options: Any) -> dict[str, Any]:
     """The values of the options that were given, by name; raises InputError."""
     fixed = getattr(type(options), "method", None)

@@ -35,20 +35,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def first_order_figure(curve: Iterable[Any], slopes: FirstOrderSlopes, sampled: Iterable[Any] | None = None) -> Figure:
+def first_order_figure(curve: Iterable[Any], slopes: FirstOrderSlopes) -> Figure:
     """Test error beside log evidence against 1/N, with the exact tangents at infinite width, a page wide.
 
     curve: rows of ``fw.learning_curve`` at one temperature and training-set size; the interval of method "first-order"
-    is a band. slopes: of ``fw.first_order`` on the same data. sampled: as for ``plots.learning_curve``.
+    is a band. slopes: of ``fw.first_order`` on the same data.
     Raises InputError for rows that are not those of the slopes, MissingExtraError without matplotlib.
     """
     rows = list(curve)
 
     def draw(quantity: str, ax: Axes) -> None:
-        points = sampled if quantity == "test_error" else None
         limit = slope_of(slopes, quantity)
         infinite = None if limit is None else limit.infinite
-        learning_curve(rows, ax, infinite, points, quantity, split=False, tangent=slopes, inverse=True)
+        learning_curve(rows, ax, infinite, None, quantity, split=False, tangent=slopes, inverse=True)
 
     return two_panels(draw, ("test_error", "log_evidence"))
 

@@ -147,7 +147,8 @@ def learning_curve(
         raise InputError("a learning curve without rows", "at least one row", "give widths")
     axis, groups = _lines(rows)
     axis = INVERSE if inverse and axis == "width" else axis
-    points = sampled is None and all(hasattr(row, f"{quantity}_se") for row in rows)
+    of_networks = all(hasattr(row, f"{quantity}_se") and not hasattr(row, "test_error_low") for row in rows)
+    points = sampled is None and of_networks  # sampled or trained
     split = split and quantity == "test_error" and len(groups) == 1 and not points
     with drawing(ax) as ax:
         for k, ((name, group), own) in enumerate(zip(groups, cycle(COLOURS), strict=False)):
@@ -272,11 +273,6 @@ def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
         for key, group in groups.items()
     ]
     return axis, named
-
-
-def label_of(quantity: str) -> str:
-    """What an axis of it is called."""
-    return _LABELS.get(quantity, quantity.replace("_", " "))
 
 
 def _equals(name: str, value: Any) -> str:
@@ -415,7 +411,7 @@ def draw_limit(ax: Axes, value: float, colour: str, axis: str, mark: str = "D") 
 def finish(ax: Axes, axis: str, quantity: str, rows: list[Any], from_zero: bool = False, room: bool = False) -> None:
     """Scale, labels and ends of the axes. from_zero: of y. room: for whole markers at the ends."""
     places = sorted({position(row, axis) for row in rows})
-    ax.set_ylabel(label_of(quantity))
+    ax.set_ylabel(_LABELS.get(quantity, quantity.replace("_", " ")))
     ax.set_xlabel(_LABELS[axis])
     if axis == INVERSE:
         _name_widths(ax, places)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-import traceback
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
-from finitewidth.checks.exceptions import InputError, ScaleWarning
+from finitewidth.checks.exceptions import InputError, ScaleWarning, located
 from finitewidth.data import Dataset, load
 from finitewidth.display.documents import row_document
 from finitewidth.inference.methods import Control, Problem, Solution
@@ -85,7 +84,8 @@ class Worker:
                 reason = result.get("message") or ""
             except Exception as error:
                 _stop_where_the_disk_is_full(error)
-                reason = _error_text(error)
+                written = isinstance(error, (InputError, ImportError))  # for people
+                reason = " ".join((str(error) if written else located(error)).split())
         said = {" ".join(str(w.message).split()): w.category for w in caught}
         if result is not None:
             reason = "; ".join([reason, *said]).strip("; ")
@@ -179,15 +179,6 @@ def _stop_where_the_disk_is_full(error: BaseException) -> None:
             "room for checkpoints and results",
             "make room and run the same command again; every point that was done is kept",
         ) from error
-
-
-def _error_text(error: Exception) -> str:
-    """One line: the message where it was written for people, else where it went wrong as well."""
-    if isinstance(error, (InputError, ImportError)):
-        return str(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
 
 
 @lru_cache(maxsize=1)
