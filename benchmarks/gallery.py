@@ -7,13 +7,11 @@ Every sentence and figure comes from a run.
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
 import parts
 
 from finitewidth import studies
@@ -58,11 +56,7 @@ def draw(name: str, report: studies.Report) -> Path:
     """The study's figure as SVG; refuses one that is too large for the repository."""
     path = parts.DOCS / "figures" / f"{name}.svg"
     path.parent.mkdir(exist_ok=True)
-    figure, text = study_figure(report.findings), io.StringIO()
-    # letters as outlines, for a browser's font would not fit; the same figure gives the same file
-    with plots.style(), matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    path.write_text(compact(text.getvalue()), encoding="utf-8")
+    path.write_text(compact(plots.svg_of(study_figure(report.findings))), encoding="utf-8")
     if path.stat().st_size > LARGEST:
         raise SystemExit(f"{path}: {path.stat().st_size} bytes; wanted: at most {LARGEST}; draw less")
     return path
@@ -70,7 +64,7 @@ def draw(name: str, report: studies.Report) -> Path:
 
 def compact(svg: str) -> str:
     """The same picture in fewer bytes: one decimal, short names, no comments, no indentation."""
-    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\b([1-9]\d*\.\d)\d+", r"\1", svg)  # a tenth of a point is enough, but not for scales below one
     for number, name in enumerate(sorted(set(re.findall(r'id="(p[0-9a-f]{10})"', svg)))):
         svg = svg.replace(name, f"p{number}")
