@@ -263,13 +263,11 @@ def _draw(
     """The figure that fits method and architecture, with the features of the narrowest network."""
     from finitewidth.curves.tangent import tangent_of
     from finitewidth.report import plots
+    from finitewidth.report.curve_plots import on_demand_figure
     from finitewidth.report.feature_plots import figure_for
     from finitewidth.report.first_order_plots import first_order_figure
-    from finitewidth.theory import TheorySolution
 
     if all(hasattr(row, "rests_on") for row in curve):
-        from finitewidth.report.curve_plots import on_demand_figure
-
         plots.save(on_demand_figure(curve.rows), figure)  # type: ignore[arg-type]
         return
     tangent = tangent_of(job, *data)
@@ -278,9 +276,7 @@ def _draw(
     elif all(hasattr(row, "test_error_se") for row in curve):
         drawn = plots.learning_curve_figure(curve, tangent=tangent)
     else:
-        solution = job.narrowest().solve(data[0])
-        assert isinstance(solution, TheorySolution)
-        drawn = figure_for(curve, solution, data[1], infinite, tangent)
+        drawn = figure_for(curve, job.narrowest().solve(data[0]), infinite, tangent)  # type: ignore[arg-type]
     plots.save(drawn, figure)
 
 

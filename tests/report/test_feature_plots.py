@@ -9,7 +9,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 import finitewidth as fw
-from finitewidth import features
 from finitewidth.report import feature_plots as draw
 
 T = 0.05
@@ -101,22 +100,7 @@ def test_signals_are_curves(ax):
     np.testing.assert_allclose(step.get_ydata(), np.repeat(np.diagonal(solution.q_map().square), 4))
     draw.q_matrix(solution.q_map(), Figure().subplots())
     curve = fw.learning_curve(network, solution.train, solution.train, widths=[10, 20], temperature=T)
-    rendered(draw.figure_for(curve, solution, solution.train))
-
-
-def test_kernel_is_ordered_by_class(cnn, ax):
-    K, labels = features.renormalised_kernel(cnn), TRAIN.labels
-    draw.kernel_in_order(K, labels, ax)
-    order = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)])
-    np.testing.assert_allclose(picture(ax), K[order][:, order])
-    boundary = np.sum(labels == 0) - 0.5
-    assert ax.get_lines()[0].get_ydata()[0] == boundary
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1"]
-    draw.kernel_in_order(np.abs(K), labels, Figure().subplots(), limit=2.0)
-    for kernel, names in ((K[:3], labels), (K, labels[:3])):
-        with pytest.raises(fw.InputError):
-            draw.kernel_in_order(kernel, names)
-    rendered(ax.figure)
+    rendered(draw.figure_for(curve, solution))
 
 
 def test_a_given_axes_keeps_its_style_and_own_axes_are_ours(cnn, ax):
@@ -131,14 +115,14 @@ def test_a_given_axes_keeps_its_style_and_own_axes_are_ours(cnn, ax):
 
 THREE = fw.data.digits(classes=(0, 1, 2), n_train=30, n_test=20)
 FIGURES = {
-    "fc": (FC, (TRAIN, TEST), [10, 20, 40], 4),
-    "deep": (fw.FullyConnected(widths=(10, 10)), (TRAIN, TEST), [10, 20], 4),
-    "fc, one width": (FC, (TRAIN, TEST), [10], 3),
-    "fc, classes": (FC, THREE, [10, 20], 4),
-    "cnn": (CNN, (TRAIN, TEST), [10, 20], 7),
-    "cnn, classes": (CNN, THREE, [10, 20], 7),
-    "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 4),
-    "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 4),
+    "fc": (FC, (TRAIN, TEST), [10, 20, 40], 2),
+    "deep": (fw.FullyConnected(widths=(10, 10)), (TRAIN, TEST), [10, 20], 2),
+    "fc, one width": (FC, (TRAIN, TEST), [10], 2),
+    "fc, classes": (FC, THREE, [10, 20], 2),
+    "cnn": (CNN, (TRAIN, TEST), [10, 20], 5),
+    "cnn, classes": (CNN, THREE, [10, 20], 5),
+    "pooled": (fw.Convolutional(channels=10, patch=4, pool="average"), (TRAIN, TEST), [10, 20], 2),
+    "one patch": (fw.Convolutional(channels=10, patch=8), (TRAIN, TEST), [10, 20], 2),
 }
 
 
@@ -146,28 +130,25 @@ FIGURES = {
 def test_every_architecture_has_its_figure(name):
     network, (train, test), widths, panels = FIGURES[name]
     curve = fw.learning_curve(network, train, test, widths=widths, temperature=T)
-    figure = rendered(draw.figure_for(curve, solved(network.with_width(min(widths)), train), test))
+    figure = rendered(draw.figure_for(curve, solved(network.with_width(min(widths)), train)))
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     lettered = [title[1] for title in titles if title.startswith("(")]
-    assert lettered == list("abcdefg"[:panels])
+    assert lettered == list("abcde"[:panels])
     assert figure.get_size_inches()[0] == 7.0
-    assert any(f"$T$ = {T}" in title for title in titles)  # also where a panel shows one solution only
-    assert all(f"$T$ = {T}" in title for title in titles if "K_R" in title or "Q-1" in title)
+    assert all(f"$T$ = {T}" in title for title in titles if "(a)" in title or "Q-1" in title)
 
 
 def test_integrated_order_parameters_have_a_figure():
-    """They have no one Q, so no kernel of it, but a mean along the curve."""
+    """They have no one Q, but a mean along the curve."""
     curve = fw.learning_curve(FC, TRAIN, TEST, widths=[10, 20], temperature=T, method="integrate")
-    figure = rendered(draw.figure_for(curve, solved(FC, method="integrate"), TEST))
-    titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert not any("K_R" in title for title in titles)
+    figure = rendered(draw.figure_for(curve, solved(FC, method="integrate")))
     (q,) = [ax for ax in figure.axes if ax.get_ylabel() == "mean of $Q$"]
     assert list(q.get_lines()[0].get_ydata()) == [row.order_parameters[0] for row in curve]
 
 
 def test_several_temperatures_are_lines_of_both_panels():
     curve = fw.learning_curve(FC, TRAIN, TEST, widths=[10, 20], temperature=[T, 1.0])
-    errors, q = rendered(draw.figure_for(curve, solved(FC), TEST)).axes[:2]
+    errors, q = rendered(draw.figure_for(curve, solved(FC))).axes[:2]
     for ax in (errors, q):
         lines = [line for line in ax.get_lines() if line.get_label() in ("$T$ = 0.05", "$T$ = 1")]
         assert len({line.get_linestyle() for line in lines}) == 2  # told apart in grey
@@ -178,24 +159,8 @@ def test_figures_without_order_parameters_or_without_convergence():
     import dataclasses
 
     curve = fw.learning_curve(FC, TRAIN, TEST, temperature=T, method="infinite")
-    assert len(rendered(draw.figure_for(curve, solved(FC, method="infinite"), TEST)).axes) >= 2
+    assert len(rendered(draw.figure_for(curve, solved(FC, method="infinite"))).axes) == 2
     failed = dataclasses.replace(solved(CNN), converged=False)
     curve = fw.learning_curve(CNN, TRAIN, TEST, widths=[10, 20], temperature=T)
-    figure = rendered(draw.figure_for(curve, failed, TEST))
+    figure = rendered(draw.figure_for(curve, failed))
     assert not any("Q" in ax.get_title(loc="left") for ax in figure.axes)
-
-
-def test_regression_has_a_figure():
-    train, test = (fw.Dataset(part.x, part.x[:, 3, 3], classes=()) for part in (TRAIN, TEST))
-    curve = fw.learning_curve(CNN, train, test, widths=[10, 20], temperature=T)
-    figure = rendered(draw.figure_for(curve, solved(CNN, train), test))
-    assert [ax.get_xlabel() for ax in figure.axes].count("target") == 2
-
-
-def test_kernels_of_regressions_are_ordered_by_target(ax):
-    y = np.random.default_rng(0).standard_normal(12)
-    K = np.exp(np.add.outer(y, y))
-    draw.kernel_in_order(K, y, ax, what="target")
-    assert (np.diff(picture(ax)[-1]) > 0.0).all()
-    assert [t.get_text() for t in ax.get_xticklabels()] == [f"{value:.2g}" for value in np.sort(y)[[0, 6, 11]]]
-    assert ax.get_xlabel() == "target"
