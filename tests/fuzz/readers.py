@@ -204,7 +204,7 @@ def read_images(rng: random.Random, folder: Path, valid: Any) -> None:
 PLANS = (
     "data: digits\nclasses: [0, 1]\nn_train: 30\nseed: 0\nnetwork: fc\ndepth: 2\nactivation: erf\nmethod: saddle\n"
     "closure: nested\nprecision: 1.0\ngrid:\n  width: [20, 40, 80]\n  temperature: [0.02, 5e-2, 0.1]\n",
-    "data: x.npz\nmemory: 8GB\nkeep_draws: false\ngrid:\n  - method: [sample]\n    draws: [10, 20]\n"
+    "data: x.npz\nkeep_draws: false\ngrid:\n  - method: [sample]\n    draws: [10, 20]\n"
     "  - widths: [[20, 30], [5, 6, 7]]\n    method: [saddle, infinite]\n",
     "data: digits\nnetwork: cnn\npatch: 2\nstride: 2x2\ninput_shape: [8, 8, 1]\n"
     "grid: {width: [3, 4], pool: [none, average]}\n",

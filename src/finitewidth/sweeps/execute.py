@@ -38,8 +38,8 @@ def run(
 
     plan: a YAML file, the same keys in a mapping, or a Plan. client: "serial" (in this process), "local" (``workers``
     processes of one thread, default: one a processor), or the address of a Dask scheduler, tcp://HOST:8786.
-    retry_failed: points that failed once more. memory: cap on what a point may take, such as "8GB", in place of the
-    plan's. progress: a bar on stderr.
+    retry_failed: points that failed once more. memory: cap on what a point may take, such as "8GB".
+    progress: a bar on stderr.
 
     A point that fails is recorded with its reason, and the sweep goes on. Warns once (ScaleWarning) where points have
     data far from the size that their prior expects. An interrupt (Ctrl-C) is passed on; whatever
@@ -54,7 +54,7 @@ def run(
             f"at most {MOST_POINTS:,} of them",
             "take fewer values, or several plans with one --out",
         )
-    cap = plan.memory if memory is None else parse_memory(memory)
+    cap = None if memory is None else parse_memory(memory)
     _refuse_missing_extras(plan)
     count = _workers(client, workers)
     folder = folder_of(out, "--out")

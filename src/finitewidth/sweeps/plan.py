@@ -39,7 +39,6 @@ class Plan(Displayed):
     base: dict[str, Any]
     grids: tuple[Grid, ...]
     keep_draws: bool
-    memory: float | None
     folder: Path
 
     def _facts(self) -> dict[str, Any]:
@@ -65,8 +64,8 @@ class Plan(Displayed):
             document, folder = Document.read(path), path.absolute().parent
         found = validated(document)
         grids = found.pop("grid", [{}])
-        keep, memory = found.pop("keep_draws", True), found.pop("memory", None)
-        plan = cls(document, found, tuple(_ordered(grid) for grid in grids), keep, memory, folder)
+        keep = found.pop("keep_draws", True)
+        plan = cls(document, found, tuple(_ordered(grid) for grid in grids), keep, folder)
         plan._refuse_without_data()
         plan._refuse_twice()
         plan._refuse_unused()

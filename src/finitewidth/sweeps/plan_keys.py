@@ -8,7 +8,7 @@ from typing import Any
 
 from finitewidth.jobs import options
 from finitewidth.jobs.job import METHODS, method_class
-from finitewidth.jobs.option_values import FLAG, MEMORY, NUMBER_FROM_ZERO, WHOLE, Kind, named
+from finitewidth.jobs.option_values import FLAG, NUMBER_FROM_ZERO, WHOLE, Kind, named
 from finitewidth.networks.build import KINDS as NETWORKS
 from finitewidth.networks.build import OF_PATCHES
 from finitewidth.theory.solver import Solver
@@ -23,7 +23,7 @@ KINDS: dict[str, Kind] = {name: field.metadata["kind"] for name, field in _FIELD
     "method": named(tuple(METHODS)),  # a plan names no code
     "network": named(NETWORKS),
 }
-OF_THE_PLAN = {"memory": MEMORY, "keep_draws": FLAG}  # keys that are no setting of a point
+OF_THE_PLAN = {"keep_draws": FLAG}  # keys that are no setting of a point
 
 
 @lru_cache(maxsize=64)
