@@ -263,12 +263,11 @@ def _draw(
     """The figure that fits method and architecture, with the features of the narrowest network."""
     from finitewidth.curves.tangent import tangent_of
     from finitewidth.report import plots
-    from finitewidth.report.curve_plots import on_demand_figure
     from finitewidth.report.feature_plots import figure_for
     from finitewidth.report.first_order_plots import first_order_figure
 
     if all(hasattr(row, "rests_on") for row in curve):
-        plots.save(on_demand_figure(curve.rows), figure)  # type: ignore[arg-type]
+        plots.save(plots.on_demand_figure(curve.rows), figure)  # type: ignore[arg-type]
         return
     tangent = tangent_of(job, *data)
     if tangent is not None and job.method.name == "first-order":

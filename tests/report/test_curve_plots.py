@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 
 from finitewidth.curves.on_demand import CurveRow
 from finitewidth.inference.methods import Row
-from finitewidth.report.curve_plots import on_demand, on_demand_figure
+from finitewidth.report.plots import on_demand, on_demand_figure
 
 TWELVE = (3, 5, 8, 12, 20, 30, 50, 80, 150, 300, 1000, 5000)
 SIZES = (5, 10, 15, 20, 25, 28, 30)

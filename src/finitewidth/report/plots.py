@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
+    from finitewidth.curves.on_demand import CurveRow
     from finitewidth.inference.methods import Row
     from finitewidth.theory.expansion import FirstOrderSlopes, Slope
 
@@ -35,16 +36,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1, 1, 1)), (0, (1, 1)), (0, (9, 1.5)), (0, (5, 1, 1, 1, 1, 1)))
 MARKS = ("o", "s", "^", "D", "v")  # with dashes, lines and points differ in grey
 QUANTITIES = ("test_error", "train_error", "bias", "variance", "accuracy", "log_evidence", "mean_order_parameter")
+INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
 _LABELS = {
     "log_evidence": "log evidence (nats)",
     "mean_order_parameter": "mean of $Q$",
     "n_train": "training points $P$",
+    "temperature": "temperature $T$",
     "width": "width $N$",
+    INVERSE: "width $N$ (axis linear in $1/N$)",
 }
-_LABELS |= {"temperature": "temperature $T$"}
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
-INVERSE = "1 / width"  # an axis: 1/N of the first hidden layer
-_LABELS[INVERSE] = "width $N$ (axis linear in $1/N$)"
 _APART = 0.09  # of that axis, between the names of two widths
 _FAR, FAR = 0.5, 15.0  # change of an error, relative, and of the evidence, nats, up to which a tangent is shown
 TANGENT = "exact to first order"
@@ -189,6 +190,41 @@ def two_panels(draw: Callable[..., Any], quantities: Sequence[str] = ("test_erro
         for ax, quantity, letter in zip(axes, quantities, "ab", strict=True):
             draw(ax=ax, quantity=quantity)
             ax.set_title(f"({letter})", loc="left")
+        legend_of_figure(figure, axes)
+    return figure
+
+
+def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
+    """Test error of one curve against width: its 90 % interval as a band, samples with bars of two standard errors.
+
+    The thin line is the action alone, the dashed one infinite width. Raises MissingExtraError without matplotlib.
+    """
+    rows = sorted(rows, key=lambda row: position(row, "width"))
+    widths = [position(row, "width") for row in rows]
+    points = [
+        {"width": row.width, "y": row.sampled_test_error, "y_se": row.sampled_test_error_se}
+        for row in rows
+        if row.sampled_test_error is not None
+    ]
+    with drawing(ax, 3.0) as ax:
+        learning_curve(rows, ax, rows[0].infinite_test_error, split=False)
+        ax.lines[0].set(marker=".", ms=4)
+        theory = [row.theory_test_error for row in rows]
+        ax.plot(widths, theory, color="0.35", lw=0.7, marker="x", ms=3, label="theory alone", zorder=3)
+        draw_sampled(ax, points, "y", COLOURS[1], "sampled, ± 2 SE")
+    return ax
+
+
+def on_demand_figure(rows: Sequence[CurveRow]) -> Figure:
+    """One panel for each number of training points and temperature, with one legend."""
+    groups: dict[tuple[int, float], list[CurveRow]] = {}
+    for row in rows:
+        groups.setdefault((row.n_train, row.temperature), []).append(row)
+    figure, axes = new_figure(len(groups), PAGE if len(groups) > 1 else 1.3 * COLUMN, 2.9, columns=3)
+    with style():
+        for ax, ((n_train, temperature), group) in zip(axes, groups.items(), strict=True):
+            on_demand(group, ax)
+            ax.set_title(f"$T = {temperature:g}$, $P = {n_train}$", loc="left")
         legend_of_figure(figure, axes)
     return figure
 

@@ -24,7 +24,7 @@ from finitewidth.sweeps.store import Outcome
 from finitewidth.sweeps.worker import Setting, StopSweepError, Task, Worker
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
 _CONNECT = "10s"
 _LOOK = 1.0  # seconds between looks at how many workers there are
@@ -44,33 +44,27 @@ def local(workers: int) -> Iterator[Client]:
     Raises InputError where they cannot begin.
     """
     distributed = _distributed()
-    with (
-        _silent(),
-        _cluster(distributed.LocalCluster, workers) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
-
-
-def _cluster(kind: type[LocalCluster], workers: int) -> LocalCluster:
     encrypted = importlib.util.find_spec("cryptography") is not None
-    try:
-        with _uninterrupted():
-            return kind(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=0,  # a point has its own
-                dashboard_address="127.0.0.1:0",
-                security=encrypted or None,  # True: nobody else on this machine can connect
-                scheduler_kwargs={"allowed_failures": _DEATHS - 1, "dashboard": False},
-                silence_logs=logging.CRITICAL,
-            )
-    except RuntimeError as error:
-        raise InputError(
-            "workers that end before they begin",
-            "a main module that can be imported",
-            "put what starts the sweep under: if __name__ == '__main__':",
-        ) from error
+    with _silent():
+        try:
+            with _uninterrupted():
+                cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    memory_limit=0,  # a point has its own
+                    dashboard_address="127.0.0.1:0",
+                    security=encrypted or None,  # True: nobody else on this machine can connect
+                    scheduler_kwargs={"allowed_failures": _DEATHS - 1, "dashboard": False},
+                    silence_logs=logging.CRITICAL,
+                )
+        except RuntimeError as error:
+            raise InputError(
+                "workers that end before they begin",
+                "a main module that can be imported",
+                "put what starts the sweep under: if __name__ == '__main__':",
+            ) from error
+        with cluster, distributed.Client(cluster, set_as_default=False) as client:
+            yield client
 
 
 @contextlib.contextmanager

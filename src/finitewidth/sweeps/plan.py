@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import math
@@ -16,10 +17,10 @@ from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
+from finitewidth.jobs.option_values import Kind
 from finitewidth.jobs.options import command_of
 from finitewidth.sweeps.document import Document, Place
-from finitewidth.sweeps.plan_keys import used
-from finitewidth.sweeps.plan_values import validated
+from finitewidth.sweeps.plan_keys import KINDS, OF_THE_PLAN, used
 from finitewidth.sweeps.point import DATA, KERNEL, Point
 
 MOST_POINTS = 1_000_000
@@ -62,7 +63,7 @@ class Plan(Displayed):
         else:
             path = checks.path("plan", source)
             document, folder = Document.read(path), path.absolute().parent
-        found = validated(document)
+        found = _validated(document)
         grids = found.pop("grid", [{}])
         keep = found.pop("keep_draws", True)
         plan = cls(document, found, tuple(_ordered(grid) for grid in grids), keep, folder)
@@ -147,6 +148,64 @@ class Plan(Displayed):
             key = next((key for key in keys if _mentions(first.given, key)), "")
             where = self.document.where(self.place(key))
             raise InputError(f"{where}: {first.given}", first.wanted, first.remedy)
+
+
+def _validated(document: Document) -> dict[str, Any]:
+    """The keys that the plan gives, each in its one form; raises InputError that names the line."""
+    if not isinstance(document.values, dict):
+        document.refuse((), "no keys", "a plan, for example 'data: digits'", "see docs/sweeps.md")
+    found: dict[str, Any] = {}
+    for key, value in document.values.items():
+        if key == "grid":
+            found[key] = _grids(document, value)
+        else:
+            kind = _known(document, (key,), KINDS | OF_THE_PLAN)
+            found[key] = _read(document, (key,), kind, key, value)
+    return found
+
+
+def _grids(document: Document, value: Any) -> list[dict[str, list[Any]]]:
+    if not isinstance(value, list):
+        return [_grid(document, ("grid",), value)]
+    if not value:
+        document.refuse(("grid",), "an empty grid (grid has no values)", "at least one value", "give grid values")
+    return [_grid(document, ("grid", number), grid) for number, grid in enumerate(value)]
+
+
+def _grid(document: Document, place: Place, grid: Any) -> dict[str, list[Any]]:
+    if not isinstance(grid, dict):
+        given = f"grid: {checks.shown(grid)}"
+        document.refuse(place, given, "keys with lists of values", "write width: [20, 40], say")
+    if not grid:
+        document.refuse(place, "an empty grid", "at least one key", "write width: [20, 40], say")
+    found = {}
+    for key, values in grid.items():
+        kind = _known(document, (*place, key), KINDS)
+        if not isinstance(values, list):
+            given = f"{key}: {checks.shown(values)} in the grid"
+            remedy = f"write {key}: [..], or move it out of the grid"
+            document.refuse((*place, key), given, "a list of values", remedy)
+        if not values:
+            given = f"an empty grid ({key} has no values)"
+            document.refuse((*place, key), given, "at least one value", f"give {key} values")
+        found[key] = [_read(document, (*place, key, i), kind, key, value) for i, value in enumerate(values)]
+    return found
+
+
+def _known(document: Document, place: Place, kinds: dict[str, Kind]) -> Kind:
+    key = str(place[-1])
+    if key not in kinds:
+        near = difflib.get_close_matches(key, (*kinds, "grid"), n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]!r}?" if near else "see docs/sweeps.md"
+        document.refuse(place, f"unknown key {checks.shown(key)}", "a key of the command line", remedy)
+    return kinds[key]
+
+
+def _read(document: Document, place: Place, kind: Kind, key: str, value: Any) -> Any:
+    try:
+        return kind.of_plan(key, value)
+    except InputError as error:
+        document.refuse(place, error.given, error.wanted, error.remedy)
 
 
 def _ordered(grid: Grid) -> Grid:
