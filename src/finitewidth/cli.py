@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from finitewidth import __version__, checks
-from finitewidth.checks.exceptions import InputError, MissingExtraError, located
+from finitewidth.checks.exceptions import InputError, MissingExtraError, unexpected
 from finitewidth.jobs.options import (
     Command,
     CompareOptions,
@@ -139,7 +139,7 @@ def _in_three_parts(error: Exception) -> Exception:
 
 def _defect(error: Exception) -> str:
     """One line about an error that should not be, and how to see more."""
-    what, remedy = located(error), f"report it with the output of {TRACEBACK}=1"
+    what, remedy = unexpected(error), f"report it with the output of {TRACEBACK}=1"
     return str(InputError(what, "no such error: this is a defect", remedy))
 
 

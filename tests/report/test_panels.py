@@ -22,12 +22,12 @@ def test_saved(tmp_path, kind):
 
 def test_names_along_the_axis_and_dollar_signs():
     series = (Series("a $x^", "line", 0, (0.0, 1.0), (0.1, 0.2)),)
-    findings = Findings((), (), (Panel("t", "data", "test error", series, log_x=False, x_names=("a$b$", "c" * 30)),))
+    findings = Findings((), (), (Panel("t", "data", "test error", series, log_x=False, x_names=("a$b$", "c")),))
     figure = study_figure(findings)
     figure.canvas.draw()
     (ax,) = figure.axes
     assert ax.get_lines()[0].get_linestyle() == "None"
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == [r"a\$b\$", "c" * 15 + "…"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [r"a\$b\$", "c"]
 
 
 def test_values():

@@ -32,7 +32,7 @@ def _legible(text: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
-def located(error: Exception) -> str:
+def unexpected(error: Exception) -> str:
     """What an error says that was not written for people, and where it was raised."""
     import traceback
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LONGEST = 16  # characters of a name along the axis
-
 
 def study_figure(findings: Findings) -> Figure:
     """The panels side by side under one legend; raises MissingExtraError without matplotlib."""
@@ -80,26 +78,23 @@ def _plain(text: str) -> str:
 
 
 def _name_places(ax: Axes, names: tuple[str, ...]) -> None:
-    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
-    upright = len(names) * max(map(len, short)) > 40
-    ax.set_xticks(range(len(names)), [_plain(name) for name in short], rotation=90 if upright else 0)
+    upright = sum(map(len, names)) > 40
+    ax.set_xticks(range(len(names)), list(map(_plain, names)), rotation=90 if upright else 0)
     ax.set_xlim(-0.5, len(names) - 0.5)
 
 
 def _draw(ax: Axes, panel: Panel, series: Series, apart: bool) -> None:
-    colour, name, joined = COLOURS[series.colour % len(COLOURS)], _plain(series.name), not panel.x_names
+    colour, name = COLOURS[series.colour % len(COLOURS)], _plain(series.name)
     y = np.array([np.nan if value is None else value for value in series.y], dtype=float)
-    look: dict[str, Any]
     if series.kind == "points":
         se = np.array([0.0 if value is None else value for value in series.se]) if series.se else None
-        look = {"capsize": 0} if panel.diagonal else {}  # of many points
-        error_bars(ax, series.x, y, se, colour, name, **look)
+        error_bars(ax, series.x, y, se, colour, name)
         return
-    look = {"ls": DASHES[series.colour % len(DASHES)] if apart else "-"}
+    look: dict[str, Any] = {"ls": "-"}
+    if apart:
+        look = {"ls": DASHES[series.colour % len(DASHES)], "marker": MARKS[series.colour % len(MARKS)], "ms": 3}
     if series.kind == "limit":
-        look = {"ls": LIMIT_DASHES, "lw": 1.0}
-    if apart or not joined:
-        look |= {"marker": MARKS[series.colour % len(MARKS)] if apart else "o", "ms": 3 if joined else 4}
-    if not joined:
+        look |= {"ls": LIMIT_DASHES, "lw": 1.0}
+    if panel.x_names:
         look["ls"] = "none"
     ax.plot(series.x, y, color=colour, label=name, zorder=3, **look)

@@ -12,6 +12,7 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError, MissingExtraError, ScaleWarning
+from finitewidth.data.files import located
 from finitewidth.linalg import available_memory, parse_memory
 from finitewidth.runs.checkpoints import folder_of, refuse_links
 from finitewidth.runs.progress import progress_bar
@@ -176,10 +177,10 @@ def _check_first_data(plan: Plan, worker: Worker, store: Store) -> None:
     """Refuse data that cannot be loaded, where all points have the same, and those that have changed."""
     point = next(plan.points())
     try:
-        fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
-    except InputError as error:
-        if not set(plan.swept).isdisjoint(DATA):
-            return
-        where = plan.document.where(plan.place("data"))
-        raise InputError(f"{where}: {error.given}", error.wanted, error.remedy) from error
+        with located(plan.document.where(plan.place("data"))):
+            fingerprint = worker.data(Task(point, plan.find(point.config["data"])))[2]
+    except InputError:
+        if set(plan.swept).isdisjoint(DATA):
+            raise
+        return
     store.refuse_changed(point, fingerprint)

@@ -15,6 +15,7 @@ from typing import Any
 
 from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
+from finitewidth.data.files import located
 from finitewidth.data.loaders import BUILT_IN, OPENML
 from finitewidth.display import Displayed
 from finitewidth.jobs.option_values import Kind
@@ -202,10 +203,8 @@ def _known(document: Document, place: Place, kinds: dict[str, Kind]) -> Kind:
 
 
 def _read(document: Document, place: Place, kind: Kind, key: str, value: Any) -> Any:
-    try:
+    with located(document.where(place)):
         return kind.of_plan(key, value)
-    except InputError as error:
-        document.refuse(place, error.given, error.wanted, error.remedy)
 
 
 def _ordered(grid: Grid) -> Grid:

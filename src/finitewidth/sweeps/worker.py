@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth import __version__
-from finitewidth.checks.exceptions import InputError, ScaleWarning, located
+from finitewidth.checks.exceptions import InputError, ScaleWarning, unexpected
 from finitewidth.data import Dataset, load
 from finitewidth.display.documents import row_document
 from finitewidth.inference.methods import Control, Problem, Solution
@@ -85,7 +85,7 @@ class Worker:
             except Exception as error:
                 _stop_where_the_disk_is_full(error)
                 written = isinstance(error, (InputError, ImportError))  # for people
-                reason = " ".join((str(error) if written else located(error)).split())
+                reason = " ".join((str(error) if written else unexpected(error)).split())
         said = {" ".join(str(w.message).split()): w.category for w in caught}
         if result is not None:
             reason = "; ".join([reason, *said]).strip("; ")
