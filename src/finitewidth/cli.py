@@ -413,7 +413,7 @@ def sweep_command(options: SweepOptions) -> None:
         _print_json(status.to_dict())
         return
     _say_status(status)
-    _console().print(f"Results: {status.to_dict()['database']}; finitewidth report {options.out} makes a page of them")
+    _console().print(f"Results: {status.to_dict()['database']}\nA page of them: finitewidth report {options.out}")
 
 
 @_command(FolderOptions, "status")

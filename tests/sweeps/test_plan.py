@@ -82,7 +82,7 @@ def test_a_point_is_named_by_its_content(plan_of):
 
 def test_keys_that_a_point_does_not_use_make_no_points(plan_of):
     text = "data: digits\nnetwork: fc\ngrid:\n  method: [saddle, infinite, sample]\n  closure: [nested, product]\n"
-    methods = [point.method for point in plan_of(text + "  draws: [10, 20]\n").points()]
+    methods = [point.config["method"] for point in plan_of(text + "  draws: [10, 20]\n").points()]
     assert sorted(methods) == ["infinite", "saddle", "saddle", "sample", "sample"]
 
 

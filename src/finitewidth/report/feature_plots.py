@@ -18,6 +18,7 @@ from finitewidth.report.plots import (
     COLOURS,
     PAGE,
     drawing,
+    equals,
     learning_curve,
     learning_curve_figure,
     legend_above,
@@ -122,7 +123,7 @@ def figure_for(
         learning_curve(curve, axes["errors"], infinite, tangent=tangent)
         legend_above(axes["errors"])
         if len({row.temperature for row in curve}) == 1:
-            axes["errors"].set_title(f"$T$ = {solution.theory.temperature:g}", loc="left")
+            axes["errors"].set_title(equals("temperature", solution.theory.temperature), loc="left")
         if patches:
             _draw_patches(axes, solution)
         else:
@@ -151,9 +152,8 @@ def _draw_q(ax: Axes, curve: LearningCurve, solution: TheorySolution) -> None:
 
 
 def _at(solution: TheorySolution) -> str:
-    width = solution.theory.network.common_width
-    named = ", ".join(map(str, width)) if isinstance(width, tuple) else width
-    return f"$N$ = {named}, $T$ = {solution.theory.temperature:g}"
+    theory = solution.theory
+    return f"{equals('width', theory.network.common_width)}, {equals('temperature', theory.temperature)}"
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

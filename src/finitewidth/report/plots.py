@@ -305,13 +305,13 @@ def _lines(rows: list[Any]) -> tuple[str, list[tuple[str, list[Any]]]]:
     for row in rows:
         groups.setdefault(tuple(getattr(row, name) for name in varying[1:]), []).append(row)
     named = [
-        (", ".join(_equals(n, v) for n, v in zip(varying[1:], key, strict=True)), group)
-        for key, group in groups.items()
+        (", ".join(equals(n, v) for n, v in zip(varying[1:], key, strict=True)), group) for key, group in groups.items()
     ]
     return axis, named
 
 
-def _equals(name: str, value: Any) -> str:
+def equals(name: str, value: Any) -> str:
+    """Of a width, a temperature or a number of points: $N$ = 40, 60."""
     text = ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
     return f"{_SYMBOLS[name]} = {text}"
 

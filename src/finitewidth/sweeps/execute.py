@@ -83,11 +83,11 @@ def _work(
 ) -> list[str]:
     """Do and store what is left of a plan. Returns what there is to say of the size of the data, one text a point."""
     known = {name: status for name, status in store.statuses().items() if status == "done" or not retry_failed}
-    wanted = [point.id for point in plan.points()]  # made twice rather than held, for there may be millions
+    wanted = [point.id for point in plan.points()]  # made twice rather than held, for there may be many
     before = [known[name] for name in wanted if name in known]
     todo, failed = len(wanted) - len(before), before.count("failed")
     left = (Task(point, plan.find(point.config["data"])) for point in plan.points() if point.id not in known)
-    of_the_run = (plan.document.text, _name(client, workers), len(wanted), len(before) - failed, failed)
+    of_the_run = (plan.document.text, client, len(wanted), len(before) - failed, failed)
     scaled: list[str] = []
     with (
         _outcomes(left, todo, worker, client if todo else "serial", workers) as outcomes,
@@ -133,11 +133,6 @@ def _workers(client: str, given: int | None) -> int:
     if client != "local" and given is not None:
         raise InputError(f"--workers {given} with --client {client}", "--client local", "leave --workers out")
     return given or (len(os.sched_getaffinity(0)) if client == "local" else 1)
-
-
-def _name(client: str, workers: int) -> str:
-    """As a status shows it."""
-    return f"local, {workers} workers" if client == "local" else client
 
 
 @contextlib.contextmanager

@@ -36,16 +36,12 @@ class Point:
         text = compact(config)
         return cls(hashlib.sha256(text.encode()).hexdigest()[:24], config, text)
 
-    @property
-    def method(self) -> str:
-        """The theory, "sample" or "train"."""
-        return str(self.config["method"])
-
     @cached_property
     def group(self) -> str:
         """The same for points that share the work that costs most: a factorisation, or code compiled for a width."""
         shared = [self.config.get(key) for key in (*DATA, *KERNEL)]
-        compiled = (self.method, self.config.get("width")) if self.method in ("sample", "train") else ()
+        method = self.config["method"]
+        compiled = (method, self.config.get("width")) if method in ("sample", "train") else ()
         return compact([shared, len(self.config.get("widths", ())), *compiled])
 
     @cached_property
