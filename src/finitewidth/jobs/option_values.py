@@ -124,29 +124,28 @@ def sizes(option: str, text: str) -> tuple[int, ...]:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def _classes(option: str, text: str) -> tuple[str, ...]:
-    names = tuple(item.strip() for item in text.split(","))
-    if "" in names or len(set(names)) < len(names) or len(names) < 2:
-        raise InputError(
-            f"{option} {text!r}", "at least two different classes, separated by commas", f"write {option} 0,1"
-        )
-    return names
-
-
-def _columns(option: str, text: str) -> tuple[str, ...]:
-    """Names of columns separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
+def _names(option: str, text: str, least: int, wanted: str, example: str) -> tuple[str, ...]:
+    """Names separated by commas; one that holds a comma stands in double quotes, as in a csv file."""
     try:
         row = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error:
         row = []
     names = tuple(name.strip() for name in row)
-    if "" in names or len(set(names)) < len(names) or not names:
-        raise InputError(f"{option} {text!r}", "different names of columns, separated by commas", f"write {option} a,b")
+    if "" in names or len(set(names)) < len(names) or len(names) < least:
+        raise InputError(f"{option} {text!r}", f"{wanted}, separated by commas", f"write {option} {example}")
     return names
 
 
+def _classes(option: str, text: str) -> tuple[str, ...]:
+    return _names(option, text, 2, "at least two different classes", "0,1")
+
+
+def _columns(option: str, text: str) -> tuple[str, ...]:
+    return _names(option, text, 1, "different names of columns", "a,b")
+
+
 def _quoted(names: Iterable[str]) -> str:
-    """What ``_columns`` reads."""
+    """What ``_names`` reads."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(names)
     return line.getvalue()
@@ -235,7 +234,7 @@ SHARE = Kind(_share)
 NUMBERS = Kind(_numbers, ",".join)
 PRECISION = Kind(_precision, ",".join)
 SIZES = Kind(sizes, "x".join)
-CLASSES = Kind(_classes, ",".join)
+CLASSES = Kind(_classes, _quoted)
 COLUMNS = Kind(_columns, _quoted)
 DURATION = Kind(_duration)
 MEMORY = Kind(_memory)
