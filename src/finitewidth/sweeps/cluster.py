@@ -134,7 +134,8 @@ def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int, c
     """
     dispatch = _Dispatch(setting, client)
     size = max(1, min(_MOST, count // (2 * dispatch.workers())))
-    batches = (group[i : i + size] for group in _groups(tasks) for i in range(0, len(group), size))
+    groups = (list(group) for _, group in itertools.groupby(tasks, key=lambda task: task.point.group))
+    batches = (group[i : i + size] for group in groups for i in range(0, len(group), size))
     try:
         while True:
             for batch in itertools.islice(batches, max(0, ahead * dispatch.workers() - len(dispatch.running))):
@@ -145,10 +146,6 @@ def outcomes(tasks: Iterator[Task], setting: Setting, client: Any, ahead: int, c
     except BaseException:
         dispatch.interrupt()
         raise
-
-
-def _groups(tasks: Iterator[Task]) -> Iterator[list[Task]]:
-    return (list(group) for _, group in itertools.groupby(tasks, key=lambda task: task.point.group))
 
 
 class _Dispatch:
