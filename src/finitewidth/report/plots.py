@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -48,6 +49,7 @@ _LABELS = {
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
 _APART = 0.09  # of that axis, between the names of two widths
 _FAR, FAR = 0.5, 15.0  # change of an error, relative, and of the evidence, nats, up to which a tangent is shown
+_NOTE = 60  # characters in a line under the axis
 TANGENT = "exact to first order"
 LIMIT, LIMIT_DASHES = "infinite width", (0, (4, 2.2))
 
@@ -197,7 +199,8 @@ def two_panels(draw: Callable[..., Any], quantities: Sequence[str] = ("test_erro
 def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
     """Test error of one curve against width: its 90 % interval as a band, samples with bars of two standard errors.
 
-    The thin line is the action alone, the dashed one infinite width. Raises MissingExtraError without matplotlib.
+    The thin line is the action alone, the dashed one infinite width; under the axis stands what the curve rests on.
+    Raises MissingExtraError without matplotlib.
     """
     rows = sorted(rows, key=lambda row: position(row, "width"))
     widths = [position(row, "width") for row in rows]
@@ -212,6 +215,8 @@ def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
         theory = [row.theory_test_error for row in rows]
         ax.plot(widths, theory, color="0.35", lw=0.7, marker="x", ms=3, label="theory alone", zorder=3)
         draw_sampled(ax, points, "y", COLOURS[1], "sampled, ± 2 SE")
+        note = textwrap.fill(f"rests on {rows[0].rests_on}; exact at infinite width", _NOTE)
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{note}")
     return ax
 
 
