@@ -49,7 +49,6 @@ _LABELS = {
 _SYMBOLS = {"width": "$N$", "temperature": "$T$", "n_train": "$P$"}
 _APART = 0.09  # of that axis, between the names of two widths
 _FAR, FAR = 0.5, 15.0  # change of an error, relative, and of the evidence, nats, up to which a tangent is shown
-_NOTE = 60  # characters in a line under the axis
 TANGENT = "exact to first order"
 LIMIT, LIMIT_DASHES = "infinite width", (0, (4, 2.2))
 
@@ -215,9 +214,15 @@ def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
         theory = [row.theory_test_error for row in rows]
         ax.plot(widths, theory, color="0.35", lw=0.7, marker="x", ms=3, label="theory alone", zorder=3)
         draw_sampled(ax, points, "y", COLOURS[1], "sampled, ± 2 SE")
-        note = textwrap.fill(f"rests on {rows[0].rests_on}; exact at infinite width", _NOTE)
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{note}")
+        note = textwrap.wrap(f"rests on {rows[0].rests_on}; exact at infinite width", _characters_below(ax))
+        ax.set_xlabel("\n".join([ax.get_xlabel(), *note]))
     return ax
+
+
+def _characters_below(ax: Axes) -> int:
+    """That fit into a line below the axes; a letter is about half as wide as it is high."""
+    points = ax.get_window_extent().width * 72.0 / ax.get_figure(root=True).dpi
+    return max(12, int(points / (0.5 * float(ax.xaxis.label.get_fontsize()))))
 
 
 def on_demand_figure(rows: Sequence[CurveRow]) -> Figure:
