@@ -21,7 +21,7 @@ NETWORKS = (
     "Coupled",
 )
 THEORIES = (
-    *("Theory", "ScaledKernel", "Nested", "Integrated", "SeveralOutputs", "LocalRenormalisation"),
+    *("Theory", "ScaledKernel", "Nested", "IntegratedScale", "SeveralOutputs", "LocalRenormalisation"),
     *("General", "CovarianceSaddle", "NeuronTheory"),
 )
 JOB = {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.linalg import Spectrum
 from finitewidth.report.sweep_page import write_page
 from finitewidth.sweeps import Plan, lock
 from finitewidth.sweeps.store import Outcome, Store
@@ -93,12 +94,8 @@ def test_rows_are_those_of_predict_in_the_order_of_the_plan():
 
 def test_one_factorisation_for_all_points_that_share_it(monkeypatch):
     seen: list[int] = []
-    kept = Worker.spectrum
-
-    def counted(self, unit, x, compute):
-        return kept(self, unit, x, lambda x: (seen.append(1), compute(x))[1])
-
-    monkeypatch.setattr(Worker, "spectrum", counted)
+    computed = Spectrum.of
+    monkeypatch.setattr(Spectrum, "of", lambda gram, overwrite=False: (seen.append(1), computed(gram, overwrite))[1])
     fw.sweeps.run(QUICK | {"grid": {"seed": [0, 1], "method": ["infinite", "integrate"], "width": [7, 20]}}, "out")
     assert len(seen) == 2
     assert len(table()) == 8

@@ -185,7 +185,7 @@ def test_what_draws_are_worth(make_data, test_set, dense, monkeypatch):
     train, network = make_data(5), fw.FullyConnected(widths=(9, 30), activation="erf")
     theory = fw.theory_of(network, 0.1, method="integrate")
     solution = fw.solve(theory, train)
-    inner = theory.theory
+    inner = fw.theory_of(network, 0.1)
     centre = np.log(inner.solve(train).order_parameters)
     values, vectors = np.linalg.eigh(hessian(partial(inner.action, train), centre, 1e-4))
     draws, log_proposal = module._student_draws(centre, vectors / np.sqrt(np.maximum(values, 0.45)), 0)

@@ -12,7 +12,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Problem
 from finitewidth.theory.general import General, Nested
-from finitewidth.theory.integrate import Integrated
+from finitewidth.theory.integrate import IntegratedNested, IntegratedScale
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.neuron.single import NeuronTheory
 from finitewidth.theory.scaled import ScaledKernel, SeveralOutputs
@@ -45,11 +45,11 @@ class Own(fw.Network):
         (fw.FullyConnected(widths=(9, 9), activation="relu"), {"closure": "nested"}, ScaledKernel),
         (fw.FullyConnected(widths=(9, 9), activation="relu", offset_precision=1.0), {}, Nested),
         (DEEP, {"method": "infinite"}, ScaledKernel),
-        (ONE, {"method": "integrate"}, Integrated),
-        (DEEP, {"method": "integrate"}, Integrated),
+        (ONE, {"method": "integrate"}, IntegratedScale),
+        (DEEP, {"method": "integrate"}, IntegratedNested),
         (fw.Convolutional(channels=5, patch=2), {}, LocalRenormalisation),
         (fw.Convolutional(channels=5, patch=2, pool="average"), {}, ScaledKernel),
-        (fw.Convolutional(channels=5, patch=2, pool="average"), {"method": "integrate"}, Integrated),
+        (fw.Convolutional(channels=5, patch=2, pool="average"), {"method": "integrate"}, IntegratedScale),
         (fw.Convolutional(channels=5, patch=2), {"method": "infinite"}, ScaledKernel),
         (Own(widths=(3,)), {}, General),
         (Own(widths=(3,)), {"method": "infinite"}, General),
@@ -89,7 +89,7 @@ def test_solvers_go_where_they_can():
         assert fw.theory_of(ONE, 0.1, method=method(solver=krylov)).solver is krylov
         assert method(solver="krylov:0.05") == method(solver=krylov)
     assert fw.theory_of(ONE, 0.1).solver == Solver()
-    assert fw.theory_of(ONE, 0.1, method="integrate").theory.solver == EXACT  # integrals need the whole spectrum
+    assert fw.theory_of(ONE, 0.1, method="integrate").solver == EXACT  # integrals need the whole spectrum
     assert fw.theory_of(RELU, 0.1, method=fw.Saddle(solver=krylov)).solver is krylov  # one scale, no closure needed
     assert fw.theory_of(DEEP, 0.1, method=fw.Saddle("product", krylov)).solver is krylov
     for network, noise, methods, said in (

@@ -362,7 +362,7 @@ def test_which_networks():
         assert type(theory(network)) is NeuronTheory
     found = NeuronTheory(NETWORK, T)
     assert (found.options, found.widths, found.closure, found.method) == (SingleNeuron(), (N,), "product", "neuron")
-    assert (found.control, found.estimates_itself) == (Control(), True)
+    assert (found.control, found.evaluations) == (Control(), None)
     for network, shared in (
         (fw.Convolutional(channels=N, patch=2), True),
         (fw.LocallyConnected(channels=N, patch=2), False),

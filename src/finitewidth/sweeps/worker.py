@@ -23,12 +23,7 @@ from finitewidth.sweeps.point import Point, compact
 from finitewidth.sweeps.store import CHECKPOINTS, Outcome
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from finitewidth.linalg import Spectrum
-    from finitewidth.networks import Network
     from finitewidth.sampling import Draws
-    from finitewidth.theory.spectrum import Compute
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("scipy", "scikit-learn", "blackjax", "optax")
@@ -69,7 +64,6 @@ class Worker:
                 f"a worker with finitewidth {__version__}", f"{setting.version}, as here", "install the same version"
             )
         self.setting = setting
-        self._spectrum: tuple[np.ndarray, Network, Spectrum] | None = None
         self._data: tuple[str, tuple[Dataset, Dataset, str]] | None = None
         self._checked: tuple[dict[str, Any], Command] | None = None
         self._group, self._shared = "", {}  # type: str, dict[Any, Any]
@@ -107,13 +101,11 @@ class Worker:
     def _result(self, task: Task) -> tuple[dict[str, Any], Draws | None]:
         """The row of a point as plain data, and the draws behind it where they are stored."""
         from finitewidth.theory.rows import without_validity
-        from finitewidth.theory.spectrum import keeping
 
         train, test, _ = self.data(task)
         started = time.perf_counter()
-        with keeping(self.spectrum):
-            solution = self._solution(task, train, test)
-            row = without_validity(solution.row(test, time.perf_counter() - started))
+        solution = self._solution(task, train, test)
+        row = without_validity(solution.row(test, time.perf_counter() - started))
         draws = getattr(solution, "draws", None) if self.setting.keep_draws else None
         return row_document(row, self._command(task).layer_widths), draws
 
@@ -142,14 +134,6 @@ class Worker:
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
         return solution
-
-    def spectrum(self, unit: Network, x: np.ndarray, compute: Compute) -> Spectrum:
-        """The latest, for points that share kernel and inputs follow one another."""
-        kernel = unit.with_width(1)
-        if self._spectrum is None or self._spectrum[0] is not x or self._spectrum[1] != kernel:
-            self._spectrum = None
-            self._spectrum = (x, kernel, compute(x))
-        return self._spectrum[2]
 
     def _command(self, task: Task) -> Command:
         """Checked as on the command line; once for points that differ in width and temperature alone."""

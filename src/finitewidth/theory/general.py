@@ -20,7 +20,6 @@ from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected, Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import ScaledKernel, SeveralOutputs
 from finitewidth.theory.solution import (
@@ -183,26 +182,6 @@ class General(Theory[Any]):
         """Of the log evidence at a fixed kernel; rate and covariance may be known at whole widths alone."""
         return np.full(self.network.depth, np.nan)
 
-    # --- how long it takes ----------------------------------------------------------------------------------------
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        q = np.ones(self.network.depth)
-        energies = 1 if self.infinite else 13 + 16 * (1 + 2 * len(q))
-        return [
-            Piece(lambda: self.energy(train, q), rows * energies),
-            Piece(lambda: self.predictor(train, q).predict(at), rows),
-        ]
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        return 16.0 * rows * (3.0 * train.y.size**3 + covariances)
-
-    def operations_of_an_entry(self, train: Dataset) -> float:
-        return 1000.0 if self.network.own else super().operations_of_an_entry(train)  # who knows
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        more = f", {rows} rows" if rows > 1 else ""
-        return f"the action on {train.n_points:,} training points{more}", "use fewer training points (n_train)"
-
 
 def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) -> Array:
     """K_R(Q): the kernel, rescaled; or what a network of the user's own states, checked.
@@ -248,6 +227,8 @@ class Nested(General):
 
     by_default: bool = False  # not chosen by name: several outputs may then take the product closure
     closure = "nested"
+    work = "the nested closure"
+    remedy = f"{Theory.remedy}, fewer widths or closure='product'"
 
     def renormalised(self, order_parameters: Array) -> FullyConnected:
         """The network whose NNGP kernel is K_R(Q)."""
@@ -308,17 +289,3 @@ class Nested(General):
 
     def by_width(self, q: Array) -> Array:
         return -0.5 * x_minus_log1p(q - 1.0)
-
-    # --- how long it takes ----------------------------------------------------------------------------------------
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        zero = np.zeros(self.network.depth)
-        return [
-            Piece(lambda: KernelSpectrum.of(self.network, train), 1),
-            Piece(lambda: self.action(train, zero), 4 + 8 * rows),
-            Piece(lambda: self.predictor(train, np.exp(zero)).predict(at), rows),
-        ]
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        what, remedy = super().work(rows, train)
-        return what.replace("action", "nested closure"), f"{remedy}, fewer widths or closure='product'"

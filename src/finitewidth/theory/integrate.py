@@ -13,7 +13,7 @@ output the result is exact at any width, depth and number of points (Bassetti et
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,12 +27,11 @@ from finitewidth.data import Dataset
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.general import Nested
 from finitewidth.theory.saddle import hessian, shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
-from finitewidth.theory.solution import Predictor, Theory, TheorySolution
+from finitewidth.theory.solution import Predictor, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
 
 Array = np.ndarray
@@ -173,124 +172,88 @@ def _window(log_density: Callable[[Array], Array], starts: Sequence[tuple[float,
 
 
 @dataclass(frozen=True)
-class Integrated(Theory[Any]):
-    """A theory whose order parameters are integrated over instead of fixed at the saddle."""
+class IntegratedScale(ScaledKernel):
+    """``K_R = s K`` with s integrated over instead of fixed at the saddle."""
 
-    theory: ScaledKernel | Nested
     method = "integrate"
 
-    @property
-    def network(self) -> Network:
-        return self.theory.network
-
-    @property
-    def temperature(self) -> float:
-        return float(self.theory.temperature)
-
-    @property
-    def closure(self) -> str:
-        return str(self.theory.closure)
-
-    def with_network(self, network: Network) -> Integrated:
-        return Integrated(self.theory.with_network(network))
-
-    def for_outputs(self, n_outputs: int) -> Theory[Any]:
-        if n_outputs > 1:
-            raise InputError(
-                f"method = 'integrate' with {n_outputs} outputs",
-                "one output",
-                "use method='saddle', whose Q is a matrix",
-            )
+    def for_outputs(self, n_outputs: int) -> IntegratedScale:
+        """One output only."""
+        _refuse_several(n_outputs)
         return self
 
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        """Of the theory within, and of the draws of an integral over nested order parameters."""
-        pieces = self.theory.pieces(rows, train, at)
-        if isinstance(self.theory, Nested):
-            spectrum, action, predict = pieces
-            return [
-                spectrum,
-                replace(action, times=action.times + rows * _DRAWS // 2),
-                replace(predict, times=predict.times * _DRAWS),
-            ]
-        twice = self.network.depth == 1 and not self.network.phi.odd
-        return [replace(piece, times=piece.times * 2) for piece in pieces] if twice else pieces
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        within = self.theory.operations(rows, train, covariances)
-        return _DRAWS / 8 * within if isinstance(self.theory, Nested) else within
-
-    def operations_of_an_entry(self, train: Dataset) -> float:
-        return self.theory.operations_of_an_entry(train)
-
-    @property
-    def sharing(self) -> Hashable | None:
-        return self.theory.sharing
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        return self.theory.work(rows, train)
-
-    def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
-        return self.theory.factorise(train, memory)
-
-    def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> TheorySolution:
+    def solve(self, train: Dataset, shared: SharedKernel | None = None, memory: float | None = None) -> TheorySolution:
         """Posterior of the order parameters; the saddle is solved first and tells where to integrate."""
         shared = shared or self.factorise(train, memory)
-        saddle = self.theory.solve(train, shared)
+        assert isinstance(shared, KernelSpectrum)
+        saddle = super().solve(train, shared)
         if not saddle.converged:
-            return replace(saddle, theory=self, gradient=None)
-        if isinstance(self.theory, Nested):
-            return integrate_nested(self, self.theory, train, saddle)
-        if self.network.depth == 1 and not self.network.phi.odd:
-            return integrate_mean(self, self.theory, train, saddle, shared)
-        return integrate_scale(self, self.theory, saddle, shared)
+            return replace(saddle, gradient=None)
+        with_mean = self.network.depth == 1 and not self.network.phi.odd
+        return (integrate_mean if with_mean else integrate_scale)(self, saddle, shared)
 
 
-def integrate_scale(
-    theory: Integrated, inner: ScaledKernel, saddle: TheorySolution, shared: KernelSpectrum
-) -> TheorySolution:
+@dataclass(frozen=True)
+class IntegratedNested(Nested):
+    """The nested closure, its order parameters integrated over."""
+
+    method = "integrate"
+    evaluations = 60  # of 512, small ones, whose rehearsal would take as long as they do
+
+    def for_outputs(self, n_outputs: int) -> IntegratedNested:
+        """One output only."""
+        _refuse_several(n_outputs)
+        return self
+
+    def solve(self, train: Dataset, shared: Any = None, memory: float | None = None) -> TheorySolution:
+        """As ``IntegratedScale``."""
+        saddle = super().solve(train, shared, memory)
+        return integrate_nested(self, saddle) if saddle.converged else replace(saddle, gradient=None)
+
+
+def _refuse_several(n_outputs: int) -> None:
+    if n_outputs > 1:
+        raise InputError(
+            f"method = 'integrate' with {n_outputs} outputs", "one output", "use method='saddle', whose Q is a matrix"
+        )
+
+
+def integrate_scale(theory: ScaledKernel, saddle: TheorySolution, shared: KernelSpectrum) -> TheorySolution:
     """Mixture over log s; exact for linear networks with one output."""
-    energy, temperature, shift = shared.energy, inner.temperature, inner.log_prior_scale
+    energy, temperature, shift = shared.energy, theory.temperature, theory.log_prior_scale
     reference = float(np.prod(saddle.order_parameters) * np.exp(shift))
 
     def log_density(x: Array) -> Array:
-        return log_scale_density(x, inner.widths) - energy.change(np.exp(x + shift), reference, temperature)
+        return log_scale_density(x, theory.widths) - energy.change(np.exp(x + shift), reference, temperature)
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, inner, energy))
+    nodes = integrate_log_density(log_density, _bumps(saddle, theory, energy))
     predictor = ScalePredictor(shared, np.exp(nodes.x + shift), nodes.weights, temperature)
-    change = shift_of_scale(nodes.x, inner.widths)
-    mean = np.array([1.0 + nodes.weights @ change / n for n in inner.widths])
+    change = shift_of_scale(nodes.x, theory.widths)
+    mean = np.array([1.0 + nodes.weights @ change / n for n in theory.widths])
     log_evidence = nodes.log_integral - float(energy.energy(reference, temperature))
-    return _solution(theory, saddle, mean, log_evidence, nodes.settled, predictor)
+    return _solution(saddle, mean, log_evidence, nodes.settled, predictor)
 
 
-def _bumps(saddle: TheorySolution, inner: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
+def _bumps(saddle: TheorySolution, theory: ScaledKernel, energy: SpectralEnergy) -> list[tuple[float, float]]:
     """Where the posterior of log s can have weight: every minimum of the action, as wide as its curvature says."""
-    least = 1.0 / sum(2.0 / n for n in inner.widths) + 0.25 * saddle.train.n_points
+    least = 1.0 / sum(2.0 / n for n in theory.widths) + 0.25 * saddle.train.n_points
     out = []
     for minimum in saddle.minima:
         log_q = np.log(minimum.order_parameters)
-        stiffness = energy.outputs / (1.0 / (np.asarray(inner.widths) * minimum.order_parameters)).sum()
-        slope = energy.data_term_slope(float(np.exp(log_q.sum() + inner.log_prior_scale)), inner.temperature)
+        stiffness = energy.outputs / (1.0 / (np.asarray(theory.widths) * minimum.order_parameters)).sum()
+        slope = energy.data_term_slope(float(np.exp(log_q.sum() + theory.log_prior_scale)), theory.temperature)
         out.append((float(log_q.sum()), 1.0 / math.sqrt(max(least, 0.5 * (stiffness - slope)))))
     return out
 
 
 def _solution(
-    theory: Integrated,
-    saddle: TheorySolution,
-    q: Array,
-    log_evidence: float,
-    settled: bool,
-    predictor: Predictor,
-    note: str = "",
+    saddle: TheorySolution, q: Array, log_evidence: float, settled: bool, predictor: Predictor, note: str = ""
 ) -> TheorySolution:
     if not settled:
         unsettled = "the integral over the order parameters has not settled"
         note = "; ".join(filter(None, (unsettled, note, "use method='saddle'")))
     return replace(
         saddle,
-        theory=theory,
         order_parameters=q,
         log_evidence=log_evidence,
         converged=bool(settled and math.isfinite(log_evidence)),
@@ -303,16 +266,14 @@ def _solution(
 # --- an activation with a mean: two dimensions -----------------------------------------------------------------------
 
 
-def integrate_mean(
-    theory: Integrated, inner: ScaledKernel, train: Dataset, saddle: TheorySolution, shared: KernelSpectrum
-) -> TheorySolution:
+def integrate_mean(theory: ScaledKernel, saddle: TheorySolution, shared: KernelSpectrum) -> TheorySolution:
     """Features ``m + g``: ``f | u, q ~ N(u m, q (kappa - m m^T))``, all over the readout precision.
 
     q = |v|^2/N is chi-square over N; u, the component of v along the shared direction, is ``sqrt(N q) sin(angle)`` with
     density cos(angle)^(N-2): both at once are the polar form of the readout vector. Exact for Gaussian features with
     that mean and covariance.
     """
-    network, temperature = theory.network, theory.temperature
+    network, temperature, train = theory.network, theory.temperature, saddle.train
     precision, width = network.readout_precision, network.widths[0]
     unit = unit_network(network)
     mean = kernels.feature_mean(unit, train.x)
@@ -328,11 +289,11 @@ def integrate_mean(
             special.logsumexp(model.angles(q)[1], axis=1) - energy.change(q / precision, reference, temperature)
         )
 
-    nodes = integrate_log_density(log_density, _bumps(saddle, inner, shared.energy))
+    nodes = integrate_log_density(log_density, _bumps(saddle, theory, shared.energy))
     q = np.exp(nodes.x)
     predictor = MeanPredictor(model, q, nodes.weights)
     log_evidence = nodes.log_integral - float(energy.energy(reference, temperature))
-    return _solution(theory, saddle, np.array([nodes.weights @ q]), log_evidence, nodes.settled, predictor)
+    return _solution(saddle, np.array([nodes.weights @ q]), log_evidence, nodes.settled, predictor)
 
 
 @dataclass(frozen=True)
@@ -429,27 +390,27 @@ _FREEDOM = 8.0
 _FEWEST = 50.0  # effective draws below which the result is not called converged
 
 
-def integrate_nested(theory: Integrated, inner: Nested, train: Dataset, saddle: TheorySolution) -> TheorySolution:
+def integrate_nested(theory: Nested, saddle: TheorySolution) -> TheorySolution:
     """Importance sampling in log Q with a quasi-random multivariate-t proposal (8 degrees of freedom, Laplace Hessian).
 
     Every draw costs a Cholesky factor. The message states the effective number of draws and the standard error of the
     log evidence.
     """
-    centre = np.log(saddle.order_parameters)
+    train, centre = saddle.train, np.log(saddle.order_parameters)
     # R with R R^T the inverse Hessian of the action in log Q
-    values, vectors = np.linalg.eigh(hessian(partial(inner.action, train), centre, 1e-4))
-    root = vectors / np.sqrt(np.maximum(values, 0.05 * min(inner.widths)))
+    values, vectors = np.linalg.eigh(hessian(partial(theory.action, train), centre, 1e-4))
+    root = vectors / np.sqrt(np.maximum(values, 0.05 * min(theory.widths)))
     draws, log_proposal = _student_draws(centre, root, seed=0)
-    log_target = np.array([_nested_log_target(inner, train, x) for x in draws])
+    log_target = np.array([_nested_log_target(theory, train, x) for x in draws])
     log_weight = log_target - log_proposal
     log_evidence = float(special.logsumexp(log_weight) - math.log(len(draws)))
     weights = np.exp(log_weight - special.logsumexp(log_weight))
     effective = float(1.0 / (weights**2).sum())
     error = math.sqrt(max(1.0 / effective - 1.0 / len(draws), 0.0))
     kept = weights > 1e-6 / len(draws)
-    predictor = NestedMixture(inner, train, np.exp(draws[kept]), weights[kept] / weights[kept].sum())
+    predictor = NestedMixture(theory, train, np.exp(draws[kept]), weights[kept] / weights[kept].sum())
     note = f"{effective:.0f} effective of {len(draws)} draws, log evidence +- {error:.2g}"
-    return _solution(theory, saddle, weights @ np.exp(draws), log_evidence, effective >= _FEWEST, predictor, note)
+    return _solution(saddle, weights @ np.exp(draws), log_evidence, effective >= _FEWEST, predictor, note)
 
 
 def _student_draws(centre: Array, root: Array, seed: int) -> tuple[Array, Array]:
@@ -467,9 +428,9 @@ def _student_draws(centre: Array, root: Array, seed: int) -> tuple[Array, Array]
     return centre + t @ root.T, log_density
 
 
-def _nested_log_target(inner: Nested, train: Dataset, log_q: Array) -> float:
-    prior = sum(float(log_scale_density(x[None], (n,))[0]) for x, n in zip(log_q, inner.widths, strict=True))
-    return prior - inner.energy(train, np.exp(log_q))
+def _nested_log_target(theory: Nested, train: Dataset, log_q: Array) -> float:
+    prior = sum(float(log_scale_density(x[None], (n,))[0]) for x, n in zip(log_q, theory.widths, strict=True))
+    return prior - theory.energy(train, np.exp(log_q))
 
 
 @dataclass(frozen=True)

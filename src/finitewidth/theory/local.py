@@ -20,7 +20,6 @@ from finitewidth.inference.prediction import Prediction
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
 from finitewidth.linalg import Spectrum, require_memory, x_minus_log1p
 from finitewidth.networks import LocalNetwork, Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy, action
 from finitewidth.theory.saddle import (
     LogCholesky,
@@ -48,6 +47,9 @@ class LocalRenormalisation(Theory["PatchGram"]):
     network: LocalNetwork
     temperature: float
     method = "saddle"
+    work = "an order parameter for pairs of patches"
+    remedy = f"{Theory.remedy}, larger patches or strides, or average pooling"
+    evaluations = 60
 
     @property
     def shared_weights(self) -> bool:
@@ -86,25 +88,6 @@ class LocalRenormalisation(Theory["PatchGram"]):
         """The local kernels serve every number of channels, temperature and readout precision."""
         return "patches", unit_network(self.network).with_width(1)
 
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        gram = self.factorise(train)
-        problem = LocalProblem(self, train, gram)
-        predictor = LocalPredictor(problem, problem.identity)
-        return [
-            Piece(lambda: self.factorise(train), 1),
-            Piece(lambda: problem.energy(problem.identity), rows * _evaluations(gram.n_patches)),
-            Piece(lambda: predictor.predict(at), rows),
-        ]
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        patches = self.network.grid(train.x).n_patches
-        return _evaluations(patches) * rows * (3.0 * train.y.size**3 + covariances)
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        more = f", {rows} rows" if rows > 1 else ""
-        what = f"an order parameter for pairs of patches on {train.n_points:,} training points{more}"
-        return what, "use fewer training points (n_train), larger patches or strides, or average pooling"
-
 
 def rate_on_patches(network: Network, order_parameters: Array) -> float:
     """``N (tr Q - log det Q - dim)``, N the neurons that share Q; without weight sharing the sum over patches."""
@@ -112,11 +95,6 @@ def rate_on_patches(network: Network, order_parameters: Array) -> float:
     if network.shares_weights:
         return matrix_rate(width, q.reshape(math.isqrt(q.size), -1))[0]
     return float(width * x_minus_log1p(q - 1.0).sum())
-
-
-def _evaluations(patches: int) -> int:
-    """Of an action, until it is minimised: measured on digits, from one to 16 patches."""
-    return 16 if patches < 16 else 60
 
 
 # --- kernels of the patches, contracted with Q -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ from finitewidth.inference.likelihoods import Gaussian, Likelihood
 from finitewidth.inference.methods import Control, Problem, gaussian_temperature
 from finitewidth.networks import Network
 from finitewidth.theory.general import General, Nested
-from finitewidth.theory.integrate import Integrated
+from finitewidth.theory.integrate import IntegratedNested, IntegratedScale
 from finitewidth.theory.local import LocalRenormalisation
 from finitewidth.theory.scaled import ScaledKernel
 from finitewidth.theory.solution import Theory
@@ -26,10 +26,10 @@ def _put_closure(method: Saddle | Integrate) -> None:
         checks.choice("closure", method.closure, CLOSURES)
 
 
-def _closures_differ(network: Network) -> bool:
-    """Whether Q inside the next activation is not Q in front of the kernel."""
+def _nested(closure: str | None, network: Network) -> bool:
+    """Whether Q acts inside the next activation, and that is not the same as in front of the kernel."""
     deep = network.kernel_recursion and network.depth > 1
-    return deep and not (network.phi.homogeneous and network.offset_precision is None)
+    return deep and closure != "product" and not (network.phi.homogeneous and network.offset_precision is None)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Saddle(TheoryMethod):
         if network.own:
             return General(stated(network), likelihood)
         if not isinstance(likelihood, Gaussian):
-            if network.patched or (self.closure == "nested" and _closures_differ(network)):
+            if network.patched or (self.closure == "nested" and _nested(self.closure, network)):
                 raise InputError(
                     f"the likelihood {likelihood!r} with order parameters of patches, or with closure 'nested'",
                     "a Gaussian likelihood there; others with one number a layer, closure 'product'",
@@ -69,7 +69,9 @@ class Saddle(TheoryMethod):
             return General(network, likelihood)
         if network.patched:
             return LocalRenormalisation(network, likelihood.temperature)  # type: ignore[arg-type]
-        return scalar_theory(network, likelihood, self.closure, Solver.of(self.solver))
+        if _nested(self.closure, network):
+            return Nested(network, likelihood, by_default=self.closure is None)
+        return ScaledKernel(network, likelihood.temperature, solver=Solver.of(self.solver))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Integrate(TheoryMethod):
     def __post_init__(self) -> None:
         _put_closure(self)
 
-    def theory(self, problem: Problem, control: Control | None = None) -> Integrated:
+    def theory(self, problem: Problem, control: Control | None = None) -> Theory[Any]:
         """See ``TheoryMethod``."""
         network, temperature = problem.network, gaussian_temperature(problem, self)
         if network.own or network.patched:
@@ -95,7 +97,9 @@ class Integrate(TheoryMethod):
                 "use method='saddle'",
             )
         _refuse_closure(self.closure, network)
-        return Integrated(scalar_theory(network, Gaussian(temperature), self.closure, EXACT))
+        if _nested(self.closure, network):
+            return IntegratedNested(network, Gaussian(temperature))
+        return IntegratedScale(network, temperature, solver=EXACT)
 
 
 @dataclass(frozen=True)
@@ -129,15 +133,6 @@ def _served(theory: Theory[Any], solver: Solver) -> Theory[Any]:
             "use one of them, or solver='exact'",
         )
     return theory
-
-
-def scalar_theory(
-    network: Network, noise: Gaussian, closure: str | None, solver: Solver = AUTO
-) -> ScaledKernel | Nested:
-    """One number a layer."""
-    if closure == "product" or not _closures_differ(network):
-        return ScaledKernel(network, noise.temperature, solver=solver)
-    return Nested(network, noise, by_default=closure is None)
 
 
 def stated(network: Network) -> Network:

@@ -24,7 +24,6 @@ from finitewidth.inference.likelihoods import LOG_2PI, Gaussian, GaussianPosteri
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import action
 from finitewidth.theory.krylov import KrylovKernel
 from finitewidth.theory.saddle import LogCholesky, matrix_minima, scale_minima, shift_of_scale, squarable
@@ -43,7 +42,6 @@ from finitewidth.theory.spectrum import (
     OneSpectrum,
     evidence_gradient,
     require_exact,
-    spectra_are_kept,
     unit_network,
 )
 
@@ -89,7 +87,7 @@ class ScaledKernel(OneSpectrum):
 
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
         """
-        if shared is None and self._needs_no_spectrum(train, memory):
+        if shared is None and self.infinite and not self.solver.uses_krylov(self.network, train, memory):
             return self._at_one_temperature(train, memory)
         shared = shared or self.factorise(train, memory)
         if isinstance(shared, KernelSpectrum):
@@ -120,22 +118,6 @@ class ScaledKernel(OneSpectrum):
     def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
         """Of the training targets under K_R."""
         return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        if rows == 1 and self._needs_no_spectrum(train, None):
-            return [Piece(lambda: self.solve(train).predictor.predict(at), 1)]
-        return super().pieces(rows, train, at)
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        if rows == 1 and self._needs_no_spectrum(train, None):
-            return float(train.n_points) ** 3 + covariances
-        return super().operations(rows, train, covariances)
-
-    def _needs_no_spectrum(self, train: Dataset, memory: float | None) -> bool:
-        """Whether nobody needs one: no scale is to be found, and none is kept for other temperatures."""
-        if not self.infinite or spectra_are_kept():
-            return False
-        return not self.solver.uses_krylov(self.network, train, memory)
 
     def _at_one_temperature(self, train: Dataset, memory: float | None) -> TheorySolution:
         """Infinite width by a Cholesky factor, a tenth of the work of a spectrum."""

@@ -19,7 +19,6 @@ from finitewidth.inference.likelihoods import Gaussian, Likelihood, Posterior
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.learned import LearnedFeatures, leading
 from finitewidth.theory.saddle import GRADIENT_TOLERANCE, Minimum
 
@@ -37,11 +36,15 @@ Shared = TypeVar("Shared")
 class Theory(Displayed, abc.ABC, Generic[Shared]):
     """Order parameters, what they cost and how they renormalise the kernel; solved on a training set.
 
-    method: as rows call it. estimates_itself: whether solving says beforehand how long it takes.
+    method: as rows call it. work, remedy: what is said of what takes too long. evaluations: factors of a covariance
+    that one solution takes beside what is shared, roughly, and rather more; None where solving says beforehand how
+    long it takes.
     ``Shared`` is what solutions on one training set have in common, whatever their widths and temperatures.
     """
 
-    estimates_itself: ClassVar[bool] = False
+    work: ClassVar[str] = "the action"
+    remedy: ClassVar[str] = "use fewer training points (n_train)"
+    evaluations: ClassVar[int | None] = 16
 
     if TYPE_CHECKING:  # fields in most theories, derived in others
 
@@ -74,12 +77,12 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Whether order parameters belong to patches."""
         return self.network.patched and not self.network.own and self.method != "infinite"
 
+    @abc.abstractmethod
     def rate(self, order_parameters: Array) -> float:
-        """Twice what Q costs, nats. Raises InputError where Q has no one value."""
-        raise _no_one_value("the information")
+        """Twice what Q costs, nats."""
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R at Q, (points1, points2). Raises InputError where Q has no one value."""
+        """K_R at Q, (points1, points2). Raises InputError where Q alone does not decide it."""
         raise _no_one_value("the kernel")
 
     @abc.abstractmethod
@@ -111,24 +114,6 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
     def reusable(self, shared: Shared) -> bool:
         """Whether later calls may start from it too: not where solutions change it."""
         return True
-
-    # --- how long it takes (``solving.py``) ---------------------------------------------------------------------
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        """The pieces of a curve of so many rows on some training and test points; none where it estimates itself."""
-        return []
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        """Of such a curve, roughly, and rather more; covariances: what assembling them once takes."""
-        return 0.0
-
-    def operations_of_an_entry(self, train: Dataset) -> float:
-        """Of a covariance matrix."""
-        return 10.0 * self.network.n_patches(train.x.shape[1:]) ** 2 + 50.0 * self.network.depth
-
-    @abc.abstractmethod
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        """What is done, and what to do where that takes too long."""
 
     def _facts(self) -> dict[str, Any]:
         place = {name: getattr(self, name) for name in ("method", "closure", "network", "temperature")}
@@ -361,6 +346,8 @@ class TheorySolution(Displayed):
     @property
     def information(self) -> float:
         """``N I(Q) = rate/2`` in nats, see ``fw.features.information``; InputError for integrated order parameters."""
+        if self.theory.method == "integrate":
+            raise _no_one_value("the information")
         return 0.5 * float(self.theory.rate(self.order_parameters))
 
     def kernel(self, x: Array) -> Array:
@@ -368,6 +355,8 @@ class TheorySolution(Displayed):
 
         Raises InputError for integrated order parameters, and for those measured on neurons.
         """
+        if self.theory.method == "integrate":
+            raise _no_one_value("the kernel")
         return self.theory.covariance(self.order_parameters, x)
 
     @property

@@ -25,7 +25,7 @@ from finitewidth.theory.validated import warn_outside_validated
 
 Array = np.ndarray
 _RATE = 4e9  # operations a second that any machine does; most do several times as many
-_BRIEF = 4.0  # seconds of a job that is not worth a rehearsal
+_BRIEF = 6.0  # seconds of a job that is not worth a rehearsal
 _HEAVY = 0.05  # seconds of one evaluation that is too long for one
 _KRYLOV_POINTS = 2048  # that the product with a kernel is measured on
 # Passes over the kernel, measured on 2000 to 10000 points: 16 to 24 for the targets, 6 to 12 for the test points.
@@ -109,48 +109,58 @@ def watched(
     """
     sizes = [train.n_points] if sizes is None else sizes
     first, rows = theories[0], len(theories)
-    if first.estimates_itself:
+    if first.evaluations is None:
         yield durations.Jobs(rows * len(sizes)).one
         return
-    krylov = isinstance(first, ScaledKernel) and first.solver.uses_krylov(first.network, train, memory)
-    seconds = 0.0
-    if durations.wanted():
-        if isinstance(first, ScaledKernel) and krylov:
+    work, seconds = first.work, 0.0
+    if isinstance(first, ScaledKernel) and first.solver.uses_krylov(first.network, train, memory):
+        work = "a Krylov space"
+        if durations.wanted():
             seconds = sum(_krylov_seconds(first, train, test, size, memory) for size in sizes)
-        else:
-            seconds = _seconds(first, rows, train, test, sizes)
-    points = f"a Krylov space on {train.n_points:,} training points", "use fewer training points (n_train)"
-    durations.require_time(seconds, *(points if krylov else first.work(rows, train)))
+    elif durations.wanted() and _operations(first, rows, train, test) * len(sizes) > _BRIEF * _RATE:
+        seconds = _seconds(first, rows, train, test, sizes)
+    more = f", {rows} rows" if rows > 1 else ""
+    durations.require_time(seconds, f"{work} on {train.n_points:,} training points{more}", first.remedy)
     with durations.settled():
         yield contextlib.nullcontext
 
 
+def _operations(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None) -> float:
+    """Of the solutions on a training set, roughly, and rather more."""
+    factors = 1 + rows * (theory.evaluations or 0)
+    values = train.y.size if theory.evaluations else train.n_points
+    entries = train.n_points * (train.n_points + (0 if test is None else test.n_points))
+    return factors * (8.0 * values**3 + _of_an_entry(theory, train) * entries)
+
+
+def _of_an_entry(theory: Theory[Any], train: Dataset) -> float:
+    """Operations of an entry of a covariance; of a network of the user's own, who knows."""
+    network = theory.network
+    return 1000.0 if network.own else 10.0 * network.n_patches(train.x.shape[1:]) ** 2 + 50.0 * network.depth
+
+
 def _seconds(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None, sizes: Sequence[int]) -> float:
-    """0 where it is not worth a rehearsal, or cannot be known."""
-    count = train.n_points
-    entry = theory.operations_of_an_entry(train)
-    entries = entry * count * (count + (0 if test is None else len(test)))
-    operations = len(sizes) * theory.operations(rows, train, entries)
-    if operations < _BRIEF * _RATE:
-        return 0.0
-    if entry * durations.first_size(count) ** 2 > _HEAVY * _RATE:
-        return operations / (4.0 * _RATE)  # an evaluation on the fewest points takes long: no rehearsal
-    try:
-        with np.errstate(all="ignore"):
-            seconds = _rehearsed(theory, rows, train, test)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # the job itself will say what is wrong with it
-        return 0.0
-    return sum(map(seconds, sizes))
+    """Of all solutions and their predictions, from one solved on ever more points; 0 where it cannot be known.
 
-
-def _rehearsed(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None) -> Callable[[int], float]:
-    """Seconds of a curve as a function of the number of training points: rehearsed on a few of them."""
+    Where solutions share the work that counts, that is done once; otherwise it is done for each.
+    """
+    if _of_an_entry(theory, train) * durations.first_size(train.n_points) ** 2 > _HEAVY * _RATE:
+        return len(sizes) * _operations(theory, rows, train, test) / (8.0 * _RATE)  # even the fewest points take long
 
     def work(count: int) -> list[Piece]:
-        at = train.x[:1] if test is None else _some(test, math.ceil(count * test.n_points / train.n_points)).x
-        return theory.pieces(rows, _some(train, count), at)
+        part = _some(train, count)
+        at = part.x[:1] if test is None else _some(test, math.ceil(count * test.n_points / train.n_points)).x
 
-    return durations.rehearsed(work, train.n_points)
+        def solution() -> None:
+            theory.solve(part, _shared(theory, part, {}, Control(), rows == 1)).predictor.predict(at)
+
+        return [Piece(solution, rows if theory.evaluations else 1)]
+
+    try:
+        with np.errstate(all="ignore"):
+            return sum(map(durations.rehearsed(work, train.n_points), sizes))
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError):  # the job itself will say what is wrong with it
+        return 0.0
 
 
 def _some(data: Dataset, count: int) -> Dataset:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,10 +14,9 @@ from finitewidth.data import Dataset
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import Spectrum, left_over, require_memory
 from finitewidth.networks import Network
-from finitewidth.runs.durations import Piece
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.solution import EvidenceGradient, Theory, gradient_of
-from finitewidth.theory.solver import AUTO, Solver, exact_bytes, obstacle_to_krylov
+from finitewidth.theory.solver import AUTO, Solver, exact_bytes
 
 Array = np.ndarray
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -33,29 +30,6 @@ def unit_network(network: AnyNetwork) -> AnyNetwork:
 def sharing(network: Network, solver: Solver = AUTO) -> Hashable:
     """Of theories that need the spectrum of one kernel."""
     return "spectrum", unit_network(network).with_width(1), solver
-
-
-Compute = Callable[[np.ndarray], Spectrum]
-Keeper = Callable[[Network, np.ndarray, Compute], Spectrum]
-_keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
-
-
-@contextmanager
-def keeping(keeper: Keeper) -> Iterator[None]:
-    """Ask ``keeper(unit network, x, compute)`` for every spectrum, in this thread and for as long as this lasts.
-
-    A sweep keeps them for its next points and its next run.
-    """
-    token = _keeper.set(keeper)
-    try:
-        yield
-    finally:
-        _keeper.reset(token)
-
-
-def spectra_are_kept() -> bool:
-    """Whether somebody keeps them here, for other temperatures."""
-    return _keeper.get() is not None
 
 
 class KernelSpectrum:
@@ -74,12 +48,7 @@ class KernelSpectrum:
         """Assemble and factorise; at most four P x P arrays are alive. Raises MemoryCapError beforehand."""
         require_exact(train, memory)
         unit = unit_network(network)
-        keeper = _keeper.get()
-
-        def compute(x: Array) -> Spectrum:
-            return Spectrum.of(kernels.nngp(unit, x), overwrite=True)
-
-        return cls(unit, train, compute(train.x) if keeper is None else keeper(unit, train.x, compute))
+        return cls(unit, train, Spectrum.of(kernels.nngp(unit, train.x), overwrite=True))
 
     def predictor(
         self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
@@ -114,6 +83,9 @@ def require_exact(train: Dataset, memory: float | None) -> None:
 class OneSpectrum(Theory[Any]):
     """A theory that one spectrum serves at every width, temperature and readout precision."""
 
+    work = "an eigendecomposition"
+    remedy = "use fewer training points (n_train), or solver='krylov' (fully connected, one output)"
+    evaluations = 0
     solver: Solver = AUTO
 
     def factorise(self, train: Dataset, memory: float | None = None) -> Any:
@@ -123,17 +95,6 @@ class OneSpectrum(Theory[Any]):
     def sharing(self) -> Hashable:
         """One spectrum serves every width, temperature and readout precision, with one output or several."""
         return sharing(self.network, self.solver)
-
-    def pieces(self, rows: int, train: Dataset, at: Array) -> list[Piece]:
-        return [Piece(lambda: KernelSpectrum.of(self.network, train).points(at), 1)]
-
-    def operations(self, rows: int, train: Dataset, covariances: float) -> float:
-        return 8.0 * train.n_points**3 + covariances
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        krylov = "" if obstacle_to_krylov(self.network, train) else ", or solver='krylov'"
-        what = f"an eigendecomposition on {train.n_points:,} training points, whose progress cannot be shown"
-        return what, "use fewer training points (n_train)" + krylov
 
 
 def evidence_gradient(

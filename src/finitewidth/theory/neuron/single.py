@@ -117,10 +117,7 @@ class NeuronTheory(Theory[Design]):
     options: SingleNeuron = field(default_factory=lambda: SingleNeuron())
     control: Control = field(default_factory=Control, repr=False)
     method = "neuron"
-    estimates_itself = True
-
-    def work(self, rows: int, train: Dataset) -> tuple[str, str]:
-        return f"particles on {train.n_points:,} training points", _REMEDY
+    evaluations = None
 
     def rate(self, order_parameters: Array) -> float:
         """Of Q = lambda_1 E[v v^T]: what the action would charge for it, twice nats."""
