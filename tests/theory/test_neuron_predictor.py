@@ -12,9 +12,8 @@ from scipy.optimize import minimize_scalar
 
 import finitewidth as fw
 from finitewidth import kernels
-from finitewidth.checks.exceptions import InputError
 from finitewidth.theory.neuron.design import Design, whitened
-from finitewidth.theory.neuron.predictor import NeuronPredictor, NoPredictor, draw_readouts
+from finitewidth.theory.neuron.predictor import NeuronPredictor, draw_readouts
 from finitewidth.theory.neuron.single import starting_field
 from theory.linear_neuron import linear_neuron
 from theory.one_particle import T, close, key, ran
@@ -311,11 +310,3 @@ def test_order_parameters(name, outputs, shape):
     predictor = predictor_of(name, outputs)
     assert predictor.order_parameters.shape == shape
     close(predictor.order_parameters, predictor.result.order.reshape(shape))
-
-
-def test_nothing_is_predicted_without_convergence():
-    predictor = NoPredictor("residual 3; samples serve: --method sample")
-    with pytest.raises(InputError, match=r"not converged \(residual 3\); wanted: .*; samples serve: --method sample"):
-        predictor.predict(images(3))
-    with pytest.raises(InputError, match="not converged"):
-        _ = predictor.features

@@ -26,41 +26,7 @@ def several(train, outputs=2):
     return fw.Dataset(train.x, y, classes=())
 
 
-# --- widths of mean-field readouts ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("readout", ["standard", "mean-field"])
-@pytest.mark.parametrize("case", ["one", "product", "nested", "outputs", "deep outputs", "cnn", "pooled"])
-def test_the_gradient_in_the_width(case, readout, make_data):
-    """Central differences of the solved evidence, N = 300 +- 3, one layer at a time; errors are of order 1/N^2."""
-    train, T = make_data(6, 4), 0.1
-    images = fw.Dataset(train.x.reshape(6, 2, 2), train.y, classes=())
-
-    def made(widths):
-        if case in ("cnn", "pooled"):
-            pool = "average" if case == "pooled" else "none"
-            return fw.Convolutional(channels=widths[0], patch=(1, 2), pool=pool, readout=readout)
-        return fw.FullyConnected(widths=widths, weight_precision=1.2, readout=readout)
-
-    def solved(widths):
-        data = images if case in ("cnn", "pooled") else several(train) if "outputs" in case else train
-        closure = case if case in ("product", "nested") else None
-        return fw.solve(fw.theory_of(made(widths), T, closure), data)
-
-    widths = (300, 200) if case in ("product", "nested", "deep outputs") else (300,)
-    gradient = solved(widths).evidence_gradient()["width"]
-    assert gradient.shape == (len(widths),)
-    for layer in range(len(widths)):
-        ends = [
-            solved(tuple(n + sign * 3 * (k == layer) for k, n in enumerate(widths))).log_evidence for sign in (1, -1)
-        ]
-        assert gradient[layer] == pytest.approx((ends[0] - ends[1]) / 6.0, rel=2e-3, abs=2e-8)
-    assert "width" in solved(widths).evidence_gradient()
-
-
-def test_infinite_width_has_no_gradient_in_widths(train):
-    network = fw.FullyConnected(widths=(9,), readout="mean-field")
-    assert fw.solve(fw.theory_of(network, 0.1, method="infinite"), train).evidence_gradient()["width"].size == 0
+# --- the gradient of the log evidence --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("readout", ["standard", "mean-field"])
@@ -302,8 +268,6 @@ def test_own_theories_are_those_of_the_package(train, test_set):
     found, expected = solution.evidence_gradient(), truth.evidence_gradient()
     assert found["temperature"] == pytest.approx(expected["temperature"], rel=1e-4)
     np.testing.assert_allclose(found["weight_precision"], expected["weight_precision"], rtol=1e-4)
-    assert np.isnan(found["width"]).all()
-    assert found["width"].shape == (2,)
     infinite = General(network, Gaussian(0.1), infinite=True)
     assert (infinite.widths, infinite.method, infinite.rate(np.ones(2)), General(network, Gaussian(0.1)).infinite) == (
         *((), "infinite"),

@@ -83,22 +83,6 @@ def test_evidence_gradients(case, method, train):
         assert gradient["weight_precision"][k] == pytest.approx(slope(with_precision, precision), rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if "readout" not in c], ids=str)
-def test_width_gradient(case, train, dense):
-    """Widths are whole numbers in the public face, so differences of the dense action at the saddle's Q."""
-    network, step = network_of(case), 1e-6
-    solution = saddle(network, train)
-    q = solution.order_parameters
-    for k in range(network.depth):
-        rate = q[k] - 1.0 - np.log(q[k])
-        assert solution.evidence_gradient()["width"][k] == pytest.approx(-0.5 * rate, rel=1e-8, abs=1e-14)
-    wider = [n + 1 for n in network.widths]
-    between = saddle(fw.FullyConnected(**(case | {"widths": tuple(wider)})), train)
-    change = between.log_evidence - solution.log_evidence
-    mean_gradient = 0.5 * (solution.evidence_gradient()["width"].sum() + between.evidence_gradient()["width"].sum())
-    assert change == pytest.approx(mean_gradient, rel=0.1, abs=step)
-
-
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_mean_field_is_a_precision_of_n_times_lambda(activation, train, test_set):
     mean_field = fw.FullyConnected(

@@ -164,11 +164,11 @@ class General(Theory[Any]):
         return [line[k] for k in np.flatnonzero(found)]
 
     def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
-        """See ``TheorySolution.evidence_gradient``; that in the widths is not known (NaN), nor that in other noise."""
+        """See ``TheorySolution.evidence_gradient``; that in other noise than Gaussian is not known (NaN)."""
         posterior = self.posterior(train, q)
         by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan
         by_log_precision = -self.pull_precisions(train, q, posterior.cotangent())
-        return gradient_of(self.network, by_temperature, by_log_precision, self.by_width(q))
+        return gradient_of(self.network, by_temperature, by_log_precision)
 
     def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
         """``<cotangent, d K_R / d log lambda_l>`` at fixed Q, l = 0 .. L."""
@@ -177,10 +177,6 @@ class General(Theory[Any]):
             return covariance(self.network.with_precision(tuple(values)), q, train.x, train.x)
 
         return by_log(at, np.asarray(self.network.weight_precision), cotangent)
-
-    def by_width(self, q: Array) -> Array:
-        """Of the log evidence at a fixed kernel; rate and covariance may be known at whole widths alone."""
-        return np.full(self.network.depth, np.nan)
 
 
 def covariance(network: Network, order_parameters: Array, x1: Array, x2: Array) -> Array:
@@ -286,6 +282,3 @@ class Nested(General):
 
     def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
         return kernels.nngp_pullback(self.renormalised(q), train.x, cotangent)
-
-    def by_width(self, q: Array) -> Array:
-        return -0.5 * x_minus_log1p(q - 1.0)

@@ -222,11 +222,6 @@ class LocalProblem:
         leading = np.linalg.eigh(pull)[1][:, :, -1]
         return 0.5 * scale * (self.identity + dim * leading[:, :, None] * leading[:, None, :])
 
-    def energy(self, blocks: Array) -> tuple[float, Array]:
-        """-log N(y; 0, K_R + T) and its derivative in Q."""
-        posterior = self.posterior(blocks)
-        return posterior.energy, self.scale * self.gram.project(posterior.cotangent())
-
     def posterior(self, blocks: Array) -> GaussianPosterior:
         """Of all training values under K_R(Q)."""
         return Gaussian(self.theory.temperature).posterior(self.scale * self.gram.contract(blocks), self.y)
@@ -237,8 +232,9 @@ class LocalProblem:
         rate, slope = sum(rate for rate, _ in rates), np.stack([slope for _, slope in rates])
         if not math.isfinite(rate):
             return math.inf, slope
-        energy, by_q = self.energy(blocks)
-        return float(action(rate, energy)), 0.5 * slope + by_q
+        posterior = self.posterior(blocks)
+        by_q = self.scale * self.gram.project(posterior.cotangent())
+        return float(action(rate, posterior.energy)), 0.5 * slope + by_q
 
     def evidence_gradient(self, blocks: Array) -> EvidenceGradient:
         """See ``TheorySolution.evidence_gradient``; lambda_0 by a central difference of the energy at fixed Q."""
@@ -251,9 +247,8 @@ class LocalProblem:
             problem = LocalProblem(moved, self.train, moved.factorise(self.train))
             energies.append(problem.posterior(blocks).energy)
         by_readout = float(np.vdot(posterior.cotangent(), self.scale * self.gram.contract(blocks)))
-        by_width = -0.5 * sum(matrix_rate(1.0, q)[0] for q in blocks)
         by_log_precision = np.array([-(energies[0] - energies[1]) / (2.0 * step), by_readout])
-        return gradient_of(network, -posterior.by_temperature(), by_log_precision, [by_width])
+        return gradient_of(network, -posterior.by_temperature(), by_log_precision)
 
     def flat(self, blocks: Array) -> Array:
         """Q as the public face shows it: (n D, n D), (n, D, D), or (n,) for one output without weight sharing."""

@@ -130,7 +130,7 @@ class ScaledKernel(OneSpectrum):
         posterior = predictor.posterior
         assert isinstance(posterior, GaussianPosterior)
         by_log_precision = -kernels.nngp_pullback(self.network, predictor.train.x, posterior.cotangent())
-        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision, ())
+        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision)
 
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         minima = []
@@ -140,16 +140,15 @@ class ScaledKernel(OneSpectrum):
             q = minima[0].order_parameters if minima else np.full(len(self.widths), math.nan)
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
         predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
-        gradient = partial(self._gradient, shared, q, scale) if isinstance(shared, KernelSpectrum) else None
+        gradient = partial(self._gradient, shared, scale) if isinstance(shared, KernelSpectrum) else None
         if not self.infinite:
             return at_saddle(self, train, minima, q, predictor, gradient)
         evidence = -float(shared.energy.energy(scale, self.temperature))
         return at_infinite_width(self, train, evidence, predictor, gradient)
 
-    def _gradient(self, shared: KernelSpectrum, q: Array, scale: float) -> EvidenceGradient:
+    def _gradient(self, shared: KernelSpectrum, scale: float) -> EvidenceGradient:
         energy = shared.energy
-        rotated = energy.rotated.reshape(energy.size, -1)
-        return evidence_gradient(self, shared, np.full(energy.outputs, scale), rotated, -0.5 * x_minus_log1p(q - 1.0))
+        return evidence_gradient(self, shared, np.full(energy.outputs, scale), energy.rotated.reshape(energy.size, -1))
 
 
 # --- several outputs -------------------------------------------------------------------------------------------------
@@ -189,10 +188,7 @@ class SeveralOutputs(OneSpectrum):
 
     def _gradient(self, shared: KernelSpectrum, order_parameter: Array) -> EvidenceGradient:
         q, vectors = np.linalg.eigh(order_parameter)
-        _, shift = self._rate(q)
-        by_width = np.array([-0.5 * x_minus_log1p(shift / n).sum() for n in self.widths])
-        scales, rotated = q / self.network.readout_precision, shared.energy.rotated @ vectors
-        return evidence_gradient(self, shared, scales, rotated, by_width)
+        return evidence_gradient(self, shared, q / self.network.readout_precision, shared.energy.rotated @ vectors)
 
     def _common_scale(self, shared: KernelSpectrum) -> float:
         """prod_l Q_l of the best multiple of the identity."""

@@ -132,6 +132,20 @@ class Predictor(Protocol):
     def predict(self, x: Array) -> Prediction: ...
 
 
+@dataclass(frozen=True)
+class NoPredictor:
+    """Of a solution that cannot predict: what is said instead of numbers."""
+
+    why: InputError
+
+    def predict(self, x: Array) -> Prediction:
+        raise self.why
+
+    @property
+    def features(self) -> LearnedFeatures:
+        raise self.why
+
+
 class StatesCovariance(Protocol):
     """A theory that states K_R at given Q."""
 
@@ -163,11 +177,18 @@ class CovariancePredictor:
 
 
 class EvidenceGradient(TypedDict):
-    """Derivatives of the log evidence, nats per unit of each; weight_precision: (L + 1,). width: (L,)."""
+    """Derivatives of the log evidence, nats per unit of each; weight_precision: (L + 1,)."""
 
     temperature: float
     weight_precision: Array
-    width: Array
+
+
+def gradient_of(network: Network, by_temperature: float, by_log_precision: Array) -> EvidenceGradient:
+    """From derivatives in the logarithms of the precisions."""
+    return {
+        "temperature": by_temperature,
+        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
+    }
 
 
 @dataclass(frozen=True)
@@ -294,7 +315,8 @@ class TheorySolution(Displayed):
 
     def bare(self) -> Self:
         """The same without its matrices: what ``validity`` needs."""
-        return replace(self, predictor=_NOTHING, gradient=None)
+        why = InputError("a solution without its matrices", "one that was just solved", "solve again")
+        return replace(self, predictor=NoPredictor(why), gradient=None)
 
     @property
     def action(self) -> float:
@@ -377,7 +399,7 @@ class TheorySolution(Displayed):
     def evidence_gradient(self) -> EvidenceGradient:
         """Derivatives of the log evidence at the saddle: by the envelope theorem only the explicit ones count.
 
-        ``{"temperature": float, "weight_precision": (L + 1,), "width": (L,)}``, nats per unit of each.
+        ``{"temperature": float, "weight_precision": (L + 1,)}``, nats per unit of each.
         Raises InputError where the theory has none (integrated order parameters).
         """
         if self.gradient is None:
@@ -408,16 +430,6 @@ def check_convergence(minima: Sequence[Minimum], values: int) -> tuple[bool, str
     return True, ""
 
 
-class _Nothing:
-    """The predictor of a solution whose matrices were left behind."""
-
-    def predict(self, x: Array) -> Prediction:
-        raise InputError("a solution without its matrices", "one that was just solved", "solve again")
-
-
-_NOTHING = _Nothing()
-
-
 def at_saddle(
     theory: Theory[Any],
     train: Dataset,
@@ -445,20 +457,3 @@ def at_infinite_width(
     """The solution without order parameters; it has converged where its log evidence is finite."""
     finite = math.isfinite(evidence)
     return TheorySolution(theory, train, np.empty(0), evidence, finite, "", (), predictor, gradient)
-
-
-def gradient_of(
-    network: Network, by_temperature: float, by_log_precision: Array, by_width: ArrayLike
-) -> EvidenceGradient:
-    """From derivatives in the logarithms of the precisions, and in the widths at a fixed kernel.
-
-    With the mean-field readout the kernel falls with the last width as with the readout's precision.
-    """
-    by_width = np.array(by_width, dtype=float)
-    if network.readout == "mean-field" and by_width.size:
-        by_width[-1] += by_log_precision[-1] / network.widths[-1]
-    return {
-        "temperature": by_temperature,
-        "weight_precision": by_log_precision / np.asarray(network.weight_precision),
-        "width": by_width,
-    }

@@ -97,9 +97,7 @@ class OneSpectrum(Theory[Any]):
         return sharing(self.network, self.solver)
 
 
-def evidence_gradient(
-    theory: OneSpectrum, shared: KernelSpectrum, scales: Array, rotated: Array, by_width: Array
-) -> EvidenceGradient:
+def evidence_gradient(theory: OneSpectrum, shared: KernelSpectrum, scales: Array, rotated: Array) -> EvidenceGradient:
     """See ``TheorySolution.evidence_gradient``; d/d lambda_l through the kernel recursion.
 
     scales (D,): of the unit kernel, of D independent outputs. rotated (P, D): their targets in its eigenbasis.
@@ -116,7 +114,7 @@ def evidence_gradient(
     cotangent *= 0.5  # d energy / d K of the unit kernel
     by_log_precision = -kernels.nngp_pullback(shared.network, shared.train.x, cotangent)
     by_log_precision[-1] = -0.5 * data_term
-    return gradient_of(theory.network, by_temperature, by_log_precision, by_width)
+    return gradient_of(theory.network, by_temperature, by_log_precision)
 
 
 @dataclass(frozen=True)

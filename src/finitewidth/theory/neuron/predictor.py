@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import GaussianPosterior
 from finitewidth.inference.prediction import Prediction
@@ -24,28 +23,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 _AT_ONCE = 4e6  # numbers in one array of features at other points
-
-
-@dataclass(frozen=True)
-class NoPredictor:
-    """Of a solution that has not converged; why: in words, and what serves instead."""
-
-    why: str
-
-    def predict(self, x: Array) -> Prediction:
-        """Raises InputError."""
-        raise self.refusal
-
-    @property
-    def features(self) -> LearnedFeatures:
-        """Raises InputError."""
-        raise self.refusal
-
-    @property
-    def refusal(self) -> InputError:
-        """What is said instead of numbers."""
-        found, _, instead = self.why.partition("; ")
-        return InputError(f"a single neuron that has not converged ({found})", "one that has", instead)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from finitewidth.runs.long_runs import reporting
 from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.local import rate_on_patches
 from finitewidth.theory.neuron.design import Design
-from finitewidth.theory.neuron.predictor import NeuronPredictor, NoPredictor
+from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.saddle import scale_minima
-from finitewidth.theory.solution import Theory, TheorySolution
+from finitewidth.theory.solution import NoPredictor, Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 
 Array = np.ndarray
@@ -148,8 +148,10 @@ class NeuronTheory(Theory[Design]):
                 run = Run(problem, rng.standard_normal(shape), _START * s, kernel, self.options.seed, tell)
                 result = run.solve(*self.options.rounds)
         except NotConvergedError as error:
-            message = f"{error}; {self._instead(train)}"
-            return TheorySolution(self, train, np.empty(0), math.nan, False, message, (), NoPredictor(message))
+            instead = self._instead(train)
+            why = InputError(f"a single neuron that has not converged ({error})", "one that has", instead)
+            message = f"{error}; {instead}"
+            return TheorySolution(self, train, np.empty(0), math.nan, False, message, (), NoPredictor(why))
         predictor = NeuronPredictor(self.network, train, result)
         message = f"{result.rounds} rounds"
         return TheorySolution(self, train, predictor.order_parameters.ravel(), math.nan, True, message, (), predictor)
