@@ -110,7 +110,6 @@ def shown() -> dict[str, object]:
             "kernels": fw.kernels.from_layers(NETWORK).both(X),
         },
         **{"solver": Solver("krylov"), "options": SingleNeuron()},
-        "features": fw.features.hidden_features(solutions["saddle"]),
         "plan": fw.sweeps.Plan.of({"data": "digits", "grid": {"width": [10, 20]}}),
     }
 

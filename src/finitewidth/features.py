@@ -7,7 +7,6 @@ same functions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +14,14 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.display import Displayed
 from finitewidth.kernels.local import LocalPoints, local_cross, local_diagonal
 from finitewidth.linalg import RegularisedGram
 from finitewidth.networks import Network
 from finitewidth.sampling.draws import Draws
-from finitewidth.theory.learned import LearnedFeatures, leading
+from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron.predictor import NeuronPredictor
 from finitewidth.theory.solution import TheorySolution
-from finitewidth.training.ensemble import Ensemble, standard_error
+from finitewidth.training.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -50,21 +48,13 @@ def information(source: Source, network: Network | None = None) -> float:
         outputs = source.readouts.shape[1]
     if not network.shares_weights:  # patches are independent: only the outputs of one patch mix
         blocks = [q[i : i + outputs, i : i + outputs] for i in range(0, len(q), outputs)]
-        return sum(information_of(block, network.widths[-1]) for block in blocks)
-    return information_of(q, network.widths[-1])
+        return sum(_information_of(block, network.widths[-1]) for block in blocks)
+    return _information_of(q, network.widths[-1])
 
 
-def information_of(q: ArrayLike, width: float) -> float:
-    """``N/2 (tr Q - log det Q - dim)`` nats of one order parameter Q (dim, dim), symmetric and positive.
-
-    Infinite where Q is singular, as the readouts of fewer than dim neurons in all make it. Raises InputError for
-    another shape.
-    """
-    width = checks.positive("width", width)
-    matrix = np.atleast_2d(checks.real_array("q", q, (0, 1, 2)))
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"an order parameter of shape {matrix.shape}", "a square matrix", "reshape it first")
-    values = np.linalg.eigvalsh(matrix)
+def _information_of(q: Array, width: float) -> float:
+    """``N/2 (tr Q - log det Q - dim)``; infinite where readouts of fewer than dim neurons in all make Q singular."""
+    values = np.linalg.eigvalsh(q)
     if values[0] <= len(values) * np.finfo(float).eps * values[-1]:
         return math.inf
     return 0.5 * width * float(np.sum(values - 1.0 - np.log(values)))
@@ -92,11 +82,11 @@ def alignment(k1: ArrayLike, k2: ArrayLike, centred: bool = True) -> float:
     return float(np.vdot(a, b)) / norms
 
 
-def label_alignment(kernel: ArrayLike, y: ArrayLike, centred: bool = True) -> float:
-    """Alignment of a kernel (P, P) with y y^T; y is (P,) or (P, D)."""
+def label_alignment(kernel: ArrayLike, y: ArrayLike) -> float:
+    """Centred alignment of a kernel (P, P) with y y^T; y is (P,) or (P, D)."""
     targets = checks.real_array("y", y, (1, 2))
     targets = targets.reshape(len(targets), -1)
-    return alignment(kernel, targets @ targets.T, centred)
+    return alignment(kernel, targets @ targets.T)
 
 
 def between_patches(solution: TheorySolution) -> float:
@@ -142,35 +132,6 @@ def kernel_distance(start: ArrayLike, end: ArrayLike) -> Array:
     return np.linalg.norm(end - start, axis=(-2, -1)) / np.linalg.norm(start, axis=(-2, -1))
 
 
-def kernel_angle(start: ArrayLike, end: ArrayLike) -> Array:
-    """Angle between kernels (..., P, P) in radians, (...): it leaves out what is only a change of scale."""
-    start, end = _pairs(start, end)
-    norms = np.linalg.norm(start, axis=(-2, -1)) * np.linalg.norm(end, axis=(-2, -1))
-    return np.arccos(np.clip((start * end).sum((-2, -1)) / norms, -1.0, 1.0))
-
-
-@dataclass(frozen=True)
-class Travel(Displayed):
-    """How far the hidden kernels of trained networks have moved from where they began; ``_se`` over networks."""
-
-    distance: float
-    distance_se: float
-    angle: float
-    angle_se: float
-
-
-def travelled(ensemble: Ensemble, x: Array | None = None) -> Travel:
-    """Kernel distance and angle travelled in training, mean over networks, on ``x`` (default: the training points)."""
-    pair = ensemble.hidden_kernels(x, initial=True), ensemble.hidden_kernels(x)
-    distance, angle = kernel_distance(*pair), kernel_angle(*pair)
-    return Travel(float(distance.mean()), standard_error(distance), float(angle.mean()), standard_error(angle))
-
-
-def prior_hidden_kernel(network: Network, x: Array) -> Array:
-    """``<phi phi^T> / N`` under the prior on points ``x``, (P, P): that of infinite width; with patches, their mean."""
-    return network.readout_precision * kernels.nngp(network, x)
-
-
 def hidden_kernel(source: Source) -> Array:
     """Mean of ``phi phi^T / N`` on the training points, (P, P); with patches, their mean.
 
@@ -210,9 +171,10 @@ def hidden_kernel(source: Source) -> Array:
 def weight_covariance(source: Source) -> Array:
     """``lambda_0 <w w^T>`` of first-layer weights w, (inputs, inputs), or (n, M, M) without shared weights.
 
-    The prior's is the identity. Over all neurons and draws (recorded with ``observables=("weight_covariance",)``) or
-    networks: of S networks of N neurons, chance alone moves every entry by about 1/sqrt(S N). Of solutions only the
-    single-neuron theory knows it (with offsets one more row, the last); InputError for others.
+    The prior's is the identity; leading eigenvectors are receptive fields (``learned``). Over all neurons and draws
+    (recorded with ``observables=("weight_covariance",)``) or networks: of S networks of N neurons, chance alone moves
+    every entry by about 1/sqrt(S N). Of solutions only the single-neuron theory knows it (with offsets one more row,
+    the last); InputError for others.
     """
     if isinstance(source, TheorySolution):
         return source.features.weight_covariance
@@ -223,77 +185,7 @@ def weight_covariance(source: Source) -> Array:
     return source.network.weight_precision[0] * np.einsum("s...ai,s...aj->...ij", w, w) / neurons
 
 
-@dataclass(frozen=True)
-class ReceptiveFields(Displayed):
-    """Leading eigenvectors of a covariance of weights, as images.
-
-    values: variance along each, (..., count), largest first; 1 is the prior's. images: (..., count, *shape), of norm
-    one; the sign is such that the entries sum to something positive.
-    """
-
-    values: Array
-    images: Array
-
-
-def receptive_fields(covariance: ArrayLike, shape: tuple[int, ...], count: int = 3) -> ReceptiveFields:
-    """The ``count`` directions in which first-layer weights vary most, of ``weight_covariance`` (..., dim, dim).
-
-    shape: of one image, see ``field_shape``. Raises InputError where it does not hold dim values.
-    """
-    matrix = checks.real_array("covariance", covariance, None)
-    shape = tuple(checks.positive_integer("shape", size) for size in checks.one_or_more("shape", shape))
-    count = checks.positive_integer("count", count)
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] != math.prod(shape):
-        raise InputError(
-            f"a covariance of shape {matrix.shape} for images of shape {tuple(shape)}",
-            "a square matrix of as many rows as an image has values",
-            "take the shape from features.field_shape(network, x)",
-        )
-    return ReceptiveFields(*leading(matrix, count, shape))
-
-
-def field_shape(network: Network, x: Array) -> tuple[int, ...]:
-    """Shape of what one first-layer neuron looks at in points ``x`` (P, ...): a point, or a patch; no lone channel."""
-    shape = network.field_shape(tuple(np.shape(x)[1:]))
-    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
-
-
-# --- side by side -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class HiddenFeatures(Displayed):
-    """What the hidden layer has learned, in the same measures for a solution, draws and trained networks.
-
-    information: N I(Q), nats, see there. kernel_distance, kernel_angle: of the hidden kernel from that of the prior at
-    infinite width. prior_alignment, hidden_alignment: of the labels with the NNGP and with the hidden kernel.
-    nngp_alignment: of the hidden kernel with the NNGP.
-    """
-
-    information: float
-    kernel_distance: float
-    kernel_angle: float
-    prior_alignment: float
-    hidden_alignment: float
-    nngp_alignment: float
-
-
-def hidden_features(source: Source, network: Network | None = None, train: Dataset | None = None) -> HiddenFeatures:
-    """The measures on the training points; draws do not hold their ``network`` and ``train``, so they need them.
-
-    Raises InputError where these are missing, and where ``hidden_kernel`` does.
-    """
-    network = _network(source, network)
-    train = _train(source, train)
-    prior, hidden = prior_hidden_kernel(network, train.x), hidden_kernel(source)
-    return HiddenFeatures(
-        information(source, network),
-        float(kernel_distance(prior, hidden)),
-        float(kernel_angle(prior, hidden)),
-        label_alignment(prior, train.y),
-        label_alignment(hidden, train.y),
-        alignment(prior, hidden),
-    )
+# --- all of it ----------------------------------------------------------------------------------------------
 
 
 def learned(source: Draws | Ensemble, network: Network | None = None, train: Dataset | None = None) -> LearnedFeatures:
@@ -303,7 +195,10 @@ def learned(source: Draws | Ensemble, network: Network | None = None, train: Dat
     ``observables=("weight_covariance", "hidden_kernel")``, and no readouts. Raises InputError where these are missing,
     or for several hidden layers.
     """
-    network, train = _network(source, network), _train(source, train)
+    network = _network(source, network)
+    train = source.train if isinstance(source, Ensemble) else train
+    if train is None:
+        raise InputError("draws without their training set", "network and train", "give train=... as it was sampled")
     if network.depth != 1:
         raise InputError(f"the features of {network.depth} hidden layers", "one hidden layer", "take a shallow network")
     readouts = None
@@ -326,14 +221,6 @@ def _network(source: Source, network: Network | None) -> Network:
     if network is None:
         raise InputError("draws without their network", "the network that was sampled", "give network=... as well")
     return network
-
-
-def _train(source: Source, train: Dataset | None) -> Dataset:
-    if not isinstance(source, Draws):
-        return source.train
-    if train is None:
-        raise InputError("draws without their training set", "network and train", "give train=... as it was sampled")
-    return train
 
 
 def _pairs(start: ArrayLike, end: ArrayLike, ndims: tuple[int, ...] | None = None) -> tuple[Array, Array]:
