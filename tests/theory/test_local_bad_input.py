@@ -79,7 +79,7 @@ def test_channels_missing_in_the_shape(kind):
 
 def test_test_points_of_another_shape():
     solution = solve(fw.Convolutional(channels=5, patch=2))
-    refused("inputs a point", fw.predict, solution, IMAGES[:, :7])
+    refused("x of shape", fw.predict, solution, IMAGES[:, :7])
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

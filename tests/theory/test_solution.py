@@ -170,14 +170,9 @@ def test_predictions_that_are_not_finite_are_refused(part, converged, train):
 
 
 def test_points_of_other_inputs(solution):
-    with pytest.raises(InputError, match="x with 6 inputs a point; wanted: 5, as in training"):
-        solution.predict(np.ones((2, 2, 3)))
-    for shape in ((5,), (2, 5, 1, 1, 1)):
-        with pytest.raises(InputError, match="x"):
+    for shape in ((2, 2, 3), (5,), (2, 5, 1, 1)):
+        with pytest.raises(InputError, match=r"x of shape .* a point, \(5,\) in training"):
             solution.predict(np.ones(shape))
-    images = solution.predict(np.ones((2, 5, 1, 1))).mean
-    np.testing.assert_array_equal(images, solution.predict(np.ones((2, 5))).mean)
-    assert solution.predict(np.ones((2, 5))).mean.shape == (2,)
 
 
 def test_a_data_set_or_its_inputs(solution):

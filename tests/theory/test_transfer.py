@@ -284,5 +284,5 @@ def test_bad_input(tasks):
         transfer(coupled, source, other, T)
     with pytest.raises(InputError, match="temperature"):
         transfer(coupled, source, target, 0.0)
-    with pytest.raises(InputError, match="x with 3 inputs"):
+    with pytest.raises(InputError, match="x of shape"):
         transfer(coupled, source, target, T).predict(other.x)

@@ -103,8 +103,6 @@ def test_joint_predictions_are_dense_conditioning():
     inverse = np.linalg.inv(A)[9:, 9:]
     residual = T * np.linalg.solve(A, problem.y)[9:]
     assert prediction.train_error == pytest.approx(np.mean(residual**2 + T - T**2 * np.diagonal(inverse)), rel=1e-9)
-    for shape in ((4, 2, 2), (4, 2, 2, 1)):
-        np.testing.assert_array_equal(found.predict(TEST.x.reshape(shape)).mean, prediction.mean)
     assert (found.converged, found.message, found.temperature) == (True, "", T)
 
 
@@ -277,9 +275,6 @@ def test_several_minima_of_the_source_and_none(monkeypatch):
 
 def test_points_of_other_inputs_are_refused():
     found = transfer(COUPLED["joint"], SOURCE, TARGET, T)
-    for x in (np.ones((2, 3)), np.ones((2, 3, 2))):
-        with pytest.raises(InputError, match=f"x with {x[0].size} inputs a point; wanted: 4, as in training"):
-            found.predict(x)
-    for shape in ((4,), (1, 2, 2, 1, 1)):
-        with pytest.raises(InputError, match="x"):
+    for shape in ((2, 3), (2, 3, 2), (4,)):
+        with pytest.raises(InputError, match=r"x of shape .* a point, \(4,\) in training"):
             found.predict(np.ones(shape))

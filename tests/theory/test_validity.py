@@ -134,7 +134,7 @@ def test_more_noise_draws_more_neurons_once(digits, monkeypatch):
         evidence_slope=SimpleNamespace(total=0.0),
         action_evidence=0.0,
     )
-    monkeypatch.setattr(module, "recent_slopes", lambda *given, **_: asked.append(given[-1]) or slopes)
+    monkeypatch.setattr(module, "recent_slopes", lambda *given: asked.append(given[3].neurons) or slopes)
     found = validity(solved(fw.FullyConnected(widths=(2000,)), train), test)
     assert asked == [5_000, 20_000]
     assert found.statement.startswith("unknown: what the action misses to first order in 1/N is only known to 5 %")

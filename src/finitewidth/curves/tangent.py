@@ -11,7 +11,7 @@ from finitewidth.inference.methods import parts
 from finitewidth.jobs.job import Job
 from finitewidth.theory.expansion import FirstOrder, FirstOrderSlopes
 from finitewidth.theory.expansion.method import serves_all_widths
-from finitewidth.theory.expansion.slopes import recent_slopes
+from finitewidth.theory.expansion.slopes import Effort, recent_slopes
 from finitewidth.theory.methods import Integrate, Saddle
 from finitewidth.theory.validity import NEURONS, TOLERANCE
 
@@ -36,12 +36,12 @@ def tangent_of(job: Job, train: Dataset, test: Dataset) -> FirstOrderSlopes | No
     known = isinstance(likelihood, Gaussian) and serves_all_widths(network, likelihood, train.n_outputs)
     if not (one_line and several and few and known):
         return None
-    settings = (TOLERANCE, int(NEURONS[0] * min(1.0, (_LOOKED_AT / points) ** 2)), 0)
+    effort = Effort(TOLERANCE, int(NEURONS[0] * min(1.0, (_LOOKED_AT / points) ** 2)), 0, job.control.memory)
     if isinstance(method, FirstOrder):
-        settings = (method.tolerance, method.neurons, method.seed)
+        effort = method.effort(job.control)
     action = method if isinstance(method, (Saddle, Integrate)) else Saddle()
     try:
         theory = action.theory(problem).for_outputs(train.n_outputs)
-        return recent_slopes(theory, part, test, *settings, job.control.memory)
+        return recent_slopes(theory, part, test, effort)
     except (InputError, np.linalg.LinAlgError):
         return None

@@ -70,7 +70,7 @@ class Gaussian(Likelihood):
     temperature: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+        checks.put(self, temperature=checks.positive)
 
     def posterior(self, covariance: Array, y: Array) -> GaussianPosterior:
         """See ``Likelihood``; y (P, D) is D outputs of the same covariance."""

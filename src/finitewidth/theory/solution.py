@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedD
 
 import numpy as np
 
-from finitewidth import checks
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed, chosen
 from finitewidth.inference.likelihoods import Gaussian, Likelihood, Posterior
 from finitewidth.inference.prediction import Errors, Prediction
@@ -269,7 +269,7 @@ class TheorySolution(Displayed):
     def predict(self, x: ArrayLike | Dataset) -> Prediction:
         """Predictive mean and variance of the outputs f at points ``x``: (points, inputs), images, or a Dataset.
 
-        Raises InputError if ``x`` does not have the inputs of the training data, or is not finite, and where double
+        Raises InputError if ``x`` does not have the shape of the training data, or is not finite, and where double
         precision cannot hold the prediction.
         """
         found = self.conditioned(x)
@@ -285,14 +285,7 @@ class TheorySolution(Displayed):
 
     def conditioned(self, x: Any) -> Prediction:
         """``predict`` as it comes out, finite or not."""
-        x = checks.real_array("x", x.x if isinstance(x, Dataset) else x, (2, 3, 4))
-        inputs = int(np.prod(x.shape[1:]))
-        if inputs != self.train.n_inputs:
-            raise InputError(
-                f"x with {inputs} inputs a point",
-                f"{self.train.n_inputs}, as in training",
-                "prepare test points as the training points were prepared",
-            )
+        x = points_like(x, self.train)
         with arithmetic(max(len(x), self.train.n_points)):
             return self.predictor.predict(x).trained_on(self.train)
 

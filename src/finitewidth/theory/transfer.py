@@ -22,8 +22,8 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth import checks
-from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
+from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import GaussianPosterior
 from finitewidth.inference.prediction import Prediction
@@ -71,13 +71,7 @@ class TransferSolution(Displayed):
 
         Raises InputError for points of other inputs.
         """
-        x = checks.real_array("x", x, (2, 3, 4))
-        if math.prod(x.shape[1:]) != self.target.n_inputs:
-            raise InputError(
-                f"x with {math.prod(x.shape[1:])} inputs a point",
-                f"{self.target.n_inputs}, as in training",
-                "prepare test points as the training points were prepared",
-            )
+        x = points_like(x, self.target)
         return self.predictor(x.reshape(len(x), -1)).trained_on(self.target)
 
 

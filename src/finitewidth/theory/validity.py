@@ -19,7 +19,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.display import Displayed
 from finitewidth.networks import Network
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes, standard_readout
+from finitewidth.theory.expansion.slopes import Effort, FirstOrderSlopes, recent_slopes, standard_readout
 from finitewidth.theory.validated import applies, outside_validated
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def validity(solution: TheorySolution, test: Dataset | None = None) -> Validity:
     train, held_out = _looked_at(solution.train, test)
     width = theory.network.widths[0] * train.n_points / solution.train.n_points
     try:
-        network, given = renormalised(solution), (theory, train, held_out, TOLERANCE)
+        network, given = renormalised(solution), (theory, train, held_out)
         for neurons in NEURONS:
-            found = Judgement.of(recent_slopes(*given, neurons, network=network), width)
+            found = Judgement.of(recent_slopes(*given, Effort(TOLERANCE, neurons), network), width)
             if network is not None:
-                found = found.beside(recent_slopes(*given, NEURONS[0]), width)
+                found = found.beside(recent_slopes(*given, Effort(TOLERANCE, NEURONS[0])), width)
             if found.noise <= 0.5 * found.noise_allowed or not found.holds:
                 break
     except (InputError, np.linalg.LinAlgError):

@@ -19,7 +19,7 @@ from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.evidence import EvidenceSlope
-from finitewidth.theory.expansion.slopes import FirstOrderSlopes, recent_slopes, slopes_of, standard_readout
+from finitewidth.theory.expansion.slopes import Effort, FirstOrderSlopes, recent_slopes, slopes_of, standard_readout
 from finitewidth.theory.methods import Saddle
 from finitewidth.theory.solution import TheorySolution
 from finitewidth.theory.validity import Judgement, renormalised
@@ -61,8 +61,7 @@ def first_order(
     chosen, problem = FirstOrder(tolerance, neurons, seed), Problem(network, Likelihood.of(temperature))
     chosen.serves(problem, train.n_outputs)
     theory = Saddle().theory(problem._replace(network=standard_readout(network)))
-    settings = (chosen.tolerance, chosen.neurons, chosen.seed, memory_cap(memory), progress)
-    return slopes_of(theory, train, test, *settings)
+    return slopes_of(theory, train, test, chosen.effort(Control(memory_cap(memory), progress)))
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,11 @@ class FirstOrder(Method):
     name = "first-order"
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "tolerance", checks.positive("tolerance", self.tolerance))
-        put(self, "neurons", checks.positive_integer("neurons", self.neurons))
-        put(self, "seed", checks.seed("seed", self.seed))
+        checks.put(self, tolerance=checks.positive, neurons=checks.positive_integer, seed=checks.seed)
+
+    def effort(self, control: Control) -> Effort:
+        """What slopes may cost."""
+        return Effort(self.tolerance, self.neurons, self.seed, control.memory, control.progress)
 
     def serves(self, problem: Problem, n_outputs: int = 1) -> None:
         """See ``Method``."""
@@ -165,9 +165,7 @@ class FirstOrderSolution(TheorySolution):
 
     def slopes(self, test: Dataset, network: Network | None = None) -> FirstOrderSlopes:
         """Of the network, or of another one on the same data."""
-        chosen = self.options
-        settings = (chosen.tolerance, chosen.neurons, chosen.seed, self.control.memory, self.control.progress)
-        return recent_slopes(self.theory, self.train, test, *settings, network)
+        return recent_slopes(self.theory, self.train, test, self.options.effort(self.control), network)
 
     def matched(self, test: Dataset) -> Matched:
         """Errors on a test set: ``action exp(d)``, d = (slope - slope of the action) / (N infinite).

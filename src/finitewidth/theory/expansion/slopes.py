@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -74,23 +74,25 @@ class FirstOrderSlopes(Displayed):
         return -self.missed("test_error", width) / self.test_error.infinite
 
 
-def slopes_of(
-    theory: Theory[Any],
-    train: Dataset,
-    test: Dataset,
-    tolerance: float,
-    neurons: int,
-    seed: int = 0,
-    memory: float | None = None,
-    progress: bool = False,
-) -> FirstOrderSlopes:
+class Effort(NamedTuple):
+    """What slopes may cost: see ``first_order``; memory in bytes."""
+
+    tolerance: float
+    neurons: int
+    seed: int = 0
+    memory: float | None = None
+    progress: bool = False
+
+
+def slopes_of(theory: Theory[Any], train: Dataset, test: Dataset, effort: Effort) -> FirstOrderSlopes:
     """The exact slopes and those of a theory of the action, for its network and temperature; see ``first_order``."""
     network = theory.network
     what = f"the first order on {train.n_points} and {test.n_points} points"
-    require_memory(memory_estimate(network, train, test), what, "use fewer points, or a larger cap", memory)
+    require_memory(memory_estimate(network, train, test), what, "use fewer points, or a larger cap", effort.memory)
     with arithmetic(train.n_points):
         state = InfiniteWidth.of(network, theory.temperature, train, test)
-        pieces, batches, drawn, met = averages(state, tolerance, neurons, seed, progress)
+        pieces = functionals(state)
+        batches, drawn, met = averages(state, effort, pieces)
         action, action_evidence = action_slopes(theory, state)
 
     def slope(*names: str, layers: Sequence[Array] = batches) -> Slope:
@@ -123,15 +125,7 @@ _recent: dict[Hashable, FirstOrderSlopes] = {}
 
 
 def recent_slopes(
-    theory: Theory[Any],
-    train: Dataset,
-    test: Dataset,
-    tolerance: float,
-    neurons: int,
-    seed: int = 0,
-    memory: float | None = None,
-    progress: bool = False,
-    network: Network | None = None,
+    theory: Theory[Any], train: Dataset, test: Dataset, effort: Effort, network: Network | None = None
 ) -> FirstOrderSlopes:
     """What ``slopes_of`` gives, with the standard readout; computed once for a curve, its validity and its figure.
 
@@ -139,10 +133,10 @@ def recent_slopes(
     """
     network = standard_readout(theory.network if network is None else network)
     data = tuple((part.fingerprint(), part.encoding.unit) for part in (train, test))
-    key = (type(theory), theory.closure, family(network), theory.temperature, data, tolerance, neurons, seed)
+    key = (type(theory), theory.closure, family(network), theory.temperature, data, effort[:3])
     found = _recent.pop(key, None)
     if found is None:
-        found = slopes_of(theory.with_network(network), train, test, tolerance, neurons, seed, memory, progress)
+        found = slopes_of(theory.with_network(network), train, test, effort)
     _recent[key] = found
     while len(_recent) > _KEPT:
         _recent.pop(next(iter(_recent)), None)
@@ -240,7 +234,7 @@ def evidence_slope(
     with arithmetic(P):
         state = InfiniteWidth.of(standard_readout(network), temperature, train, one)
         pieces = [evidence_of(state)]
-        _, batches, _, _ = averages(state, 0.0, most, seed, pieces=pieces)
+        batches, _, _ = averages(state, Effort(0.0, most, seed), pieces)
     return _evidence_slope(state, pieces, batches)
 
 
@@ -248,30 +242,22 @@ def _standard_error(batch_means: Array) -> float:
     return float(np.std(batch_means, ddof=1)) / math.sqrt(len(batch_means))
 
 
-def averages(
-    state: InfiniteWidth,
-    tolerance: float,
-    most: int,
-    seed: int,
-    progress: bool = False,
-    pieces: Sequence[Functional] | None = None,
-) -> tuple[Sequence[Functional], list[Array], list[int], bool]:
-    """Batches of the slopes of every layer, (batches, F) each, until the test error's is known to ``tolerance``.
+def averages(state: InfiniteWidth, effort: Effort, pieces: Sequence[Functional]) -> tuple[list[Array], list[int], bool]:
+    """Batches of the slopes of every layer, (batches, F) each, until the test error's is known to the tolerance.
 
-    pieces: what is expanded, None: all; where no test error is among them, ``most`` neurons are drawn.
+    pieces: what is expanded; where no test error is among them, as many neurons are drawn as may be.
     """
-    pieces = functionals(state) if pieces is None else pieces
-    layers = layers_of(state, pieces)
-    generators = np.random.default_rng(seed).spawn(len(layers))
+    layers, most = layers_of(state, pieces), effort.neurons
+    generators = np.random.default_rng(effort.seed).spawn(len(layers))
     shares = [state.network.widths[0] / width for width in state.network.widths]
     error = np.array([f.name in ("bias", "variance") for f in pieces], dtype=float)
     size = sum(f.value for f in pieces if f.name in ("bias", "variance"))
-    goal = tolerance * size * state.n_train
+    goal = effort.tolerance * size * state.n_train
     batches: list[list[Array]] = [[] for _ in layers]
     drawn = [0] * len(layers)
     spread = [math.inf] * len(layers)
     counts = [max(16, min(most // _FEWEST, _ENTRIES // math.prod(layer.neurons.rows.shape[:2]))) for layer in layers]
-    with progress_bar(progress, "layer 1", sum(most // count for count in counts), 0) as advance:
+    with progress_bar(effort.progress, "layer 1", sum(most // count for count in counts), 0) as advance:
         while True:
             open_layers = [k for k, count in enumerate(drawn) if count + counts[k] <= most]
             fresh = [k for k in open_layers if len(batches[k]) < _FEWEST]
@@ -284,7 +270,7 @@ def averages(
             advance(f"layer {k + 1}")
             if len(batches[k]) >= 2:
                 spread[k] = float(np.std([b @ error for b in batches[k]], ddof=1)) / math.sqrt(len(batches[k]))
-    return pieces, [np.array(b) for b in batches], drawn, met
+    return [np.array(b) for b in batches], drawn, met
 
 
 def layers_of(state: InfiniteWidth, pieces: Sequence[Functional]) -> list[Layer]:
