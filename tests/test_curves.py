@@ -175,7 +175,7 @@ def test_memory_cap(train, test_set):
 
 
 def test_test_points_of_another_size(train, make_data):
-    with pytest.raises(InputError, match="5,. in training"):
+    with pytest.raises(InputError, match=r"\(5,\) in training"):
         fw.learning_curve(fw.FullyConnected(widths=(9,)), train, make_data(5, 4))
 
 

@@ -411,25 +411,6 @@ def test_every_minimum_is_reported():
             assert dense.F(half @ half.T) > minimum.action
 
 
-@pytest.mark.parametrize(
-    "network", [cnn(), cnn(readout="mean-field"), lcn(activation="relu")], ids=["cnn", "mean-field", "lcn"]
-)
-def test_the_evidence_gradient_is_that_of_finite_differences(network):
-    train = toy()
-    gradient = solved(network, train).evidence_gradient()
-
-    def evidence(temperature=T, **change):
-        from dataclasses import replace
-
-        return solved(replace(network, **change), train, temperature).log_evidence
-
-    h = 1e-3
-    assert gradient["temperature"] == pytest.approx((evidence(T + T * h) - evidence(T - T * h)) / (2 * T * h), rel=1e-4)
-    for layer, slope in enumerate(gradient["weight_precision"]):
-        ends = [evidence(weight_precision=tuple(1.0 + s * h * (k == layer) for k in range(2))) for s in (1, -1)]
-        assert slope == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-4)
-
-
 def test_flat_points_are_the_images_they_were():
     train = toy()
     flat = fw.Dataset(train.flat, train.y, classes=())

@@ -103,27 +103,6 @@ def test_the_best_minimum_against_a_grid(activation, widths, scale, temperature,
     assert len(solution.minima) == int((inner < np.min(around, axis=0)).sum())
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[4]], ids=str)
-def test_evidence_gradients(case, train):
-    """Differences of the solved evidence (the saddle moves too: envelope theorem)."""
-    network, step = fw.FullyConnected(**case), 1e-4
-
-    def slope(at, value):
-        return (at(value * (1 + step)) - at(value * (1 - step))) / (2 * step * value)
-
-    gradient = fw.solve(Nested(network, Gaussian(0.1)), train).evidence_gradient()
-    numerical = slope(lambda t: fw.solve(Nested(network, Gaussian(t)), train).log_evidence, 0.1)
-    assert gradient["temperature"] == pytest.approx(numerical, rel=1e-5)
-    for k, precision in enumerate(network.weight_precision):
-
-        def at(value, k=k):
-            values = list(network.weight_precision)
-            values[k] = value
-            return fw.solve(Nested(network.with_precision(tuple(values)), Gaussian(0.1)), train).log_evidence
-
-        assert gradient["weight_precision"][k] == pytest.approx(slope(at, precision), rel=1e-4, abs=1e-6)
-
-
 def test_mean_field_is_a_precision_of_n_times_lambda(train):
     mean_field = fw.FullyConnected(widths=(9, 30), weight_precision=(1.0, 2.0, 0.7), readout="mean-field")
     standard = fw.FullyConnected(widths=(9, 30), weight_precision=(1.0, 2.0, 21.0))

@@ -1,11 +1,9 @@
 """Several outputs against dense Kronecker algebra, and class probabilities against draws."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
@@ -224,24 +222,6 @@ def test_the_prediction_is_dense_conditioning(case):
     assert errors.accuracy is None
 
 
-def test_the_evidence_gradient_is_that_of_finite_differences(case):
-    network, train, solution = case
-    gradient, h = solution.evidence_gradient(), 1e-3
-
-    def evidence(temperature=T, **change):
-        return solved(replace(network, **change), train, temperature).log_evidence
-
-    numeric = (evidence(T * (1 + h)) - evidence(T * (1 - h))) / (2 * T * h)
-    assert gradient["temperature"] == pytest.approx(numeric, rel=1e-4)
-    for layer, precision in enumerate(network.weight_precision):
-        ends = []
-        for sign in (1, -1):
-            moved = list(network.weight_precision)
-            moved[layer] *= 1 + sign * h
-            ends.append(evidence(weight_precision=tuple(moved)))
-        assert gradient["weight_precision"][layer] == pytest.approx((ends[0] - ends[1]) / (2 * h * precision), rel=1e-3)
-
-
 def test_every_minimum_is_reported():
     """A weak input carries a target: one minimum fits it, the other calls it noise; both are minima of dense F."""
     r = np.random.default_rng(30)
@@ -294,28 +274,6 @@ def test_class_probabilities_are_the_frequencies_of_draws(outputs, rank):
     # negative control: outputs taken for independent
     wrong = class_probabilities(Prediction(prediction.mean, prediction.variance, 0.0, None))
     assert (np.abs(wrong - frequency) > 4 * se + 2e-4).any()
-
-
-def test_two_outputs_are_the_sign_of_their_difference():
-    prediction, _ = random_prediction(2, points=6)
-    contrast = np.array([1.0, -1.0])
-    spread = np.einsum("a,pab,b->p", contrast, prediction.covariance, contrast)
-    exact = norm.cdf(prediction.mean @ contrast / np.sqrt(spread))
-    np.testing.assert_allclose(class_probabilities(prediction)[:, 0], exact, atol=1e-9)
-
-
-def test_probabilities_of_outputs_that_are_certain():
-    """Zero covariance: the largest mean takes all."""
-    prediction = Prediction(np.array([[0.0, 1.0, 0.5]]), np.zeros((1, 3)), 0.0, np.zeros((1, 3, 3)))
-    np.testing.assert_allclose(class_probabilities(prediction), [[0.0, 1.0, 0.0]], atol=1e-12)
-
-
-def test_centred_one_hot_targets_leave_a_singular_direction():
-    """Outputs that sum to zero exactly: rank D - 1, against the two-class formula on D = 2."""
-    mean, s = np.array([[0.3, -0.3]]), 0.4
-    covariance = s * np.array([[[1.0, -1.0], [-1.0, 1.0]]])
-    prediction = Prediction(mean, np.full((1, 2), s), 0.0, covariance)
-    assert class_probabilities(prediction)[0, 0] == pytest.approx(norm.cdf(0.3 / np.sqrt(s)), abs=1e-9)
 
 
 @pytest.mark.statistical

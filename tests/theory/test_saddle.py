@@ -8,7 +8,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.linalg import Spectrum
 from finitewidth.theory.action import SpectralEnergy
-from finitewidth.theory.saddle import local_minima, scale_minima, scale_of_shift, shift_of_scale
+from finitewidth.theory.saddle import local_minima, scale_minima
 
 
 def energy_of(values, power):
@@ -148,24 +148,6 @@ def test_wide_layers_keep_the_digits_of_the_surplus(width):
     assert minimum.order_parameters[0] == pytest.approx(
         1.0 + float(energy.data_term(1.0, 0.1)) / width, abs=1e-16 + 100 / width**2
     )
-
-
-@pytest.mark.parametrize("widths", [(5,), (3, 40), (7, 7, 7), (1, 10**12), (2, 30, 500)])
-def test_surplus_and_scale_are_inverse(widths):
-    x = np.array([-25.0, -3.0, -1e-9, 0.0, 1e-9, 0.5, 12.0, 80.0])
-    c = shift_of_scale(x, widths)
-    assert (np.diff(c) > 0.0).all()
-    np.testing.assert_allclose(scale_of_shift(c, widths)[1:], x[1:], rtol=1e-12, atol=1e-15)
-    assert np.isfinite(shift_of_scale(-60.0, widths))
-
-
-def test_drive_is_the_slope_of_the_energy():
-    energy, step = energy_of([0.0, 0.1, 1.0, 3.0], [1.0, 2.0, 0.5, 7.0]), 1e-5
-    for s in [0.01, 1.0, 30.0]:
-        up, down = (energy.energy(s * np.exp(h), 0.3) for h in (step, -step))
-        assert energy.data_term(s, 0.3) == pytest.approx(-2.0 * (up - down) / (2 * step), rel=1e-8)
-        up, down = (energy.data_term(s * np.exp(h), 0.3) for h in (step, -step))
-        assert energy.data_term_slope(s, 0.3) == pytest.approx((up - down) / (2 * step), rel=1e-8)
 
 
 class TestSeveralParameters:
