@@ -17,7 +17,7 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood, Posterior
+from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
@@ -68,16 +68,10 @@ class General(Theory[Any]):
     def method(self) -> str:
         return "infinite" if self.infinite else "saddle"
 
-    def rate(self, order_parameters: Array) -> float:
-        if self.infinite:
-            return 0.0
-        return float(self.network.rate(order_parameters))
-
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         return covariance(self.network, order_parameters, x1, x1 if x2 is None else x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
-        """K_R of every point with itself, (points,)."""
         blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
         return np.concatenate([np.diagonal(self.covariance(order_parameters, part)) for part in blocks])
 
@@ -108,10 +102,6 @@ class General(Theory[Any]):
                 "predict one output at a time, or use method='infinite'",
             )
         return self
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
-        """Of the training targets under K_R."""
-        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
 
     def energy(self, train: Dataset, order_parameters: Array) -> float:
         """Minus the log evidence of the targets under K_R, nats."""
@@ -236,7 +226,6 @@ class Nested(General):
         return kernels.nngp(self.renormalised(order_parameters), x1, x2)
 
     def prior_variance(self, order_parameters: Array, x: Array) -> Array:
-        """K_R of every point with itself, (points,)."""
         return kernels.nngp_diagonal(self.renormalised(order_parameters), x)
 
     def cost(self, log_q: Array) -> tuple[float, Array]:

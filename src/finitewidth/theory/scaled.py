@@ -20,7 +20,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import LOG_2PI, Gaussian, GaussianPosterior
+from finitewidth.inference.likelihoods import LOG_2PI, GaussianPosterior
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
@@ -70,13 +70,6 @@ class ScaledKernel(OneSpectrum):
         """log of what multiplies the unit kernel (readout precision 1) at Q = 1."""
         return -math.log(self.network.readout_precision)
 
-    def rate(self, order_parameters: Array) -> float:
-        """``sum_l N_l (Q_l - log Q_l - 1)``."""
-        return float(sum(n * x_minus_log1p(q - 1.0) for n, q in zip(self.widths, order_parameters, strict=True)))
-
-    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
-
     def factorise(self, train: Dataset, memory: float | None = None) -> SharedKernel:
         if self.solver.uses_krylov(self.network, train, memory):
             return KrylovKernel.of(unit_network(self.network), train, self.solver, memory)
@@ -110,14 +103,6 @@ class ScaledKernel(OneSpectrum):
     def quicker_alone(self) -> bool:
         """At infinite width, where there is no scale to find."""
         return self.infinite
-
-    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
-        """K_R of every point with itself, (points,)."""
-        return float(np.prod(order_parameters)) * kernels.nngp_diagonal(self.network, x)
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> GaussianPosterior:
-        """Of the training targets under K_R."""
-        return Gaussian(self.temperature).posterior(self.covariance(order_parameters, train.x), train.y)
 
     def _at_one_temperature(self, train: Dataset, memory: float | None) -> TheorySolution:
         """Infinite width by a Cholesky factor, a tenth of the work of a spectrum."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedD
 
 import numpy as np
 
+from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import points_like
@@ -77,13 +78,21 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Whether order parameters belong to patches."""
         return self.network.patched and not self.network.own and self.method != "infinite"
 
-    @abc.abstractmethod
     def rate(self, order_parameters: Array) -> float:
-        """Twice what Q costs, nats."""
+        """Twice what Q costs, nats: ``sum_l N_l (Q_l - log Q_l - 1)`` of one number a layer."""
+        return 0.0 if self.method == "infinite" else float(self.network.rate(order_parameters))
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R at Q, (points1, points2). Raises InputError where Q alone does not decide it."""
-        raise _no_one_value("the kernel")
+        """K_R at Q, (points1, points2): the kernel, rescaled."""
+        return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
+        """K_R of every point with itself, (points,)."""
+        return float(np.prod(order_parameters)) * kernels.nngp_diagonal(self.network, x)
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
+        """Of the training targets under K_R."""
+        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
 
     @abc.abstractmethod
     def factorise(self, train: Dataset, memory: float | None = None) -> Shared:
@@ -146,21 +155,11 @@ class NoPredictor:
         raise self.why
 
 
-class StatesCovariance(Protocol):
-    """A theory that states K_R at given Q."""
-
-    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array: ...
-
-    def prior_variance(self, order_parameters: Array, x: Array) -> Array: ...
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior: ...
-
-
 @dataclass(frozen=True)
 class CovariancePredictor:
     """Conditioning under the covariance at one Q."""
 
-    theory: StatesCovariance
+    theory: Theory[Any]
     train: Dataset
     order_parameters: Array
 
@@ -370,7 +369,7 @@ class TheorySolution(Displayed):
 
         Raises InputError for integrated order parameters, and for those measured on neurons.
         """
-        if self.theory.method == "integrate":
+        if self.theory.method in ("integrate", "neuron"):
             raise _no_one_value("the kernel")
         return self.theory.covariance(self.order_parameters, x)
 
