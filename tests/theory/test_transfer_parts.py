@@ -111,7 +111,7 @@ def test_joint_starts_cover_both_signs_and_every_pair(monkeypatch):
     lone = {9: [0.5, 2.0], 5: [0.8, 1.5]}
     monkeypatch.setattr(
         module,
-        "_single_minima",
+        "single_scale_minima",
         lambda kernel, y, width, temperature: [Minimum(np.array([v]), 0.0, 0.0) for v in lone[len(y)]],
     )
 
@@ -150,7 +150,7 @@ def test_one_task_alone_has_all_its_minima():
     """The scalar equation N (Q - 1) = y A^-1 K_R A^-1 y - Tr A^-1 K_R."""
     s, _ = module._sides(COUPLED["joint"], SOURCE, TARGET)
     K = s.own()
-    (minimum,) = module._single_minima(K.copy(), SOURCE.y, 12, T)
+    (minimum,) = module.single_scale_minima(K.copy(), SOURCE.y, T, 12)
     q = minimum.order_parameters[0]
     A = np.linalg.inv(q * K + T * np.eye(9))
     assert 12 * (q - 1.0) == pytest.approx(SOURCE.y @ A @ (q * K) @ A @ SOURCE.y - np.trace(A @ (q * K)), rel=1e-7)
@@ -247,7 +247,7 @@ def test_newton_from_a_start_ends_on_the_branch():
 def test_a_solution_says_what_it_is():
     found = transfer(COUPLED["source first"], SOURCE, TARGET, T)
     s, _ = module._sides(COUPLED["source first"], SOURCE, TARGET)
-    (alone,) = module._single_minima(s.own(), SOURCE.y, 12, T)
+    (alone,) = module.single_scale_minima(s.own(), SOURCE.y, T, 12)
     o = found.order_parameters
     assert (set(o), found.converged, found.message) == ({"source", "cross", "target", "replica"}, True, "")
     assert o["source"] == alone.order_parameters[0]
@@ -257,7 +257,7 @@ def test_a_solution_says_what_it_is():
 
 def test_several_minima_of_the_source_and_none(monkeypatch):
     several = [Minimum(np.array([1.4]), 0.0, 0.0), Minimum(np.array([0.3]), 1.0, 0.0)]
-    monkeypatch.setattr(module, "_single_minima", lambda *_: several)
+    monkeypatch.setattr(module, "single_scale_minima", lambda *_: several)
     found = transfer(COUPLED["source first"], SOURCE, TARGET, T)
     assert (found.converged, found.message) == (True, "2 minima of the source task, the best was taken")
     assert found.order_parameters["source"] == 1.4
@@ -267,7 +267,7 @@ def test_several_minima_of_the_source_and_none(monkeypatch):
     assert found.message.startswith("2 minima of the source task, the best was taken; gradient 5.1e-06 nats is left")
     monkeypatch.setattr(module._SourceFirstProblem, "stationary", lambda self, q: (np.array([1.0, 0.0, 0.0]), 4.9e-6))
     assert transfer(COUPLED["source first"], SOURCE, TARGET, T).converged
-    monkeypatch.setattr(module, "_single_minima", lambda *_: [])
+    monkeypatch.setattr(module, "single_scale_minima", lambda *_: [])
     found = transfer(COUPLED["source first"], SOURCE, TARGET, T)
     assert (found.converged, found.order_parameters["source"]) == (False, 1.0)
     assert found.message.startswith("gradient")

@@ -18,15 +18,15 @@ from finitewidth.data import Dataset
 from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior
 from finitewidth.inference.prediction import Prediction
 from finitewidth.kernels.local import LocalGram, local_cross, local_diagonal, local_kernels
-from finitewidth.linalg import Spectrum, require_memory, x_minus_log1p
+from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import LocalNetwork, Network
-from finitewidth.theory.action import SpectralEnergy, action
+from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     LogCholesky,
     Minimum,
     matrix_minima,
     matrix_rate,
-    scale_minima,
+    single_scale_minima,
     squarable,
 )
 from finitewidth.theory.solution import EvidenceGradient, Theory, TheorySolution, at_saddle, gradient_of
@@ -201,10 +201,9 @@ class LocalProblem:
 
     def _scales(self) -> list[float]:
         """Every minimum among the multiples of the identity, the best first: one eigendecomposition, O(P) a step."""
-        spectrum = Spectrum.of(self.gram.contract(self.identity), overwrite=True)
         together = self.channels * self.shape[0] * self.shape[1]  # so many widths share one scalar
-        minima = scale_minima(
-            SpectralEnergy.of(spectrum, self.y), self.theory.temperature, (together,), math.log(self.scale)
+        minima = single_scale_minima(
+            self.gram.contract(self.identity), self.y, self.theory.temperature, together, math.log(self.scale)
         )
         scales = [float(m.order_parameters[0]) for m in minima]
         return list(filter(squarable, scales)) or [1.0]

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import optimize
 
 from finitewidth.display import Displayed
-from finitewidth.linalg import x_minus_log1p
-from finitewidth.theory.action import ScaleEnergy, action, scalar_rate
+from finitewidth.linalg import Spectrum, x_minus_log1p
+from finitewidth.theory.action import ScaleEnergy, SpectralEnergy, action, scalar_rate
 
 Array = np.ndarray
 GRADIENT_TOLERANCE = 1e-6  # nats per training value and prior deviation of log Q: what "converged" certifies
@@ -92,6 +92,14 @@ def scale_minima(
         x = _root(lambda v: float(imbalance(v + log_prior_scale)), *ends)
         minima.append(_polish(energy, temperature, widths, log_prior_scale, float(shift_of_scale(x, widths))))
     return sorted(minima, key=lambda m: m.action)
+
+
+def single_scale_minima(
+    kernel: Array, y: Array, temperature: float, width: int, log_prior_scale: float = 0.0
+) -> list[Minimum]:
+    """The same of one Q before a kernel (P, P)."""
+    energy = SpectralEnergy.of(Spectrum.of(kernel), y)
+    return scale_minima(energy, temperature, (width,), log_prior_scale)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

@@ -27,16 +27,16 @@ from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed
 from finitewidth.inference.likelihoods import GaussianPosterior
 from finitewidth.inference.prediction import Prediction
-from finitewidth.linalg import RegularisedGram, Spectrum
+from finitewidth.linalg import RegularisedGram
 from finitewidth.networks.coupled import Coupled, Joint, SourceFirst
-from finitewidth.theory.action import SpectralEnergy, action
+from finitewidth.theory.action import action
 from finitewidth.theory.saddle import (
     GRADIENT_TOLERANCE,
     LogCholesky,
     Minimum,
     matrix_minima,
     matrix_rate,
-    scale_minima,
+    single_scale_minima,
 )
 from finitewidth.theory.solution import check_convergence
 
@@ -132,12 +132,6 @@ def _sides(coupled: Coupled, source: Dataset, target: Dataset) -> tuple[_Side, _
     return _Side(coupled, source.flat, own[0, 0]), _Side(coupled, target.flat, own[1, 1])
 
 
-def _single_minima(kernel: Array, y: Array, width: int, temperature: float) -> list[Minimum]:
-    """Every minimum of one task alone, the best first."""
-    energy = SpectralEnergy.of(Spectrum.of(kernel), y)
-    return scale_minima(energy, temperature, (width,), 0.0)
-
-
 # --- both tasks together ----------------------------------------------------------------------------------------------
 
 
@@ -174,7 +168,7 @@ class _JointProblem:
         """Every minimum found, from starts without correlation of the readouts and with either sign of it."""
         width, first = self.coupled.width, self.first
         alone = [
-            _single_minima(self.kernel[part, part], self.y[part], width, self.temperature)
+            single_scale_minima(self.kernel[part, part], self.y[part], self.temperature, width)
             for part in (slice(first), slice(first, None))
         ]
         pairs = [(a.order_parameters[0], b.order_parameters[0]) for a in alone[0] for b in alone[1]] or [(1.0, 1.0)]
@@ -218,7 +212,7 @@ def _source_first(coupled: Coupled, source: Dataset, target: Dataset, temperatur
     assert isinstance(coupled, SourceFirst)
     s, t = _sides(coupled, source, target)
     own = s.own()
-    alone = _single_minima(own, source.y, coupled.width, temperature)
+    alone = single_scale_minima(own, source.y, temperature, coupled.width)
     q_source = float(alone[0].order_parameters[0]) if alone else 1.0
     problem = _SourceFirstProblem(
         coupled, s, t, source.y, target.y, temperature, RegularisedGram(q_source * own, temperature)

@@ -1,6 +1,5 @@
 """The self-consistent single-neuron theory: features that need not be Gaussian (docs/neuron.md)."""
 
-from finitewidth.theory.learned import LearnedFeatures
 from finitewidth.theory.neuron.single import SingleNeuron
 
-__all__ = ["LearnedFeatures", "SingleNeuron"]
+__all__ = ["SingleNeuron"]

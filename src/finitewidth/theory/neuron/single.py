@@ -21,15 +21,14 @@ from finitewidth.checks.exceptions import InputError, needed
 from finitewidth.data import Dataset
 from finitewidth.inference import methods
 from finitewidth.inference.methods import Control, gaussian_temperature
-from finitewidth.linalg import RegularisedGram, Spectrum, require_memory
+from finitewidth.linalg import RegularisedGram, require_memory
 from finitewidth.networks import Network
 from finitewidth.runs import durations
 from finitewidth.runs.long_runs import reporting
-from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.local import rate_on_patches
 from finitewidth.theory.neuron.design import Design
 from finitewidth.theory.neuron.predictor import NeuronPredictor
-from finitewidth.theory.saddle import scale_minima
+from finitewidth.theory.saddle import single_scale_minima
 from finitewidth.theory.solution import NoPredictor, Theory, TheorySolution
 from finitewidth.theory.solving import TheoryMethod
 
@@ -209,8 +208,7 @@ def starting_field(network: Network, train: Dataset, temperature: float) -> tupl
     """
     kernel = kernels.nngp(network, train.x)
     weight = network.widths[0] * (network.n_patches(train.x.shape[1:]) if network.patched else 1)
-    spectrum = Spectrum.of(kernel.copy(), overwrite=True)
-    minima = scale_minima(SpectralEnergy.of(spectrum, train.y), temperature, (weight,), 0.0)
+    minima = single_scale_minima(kernel, train.y, temperature, weight)
     scaled = (float(minima[0].order_parameters[0]) if minima else 1.0) * kernel
     targets = train.y.reshape(train.n_points, -1)
     s = RegularisedGram(scaled, temperature).solve(targets)
