@@ -9,8 +9,9 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.checks.exceptions import InputError, MemoryCapError
-from finitewidth.theory.krylov import KrylovKernel
+from finitewidth.theory.krylov import KrylovKernel, KrylovPredictor
 from finitewidth.theory.scaled import KernelSpectrum, unit_network
+from finitewidth.theory.spectrum import ScalePredictor
 
 WIDTHS = [5, 50, 500, 10**12]
 NETWORK = fw.FullyConnected(widths=(50,))
@@ -125,8 +126,8 @@ def test_means_stay_within_their_bound():
     """At equal scale: |error| <= sqrt(variance) residual, for a space that is far too small."""
     train, test = data()
     shared = kernel(train, probes=4, most_dimensions=30)
-    predictor, errors = shared.predictor(1.0, 0.05, (), 0.0), shared.errors(1.0, 0.05, (), 0.0)
-    exact = KernelSpectrum.of(NETWORK, train).predictor(1.0, 0.05, (), 0.0).predict(test.x)
+    predictor, errors = KrylovPredictor(shared, 1.0, 0.05, (), 0.0), shared.errors(1.0, 0.05, (), 0.0)
+    exact = ScalePredictor(KernelSpectrum.of(NETWORK, train), np.ones(1), np.ones(1), 0.05).predict(test.x)
     found = predictor._at(shared.points(test.x), 1.0)
     assert errors.residual > 0.01
     assert (np.abs(found.mean - exact.mean) <= errors.residual * exact.std * (1.0 + 1e-6) + 1e-9).all()

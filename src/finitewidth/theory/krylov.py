@@ -219,11 +219,6 @@ class KrylovKernel:
         converged = solution.converged and not message
         return replace(solution, solver_errors=errors, converged=converged, message=message or solution.message)
 
-    def predictor(
-        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
-    ) -> KrylovPredictor:
-        return KrylovPredictor(self, scale, temperature, widths, log_prior_scale)
-
 
 def _log_det(energy: QuadratureEnergy, scale: float, temperature: float) -> float:
     return float(energy.multiplicity @ np.log(scale * energy.values + temperature))

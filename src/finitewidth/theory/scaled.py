@@ -25,11 +25,12 @@ from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
 from finitewidth.theory.action import action
-from finitewidth.theory.krylov import KrylovKernel
+from finitewidth.theory.krylov import KrylovKernel, KrylovPredictor
 from finitewidth.theory.saddle import LogCholesky, matrix_minima, scale_minima, shift_of_scale, squarable
 from finitewidth.theory.solution import (
     CovariancePredictor,
     EvidenceGradient,
+    Predictor,
     Theory,
     TheorySolution,
     at_infinite_width,
@@ -40,6 +41,7 @@ from finitewidth.theory.solver import AUTO, Solver
 from finitewidth.theory.spectrum import (
     KernelSpectrum,
     OneSpectrum,
+    ScalePredictor,
     evidence_gradient,
     require_exact,
     unit_network,
@@ -124,8 +126,13 @@ class ScaledKernel(OneSpectrum):
             minima = scale_minima(shared.energy, self.temperature, self.widths, self.log_prior_scale)
             q = minima[0].order_parameters if minima else np.full(len(self.widths), math.nan)
         scale = float(np.exp(np.log1p(q - 1.0).sum() + self.log_prior_scale))
-        predictor = shared.predictor(scale, self.temperature, self.widths, self.log_prior_scale)
-        gradient = partial(self._gradient, shared, scale) if isinstance(shared, KernelSpectrum) else None
+        predictor: Predictor
+        if isinstance(shared, KernelSpectrum):
+            gradient = partial(self._gradient, shared, scale)
+            predictor = ScalePredictor(shared, np.array([scale]), np.ones(1), self.temperature)
+        else:
+            gradient = None
+            predictor = KrylovPredictor(shared, scale, self.temperature, self.widths, self.log_prior_scale)
         if not self.infinite:
             return at_saddle(self, train, minima, q, predictor, gradient)
         evidence = -float(shared.energy.energy(scale, self.temperature))

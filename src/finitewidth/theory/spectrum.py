@@ -50,11 +50,6 @@ class KernelSpectrum:
         unit = unit_network(network)
         return cls(unit, train, Spectrum.of(kernels.nngp(unit, train.x), overwrite=True))
 
-    def predictor(
-        self, scale: float, temperature: float, widths: tuple[int, ...], log_prior_scale: float
-    ) -> ScalePredictor:
-        return ScalePredictor(self, np.array([scale]), np.ones(1), temperature)
-
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_points": None}  # copies and pickles leave the cache behind
 
