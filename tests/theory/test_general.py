@@ -103,12 +103,15 @@ def test_select_climbs_its_evidence(train):
 
 def test_infinite_width_is_the_covariance_at_one(train, test_set):
     network = Skip(activation="erf")
-    limit = fw.predict(fw.solve(fw.theory_of(network, 0.1, method="infinite"), train), test_set.x)
+    solution = fw.solve(fw.theory_of(network, 0.1, method="infinite"), train)
+    limit = fw.predict(solution, test_set.x)
     wide = fw.predict(fw.solve(fw.theory_of(network.with_width(10**9), 0.1), train), test_set.x)
     np.testing.assert_allclose(wide.mean, limit.mean, rtol=1e-6)
     gram = fw.kernels.nngp(network, train.x) + 0.1 * np.eye(len(train))
     expected = fw.kernels.nngp(network, test_set.x, train.x) @ np.linalg.solve(gram, train.y)
     np.testing.assert_allclose(limit.mean, expected, rtol=1e-10)
+    ends = [fw.solve(fw.theory_of(network, t, method="infinite"), train).log_evidence for t in (0.1001, 0.0999)]
+    assert solution.evidence_gradient()["temperature"] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4)
 
 
 def test_curve_and_validity(train, test_set):

@@ -5,6 +5,7 @@ Theory, samplers and training all end in these two types, so that they are compa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeVar
 
@@ -35,6 +36,7 @@ class Errors(Displayed):
     train_error: float
 
 
+NO_ERRORS = Errors(math.nan, math.nan, math.nan, None, math.nan)  # of what did not converge
 ERRORS = ("test_error", "bias", "variance", "train_error")
 DEVIATIONS = 1.645  # standard deviations from the middle of a Gaussian to either end of its 90 % interval
 _SQUARED = (*ERRORS, "sampled_test_error")

@@ -17,19 +17,18 @@ import numpy as np
 from finitewidth import checks, kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import GaussianPosterior, Likelihood
+from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.linalg import require_memory, x_minus_log1p
 from finitewidth.networks import FullyConnected, Network
 from finitewidth.theory.saddle import DESCENT_TOLERANCE, Minimum, local_minima
 from finitewidth.theory.scaled import ScaledKernel, SeveralOutputs
 from finitewidth.theory.solution import (
     CovariancePredictor,
-    EvidenceGradient,
+    ScalarTheory,
     Theory,
     TheorySolution,
-    at_infinite_width,
     at_saddle,
-    gradient_of,
+    infinite_by_conditioning,
 )
 from finitewidth.theory.spectrum import KernelSpectrum, sharing
 
@@ -41,7 +40,7 @@ _BLOCK = 256  # points whose covariance with one another is computed for the sak
 
 
 @dataclass(frozen=True)
-class General(Theory[Any]):
+class General(ScalarTheory[Any]):
     """A network of the user's own, or any network whose kernel Q rescales, under any likelihood; one output.
 
     With ``infinite`` no order parameter at all.
@@ -63,10 +62,6 @@ class General(Theory[Any]):
     @property
     def temperature(self) -> float:
         return self.noise.temperature
-
-    @property
-    def method(self) -> str:
-        return "infinite" if self.infinite else "saddle"
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
         return covariance(self.network, order_parameters, x1, x1 if x2 is None else x2)
@@ -132,14 +127,11 @@ class General(Theory[Any]):
         shared = shared or self.factorise(train, memory)
         q = np.ones(self.network.depth)
         if self.infinite:
-            predictor = self.predictor(train, q)
-            return at_infinite_width(self, train, -predictor.posterior.energy, predictor)
+            return infinite_by_conditioning(CovariancePredictor(self, train, q))
         minima = self.minima(train, shared)
         q = minima[0].order_parameters if minima else q
-        return at_saddle(self, train, minima, q, self.predictor(train, q), partial(self.gradient, train, q))
-
-    def predictor(self, train: Dataset, order_parameters: Array) -> CovariancePredictor:
-        return CovariancePredictor(self, train, order_parameters)
+        predictor = CovariancePredictor(self, train, q)
+        return at_saddle(self, train, minima, q, predictor, partial(self.gradient, predictor))
 
     def starts(self, train: Dataset, shared: Any) -> list[Array]:
         """log Q from which to descend."""
@@ -153,16 +145,7 @@ class General(Theory[Any]):
         found = (padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:])
         return [line[k] for k in np.flatnonzero(found)]
 
-    def gradient(self, train: Dataset, q: Array) -> EvidenceGradient:
-        """See ``TheorySolution.evidence_gradient``; that in other noise than Gaussian is not known (NaN)."""
-        posterior = self.posterior(train, q)
-        by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else np.nan
-        by_log_precision = -self.pull_precisions(train, q, posterior.cotangent())
-        return gradient_of(self.network, by_temperature, by_log_precision)
-
     def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
-        """``<cotangent, d K_R / d log lambda_l>`` at fixed Q, l = 0 .. L."""
-
         def at(values: Array) -> Array:
             return covariance(self.network.with_precision(tuple(values)), q, train.x, train.x)
 

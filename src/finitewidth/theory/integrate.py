@@ -31,7 +31,7 @@ from finitewidth.theory.action import SpectralEnergy
 from finitewidth.theory.general import Nested
 from finitewidth.theory.saddle import hessian, shift_of_scale
 from finitewidth.theory.scaled import ScaledKernel, SharedKernel
-from finitewidth.theory.solution import Predictor, TheorySolution
+from finitewidth.theory.solution import CovariancePredictor, Predictor, TheorySolution
 from finitewidth.theory.spectrum import KernelSpectrum, ScalePredictor, unit_network
 
 Array = np.ndarray
@@ -445,7 +445,7 @@ class NestedMixture:
     def predict(self, x: Array) -> Prediction:
         mean, second, error = 0.0, 0.0, 0.0
         for q, weight in zip(self.draws, self.weights, strict=True):
-            found = self.theory.predictor(self.train, q).predict(x)
+            found = CovariancePredictor(self.theory, self.train, q).predict(x)
             mean, second = mean + weight * found.mean, second + weight * (found.variance + found.mean**2)
             error += weight * found.train_error
         return Prediction(np.asarray(mean), np.asarray(second - np.square(mean)), float(error))

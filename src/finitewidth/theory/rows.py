@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finitewidth.data import Dataset
 from finitewidth.inference.methods import Row
-from finitewidth.inference.prediction import Errors
+from finitewidth.inference.prediction import NO_ERRORS
 from finitewidth.theory.krylov import KrylovPredictor
 from finitewidth.theory.validated import applies
 from finitewidth.theory.validity import Validity, validity
@@ -49,9 +49,6 @@ class TheoryRow(Row):
         return plain
 
 
-_NOTHING = Errors(math.nan, math.nan, math.nan, None, math.nan)
-
-
 def without_validity(row: Row) -> Row:
     """The same row; nothing is left to compute."""
     return replace(row, assessed=None) if isinstance(row, TheoryRow) else row
@@ -70,7 +67,7 @@ def pending(row: Row) -> bool:
 def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> TheoryRow:
     """The row of one solution; ``seconds``: what finding it took."""
     started = time.perf_counter()
-    found, converged, message, solver_error = _NOTHING, solution.converged, solution.message, None
+    found, converged, message, solver_error = NO_ERRORS, solution.converged, solution.message, None
     if solution.converged:
         found = solution.conditioned(test.x).errors(test.y)
         if not math.isfinite(found.test_error + found.train_error):
@@ -81,7 +78,7 @@ def row_of(solution: TheorySolution, test: Dataset, seconds: float = 0.0) -> The
             converged, message = not complaint, complaint or message
     return TheoryRow.of(
         solution,
-        found if converged else _NOTHING,
+        found if converged else NO_ERRORS,
         seconds + time.perf_counter() - started,
         solution.theory.method,
         closure=solution.theory.closure,

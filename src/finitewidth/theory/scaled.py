@@ -20,7 +20,7 @@ import numpy as np
 from finitewidth import kernels
 from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
-from finitewidth.inference.likelihoods import LOG_2PI, GaussianPosterior
+from finitewidth.inference.likelihoods import LOG_2PI
 from finitewidth.inference.prediction import Prediction
 from finitewidth.linalg import left_over, x_minus_log1p
 from finitewidth.networks import Network
@@ -31,11 +31,12 @@ from finitewidth.theory.solution import (
     CovariancePredictor,
     EvidenceGradient,
     Predictor,
+    ScalarTheory,
     Theory,
     TheorySolution,
     at_infinite_width,
     at_saddle,
-    gradient_of,
+    infinite_by_conditioning,
 )
 from finitewidth.theory.solver import AUTO, Solver
 from finitewidth.theory.spectrum import (
@@ -52,7 +53,7 @@ SharedKernel = KernelSpectrum | KrylovKernel
 
 
 @dataclass(frozen=True)
-class ScaledKernel(OneSpectrum):
+class ScaledKernel(OneSpectrum, ScalarTheory[Any]):
     """``K_R = (prod_l Q_l) K_L``, one scalar a layer; with ``infinite`` no order parameter at all.
 
     Sources: Pacelli et al. 2023 (product closure); Aiudi et al. 2025 (pooled convolutions); Lee et al. 2018 (infinite).
@@ -62,10 +63,6 @@ class ScaledKernel(OneSpectrum):
     temperature: float
     infinite: bool = False
     solver: Solver = AUTO
-
-    @property
-    def method(self) -> str:
-        return "infinite" if self.infinite else "saddle"
 
     @property
     def log_prior_scale(self) -> float:
@@ -83,7 +80,8 @@ class ScaledKernel(OneSpectrum):
         A Krylov space grows until it is accurate enough at the scale found, or can grow no more.
         """
         if shared is None and self.infinite and not self.solver.uses_krylov(self.network, train, memory):
-            return self._at_one_temperature(train, memory)
+            require_exact(train, memory)  # a Cholesky factor, a tenth of the work of a spectrum
+            return infinite_by_conditioning(CovariancePredictor(self, train, np.empty(0)))
         shared = shared or self.factorise(train, memory)
         if isinstance(shared, KernelSpectrum):
             return self._solution(train, shared)
@@ -105,19 +103,6 @@ class ScaledKernel(OneSpectrum):
     def quicker_alone(self) -> bool:
         """At infinite width, where there is no scale to find."""
         return self.infinite
-
-    def _at_one_temperature(self, train: Dataset, memory: float | None) -> TheorySolution:
-        """Infinite width by a Cholesky factor, a tenth of the work of a spectrum."""
-        require_exact(train, memory)
-        predictor = CovariancePredictor(self, train, np.empty(0))
-        gradient = partial(self._gradient_at_one_temperature, predictor)
-        return at_infinite_width(self, train, -predictor.posterior.energy, predictor, gradient)
-
-    def _gradient_at_one_temperature(self, predictor: CovariancePredictor) -> EvidenceGradient:
-        posterior = predictor.posterior
-        assert isinstance(posterior, GaussianPosterior)
-        by_log_precision = -kernels.nngp_pullback(self.network, predictor.train.x, posterior.cotangent())
-        return gradient_of(self.network, -posterior.by_temperature(), by_log_precision)
 
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         minima = []

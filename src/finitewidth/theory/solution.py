@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from finitewidth.checks.exceptions import InputError
 from finitewidth.data import Dataset
 from finitewidth.data.dataset import points_like
 from finitewidth.display import Displayed, chosen
-from finitewidth.inference.likelihoods import Gaussian, Likelihood, Posterior
+from finitewidth.inference.likelihoods import Gaussian, GaussianPosterior, Likelihood, Posterior
 from finitewidth.inference.prediction import Errors, Prediction
 from finitewidth.linalg import arithmetic
 from finitewidth.networks import Network
@@ -78,21 +78,13 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Whether order parameters belong to patches."""
         return self.network.patched and not self.network.own and self.method != "infinite"
 
+    @abc.abstractmethod
     def rate(self, order_parameters: Array) -> float:
-        """Twice what Q costs, nats: ``sum_l N_l (Q_l - log Q_l - 1)`` of one number a layer."""
-        return 0.0 if self.method == "infinite" else float(self.network.rate(order_parameters))
+        """Twice what Q costs, nats."""
 
     def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
-        """K_R at Q, (points1, points2): the kernel, rescaled."""
-        return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
-
-    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
-        """K_R of every point with itself, (points,)."""
-        return float(np.prod(order_parameters)) * kernels.nngp_diagonal(self.network, x)
-
-    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
-        """Of the training targets under K_R."""
-        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
+        """K_R at Q, (points1, points2). Raises InputError where Q alone does not decide it."""
+        raise _no_one_value("the kernel")
 
     @abc.abstractmethod
     def factorise(self, train: Dataset, memory: float | None = None) -> Shared:
@@ -135,6 +127,42 @@ def _no_one_value(of: str) -> InputError:
     )
 
 
+class ScalarTheory(Theory[Shared]):
+    """One number a layer, which rescales the kernel unless a subclass knows better; none at infinite width."""
+
+    infinite: bool = False
+
+    @property
+    def method(self) -> str:
+        return "infinite" if self.infinite else "saddle"
+
+    def rate(self, order_parameters: Array) -> float:
+        """``sum_l N_l (Q_l - log Q_l - 1)``."""
+        return 0.0 if self.infinite else float(self.network.rate(order_parameters))
+
+    def covariance(self, order_parameters: Array, x1: Array, x2: Array | None = None) -> Array:
+        return float(np.prod(order_parameters)) * kernels.nngp(self.network, x1, x2)
+
+    def prior_variance(self, order_parameters: Array, x: Array) -> Array:
+        """K_R of every point with itself, (points,)."""
+        return float(np.prod(order_parameters)) * kernels.nngp_diagonal(self.network, x)
+
+    def posterior(self, train: Dataset, order_parameters: Array) -> Posterior:
+        """Of the training targets under K_R."""
+        return self.likelihood.posterior(self.covariance(order_parameters, train.x), train.y)
+
+    def pull_precisions(self, train: Dataset, q: Array, cotangent: Array) -> Array:
+        """``<cotangent, d K_R / d log lambda_l>`` at fixed Q, l = 0 .. L."""
+        return float(np.prod(q)) * kernels.nngp_pullback(self.network, train.x, cotangent)
+
+    def gradient(self, at: CovariancePredictor) -> EvidenceGradient:
+        """See ``TheorySolution.evidence_gradient``; in T of other noise than Gaussian it is not known (NaN)."""
+        posterior = at.posterior
+        by_temperature = -posterior.by_temperature() if isinstance(posterior, GaussianPosterior) else math.nan
+        by_log_precision = -self.pull_precisions(at.train, at.order_parameters, posterior.cotangent())
+        return gradient_of(self.network, by_temperature, by_log_precision)
+
+
 class Predictor(Protocol):
     """The posterior of the function, ready to be conditioned at new points."""
 
@@ -159,7 +187,7 @@ class NoPredictor:
 class CovariancePredictor:
     """Conditioning under the covariance at one Q."""
 
-    theory: Theory[Any]
+    theory: ScalarTheory[Any]
     train: Dataset
     order_parameters: Array
 
@@ -369,7 +397,7 @@ class TheorySolution(Displayed):
 
         Raises InputError for integrated order parameters, and for those measured on neurons.
         """
-        if self.theory.method in ("integrate", "neuron"):
+        if self.theory.method == "integrate":
             raise _no_one_value("the kernel")
         return self.theory.covariance(self.order_parameters, x)
 
@@ -444,8 +472,13 @@ def at_infinite_width(
     train: Dataset,
     evidence: float,
     predictor: Predictor,
-    gradient: Callable[[], EvidenceGradient] | None = None,
+    gradient: Callable[[], EvidenceGradient] | None,
 ) -> TheorySolution:
     """The solution without order parameters; it has converged where its log evidence is finite."""
     finite = math.isfinite(evidence)
     return TheorySolution(theory, train, np.empty(0), evidence, finite, "", (), predictor, gradient)
+
+
+def infinite_by_conditioning(at: CovariancePredictor) -> TheorySolution:
+    """Infinite width without a spectrum, from the one factor that predicts."""
+    return at_infinite_width(at.theory, at.train, -at.posterior.energy, at, partial(at.theory.gradient, at))

@@ -15,7 +15,7 @@ from finitewidth.data import Dataset
 from finitewidth.data.dataset import same_points, same_targets
 from finitewidth.inference.likelihoods import Likelihood
 from finitewidth.inference.methods import Control, Method, Noise, Problem, Row, gaussian_temperature
-from finitewidth.inference.prediction import DEVIATIONS, ERRORS, Errors
+from finitewidth.inference.prediction import DEVIATIONS, ERRORS, NO_ERRORS, Errors
 from finitewidth.linalg import memory_cap
 from finitewidth.networks import Network
 from finitewidth.theory.expansion.evidence import EvidenceSlope
@@ -26,7 +26,6 @@ from finitewidth.theory.validity import Judgement, renormalised
 
 Array = np.ndarray
 _NOISE = 0.25  # standard error, relative to the test error, beyond which there is no number
-_NOTHING = Errors(math.nan, math.nan, math.nan, None, math.nan)
 
 
 def first_order(
@@ -54,8 +53,6 @@ def first_order(
     Raises InputError for other networks and likelihoods, and for data whose Gaussian process is not finite;
     MemoryCapError before more memory is taken than there is.
     """
-    checks.instance("train", train, Dataset, "write fw.Dataset(x, y)")
-    checks.instance("test", test, Dataset, "write fw.Dataset(x, y)")
     same_points(train, test)
     same_targets(train, test)
     chosen, problem = FirstOrder(tolerance, neurons, seed), Problem(network, Likelihood.of(temperature))
@@ -189,8 +186,8 @@ class FirstOrderSolution(TheorySolution):
 class Matched:
     """Errors with the interval of the test error; ``refusal``: why there is nothing to say, else empty."""
 
-    errors: Errors = _NOTHING
-    standard_errors: Errors = _NOTHING
+    errors: Errors = NO_ERRORS
+    standard_errors: Errors = NO_ERRORS
     low: float = math.nan
     high: float = math.nan
     refusal: str = ""
