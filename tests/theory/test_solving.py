@@ -112,6 +112,7 @@ def test_every_theory_can_be_rehearsed(network, method, outputs, monkeypatch):
     few, more = (solving._operations(theory, rows, train, None) for rows in (1, 2))
     assert 0.0 < few <= more
     assert few < solving._operations(theory, 1, train, train)
+    long_work(monkeypatch)
     one, two = (solving._seconds(theory, rows, train, train.subset([0, 1]), [100]) for rows in (1, 2))
     assert one == pytest.approx(1.0)
     assert two == pytest.approx(2.0 if theory.evaluations else 1.0)

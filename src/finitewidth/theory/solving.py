@@ -117,7 +117,7 @@ def watched(
         work = "a Krylov space"
         if durations.wanted():
             seconds = sum(_krylov_seconds(first, train, test, size, memory) for size in sizes)
-    elif durations.wanted() and _operations(first, rows, train, test) * len(sizes) > _BRIEF * _RATE:
+    elif durations.wanted():
         seconds = _seconds(first, rows, train, test, sizes)
     more = f", {rows} rows" if rows > 1 else ""
     durations.require_time(seconds, f"{work} on {train.n_points:,} training points{more}", first.remedy)
@@ -140,12 +140,15 @@ def _of_an_entry(theory: Theory[Any], train: Dataset) -> float:
 
 
 def _seconds(theory: Theory[Any], rows: int, train: Dataset, test: Dataset | None, sizes: Sequence[int]) -> float:
-    """Of all solutions and their predictions, from one solved on ever more points; 0 where it cannot be known.
+    """Of all solutions and their predictions, from one solved on ever more points; 0 where it is brief, or not known.
 
     Where solutions share the work that counts, that is done once; otherwise it is done for each.
     """
+    operations = len(sizes) * _operations(theory, rows, train, test)
+    if operations < _BRIEF * _RATE:
+        return 0.0
     if _of_an_entry(theory, train) * durations.first_size(train.n_points) ** 2 > _HEAVY * _RATE:
-        return len(sizes) * _operations(theory, rows, train, test) / (8.0 * _RATE)  # even the fewest points take long
+        return operations / (8.0 * _RATE)  # even the fewest points take long
 
     def work(count: int) -> list[Piece]:
         part = _some(train, count)
