@@ -99,11 +99,6 @@ class ScaledKernel(OneSpectrum, ScalarTheory[Any]):
         """A Krylov space grows: what it gives depends on what was solved before."""
         return isinstance(shared, KernelSpectrum)
 
-    @property
-    def quicker_alone(self) -> bool:
-        """At infinite width, where there is no scale to find."""
-        return self.infinite
-
     def _solution(self, train: Dataset, shared: SharedKernel) -> TheorySolution:
         minima = []
         q = np.empty(0)

@@ -37,15 +37,16 @@ Shared = TypeVar("Shared")
 class Theory(Displayed, abc.ABC, Generic[Shared]):
     """Order parameters, what they cost and how they renormalise the kernel; solved on a training set.
 
-    method: as rows call it. work, remedy: what is said of what takes too long. evaluations: factors of a covariance
-    that one solution takes beside what is shared, roughly, and rather more; None where solving says beforehand how
-    long it takes.
+    method: as rows call it. infinite: whether there are no order parameters. work, remedy: what is said of what takes
+    too long. evaluations: factors of a covariance that one solution takes beside what is shared, roughly, and rather
+    more; None where solving says beforehand how long it takes.
     ``Shared`` is what solutions on one training set have in common, whatever their widths and temperatures.
     """
 
     work: ClassVar[str] = "the action"
     remedy: ClassVar[str] = "use fewer training points (n_train)"
     evaluations: ClassVar[int | None] = 16
+    infinite: bool = False
 
     if TYPE_CHECKING:  # fields in most theories, derived in others
 
@@ -71,12 +72,12 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
     @property
     def widths(self) -> tuple[int, ...]:
         """Width behind each order parameter; none at infinite width."""
-        return () if self.method == "infinite" else self.network.widths
+        return () if self.infinite else self.network.widths
 
     @property
     def on_patches(self) -> bool:
         """Whether order parameters belong to patches."""
-        return self.network.patched and not self.network.own and self.method != "infinite"
+        return self.network.patched and not self.network.own and not self.infinite
 
     @abc.abstractmethod
     def rate(self, order_parameters: Array) -> float:
@@ -107,11 +108,6 @@ class Theory(Displayed, abc.ABC, Generic[Shared]):
         """Equal for theories that share what ``factorise`` gives; None where nothing is worth sharing."""
         return None
 
-    @property
-    def quicker_alone(self) -> bool:
-        """Whether one solution is quicker found without what many would share."""
-        return False
-
     def reusable(self, shared: Shared) -> bool:
         """Whether later calls may start from it too: not where solutions change it."""
         return True
@@ -129,8 +125,6 @@ def _no_one_value(of: str) -> InputError:
 
 class ScalarTheory(Theory[Shared]):
     """One number a layer, which rescales the kernel unless a subclass knows better; none at infinite width."""
-
-    infinite: bool = False
 
     @property
     def method(self) -> str:

@@ -78,14 +78,14 @@ def _shared(
 ) -> Shared | None:
     """What theories of one kernel share on a training set, within one call or, where it allows, between calls.
 
-    None where a theory ``alone`` on it is quicker without.
+    None where a theory ``alone`` on it is quicker without: at infinite width there is no scale to find.
     """
     key = theory.sharing
     if key is None:
         return theory.factorise(train, control.memory)
     if key not in work:
         kept = control.shared.get((key, id(train)))
-        if kept is None and alone and theory.quicker_alone:
+        if kept is None and alone and theory.infinite:
             return None
         found = theory.factorise(train, control.memory) if kept is None else kept[1]
         if theory.reusable(found):
