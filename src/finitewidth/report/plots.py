@@ -221,7 +221,7 @@ def on_demand(rows: Sequence[CurveRow], ax: Axes | None = None) -> Axes:
 
 def _characters_below(ax: Axes) -> int:
     """That fit into a line below the axes; a letter is about half as wide as it is high."""
-    points = ax.get_window_extent().width * 72.0 / ax.get_figure(root=True).dpi
+    points = ax.get_window_extent().width * 72.0 / ax.figure.dpi
     return max(12, int(points / (0.5 * float(ax.xaxis.label.get_fontsize()))))
 
 
