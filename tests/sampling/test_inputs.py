@@ -31,13 +31,16 @@ def test_rotation_keeps_inner_products(n_inputs, rank, rng):
     np.testing.assert_allclose(inner(padded, at), inner(train, test), atol=1e-12)
 
 
-def test_nothing_to_rotate(rng):
+def test_leading_directions_come_first(rng):
     train, test = rng.standard_normal((9, 4)), rng.standard_normal((3, 4))
     inputs = Inputs.of(NETWORK, train)
     at, n_extra = inputs.at(test)
     assert n_extra == 0
-    np.testing.assert_array_equal(at, test)
-    np.testing.assert_array_equal(inputs.train, train)
+    np.testing.assert_allclose(at @ inputs.train.T, test @ train.T, atol=1e-12)
+    np.testing.assert_allclose(inputs.train.T @ inputs.train, np.diag(np.linalg.svd(train)[1] ** 2), atol=1e-12)
+
+
+def test_nothing_to_rotate(rng):
     images = rng.standard_normal((2, 6, 6))
     assert Inputs.of(Convolutional(channels=2, patch=3), images).train is images
 

@@ -103,6 +103,22 @@ def test_collapsed():
     assert min(collapsed().values()) > 0.003
 
 
+@pytest.mark.parametrize("of_velocity", [1.0, pytest.param(1.5, marks=pytest.mark.control)])
+def test_masses_leave_the_posterior(monkeypatch, of_velocity):
+    """Masses from .3 to 3; the negative control draws velocities of a wrong size."""
+    from finitewidth.sampling import collapsed as module
+
+    class Unequal(module.Collapsed):
+        def init(self, key, arrays):
+            state = super().init(key, arrays)
+            mass = 10.0 ** jax.numpy.linspace(-0.5, 0.5, len(state.theta))
+            return state._replace(metric=state.metric._replace(mass=mass))
+
+    monkeypatch.setattr(module, "erf_inv", lambda drawn: of_velocity * jax.lax.erf_inv(drawn))
+    found = min(p_values(WIDE, Unequal, {"step_size": 0.2, "trajectory": 1.6, "max_steps": 50.0}, 15, 2).values())
+    assert found > 0.003 if of_velocity == 1.0 else found < 1e-4
+
+
 def test_langevin():
     from finitewidth.sampling.langevin import Langevin
 

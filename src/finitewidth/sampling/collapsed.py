@@ -1,16 +1,16 @@
 """Hamiltonian Monte Carlo on the hidden weights, readouts integrated exactly (docs/theory.md section 7; Neal
 2011).
 
-The prior is N(0, 1) in whitened weights, so its flow is a rotation, done exactly: half a kick by the
-likelihood, a rotation of (theta, momentum) by the step size, half a kick (Shahbaba et al. 2014). The step
-size is limited by the likelihood alone. Warmup adapts it by dual averaging (Hoffman and Gelman 2014), then
-tries trajectory lengths and keeps the one that moves the energy and the predictions farthest for its cost.
-It begins that as soon as the energy no longer drifts, unless its length is given.
+Weights theta are whitened, of prior N(0, 1), and have masses m (metric.py), 1 before warmup. The flow of a Gaussian of
+curvature m is a rotation of (theta, velocity), done exactly: half a kick by what is left of the slope of U, a rotation
+by the step size, half a kick (Shahbaba et al. 2014). With m = 1 the step size is limited by the likelihood alone.
+Warmup adapts it by dual averaging (Hoffman and Gelman 2014), and the masses; then it tries trajectory lengths and keeps
+the one that moves the energy and the predictions farthest for its cost. It begins that as soon as the energy no longer
+drifts, unless its length is given.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 from jax.lax import erf_inv
 
+from finitewidth.sampling.metric import Metric
 from finitewidth.sampling.posterior import Arrays, Target
 from finitewidth.sampling.program import Info, Records, Sampler, Settings, Stage
 
@@ -34,16 +35,27 @@ _DRIFT, _OFF = 0.5, 0.15  # of the energy, in its standard deviations; of the ac
 
 
 class State(NamedTuple):
-    """One chain: whitened weights (dim,), the likelihood's potential and its gradient there."""
+    """One chain: whitened weights (dim,), the likelihood's potential and its gradient there; and its masses."""
 
     theta: Array
     potential: Array
     gradient: Array
+    metric: Metric
+
+    @property
+    def slope(self) -> Array:
+        """Of U."""
+        return self.gradient + self.theta
+
+    @property
+    def kick(self) -> Array:
+        """What accelerates it beside the Gaussian whose curvature the masses are."""
+        return self.theta - self.slope / self.metric.mass
 
 
 @dataclass(frozen=True)
 class Collapsed(Sampler):
-    """The collapsed sampler. step_size, trajectory: fixed, or None to be adapted in warmup."""
+    """The collapsed sampler. step_size, trajectory: fixed, or None to be adapted in warmup (the former with masses)."""
 
     target: Target
     step_size: float | None = field(default=None, compare=False)  # a setting, not part of the program
@@ -55,7 +67,11 @@ class Collapsed(Sampler):
     def init(self, key: Array, arrays: Arrays) -> State:
         """A draw from the prior, its potential not known yet: the first step finds it."""
         theta = jax.random.normal(key, arrays.scale.shape)
-        return State(theta, jnp.array(jnp.inf), jnp.zeros_like(theta))
+        return State(theta, jnp.array(jnp.inf), jnp.zeros_like(theta), Metric.of_prior(theta))
+
+    def adapted(self, state: State) -> State:
+        """With masses learned from the slopes that were seen."""
+        return state._replace(metric=state.metric.learned(self.target.unravel))
 
     def settings(self) -> Settings:
         """Before warmup."""
@@ -122,19 +138,21 @@ class Collapsed(Sampler):
         Where the potential is not known, one step of no length.
         """
         drawn = jax.random.uniform(key, (state.theta.size + 1,), minval=jnp.nextafter(-1.0, 0.0))  # one call for all
-        momentum, chance = math.sqrt(2.0) * erf_inv(drawn[:-1]), 0.5 * (1.0 + drawn[-1])
+        velocity = jnp.sqrt(2.0 / state.metric.mass) * erf_inv(drawn[:-1])
+        chance = 0.5 * (1.0 + drawn[-1])
         step_size = jnp.minimum(settings["step_size"], _LARGEST_STEP)
         length = settings["trajectory"] * (0.5 + jitter)
         steps = jnp.clip(jnp.ceil(length / step_size), 1, settings["max_steps"]).astype(int)
         known = jnp.isfinite(state.potential)
         steps, step_size = jnp.where(known, steps, 1), jnp.where(known, step_size, 0.0)
-        end, end_momentum = self._integrate(state, momentum, step_size, steps, arrays)
-        start_energy, end_energy = _total(state, momentum), _total(end, end_momentum)
+        end, end_velocity, squares = self._integrate(state, velocity, step_size, steps, arrays)
+        start_energy, end_energy = _total(state, velocity), _total(end, end_velocity)
         change = jnp.where(jnp.isfinite(end_energy), end_energy - start_energy, jnp.inf)
         acceptance = jnp.exp(jnp.minimum(0.0, -change))
         accepted = chance < acceptance
+        metric = state.metric.seen(squares, steps, acceptance)
         state = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), end, state)
-        return state, Info(acceptance, steps, change > DIVERGENCE)
+        return state._replace(metric=metric), Info(acceptance, steps, change > DIVERGENCE)
 
     def gradients(self, settings: Settings, records: Records) -> float:
         """As many as leapfrog steps; the trajectory is not chosen yet."""
@@ -145,27 +163,26 @@ class Collapsed(Sampler):
         """U, without constants."""
         return state.potential + 0.5 * (state.theta**2).sum()
 
-    def _state(self, theta: Array, arrays: Arrays) -> State:
-        return State(theta, *jax.value_and_grad(self.target.potential)(theta, arrays))
-
     def _integrate(
-        self, state: State, momentum: Array, step_size: Array, steps: Array, arrays: Arrays
-    ) -> tuple[State, Array]:
+        self, start: State, velocity: Array, step_size: Array, steps: Array, arrays: Arrays
+    ) -> tuple[State, Array, Array]:
+        """Where a trajectory ends, its velocity there, and the squares of U's slopes along it, added up."""
         cosine, sine = jnp.cos(step_size), jnp.sin(step_size)
 
-        def leap(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
-            state, momentum = carry
-            momentum = momentum - 0.5 * step_size * state.gradient
-            theta = cosine * state.theta + sine * momentum
-            momentum = cosine * momentum - sine * state.theta
-            state = self._state(theta, arrays)
-            return state, momentum - 0.5 * step_size * state.gradient
+        def leap(_: Any, carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
+            state, velocity, squares = carry
+            velocity = velocity + 0.5 * step_size * state.kick
+            theta = cosine * state.theta + sine * velocity
+            velocity = cosine * velocity - sine * state.theta
+            potential, gradient = jax.value_and_grad(self.target.potential)(theta, arrays)
+            state = State(theta, potential, gradient, state.metric)
+            return state, velocity + 0.5 * step_size * state.kick, squares + state.slope**2
 
-        return jax.lax.fori_loop(0, steps, leap, (state, momentum))
+        return jax.lax.fori_loop(0, steps, leap, (start, velocity, jnp.zeros_like(velocity)))
 
 
-def _total(state: State, momentum: Array) -> Array:
-    return state.potential + 0.5 * ((state.theta**2).sum() + (momentum**2).sum())
+def _total(state: State, velocity: Array) -> Array:
+    return state.potential + 0.5 * ((state.theta**2).sum() + (state.metric.mass * velocity**2).sum())
 
 
 def _jump(values: np.ndarray) -> float:

@@ -41,7 +41,7 @@ class Inputs:
         train = train.reshape(len(train), -1)
         basis, largest = _span(train, 0.0)
         rank, size = basis.shape[1], train.shape[1]
-        if rank in (0, size):
+        if rank == 0:
             return cls(train, True)
         return cls(train @ basis * math.sqrt(rank / size), True, basis, largest)
 

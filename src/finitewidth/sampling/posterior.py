@@ -79,7 +79,7 @@ class Target:
     def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         """The network's hidden weights of a whitened vector (dim,)."""
         weights = theta * arrays.scale
-        return self._unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
+        return self.unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
 
     def features(self, hidden: Tree, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""
@@ -110,7 +110,7 @@ class Target:
         weights = jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights)
 
-    def _unravel(self, theta: Array) -> Tree:
+    def unravel(self, theta: Array) -> Tree:
         """(dim,) -> pytree of hidden weights."""
         return ravel_pytree(self._ones())[1](theta)
 
