@@ -1,7 +1,8 @@
 """``fw.Curve`` on the cases of ``curve_cases.py``, judged by their samples: writes ``curve_answers.json``.
 
 ``python benchmarks/curve_answers.py FOLDER`` makes the curves (half an hour); with ``--sampling`` it then samples every
-width of some of them to the same accuracy, for the time; with ``--table`` it prints the table of docs/accuracy.md.
+width of some of them to the same accuracy, for the time; with ``--announced`` it makes curves of ten other cases, for the
+time that is announced; with ``--table`` it prints the tables of docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from cases import Case
 from curve_cases import JUDGED, WIDTHS, load_judged
 from curve_cases import STORE as TRUTH
+from fresh_cases import FRESH, SEEN, load_fresh
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
@@ -25,11 +27,11 @@ from finitewidth.runs import durations
 WITHIN = 0.05
 STORE = Path(__file__).with_name("curve_answers.json")
 TIMED = JUDGED[::6]  # whose every width is sampled, for the time
+OTHERS = (*SEEN[::5], *FRESH[3::5])  # judge the announced time; fixed before any curve of theirs was made
 
 
-def answer(case: Case, folder: Path) -> dict[str, Any]:
+def answer(case: Case, train: fw.Dataset, test: fw.Dataset) -> dict[str, Any]:
     """Rows of the curve, what it took, and what was said beforehand."""
-    train, test = load_judged(case, folder)
     said: list[str] = []
     began, started = time.perf_counter(), time.process_time()
     with durations.announced(said.append):
@@ -98,8 +100,8 @@ def table() -> None:
         print(f"| {named(case)} | {places} | {', '.join(off)} | {held_at} | {worst} | {one['processor_seconds']:.0f} |")
     for name, (good, count) in counted.items():
         print(f"{name}: {good} of {count}, {100 * good / max(count, 1):.1f} %")
-    for case in JUDGED:
-        if str(case) in answers and "announced" in answers[str(case)]:
+    for case in (*JUDGED, *OTHERS):
+        if str(case) in answers:
             print(f"{named(case)}: {answers[str(case)]['seconds']:.0f} s; {answers[str(case)]['announced']}")
     timed = [one for one in answers.values() if "sampling_seconds" in one]
     if timed:
@@ -116,9 +118,10 @@ def main() -> None:
         table()
         return
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
-    for case in JUDGED:
+    for case in OTHERS if "--announced" in sys.argv else JUDGED:
         if str(case) not in found:
-            found[str(case)] = json_ready(answer(case, Path(sys.argv[1])))
+            load = load_fresh if case in OTHERS else load_judged
+            found[str(case)] = json_ready(answer(case, *load(case, Path(sys.argv[1]))))
             STORE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{case}: {found[str(case)]['processor_seconds']:.0f} s", flush=True)
     for case in TIMED if "--sampling" in sys.argv else ():
