@@ -1,8 +1,8 @@
 """``fw.Curve`` on the cases of ``curve_cases.py``, judged by their samples: writes ``curve_answers.json``.
 
 ``python benchmarks/curve_answers.py FOLDER`` makes the curves (half an hour); with ``--sampling`` it then samples every
-width of some of them to the same accuracy, for the time; with ``--announced`` it makes curves of ten other cases, for the
-time that is announced; with ``--table`` it prints the tables of docs/accuracy.md.
+width of some of them to the same accuracy, for the time; with ``--announced`` it makes curves of ten other cases, for
+the time that is announced; with ``--table`` it prints the tables of docs/accuracy.md.
 """
 
 from __future__ import annotations
