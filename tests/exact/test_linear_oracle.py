@@ -16,7 +16,7 @@ from scipy import integrate, stats
 from scipy.special import logsumexp
 
 import finitewidth as fw
-from finitewidth.theory.general import Nested
+from finitewidth.theory.integrate import IntegratedNested
 from moments import relu_moments
 
 
@@ -249,7 +249,7 @@ def test_nested_equals_a_plain_grid():
     q = [weight @ np.exp(np.add.outer(x, 0.0 * x)).ravel(), weight @ np.exp(np.add.outer(0.0 * x, x)).ravel()]
 
     solution = fw.solve(fw.theory_of(network, 0.1, method="integrate"), train)
-    assert isinstance(solution.theory.theory, Nested)
+    assert isinstance(solution.theory, IntegratedNested)
     assert solution.converged
     error = float(solution.message.split("+-")[1].split()[0])
     assert abs(solution.log_evidence - exact) < 4.0 * error
