@@ -69,9 +69,9 @@ class Collapsed(Sampler):
         theta = jax.random.normal(key, arrays.scale.shape)
         return State(theta, jnp.array(jnp.inf), jnp.zeros_like(theta), Metric.of_prior(theta))
 
-    def adapted(self, state: State) -> State:
+    def adapted(self, states: State) -> State:
         """With masses learned from the slopes that were seen."""
-        return state._replace(metric=state.metric.learned(self.target.unravel))
+        return states._replace(metric=states.metric.learned(self.target.weight_shapes))
 
     def settings(self) -> Settings:
         """Before warmup."""

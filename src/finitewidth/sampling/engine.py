@@ -278,9 +278,10 @@ class Engine:
         """The next state. hurried: a stage of warmup that ends when it has adapted ends now."""
         stage = self.stages[done.stage]
         when, words = When(done.iterations, stage.adapt), self.words
+        states = self.sampler.adapted(done.states) if stage.adapt else done.states
 
         def advance(chain: Any) -> Step:
-            state, tuner = jax.tree.map(lambda leaf: leaf[chain], (done.states, done.tuners))
+            state, tuner = jax.tree.map(lambda leaf: leaf[chain], (states, done.tuners))
             return self.program.advance(state, tuner, words[chain], when, done.settings, self._arrays_of(chain))
 
         if on_cpu():

@@ -13,29 +13,29 @@ carry much, and networks of ten neurons mixed three times slower. Any masses lea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
-from finitewidth.runs.jax_runs import Tree
+from finitewidth.runs.jax_runs import Leaf
 
 _KEPT = 0.5  # of older slopes, whenever masses are learned anew: early in warmup they are those of other states
 
 
 class Metric(NamedTuple):
-    """Masses of whitened weights (dim,), and what they are learned from.
+    """Masses of whitened weights (dim,), and what they are learned from; of several chains, chains first.
 
     squares: of slopes along trajectories, added up, each weighed by how likely its trajectory is accepted. weight: how
     many slopes these are, weighed alike.
     """
 
-    mass: Array
-    squares: Array
-    weight: Array
+    mass: Leaf
+    squares: Leaf
+    weight: Leaf
 
     @classmethod
     def of_prior(cls, theta: Array) -> Metric:
@@ -47,17 +47,21 @@ class Metric(NamedTuple):
         squares = acceptance * jnp.where(acceptance > 0.0, squares, 0.0)  # may be infinite where nothing is accepted
         return self._replace(squares=self.squares + squares, weight=self.weight + acceptance * steps)
 
-    def learned(self, unravel: Callable[[Array], Tree]) -> Metric:
-        """Fitted to the slopes that were seen. unravel: (dim,) to the arrays of weights, inputs of a neuron last."""
-        excess = self.squares / jnp.maximum(self.weight, 1.0) - 1.0
-        fitted, _ = ravel_pytree(jax.tree.map(_product, unravel(excess)))
-        mass = jnp.where(self.weight >= 1.0, jnp.sqrt(1.0 + fitted), self.mass)
+    def learned(self, shapes: Sequence[tuple[int, ...]]) -> Metric:
+        """Of all chains, outside compiled code: fitted to the slopes that were seen.
+
+        shapes: of the arrays of weights that theta holds one after another, inputs of a neuron last.
+        """
+        excess = self.squares / np.maximum(self.weight, 1.0)[:, None] - 1.0
+        arrays = np.split(excess, np.cumsum([math.prod(shape) for shape in shapes])[:-1], axis=1)
+        fitted = np.concatenate([_product(part, shape[-1]) for part, shape in zip(arrays, shapes, strict=True)], axis=1)
+        mass = np.where(self.weight[:, None] >= 1.0, np.sqrt(1.0 + fitted), self.mass)
         return Metric(mass, _KEPT * self.squares, _KEPT * self.weight)
 
 
-def _product(excess: Array) -> Array:
-    """Of two factors that have the same sums over neurons and over inputs (..., inputs), none below 0."""
-    table = excess.reshape(-1, excess.shape[-1])
-    neurons, inputs = jnp.maximum(table.sum(1), 0.0), jnp.maximum(table.sum(0), 0.0)
-    total = inputs.sum()
-    return (jnp.outer(neurons, inputs) / jnp.where(total > 0.0, total, 1.0)).reshape(excess.shape)
+def _product(excess: np.ndarray, n_inputs: int) -> np.ndarray:
+    """Of two factors with the sums of ``excess`` (chains, size) over neurons and over inputs, none below 0."""
+    table = excess.reshape(len(excess), -1, n_inputs)
+    neurons, inputs = (np.maximum(table.sum(axis, keepdims=True), 0.0) for axis in (2, 1))
+    total = inputs.sum(2, keepdims=True)
+    return np.asarray(neurons * inputs / np.where(total > 0.0, total, 1.0)).reshape(excess.shape)

@@ -79,7 +79,7 @@ class Target:
     def hidden(self, theta: Array, arrays: Arrays) -> Tree:
         """The network's hidden weights of a whitened vector (dim,)."""
         weights = theta * arrays.scale
-        return self.unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
+        return self._unravel(weights if isinstance(arrays.centre, tuple) else arrays.centre + weights)
 
     def features(self, hidden: Tree, x: Array) -> Array:
         """Phi: features divided by sqrt(lambda_L), (points, F)."""
@@ -106,11 +106,20 @@ class Target:
 
         return np.asarray(jax.jit(deviation)())
 
-    def _ones(self) -> Tree:
-        weights = jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
-        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), weights)
+    @property
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Of the arrays of hidden weights that theta holds one after another."""
+        return [leaf.shape for leaf in jax.tree.leaves(self._weights)]
 
-    def unravel(self, theta: Array) -> Tree:
+    @property
+    def _weights(self) -> Tree:
+        """The hidden weights as shapes."""
+        return jax.eval_shape(lambda key: self.network.init_hidden(key, self.input_shape), jax.random.key(0))
+
+    def _ones(self) -> Tree:
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape), self._weights)
+
+    def _unravel(self, theta: Array) -> Tree:
         """(dim,) -> pytree of hidden weights."""
         return ravel_pytree(self._ones())[1](theta)
 

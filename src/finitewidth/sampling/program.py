@@ -85,9 +85,9 @@ class Sampler(abc.ABC):
     def step(self, state: Tree, key: Array, jitter: Array, settings: Any, arrays: Arrays) -> tuple[Tree, Info]:
         """One draw. jitter: a quasi-random number in (0, 1)."""
 
-    def adapted(self, state: Tree) -> Tree:
-        """The state that a chunk starts with in a stage that adapts: it uses what the chunks before have taught."""
-        return state
+    def adapted(self, states: Tree) -> Tree:
+        """The chains that a chunk starts with in a stage that adapts: they use what the chunks before have taught."""
+        return states
 
     @abc.abstractmethod
     def energy(self, state: Tree, arrays: Arrays) -> Array:
@@ -193,8 +193,6 @@ class Program:
         settings: dict[str, Array],
         arrays: Arrays,
     ) -> Step:
-        state = jax.lax.cond(when.adapt, self.sampler.adapted, lambda state: state, state)
-
         def body(carry: Tree, index: Array) -> tuple[Tree, Tree]:
             state, tuner, sums = carry
             now = when.iterations + index
