@@ -36,7 +36,7 @@ Array = np.ndarray
 _TAIL = 0.05  # probability on either side of a 90 % interval
 _SHARE = 3.0  # the first sample at a width is drawn to this part of the accuracy asked for, each next one to half
 _MOST = 3  # samples at a width, each going on from the last
-_TAKEN = 0.6  # of the samples that are planned at first, as measured on the cases of docs/accuracy.md
+_TAKEN = 0.75  # of the samples that are planned at first, as measured on the cases of docs/accuracy.md
 _ANY = 0.99  # a relative standard error that any sample has
 
 
@@ -217,7 +217,7 @@ class Refinement:
 
     def _guess(self, width: int) -> float:
         """Seconds of a sample at a width, as on the cases of docs/accuracy.md."""
-        return 4.0 + 0.6e-6 * self._run(width).cost
+        return 5.0 + 0.15e-6 * self._run(width).cost
 
     def _run(self, width: int) -> SamplingRun:
         left = max(1.0, self._time_left) if math.isfinite(self._ends) else None
