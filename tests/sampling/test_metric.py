@@ -57,5 +57,4 @@ def test_a_specialised_neuron_is_heavy_unless_the_step_size_is_fixed(step_size):
     if step_size is not None:
         assert (mass == 1.0).all()
         return
-    assert mass.max() > 2.0 * np.median(mass)
-    assert (mass[..., 0] >= mass[..., 1]).all()
+    assert mass.max() > 3.0 * np.median(mass)
