@@ -17,7 +17,7 @@ from typing import Any
 from cases import Case
 from curve_cases import JUDGED, WIDTHS, load_judged
 from curve_cases import STORE as TRUTH
-from fresh_cases import FRESH, SEEN, load_fresh
+from fresh_cases import FRESH, SEEN
 
 import finitewidth as fw
 from finitewidth.display.documents import json_ready
@@ -30,8 +30,9 @@ TIMED = JUDGED[::6]  # whose every width is sampled, for the time
 OTHERS = (*SEEN[::5], *FRESH[3::5])  # judge the announced time; fixed before any curve of theirs was made
 
 
-def answer(case: Case, train: fw.Dataset, test: fw.Dataset) -> dict[str, Any]:
+def answer(case: Case, folder: Path) -> dict[str, Any]:
     """Rows of the curve, what it took, and what was said beforehand."""
+    train, test = load_judged(case, folder)
     said: list[str] = []
     began, started = time.perf_counter(), time.process_time()
     with durations.announced(said.append):
@@ -120,8 +121,7 @@ def main() -> None:
     found = json.loads(STORE.read_text()) if STORE.exists() else {}
     for case in OTHERS if "--announced" in sys.argv else JUDGED:
         if str(case) not in found:
-            load = load_fresh if case in OTHERS else load_judged
-            found[str(case)] = json_ready(answer(case, *load(case, Path(sys.argv[1]))))
+            found[str(case)] = json_ready(answer(case, Path(sys.argv[1])))
             STORE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{case}: {found[str(case)]['processor_seconds']:.0f} s", flush=True)
     for case in TIMED if "--sampling" in sys.argv else ():

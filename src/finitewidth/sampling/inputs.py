@@ -35,7 +35,7 @@ class Inputs:
 
     @classmethod
     def of(cls, network: Network, train: Array) -> Inputs:
-        """Rotate where the network is fully connected and the training points span fewer than N0 directions."""
+        """Onto the principal axes of the training points, where the network is fully connected."""
         if not network.rotates_inputs:
             return cls(train)
         train = train.reshape(len(train), -1)

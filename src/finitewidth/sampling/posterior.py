@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -106,7 +107,7 @@ class Target:
 
         return np.asarray(jax.jit(deviation)())
 
-    @property
+    @cached_property
     def weight_shapes(self) -> list[tuple[int, ...]]:
         """Of the arrays of hidden weights that theta holds one after another."""
         return [leaf.shape for leaf in jax.tree.leaves(self._weights)]
