@@ -28,7 +28,7 @@ from finitewidth.activations.duals import (
     LinearDual,
     QuadraticDual,
 )
-from finitewidth.activations.hermite import HermiteDual, evaluate
+from finitewidth.activations.hermite import HermiteDual
 from finitewidth.activations.mixtures import ErfMixtureDual, GeluMixtureDual, logistic_scales
 from finitewidth.checks.exceptions import InputError
 
@@ -83,11 +83,8 @@ class Activation:
         """
         if not callable(function):
             raise InputError(f"activation = {checks.shown(function)}", "a function of one array", "pass a callable")
-        probe = np.array([-3.0, -1.7, -0.3, 0.0, 0.3, 1.7, 3.0])
-        values = evaluate(function, probe)
-        label = name or str(getattr(function, "__name__", "function"))
-        odd = bool(np.allclose(values, -values[::-1], rtol=1e-14, atol=0.0))
-        return cls(label, function, HermiteDual(function, kinks), odd=odd, jax_function=function)
+        label, dual = name or str(getattr(function, "__name__", "function")), HermiteDual(function, kinks)
+        return cls(label, function, dual, odd=dual.odd, jax_function=function)
 
     def kappa(self, c11: Any, c12: Any, c22: Any) -> Array:
         """E[phi(u) phi(v)], element by element over the broadcast arguments."""

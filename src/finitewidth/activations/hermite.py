@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,14 +15,13 @@ from finitewidth.checks.exceptions import InputError
 _REACH = 13.0  # standard deviations integrated over; the Gaussian weight beyond is 1e-37
 _LENGTHS = (64, 256, 1024)  # of the series on which the order is judged, in turn
 _SEEN = 0.75  # of such a length may be needed, so that the terms beyond it are smaller still
-_SERIES_TOLERANCE = 1e-13  # share of E[phi'^2] that a complete series may leave out
+_SERIES_TOLERANCE = 1e-15  # share of E[phi'^2] that a complete series may leave out
 _NOISE = 1e-26  # of E[phi^2]: what rounding makes of the squares of coefficients that are zero
 _MOST_LEFT_OUT = 0.05  # share of E[phi^2] beyond the last order; a jump leaves 0.02
 _MOST_SLOPE_ERROR = 1e-2  # of E[phi'^2], before it is mended
 _TAIL_NODES = 10
 _PANEL_NODES = 16
-_CHEBYSHEV = (48, 96)  # nodes tried when the coefficients of many variances are interpolated
-_WIDEST = 1e4  # ratio of the variances interpolated together
+_CHEBYSHEV = (16, 64)  # nodes tried for the coefficients of variances within a factor of two
 _SMALL_VARIANCE = 0.1  # below it the series' derivatives in c11 and c22, of order c, lose digits
 _SMALLEST_VARIANCE = 1e-12  # derivatives at c = 0 are taken here: sqrt(c) resolves phi, c^2 does not matter
 
@@ -55,6 +55,8 @@ class HermiteDual(Dual):
         self.function, self.beyond, self.constant = function, beyond, constant
         mirrored = {float(k) for k in kinks} | {-float(k) for k in kinks}  # parity needs phi(-z) as well
         self.kinks = tuple(sorted(mirrored - {0.0}))
+        right = np.linspace(0.0, 3.0, 301)
+        self.odd = bool(np.allclose(evaluate(function, right), -evaluate(function, -right), rtol=1e-14, atol=0.0))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HermiteDual) and vars(self) == vars(other)
@@ -70,52 +72,43 @@ class HermiteDual(Dual):
     def prepare(self, c: Array) -> Array:
         c = np.asarray(c, dtype=float)
         flat = c.reshape(-1)
-        order = self._order(flat)
-        if order is None and self.beyond is not None:
+        exponents = np.where(np.isfinite(flat), np.frexp(flat)[1], np.finfo(float).maxexp)
+        bands = [(exponents == k, _band(self, int(k))) for k in np.unique(exponents)]
+        orders = [band.order for _, band in bands]
+        if None in orders and self.beyond is not None:
             return self.beyond.prepare(c)
-        return self._coefficients(flat, order or _LENGTHS[-1]).reshape(-1, *c.shape)
+        rows = np.zeros((self._HEAD + 1 + max((order or _LENGTHS[-1] for order in orders), default=1), flat.size))
+        for inside, band in bands:
+            found = band.rows(self, flat[inside])
+            rows[: len(found), inside] = found
+        return rows.reshape(-1, *c.shape)
+
+    def band(self, exponent: int) -> Band:
+        """The coefficients of the variances from 2^(exponent - 1) to 2^exponent."""
+        middle, half = (exponent - 0.5) * math.log(2.0), 0.5 * math.log(2.0)
+        for nodes in _CHEBYSHEV:
+            angle = math.pi * (np.arange(nodes) + 0.5) / nodes
+            c = np.exp(middle + half * np.cos(angle))
+            order = self._order(c)
+            at_nodes = self._quadrature(c, order or _LENGTHS[-1])
+            at_nodes[2:4] **= 2  # the weights of the tails are smooth, their roots need not be
+            series = at_nodes @ np.cos(np.outer(angle, np.arange(nodes))) * (2.0 / nodes)
+            series[:, 0] *= 0.5
+            left_out = max(np.abs(series[2:4, -4:]).max(), np.abs(series[self._HEAD :, -4:]).max())
+            if left_out <= 1e-14 * np.abs(at_nodes[self._HEAD :]).max():
+                return Band(order, series)
+        return Band(order, None)
 
     def _order(self, c: Array) -> int | None:
-        """The least order that leaves out next to nothing, judged on the spread of the variances; None: none does."""
-        probes = np.quantile(c, (0.0, 0.25, 0.5, 0.75, 1.0)) if c.size > 5 else c
+        """The least order that leaves out next to nothing at any of the variances; None: none does."""
         for length in _LENGTHS:
-            square = self._quadrature(probes, length)[self._HEAD :] ** 2
+            square = self._quadrature(c, length)[self._HEAD :] ** 2
             share_of_slope = np.arange(length + 1)[:, None] * square  # E[phi'^2] c = sum_n n a_n^2
             left_out = np.cumsum(share_of_slope[::-1], axis=0)[::-1]
             complete = (left_out <= _SERIES_TOLERANCE * left_out[0] + _NOISE * square.sum(0)).all(1)
             if complete[int(_SEEN * length)]:
                 return max(1, int(np.argmax(complete)))
         return None
-
-    def _coefficients(self, c: Array, order: int) -> Array:
-        """The prepared rows of variances (m,): interpolated where there are many."""
-        inside = c > c.max(initial=0.0) / _WIDEST
-        if np.count_nonzero(inside) < 4 * _CHEBYSHEV[0]:
-            return self._quadrature(c, order)
-        rows = np.empty((self._HEAD + order + 1, c.size))
-        rows[:, inside] = self._interpolated(c[inside], order)
-        rest, place = np.unique(c[~inside], return_inverse=True)
-        rows[:, ~inside] = self._quadrature(rest, order)[:, place]
-        return rows
-
-    def _interpolated(self, c: Array, order: int) -> Array:
-        """Chebyshev interpolation in log c, where the coefficients are analytic: as good as the quadrature, or that."""
-        low, high = math.log(c.min()), math.log(c.max())
-        t = (np.log(c) - 0.5 * (low + high)) / max(0.5 * (high - low), 1e-300)
-        for nodes in _CHEBYSHEV:
-            angle = math.pi * (np.arange(nodes) + 0.5) / nodes
-            at_nodes = self._quadrature(np.exp(0.5 * (low + high) + 0.5 * (high - low) * np.cos(angle)), order)
-            at_nodes[2:4] **= 2  # the weights of the tails are smooth, their roots need not be
-            series = at_nodes @ np.cos(np.outer(angle, np.arange(nodes))) * (2.0 / nodes)
-            series[:, 0] *= 0.5
-            left_out = max(np.abs(series[2:4, -6:]).max(), np.abs(series[self._HEAD :, -6:]).max())
-            if left_out <= 1e-14 * np.abs(at_nodes[self._HEAD :]).max():
-                rows = series @ np.polynomial.chebyshev.chebvander(t, nodes - 1).T
-                rows[0] = c
-                rows[1] = 1.0 / np.sqrt(c)
-                rows[2:4] = np.sqrt(np.maximum(rows[2:4], 0.0))
-                return rows
-        return self._quadrature(c, order)
 
     def _quadrature(self, c: Array, order: int) -> Array:
         root = np.sqrt(c)
@@ -226,23 +219,28 @@ class HermiteDual(Dual):
         rho = c12 * p1[1]
         rho *= p2[1]
         np.clip(rho, -1.0, 1.0, out=rho)
-        slope = self._tail(p1, p2, rho, derivative=True) + np.zeros_like(rho)
-        series = np.zeros_like(rho)
-        top = min(len(p1), len(p2)) - self._HEAD
-        for n in range(top - 1, 0, -1):  # Horner
-            series *= rho
-            series += p1[self._HEAD + n] * (n * p2[self._HEAD + n])
-        slope += series
+        a, b = p1[self._HEAD + 1 :], p2[self._HEAD + 1 :]
+        slope = self._power_series(_weighted(a, np.arange(1.0, len(a) + 1.0)), b, rho, even=True)
+        slope += self._tail(p1, p2, rho, derivative=True)
         slope *= p1[1]
         slope *= p2[1]
         return value, slope
 
     def _series(self, p1: Array, p2: Array, rho: Array) -> Array:
-        top = min(len(p1), len(p2)) - 1
-        total = np.array(np.broadcast_to(p1[top] * p2[top], rho.shape))
-        for k in range(top - 1, self._HEAD - 1, -1):
+        a, b = p1[self._HEAD :], p2[self._HEAD :]
+        return self._power_series(a, b, rho, even=False) + self.constant**2 * self.odd
+
+    def _power_series(self, a: Array, b: Array, rho: Array, even: bool) -> Array:
+        """``sum_n a_n b_n rho^n`` by Horner; of an odd function only the even or the odd n have terms."""
+        start, step = (0 if even else 1, 2) if self.odd else (0, 1)
+        power = rho * rho if self.odd else rho
+        orders = range(start, min(len(a), len(b)), step)
+        total = np.zeros(np.broadcast_shapes(a.shape[1:], b.shape[1:], rho.shape))
+        for n in reversed(orders):
+            total *= power
+            total += a[n] * b[n]
+        if start:
             total *= rho
-            total += p1[k] * p2[k]
         return total
 
     def _tail(self, p1: Array, p2: Array, rho: Array, derivative: bool = False) -> Array | float:
@@ -277,11 +275,9 @@ class HermiteDual(Dual):
 
     def _along_own(self, p1: Array, p2: Array, rho: Array) -> Array:
         """``2 c11 d kappa/d c11``, without the tail."""
-        a, b = p1[self._HEAD :], p2[self._HEAD :]
-        series = np.zeros_like(rho)
-        for n in range(min(len(a), len(b)) - 3, -1, -1):  # Horner
-            series = series * rho + math.sqrt((n + 1.0) * (n + 2.0)) * a[n + 2] * b[n]
-        return series
+        a, b = p1[self._HEAD + 2 :], p2[self._HEAD :]
+        n = np.arange(len(a))
+        return self._power_series(_weighted(a, np.sqrt((n + 1.0) * (n + 2.0))), b, rho, even=False)
 
     def _lifted(self, p: Array) -> Array:
         """Prepared data with vanishing variances lifted to where derivatives exist numerically."""
@@ -307,6 +303,42 @@ class HermiteDual(Dual):
             return self.beyond.mean(c)
         root = np.sqrt(c.ravel())
         return self._moments(root, lambda z: self._phi(root, z)).reshape(c.shape)
+
+
+def _weighted(a: Array, weights: Array) -> Array:
+    return a * weights.reshape(-1, *(1,) * (a.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Band:
+    """Coefficients of variances within a factor of two, by Chebyshev interpolation in log c, where they are analytic.
+
+    order: of the last that is needed; None: the series is not complete. series: (rows, nodes); None: it is no better
+    than the quadrature.
+    """
+
+    order: int | None
+    series: Array | None
+
+    def rows(self, dual: HermiteDual, c: Array) -> Array:
+        """What ``HermiteDual.prepare`` has to say of these variances."""
+        order, zero = self.order or _LENGTHS[-1], c == 0.0
+        if self.series is None:
+            return dual._quadrature(c, order)
+        t = 2.0 * np.log2(np.where(zero, 1.0, np.frexp(c)[0])) + 1.0
+        rows: Array = self.series @ np.polynomial.chebyshev.chebvander(t, self.series.shape[1] - 1).T
+        rows[0] = c
+        rows[1] = 1.0 / np.sqrt(np.where(zero, 1.0, c))
+        rows[2:4] = np.sqrt(np.maximum(rows[2:4], 0.0))
+        if zero.any():
+            rows[:, zero] = dual._quadrature(np.zeros(1), order)
+        return rows
+
+
+@lru_cache(maxsize=256)
+def _band(dual: HermiteDual, exponent: int) -> Band:
+    """Worked out once: a dual is asked for the same variances at every step of a minimisation."""
+    return dual.band(exponent)
 
 
 def evaluate(function: Callable[[Array], Array], x: Array) -> Array:

@@ -110,11 +110,13 @@ class ErfMixtureDual(_Mixture):
         return value, half * d11, d12, half * d22
 
     def diagonal(self, c: Array) -> tuple[Array, Array]:
-        c = np.asarray(c, dtype=float)
-        slope = np.zeros_like(c)
-        for w, s, t, _, root in self._pairs(c, c, c):
-            slope += w / math.pi / root * (s / (s + c) + t / (t + c))  # the sum of all three derivatives
-        return self.kappa(c[None], c[None], c), slope
+        flat = self.prepare(c).ravel()
+        value, slope = np.full_like(flat, self.constant**2), np.zeros_like(flat)
+        for v, s in zip(self.weights, self.squares, strict=True):
+            root = np.sqrt(s * self.squares[:, None] + (s + self.squares[:, None]) * flat)
+            value += (2.0 / math.pi) * v * (self.weights @ np.arctan(flat / root))
+            slope += (2.0 / math.pi) * v * s / (s + flat) * (self.weights @ (1.0 / root))  # all three derivatives
+        return value.reshape(np.shape(c)), slope.reshape(np.shape(c))
 
     def mean(self, c: Array) -> Array:
         return np.full(np.shape(c), self.constant)
