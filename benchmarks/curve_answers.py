@@ -27,7 +27,7 @@ from finitewidth.runs import durations
 WITHIN = 0.05
 STORE = Path(__file__).with_name("curve_answers.json")
 TIMED = JUDGED[::6]  # whose every width is sampled, for the time
-OTHERS = (*SEEN[::5], *FRESH[3::5])  # judge the announced time; fixed before any curve of theirs was made
+OTHERS = (*SEEN[2::5], *FRESH[1::5])  # judge the announced time; fixed before any curve of theirs was made
 
 
 def answer(case: Case, folder: Path) -> dict[str, Any]:

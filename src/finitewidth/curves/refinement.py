@@ -312,11 +312,18 @@ def planned(
     covariance: of the logarithms of the errors at n widths, (n, n). wanted: standard deviation that is good enough.
     errors: of each width, the standard errors of the samples that may be taken there, one after another. seconds: what
     one takes. left: seconds that there are.
+
+    What cannot be sampled, and would not be known well enough with all samples of the others, is given up.
     """
     taken, plan = [0] * len(errors), []
-    while (np.diag(covariance) > wanted**2).any():
+    finest = covariance
+    for k, own in enumerate(errors):
+        for error in own:
+            finest = _after(finest, k, error)
+    counted = np.array([len(own) > 0 for own in errors]) | (np.diag(finest) <= wanted**2)
+    while (np.diag(covariance)[counted] > wanted**2).any():
         possible = [k for k, own in enumerate(errors) if taken[k] < len(own) and seconds[k] <= left]
-        gains = {k: _gain(covariance, wanted, k, errors[k][taken[k]]) for k in possible}
+        gains = {k: _gain(covariance, counted, wanted, k, errors[k][taken[k]]) for k in possible}
         if not any(gain > 0.0 for gain in gains.values()):
             break
         best = max(gains, key=lambda k: gains[k] / seconds[k])
@@ -333,7 +340,10 @@ def _after(covariance: Array, k: int, error: float) -> Array:
     return np.asarray(covariance - np.outer(seen, seen) / (seen[k] + error**2))
 
 
-def _gain(covariance: Array, wanted: float, k: int, error: float) -> float:
-    """By how much a sample at the k-th width brings all deviations nearer to that wanted, in logarithms."""
-    before, after = (np.maximum(np.diag(c), wanted**2) for c in (covariance, _after(covariance, k, error)))
+def _gain(covariance: Array, counted: Array, wanted: float, k: int, error: float) -> float:
+    """By how much a sample at the k-th width brings deviations nearer to that wanted, in logarithms.
+
+    counted: (n,) of bool, whose deviations.
+    """
+    before, after = (np.maximum(np.diag(c)[counted], wanted**2) for c in (covariance, _after(covariance, k, error)))
     return float(0.5 * np.log(before / after).sum())
