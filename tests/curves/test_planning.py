@@ -34,3 +34,10 @@ def test_no_more_time_than_there_is():
 def test_a_width_is_sampled_again_until_it_is_known_well_enough_or_nothing_is_left():
     assert planned(INDEPENDENT[:1, :1], 0.007, ERRORS[:1], [1.0], math.inf) == [0, 0]
     assert planned(INDEPENDENT[:1, :1], 0.001, ERRORS[:1], [1.0], math.inf) == [0, 0]
+
+
+def test_what_others_cannot_tell_is_given_up():
+    """The first cannot be sampled: the second tells nothing of it, or enough."""
+    assert planned(INDEPENDENT, 0.03, [[], [0.01, 0.005]], [1.0, 1.0], math.inf) == [1]
+    assert planned(ALIKE, 0.03, [[], [0.01, 0.005]], [1.0, 1.0], math.inf) == [1]
+    assert planned(INDEPENDENT, 0.03, [[], []], [1.0, 1.0], math.inf) == []

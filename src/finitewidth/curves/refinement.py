@@ -28,6 +28,7 @@ from finitewidth.runs.long_runs import carry_out
 from finitewidth.sampling import Draws, Sample, SampledErrors
 from finitewidth.sampling.method import SamplingRun
 from finitewidth.theory.expansion.slopes import family
+from finitewidth.theory.validity import sampling_seconds
 
 if TYPE_CHECKING:
     from finitewidth.curves.on_demand import Curve
@@ -166,7 +167,7 @@ class Refinement:
         """A width, better than before where it was sampled already; KeyboardInterrupt where that is cut short."""
         run = self._run(width)
         self._samples_taken[width] += 1
-        expected, started = self._guess(width), time.perf_counter()
+        expected, started = sampling_seconds(run.network, self.train), time.perf_counter()
         label = f"width {width}, sample {place}" if self.control.progress else False
         file = None if self._folder is None else self._folder / self._file(run.network)
         self._states[width] = carry_out(run, file, label, self._states.get(width))
@@ -213,11 +214,9 @@ class Refinement:
 
     def _seconds(self, width: int) -> float:
         """Expected of a sample at a width, by those that were taken in this call."""
-        return self._guess(width) * (self._measured / self._expected if self._expected else 1.0)
-
-    def _guess(self, width: int) -> float:
-        """Seconds of a sample at a width, as on the cases of docs/accuracy.md."""
-        return 5.0 + 0.15e-6 * self._run(width).cost
+        return sampling_seconds(self._networks[width], self.train) * (
+            self._measured / self._expected if self._expected else 1.0
+        )
 
     def _run(self, width: int) -> SamplingRun:
         left = max(1.0, self._time_left) if math.isfinite(self._ends) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -191,6 +192,13 @@ class Network(CheckedKeywords, Settings, metaclass=Making):
     def n_features(self, input_shape: tuple[int, ...]) -> int:
         """Readout weights of one output: N_L, unless there are several a neuron."""
         return self.widths[-1]
+
+    def gradient_operations(self, n_points: int, input_shape: tuple[int, ...]) -> float:
+        """Of a gradient with the readout integrated, roughly: through the layers, and of the features' Gram matrix."""
+        inputs, features = math.prod(input_shape), self.n_features(input_shape)
+        sizes = (min(n_points, inputs) if self.rotates_inputs else inputs, *self.widths)
+        products = sum(a * b for a, b in itertools.pairwise(sizes)) * max(1, features // self.widths[-1])
+        return n_points * (6.0 * products + 4.0 * features * min(features, n_points))
 
     def init(self, key: JaxArray, input_shape: tuple[int, ...], n_outputs: int = 1) -> dict[str, Tree]:
         """``{"hidden": pytree, "readout": (n_outputs, features)}`` drawn from the prior."""

@@ -243,9 +243,7 @@ class SamplingRun(LongRun["Progress"]):
 
     @property
     def cost(self) -> float:
-        """Operations of a gradient, roughly: through the layers, and of the features' Gram matrix."""
-        points, features = len(self.train), self.network.n_features(self.train.x.shape[1:])
-        return points * (6.0 * self._layers * self._patches + 4.0 * features * min(features, points))
+        return self.network.gradient_operations(len(self.train), self.train.x.shape[1:])
 
     @property
     def decided_by(self) -> dict[str, Any]:

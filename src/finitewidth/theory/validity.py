@@ -8,7 +8,6 @@ docs/validity.md.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -202,9 +201,5 @@ def _unknown(why: str, solution: TheorySolution) -> Validity:
 
 
 def sampling_seconds(network: Network, train: Dataset) -> float:
-    """A rough guess: compilation, and four chains of 800 trajectories of some ten gradients on a slow processor."""
-    P, widths = train.n_points, network.widths
-    patches = network.n_patches(train.x.shape[1:])
-    layers = patches * widths[0] * train.n_inputs + sum(a * b for a, b in itertools.pairwise(widths))
-    operations = 6.0 * P * (layers + P * widths[-1] * (patches if network.patched else 1)) + P**3
-    return 10.0 + 4 * 800 * 10 * operations / 1e10
+    """Of a sample as good as for ``--within 5%``, compilation included: as on the cases of docs/accuracy.md."""
+    return 5.0 + 0.15e-6 * network.gradient_operations(train.n_points, train.x.shape[1:])
