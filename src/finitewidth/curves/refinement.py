@@ -89,6 +89,7 @@ class Refinement:
         self._samples_taken: Counter[int] = Counter()
         self._states: dict[int, Any] = {}  # of sampled widths, from which the next samples there go on
         self._measured = self._expected = 0.0  # seconds of the samples that were taken
+        self._slowness = durations.slowness()
         self._known: dict[str, tuple[Mixture, list[Array]]] = {}  # of errors, with the samples that there are
         for width in stored:
             self._read(width)
@@ -214,9 +215,8 @@ class Refinement:
 
     def _seconds(self, width: int) -> float:
         """Expected of a sample at a width, by those that were taken in this call."""
-        return sampling_seconds(self._networks[width], self.train) * (
-            self._measured / self._expected if self._expected else 1.0
-        )
+        pace = self._measured / self._expected if self._expected else self._slowness
+        return pace * sampling_seconds(self._networks[width], self.train)
 
     def _run(self, width: int) -> SamplingRun:
         left = max(1.0, self._time_left) if math.isfinite(self._ends) else None

@@ -212,6 +212,7 @@ class Piece:
     times: float
 
 
+_PYTHON = 0.0060  # seconds of ``slowness`` there
 _LEAST, _FIRST = 32, 256  # points of the first of them
 
 
@@ -232,6 +233,11 @@ def timed(work: Callable[[], Any]) -> float:
         work()
         found.append(time.perf_counter() - started)
     return min(found)
+
+
+def slowness() -> float:
+    """How slow plain Python is here and now, beside the quiet machine on which seconds were written down elsewhere."""
+    return timed(lambda: sum(i * i for i in range(100_000))) / _PYTHON
 
 
 def _growth(sizes: Sequence[int], seconds: Sequence[float]) -> Callable[[float], float]:

@@ -202,4 +202,4 @@ def _unknown(why: str, solution: TheorySolution) -> Validity:
 
 def sampling_seconds(network: Network, train: Dataset) -> float:
     """Of a sample as good as for ``--within 5%``, compilation included: as on the cases of docs/accuracy.md."""
-    return 5.0 + 0.15e-6 * network.gradient_operations(train.n_points, train.x.shape[1:])
+    return 2.5 + 0.1e-6 * network.gradient_operations(train.n_points, train.x.shape[1:])
